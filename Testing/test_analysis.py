@@ -1,0 +1,126 @@
+"""The whole way on a phantom and on real CT with the shipped weights, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from VertebralFractureQuantLib import analysis  # noqa: E402
+from VertebralFractureQuantLib.ct import CTVolume, read_ct  # noqa: E402
+from VertebralFractureQuantLib.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+
+REFERENCES = {
+    "LIDC-IDRI-0001": "LIDC-IDRI-0001_ct_full",
+    "CMB-CRC-MSB-01068": "CMB-CRC-MSB-01068_ct_spine",
+    "LungFCP-01-0001": "LungFCP-01-0001_ct_spine",
+    "TS_example_ct": "TS_example_ct",
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return analysis.load_models("cpu")
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    options = PhantomOptions(scoliosis_deg=30.0, field_of_view="spine", spacing_mm=(1.0, 2.0), noise_hu=15.0)
+    return make_phantom(21, options)
+
+
+def test_every_vertebra_of_an_unseen_phantom_is_found_and_measured(models, phantom):
+    ct, truth = phantom
+    steps = []
+    result = analysis.analyze(ct, models, lambda step, share: steps.append(share))
+    found = np.stack([v.keypoints for v in result.vertebrae])
+    matching = match(found, truth.keypoints)
+    assert not matching.missed and not matching.false
+    assert point_errors(found, truth.keypoints, matching).mean() < 2.0
+    assert steps == sorted(steps) and steps[-1] == 1.0
+    assert {"localize", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
+
+
+def turned(ct, axes, flips):
+    """The same patient with the voxel axes permuted and flipped."""
+    voxels = ct.voxels.transpose(axes)
+    order = [2 - a for a in axes[::-1]]
+    matrix = ct.ijk_to_ras.copy()
+    matrix[:3, :3] = ct.ijk_to_ras[:3, :3][:, order]
+    for axis in flips:  # of k, j, i
+        voxels = np.flip(voxels, axis)
+        column = matrix[:3, 2 - axis].copy()
+        matrix[:3, 3] += column * (voxels.shape[axis] - 1)
+        matrix[:3, 2 - axis] = -column
+    return CTVolume(np.ascontiguousarray(voxels), matrix, ct.name)
+
+
+@pytest.mark.parametrize("axes, flips", [((0, 1, 2), (0,)), ((0, 1, 2), (0, 1, 2)), ((2, 0, 1), (1,))])
+def test_feet_first_prone_and_sagittal_acquisitions_give_the_same_vertebrae(models, phantom, axes, flips):
+    ct, _ = phantom
+    straight = analysis.analyze(ct, models)
+    other = analysis.analyze(turned(ct, axes, flips), models)
+    assert len(other.vertebrae) == len(straight.vertebrae)
+    for a, b in zip(other.vertebrae, straight.vertebrae, strict=True):
+        assert np.linalg.norm(a.keypoints - b.keypoints, axis=-1).mean() < 1.0
+
+
+def test_a_volume_without_spine_is_refused(models):
+    rng = np.random.default_rng(0)
+    voxels = (rng.normal(0, 30, (60, 80, 80)) - 50).astype(np.int16)
+    with pytest.raises(VFQError) as caught:
+        analysis.analyze(CTVolume(voxels, np.diag([2.0, 2.0, 2.5, 1.0]), "soup"), models)
+    assert caught.value.code in ("no_spine_found", "no_vertebra_found")
+
+
+def test_a_wished_device_that_is_absent_is_a_coded_failure():
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    with pytest.raises(VFQError) as caught:
+        analysis.choose_device("mps")
+    assert caught.value.code == "no_device"
+
+
+def test_stray_runs_of_slices_do_not_stretch_the_limits():
+    flags = np.zeros(120, bool)
+    flags[30:60] = flags[63:100] = True  # one spine with a gap
+    flags[5:7] = True  # and a stray speck
+    assert analysis.spine_slices(flags) == (30, 100)
+    assert analysis.spine_slices(np.zeros(9, bool)) == (0, 0)
+
+
+def test_an_extended_curve_goes_straight_on():
+    curve = fit_curve(np.column_stack([np.zeros(50), np.zeros(50), -np.arange(50.0)]))
+    longer = analysis.extended(curve, 20.0)
+    assert longer.points[0] == pytest.approx([0, 0, 20]) and longer.length == pytest.approx(curve.length + 40)
+
+
+def test_points_on_the_outer_half_voxel_are_inside_and_beyond_it_are_not():
+    ct = CTVolume(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 3.0, 1.0]), "box")
+    points = np.array([[-0.9, 0, 0], [-1.1, 0, 0], [10.9, 8.9, 10.4], [0, 0, 10.6]])
+    assert analysis.inside(ct, points).tolist() == [True, False, True, False]
+
+
+@pytest.mark.realct
+@pytest.mark.parametrize("case", REFERENCES)
+def test_real_ct_agrees_with_the_reference(models, data_dir, case):
+    reference = json.loads((data_dir / "reference" / f"{case}.json").read_text())
+    result = analysis.analyze(read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz"), models)
+    truth = np.array([v["keypoints"] for v in reference["vertebrae"]])
+    partial = np.array([p["center"] for p in reference["partial"]])
+    found = np.stack([v.keypoints for v in result.vertebrae])
+    matching = match(found, truth)
+    false = [i for i in matching.false if np.linalg.norm(partial - found[i].mean((0, 1)), axis=1).min() > 15]
+    assert len(matching.missed) <= 1 and not false
+    assert point_errors(found, truth, matching).mean() < 2.5
+
+
+@pytest.mark.realct
+def test_a_single_vertebra_is_a_coded_refusal(models, data_dir):
+    with pytest.raises(VFQError) as caught:
+        analysis.analyze(read_ct(data_dir / "ct" / "TPTBox_label22_ct.nii.gz"), models)
+    assert caught.value.code in ("too_few_vertebrae", "no_spine_found", "no_vertebra_found")

@@ -1,0 +1,286 @@
+"""The command `vfq`, with a library that answers at once: arguments, exit status, what is said and what is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from VertebralFractureQuantLib.cli import app, as_coded
+from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.report import overview
+
+MATRIX = np.diag([2.0, 2.0, 2.0, 1.0])
+CURVE = np.stack([np.full(121, 20.0), np.full(121, 50.0), 140.0 - np.arange(121)], axis=1)
+
+
+def column() -> np.ndarray:
+    """Four vertebrae 28 mm apart on `CURVE`, the second with a lower front."""
+    points = np.zeros((4, 3, 2, 3)) + np.array([20.0, 50.0, 0.0])
+    points[..., 1] += np.array([12.0, 0.0, -12.0])[:, None]
+    points[..., 2] += (120.0 - 28 * np.arange(4))[:, None, None] + np.array([11.0, -11.0])
+    points[1, 0, 0, 2] -= 7.5
+    return points
+
+
+@dataclass
+class FakeEngine:
+    """Answers by the name of the input: "empty..." has no spine, "defect..." and "huge..." break."""
+
+    models_error: Exception | None = None
+
+    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        name = Path(path).name
+        if name.startswith("absent"):
+            raise VFQError("not_found", f"There is no {path}.")
+        return CTVolume(np.zeros((76, 50, 21), np.int16), MATRIX, name, (f"series {series} chosen",) if series else ())
+
+    def write_ct(self, ct: CTVolume, path: Path) -> None:
+        path.write_bytes(b"ct")
+
+    def load_models(self, device: str) -> str:
+        if self.models_error:
+            raise self.models_error
+        return device
+
+    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+        if ct.name.startswith("empty"):
+            raise VFQError("no_spine_found", "No spine: give a scan of the trunk.")
+        if ct.name.startswith("defect"):
+            raise ZeroDivisionError("in the /secret/place\nsecond line")
+        if ct.name.startswith("huge"):
+            raise MemoryError
+        if progress:
+            progress("detect", 0.5)
+        timing = dict.fromkeys(("localize", "straighten", "detect", "measure", "total"), 0.25)
+        vertebrae = tuple(Vertebra(k, m) for k, m in zip(column(), measure_column(column()), strict=True))
+        return SpineAnalysis("x", curve=CURVE, vertebrae=vertebrae, timing_s=timing, shape=ct.voxels.shape)
+
+    def make_phantom(self, seed: int, **options):
+        self.phantom_options = options
+        truth = SimpleNamespace(
+            keypoints=column() + 0.3, levels=["T7", "T8", "T9", "T10"], to_json=lambda: {"seed": seed}
+        )
+        return CTVolume(np.zeros((76, 50, 21), np.int16), MATRIX, "phantom"), truth
+
+
+@pytest.fixture
+def vfq(tmp_path, monkeypatch):
+    """Run `vfq` in an empty folder with the fake library."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(overview, "DPI", 40)  # quick
+    engine = FakeEngine()
+
+    def run(*arguments: str):
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments), obj=engine)
+
+    run.engine = engine
+    return run
+
+
+def status(case: str) -> str:
+    return json.loads(Path("out", case, "analysis.json").read_text())["status"]
+
+
+# --- analyze
+
+
+def test_a_measured_case_ends_with_status_0_a_table_and_its_folder(vfq):
+    result = vfq("analyze", "scan.nii.gz", "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "moderate 0.66" in result.stdout and "V2" in result.stdout
+    assert Path("out/scan/overview.png").exists()
+    assert not list(Path("out").glob(".*"))
+
+
+def test_one_bad_case_ends_with_status_3_and_the_others_are_done(vfq):
+    result = vfq("analyze", "a.nii", "empty.nii", "defect.nii", "huge.nii", "absent.nii", "b.nii", "--output", "out")
+    assert result.exit_code == 3
+    assert [status(c) for c in ("a", "empty", "defect", "huge", "absent", "b")] == [
+        "ok",
+        "no_spine_found",
+        "internal_error",
+        "out_of_memory",
+        "not_found",
+        "ok",
+    ]
+    assert [p.name for p in Path("out/empty").iterdir()] == ["analysis.json"]
+
+
+def test_json_is_all_that_stands_on_standard_output(vfq):
+    result = vfq("analyze", "a.nii", "empty.nii", "--output", "out", "--json")
+    records = json.loads(result.stdout)
+    assert [(r["case"], r["status"]) for r in records] == [("a", "ok"), ("empty", "no_spine_found")]
+    assert set(records[0]["timing_s"]) == {"read", "localize", "straighten", "detect", "measure", "total"}
+    assert "no_spine_found" in result.stderr
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_comes_only_on_request(vfq):
+    plain = vfq("analyze", "defect.nii", "--output", "out")
+    assert "ZeroDivisionError" in plain.stderr
+    assert "Traceback" not in plain.stderr and "second line" not in plain.stderr
+    assert "Traceback" in vfq("analyze", "defect.nii", "--output", "out", "--overwrite", "--debug").stderr
+
+
+def test_no_path_of_the_computer_enters_a_record(vfq, tmp_path):
+    vfq("analyze", str(tmp_path / "absent.nii"), "--output", "out")
+    record = json.loads(Path("out/absent/analysis.json").read_text())
+    assert record["message"] == "There is no absent.nii."
+    vfq.engine.models_error = VFQError("bad_weights", r"No '/opt/lib/x/net.bin' and C:\Users\me\net.onnx, 2 mm/px.")
+    vfq("analyze", "a.nii", "--output", "out")
+    assert "Users" not in (text := Path("out/a/analysis.json").read_text()) and "net.onnx, 2 mm/px." in text
+    assert "/secret" not in vfq("analyze", "defect.nii", "--output", "out", "--json").stdout
+
+
+def test_existing_outputs_are_refused_before_the_work_and_replaced_on_request(vfq):
+    vfq("analyze", "a.nii", "--output", "out")
+    vfq.engine.analyze = None  # any work would now fail otherwise
+    again = vfq("analyze", "a.nii", "--output", "out")
+    assert again.exit_code == 3 and "output_exists" in again.stderr
+    assert status("a") == "ok"
+    del vfq.engine.analyze
+    assert vfq("analyze", "a.nii", "--output", "out", "--overwrite").exit_code == 0
+
+
+def test_an_output_that_cannot_be_written_is_a_coded_failure(vfq):
+    Path("out").write_text("a file")
+    result = vfq("analyze", "a.nii", "--output", "out", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)[0]["status"] == "output_not_writable"
+
+
+def test_two_inputs_of_one_name_are_both_kept_and_that_is_said(vfq):
+    result = vfq("analyze", "x/scan.nii", "y/scan.nii", "--output", "out")
+    assert result.exit_code == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["scan", "scan-2"]
+    assert "scan-2" in result.stderr
+
+
+def test_a_folder_of_images_is_as_good_as_its_files(vfq):
+    Path("scans").mkdir()
+    for name in ("b.nii.gz", "a.mha", "notes.txt"):
+        Path("scans", name).write_bytes(b"")
+    records = json.loads(vfq("analyze", "scans", "--output", "out", "--json").stdout)
+    assert [r["case"] for r in records] == ["a", "b"]
+
+
+def test_missing_networks_are_a_coded_result_of_every_case(vfq):
+    vfq.engine.models_error = VFQError("bad_weights", "The weights are damaged: install again.")
+    result = vfq("analyze", "a.nii", "b.nii", "--output", "out", "--json")
+    assert result.exit_code == 3
+    assert {r["status"] for r in json.loads(result.stdout)} == {"bad_weights"}
+
+
+def test_the_chosen_series_is_passed_on_and_what_the_reader_notes_is_said(vfq):
+    result = vfq("analyze", "dicom", "--series", "1.2.3", "--output", "out")
+    assert result.exit_code == 0 and "series 1.2.3 chosen" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("analyze", "--output", "out"),
+        ("analyze", "a.nii"),
+        ("analyze", "a.nii", "--output", "out", "--device", "abacus"),
+        ("analyze", "a.nii", "b.nii", "--output", "out", "--series", "1.2"),
+        ("bench", "--shape", "512x512"),
+        ("bench", "--spacing", "0.7x0.7x-1"),
+        ("fly",),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_writes_nothing(vfq, arguments):
+    assert vfq(*arguments).exit_code == 2
+    assert not Path("out").exists()
+
+
+def test_ctrl_c_leaves_finished_cases_and_no_half_written_one(vfq):
+    finished = vfq.engine.analyze
+
+    def interrupted(ct, models, progress=None):
+        if ct.name == "b.nii":
+            raise KeyboardInterrupt
+        return finished(ct, models, progress)
+
+    vfq.engine.analyze = interrupted
+    assert vfq("analyze", "a.nii", "b.nii", "--output", "out").exit_code not in (0, 2, 3)
+    assert [p.name for p in Path("out").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out_of_memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "out_of_memory"),
+        (RuntimeError("odd"), "internal_error"),
+        (VFQError("not_ct", "MR"), "not_ct"),
+    ],
+)
+def test_every_exception_has_a_code(error, code):
+    assert as_coded(error).code == code
+
+
+# --- demo, phantom, bench, version
+
+
+def test_the_demo_compares_with_the_truth_and_says_where_to_look(vfq):
+    result = vfq("demo", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert "Found 4 of 4 vertebrae, 0 false; the points are 0.52 mm off on average." in result.stdout
+    assert {"ct.nii.gz", "truth.json", "overview.png"} <= {p.name for p in Path("vfq-demo/phantom-3").iterdir()}
+    assert str(Path("vfq-demo/phantom-3/overview.png")) in result.stdout
+    assert vfq("demo", "--seed", "3").exit_code == 3
+    assert vfq("demo", "--seed", "3", "--overwrite").exit_code == 0
+
+
+def test_a_phantom_takes_the_options_that_were_given_and_no_others(vfq):
+    result = vfq(
+        "phantom", "--output", "ct.nii.gz", "--truth", "t/truth.json", "--scoliosis", "40", "--spacing", "0.7x0.8"
+    )
+    assert result.exit_code == 0, result.output
+    assert vfq.engine.phantom_options == {"scoliosis_deg": 40.0, "spacing_mm": (0.7, 0.8)}
+    assert Path("ct.nii.gz").exists() and json.loads(Path("t/truth.json").read_text()) == {"seed": 0}
+
+
+def test_a_phantom_replaces_no_file_unasked(vfq):
+    Path("ct.nii.gz").write_bytes(b"old")
+    assert vfq("phantom", "--output", "ct.nii.gz").exit_code == 3
+    assert Path("ct.nii.gz").read_bytes() == b"old"
+    assert vfq("phantom", "--output", "ct.nii.gz", "--overwrite").exit_code == 0
+    assert Path("ct.nii.gz").read_bytes() == b"ct"
+
+
+def test_the_bench_prints_each_part_memory_and_the_straightening(vfq):
+    result = vfq("bench", "--shape", "40x50x60", "--spacing", "1x1x2.5", "--repeats", "2")
+    assert result.exit_code == 0, result.output
+    for part in ("read", "localize", "straighten", "detect", "measure", "total", "peak memory", "times)"):
+        assert part in result.stdout
+
+
+def test_a_failing_demo_or_bench_ends_with_its_code(vfq):
+    vfq.engine.models_error = VFQError("bad_weights", "The weights are damaged.")
+    for command in ("demo", "bench"):
+        result = vfq(command, *(("--shape", "20x20x20") if command == "bench" else ()))
+        assert result.exit_code == 3 and "bad_weights: The weights are damaged." in result.stderr
+    assert not list(Path("vfq-demo").iterdir())
+
+
+def test_the_version_is_told(vfq):
+    assert vfq("--version").stdout.startswith("vfq ")
+
+
+def test_help_waits_for_no_heavy_import():
+    heavy = "{'torch', 'matplotlib', 'scipy', 'SimpleITK'}"
+    script = f"import sys, VertebralFractureQuantLib.cli; print({heavy} & set(sys.modules))"
+    environment = {"PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert out.stdout.strip() == "set()"

@@ -1,0 +1,391 @@
+"""Whatever cannot be measured is refused with a code and a message that says what to do, never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from test_ct import SPACING_MM, body, dicom_series, dicom_slice, placed
+from VertebralFractureQuantLib.checks import check_ct, require_memory
+from VertebralFractureQuantLib.ct import CTVolume, from_array, read_ct, write_ct
+from VertebralFractureQuantLib.errors import VFQError
+
+
+def refused(code: str, path: Path, **options: object) -> str:
+    """The message of the refusal, after checks that hold for every one."""
+    with pytest.raises(VFQError) as info:
+        read_ct(path, **options)  # type: ignore[arg-type]
+    assert info.value.code == code, info.value.message
+    assert str(path.parent) not in info.value.message
+    return info.value.message
+
+
+def written(path: Path, voxels: np.ndarray | None = None) -> Path:
+    image = sitk.GetImageFromArray(body() if voxels is None else voxels)
+    image.SetSpacing(SPACING_MM.tolist())
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def patched(path: Path, offset: int, form: str, *values: float) -> Path:
+    """A NIfTI file with some header fields overwritten."""
+    data = bytearray(written(path).read_bytes())
+    struct.pack_into("<" + form, data, offset, *values)
+    path.write_bytes(data)
+    return path
+
+
+def edited(path: Path, pattern: str, text: str) -> Path:
+    """An NRRD or MetaImage file with a line of its header replaced."""
+    data = written(path).read_bytes()
+    changed = re.sub(pattern.encode(), text.encode(), data, count=1, flags=re.MULTILINE)
+    assert changed != data
+    path.write_bytes(changed)
+    return path
+
+
+DIM, DATATYPE, PIXDIM, QFORM_CODE, SROW = 40, 70, 80, 252, 280
+
+
+# files
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert "absent.nii.gz" in refused("not_found", tmp_path / "absent.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.nii", "a.nii.gz", "a.mha", "a.nrrd", "a.dcm", "a"])
+def test_a_text_that_is_no_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("the quick brown fox\n" * 50)
+    refused("not_an_image", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_an_empty_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    refused("corrupt_file", tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.999])
+def test_a_truncated_gzip(tmp_path: Path, kept: float) -> None:
+    path = written(tmp_path / "a.nii.gz")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    refused("corrupt_file", path)
+
+
+def test_a_gzip_with_a_flipped_bit(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.nii.gz")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    refused("corrupt_file", path)
+
+
+def test_a_whole_gzip_of_too_few_voxels(tmp_path: Path) -> None:
+    data = written(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(data[:-1000]))
+    expected = 2 * body().size
+    message = refused("corrupt_file", tmp_path / "b.nii.gz")
+    assert str(expected) in message and str(expected - 1000) in message
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mha", "a.nrrd"])
+def test_truncated_voxels(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:-500])
+    refused("corrupt_file", path)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
+def test_a_header_without_its_data_file(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name)
+    for other in set(tmp_path.iterdir()) - {path}:
+        other.unlink()
+    refused("corrupt_file", path)
+
+
+# sizes
+
+
+def test_a_header_that_promises_more_than_memory_holds(tmp_path: Path) -> None:
+    assert "GiB" in refused("too_large", patched(tmp_path / "a.nii", DIM, "4h", 3, 30000, 30000, 30000))
+    refused("too_large", edited(tmp_path / "a.mha", r"^DimSize = .*$", "DimSize = 30000 30000 30000"))
+    refused("too_large", edited(tmp_path / "a.nrrd", r"^sizes: .*$", "sizes: 30000 30000 30000"))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha"])
+def test_the_caller_may_limit_memory(tmp_path: Path, name: str) -> None:
+    refused("too_large", written(tmp_path / name), max_bytes=1000)
+
+
+def test_memory_is_limited_for_dicom_too(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    refused("too_large", tmp_path, max_bytes=100)
+
+
+def test_memory_that_is_there_may_be_taken() -> None:
+    require_memory(1 << 20)
+
+
+@pytest.mark.parametrize("sizes", [(3, 11, 0, 9), (3, -4, 14, 9), (0, 1, 1, 1), (9, 1, 1, 1)])
+def test_impossible_sizes(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    refused("corrupt_file", patched(tmp_path / "a.nii", DIM, "4h", *sizes))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mha", "a.png"])
+def test_a_picture_of_two_dimensions(tmp_path: Path, name: str) -> None:
+    voxels = np.abs(body()[0]).astype(np.uint8 if name.endswith("png") else np.int16)
+    assert "2 dimensions" in refused("not_3d", written_2d(tmp_path / name, voxels))
+
+
+def written_2d(path: Path, voxels: np.ndarray) -> Path:
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd"])
+def test_a_time_series(tmp_path: Path, name: str) -> None:
+    image = sitk.GetImageFromArray(body())
+    sitk.WriteImage(sitk.JoinSeries([image, image]), str(tmp_path / name))
+    refused("not_3d", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd"])
+def test_coloured_voxels(tmp_path: Path, name: str) -> None:
+    colours = np.zeros((5, 6, 7, 3), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(tmp_path / name))
+    refused("not_3d", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha"])
+def test_fewer_than_three_slices(tmp_path: Path, name: str) -> None:
+    assert "2 x 14 x 11" in refused("too_few_slices", written(tmp_path / name, body((2, 14, 11))))
+
+
+# geometry
+
+
+@pytest.mark.parametrize("spacing", [0.0, -0.7, float("nan"), float("inf"), 500.0, 0.001])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_nifti_spacing_that_no_voxel_has(tmp_path: Path, spacing: float, axis: int) -> None:
+    refused("bad_spacing", patched(tmp_path / "a.nii", PIXDIM + 4 * axis, "f", spacing))
+
+
+@pytest.mark.parametrize("spacing", ["0", "-0.7", "500", "0.001", "nan"])
+def test_a_text_header_with_such_a_spacing(tmp_path: Path, spacing: str) -> None:
+    refused("bad_spacing", edited(tmp_path / "a.mha", r"^ElementSpacing = .*$", f"ElementSpacing = 0.7 {spacing} 2.5"))
+    directions = f"space directions: (0.7,0,0) (0,0.8,0) (0,0,{spacing.strip('-')})"
+    if not spacing.startswith("-"):  # a negative vector is a flipped axis, and allowed
+        refused("bad_spacing", edited(tmp_path / "a.nrrd", r"^space directions: .*$", directions))
+
+
+@pytest.mark.parametrize("spacing", [0.01, 21.0])
+def test_an_absurd_but_consistent_spacing(tmp_path: Path, spacing: float) -> None:
+    matrix = np.diag([0.7, 0.7, spacing, 1.0])
+    write_ct(CTVolume(body(), matrix, "a"), tmp_path / "a.nii.gz")
+    assert f"{spacing:g}" in refused("bad_spacing", tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_a_sheared_sform_even_where_itk_would_use_the_qform(tmp_path: Path, qform_code: int) -> None:
+    path = patched(tmp_path / "a.nii", SROW, "12f", 0.7, 0.1, 0, 0, 0, 0.8, 0, 0, 0, 0, 2.5, 0)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<2h", data, QFORM_CODE, qform_code, 1)
+    path.write_bytes(data)
+    assert "7.1 degrees" in refused("bad_direction", path)
+
+
+def test_sheared_text_headers(tmp_path: Path) -> None:
+    shear = "TransformMatrix = 1 0.2 0 0 1 0 0 0 1"
+    refused("bad_direction", edited(tmp_path / "a.mha", r"^TransformMatrix = .*$", shear))
+    directions = "space directions: (0.7,0.2,0) (0,0.8,0) (0,0,2.5)"
+    refused("bad_direction", edited(tmp_path / "a.nrrd", r"^space directions: .*$", directions))
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3), np.diag([1.0, 1, 1, 2]), np.full((4, 4), np.nan)])
+def test_a_matrix_that_places_nothing(matrix: np.ndarray) -> None:
+    with pytest.raises(VFQError) as info:
+        check_ct(body(), matrix)
+    assert info.value.code == "bad_direction"
+
+
+def test_a_tenth_of_a_degree_of_rounding_is_forgiven() -> None:
+    matrix = placed(np.eye(3))
+    matrix[0, 2] += 2.5 * np.tan(np.radians(0.1))
+    check_ct(body(), matrix)
+
+
+# intensities
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha"])
+def test_voxels_that_are_no_numbers(tmp_path: Path, bad: float, name: str) -> None:
+    voxels = body().astype(np.float32)
+    voxels[3, 4, 5:7] = bad
+    message = refused("bad_voxels", written(tmp_path / name, voxels))
+    assert "Slice 3" in message and "2 NaN" in message
+
+
+def noise(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+SHAPE = (20, 30, 30)
+NOT_CT = {
+    "mr": noise().gamma(2.0, 150.0, SHAPE),
+    "mr with ringing": noise().gamma(2.0, 150.0, SHAPE) - 15,
+    "mr padded like ct": np.where(np.indices(SHAPE)[0] < 5, -1024, noise().gamma(2.0, 300.0, SHAPE)),
+    "windowed": noise().integers(0, 256, SHAPE),
+    "normalised": noise().random(SHAPE),
+    "centred": noise().normal(size=SHAPE),
+    "hu divided by 1000": noise().uniform(-1, 2, SHAPE),
+    "labels": noise().integers(0, 26, SHAPE),
+    "mr phase": noise().integers(-4096, 4096, SHAPE),
+    "constant": np.zeros(SHAPE),
+}
+
+
+@pytest.mark.parametrize("voxels", NOT_CT.values(), ids=NOT_CT.keys())
+def test_intensities_that_are_not_hounsfield_units(voxels: np.ndarray) -> None:
+    with pytest.raises(VFQError) as info:
+        from_array(voxels, placed(np.eye(3)))
+    assert info.value.code == "not_ct"
+
+
+def soft_tissue(fat: float) -> np.ndarray:
+    """A crop without air: marrow, muscle and bone, with a share of fat."""
+    tissue = noise(1).normal(80, 40, SHAPE).clip(-15)
+    return np.where(noise(2).random(SHAPE) < fat, -90, tissue) + noise(3).normal(0, 3, SHAPE)
+
+
+IS_CT = {
+    "crop with 1 % fat": soft_tissue(0.01),
+    "padded with -3024": np.where(np.indices(SHAPE)[0] < 15, -3024, soft_tissue(0.05)),
+    "padded with -2000": np.where(np.indices(SHAPE)[0] < 15, -2000, soft_tissue(0.05)),
+    "padded with -1024": np.where(np.indices(SHAPE)[0] < 15, -1024, soft_tissue(0.05)),
+    "clean phantom": np.where(np.indices(SHAPE)[0] < 5, -1000, np.where(np.indices(SHAPE)[1] < 5, 400, 40)),
+    "air only": noise().normal(-1000, 20, SHAPE),
+}
+
+
+@pytest.mark.parametrize("voxels", IS_CT.values(), ids=IS_CT.keys())
+def test_crops_and_padded_volumes_are_ct(voxels: np.ndarray) -> None:
+    from_array(voxels, placed(np.eye(3)))
+
+
+@pytest.mark.parametrize("padding", [0, -2000])
+def test_ct_without_its_rescale_intercept_is_told_so(padding: int) -> None:
+    stored = np.where(np.indices(SHAPE)[0] < 5, padding, soft_tissue(0.2) + 1024)
+    with pytest.raises(VFQError, match="rescale") as info:
+        from_array(stored, placed(np.eye(3)))
+    assert info.value.code == "not_ct"
+
+
+def test_complex_voxels() -> None:
+    with pytest.raises(VFQError) as info:
+        from_array(body().astype(complex), placed(np.eye(3)))
+    assert info.value.code == "not_ct"
+
+
+def test_every_real_label_map_is_refused(data_dir: Path) -> None:
+    for path in sorted((data_dir / "masks").glob("*.nii.gz")):
+        refused("not_ct", path)
+
+
+# DICOM folders
+
+
+def test_a_folder_without_dicom(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("no image")
+    assert "1 files" in refused("no_ct_series", tmp_path)
+
+
+def test_a_folder_of_another_modality(tmp_path: Path) -> None:
+    files = dicom_series(tmp_path, body((4, 6, 7)), tags={"0008|0060": "MR"})
+    assert "4 of MR" in refused("no_ct_series", tmp_path)
+    refused("no_ct_series", files[0])
+
+
+def test_a_folder_of_scouts(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)), tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    assert "4 of CT scout" in refused("no_ct_series", tmp_path)
+
+
+def test_a_series_that_is_not_there_tells_the_sizes_and_no_uid(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)), uid="1.2.777")
+    message = refused("no_ct_series", tmp_path, series="9.9.9")
+    assert "4 slices" in message and "1.2.777" not in message
+
+
+def test_missing_slices_say_how_many_and_where(tmp_path: Path) -> None:
+    files = dicom_series(tmp_path, body((12, 6, 7)))
+    for k in (4, 5, 9):
+        files[k].unlink()
+    message = refused("missing_slices", tmp_path)
+    assert "3 slices are missing" in message
+    assert "2 between 12.5 and 20.0 mm" in message and "1 between 25.0 and 30.0 mm" in message
+
+
+def test_a_truncated_slice_is_not_passed_over(tmp_path: Path) -> None:
+    files = dicom_series(tmp_path, body((5, 6, 7)))
+    files[-1].write_bytes(files[-1].read_bytes()[:-50])
+    assert "1 files" in refused("corrupt_file", tmp_path)
+
+
+def test_two_slices_are_too_few(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((2, 6, 7)))
+    refused("too_few_slices", tmp_path)
+
+
+def test_two_phases_in_one_series(tmp_path: Path) -> None:
+    dicom_series(tmp_path / "a", body((4, 6, 7)))
+    for k, file in enumerate(sorted((tmp_path / "a").iterdir())):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.8.{k}"}
+        position = np.array([-10, -20, 5 + k * SPACING_MM[2]])
+        dicom_slice(tmp_path / f"{file.stem}b.dcm", body((4, 6, 7), seed=1)[k], position, np.eye(3), tags)
+    assert "4 of 8 slices" in refused("mixed_series", tmp_path)
+
+
+ODD_SLICES = {
+    "size": ((8, 7), np.eye(3)),
+    "orientation": ((6, 7), np.eye(3)[[1, 2, 0]]),
+}
+
+
+@pytest.mark.parametrize(("what", "odd"), ODD_SLICES.items(), ids=ODD_SLICES.keys())
+def test_a_slice_of_another_geometry(tmp_path: Path, what: str, odd: tuple) -> None:
+    shape, axes = odd
+    dicom_series(tmp_path, body((4, 6, 7)))
+    tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.9"}
+    dicom_slice(tmp_path / "z.dcm", body(shape), np.array([-10, -20, 15.0]), axes, tags)
+    assert f"different {what} (1 of 5" in refused("mixed_series", tmp_path)
+
+
+def test_a_varying_distance_between_slices(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.9"}
+    dicom_slice(tmp_path / "z.dcm", body((6, 7)), np.array([-10, -20, 5 + 3.3 * SPACING_MM[2] + 1.5]), np.eye(3), tags)
+    assert "varies from" in refused("mixed_series", tmp_path)
+
+
+def test_a_gantry_tilt_gives_its_angle(tmp_path: Path) -> None:
+    tilted = np.eye(3)
+    tilted[2] = [0, np.tan(np.radians(12)), 1]
+    dicom_series(tmp_path, body((5, 6, 7)), axes=tilted)
+    assert "12.0 degrees" in refused("bad_direction", tmp_path)
+
+
+# writing
+
+
+def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(VFQError) as info:
+        write_ct(CTVolume(body(), placed(np.eye(3)), "a"), tmp_path / "absent" / "a.nii.gz")
+    assert info.value.code == "output_not_writable"

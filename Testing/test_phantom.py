@@ -1,0 +1,108 @@
+"""The phantom's truth is exact: its key points lie on the painted bone, and it shows what was asked of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
+from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import LEVELS, draw_anatomy, rotation  # noqa: E402
+from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints  # noqa: E402
+from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
+
+SMALL = PhantomOptions(scoliosis_deg=20.0, field_of_view="spine", spacing_mm=(1.4, 3.0), noise_hu=10.0)
+
+
+def an_anatomy(seed=3, **options):
+    return draw_anatomy(np.random.default_rng(seed), PhantomOptions(pathology=0.0, **options))
+
+
+def test_the_same_seed_gives_the_same_phantom_and_another_seed_another():
+    first, truth = make_phantom(11, SMALL)
+    again, _ = make_phantom(11, SMALL)
+    other, _ = make_phantom(12, SMALL)
+    assert np.array_equal(first.voxels, again.voxels)
+    assert first.voxels.shape != other.voxels.shape or not np.array_equal(first.voxels, other.voxels)
+    assert len(truth.levels) == len(truth.keypoints) >= 4
+
+
+def test_levels_of_the_truth_are_consecutive_and_cranial_first():
+    _, truth = make_phantom(11, SMALL)
+    first = LEVELS.index(truth.levels[0])
+    assert truth.levels == LEVELS[first : first + len(truth.levels)]
+    assert (np.diff(truth.keypoints.mean((1, 2))[:, 2]) < 0).all()
+
+
+def test_superior_points_lie_above_inferior_and_anterior_before_posterior():
+    keypoints = exact_keypoints(an_anatomy())
+    frames_up = an_anatomy().curve.at(an_anatomy().arcs)[1]
+    up = np.einsum("npd,nd->np", keypoints[:, :, 0] - keypoints[:, :, 1], frames_up[:, 2])
+    ahead = np.einsum("ned,nd->ne", keypoints[:, 0] - keypoints[:, 2], frames_up[:, 1])
+    assert (up > 0).all() and (ahead > 0).all()
+
+
+def test_bone_begins_at_every_middle_point_of_an_endplate():
+    """1.5 mm inside the body is bone, 1.2 mm outside is disc: the truth lies on the painted surface."""
+    anatomy = an_anatomy(seed=5, fracture_rate=0.0)
+    painter = Painter(anatomy)
+    keypoints = exact_keypoints(anatomy)[6:18]
+    for end, outward in ((0, 1.0), (1, -1.0)):
+        up = np.stack([b.frame[2] for b in anatomy.bodies[6:18]])
+        middle = keypoints[:, 1, end]
+        inside = painter.hounsfield(torch.as_tensor(middle - 0.4 * outward * up, dtype=torch.float32), 0.2)
+        outside = painter.hounsfield(torch.as_tensor(middle + 0.4 * outward * up, dtype=torch.float32), 0.2)
+        assert (inside > outside + 60).all()
+
+
+def test_points_lie_in_the_sagittal_plane_of_the_curve_even_of_a_rotated_vertebra():
+    anatomy = an_anatomy(scoliosis_deg=50.0)
+    _, frames = anatomy.curve.at(anatomy.arcs)
+    centers = np.stack([b.center for b in anatomy.bodies])
+    lateral = np.einsum("npec,nc->npe", exact_keypoints(anatomy) - centers[:, None, None], frames[:, 0])
+    assert max(abs(b.twist) for b in anatomy.bodies) > np.deg2rad(4)
+    assert np.abs(lateral).max() < 1.5
+
+
+def test_the_wished_cobb_angle_is_met():
+    for wished in (0.0, 30.0, 60.0):
+        options = PhantomOptions(scoliosis_deg=wished, field_of_view="spine", spacing_mm=(3.0, 6.0))
+        assert make_phantom(4, options)[1].cobb_deg == pytest.approx(wished, abs=8)
+
+
+def test_a_fracture_rate_of_one_breaks_all_and_zero_none_of_t4_to_l5():
+    def ratios(rate):
+        return np.array([genant_ratio(h) for h in heights(exact_keypoints(an_anatomy(fracture_rate=rate))[9:23])])
+
+    assert all(b.fracture is None for b in an_anatomy(fracture_rate=0.0).bodies)
+    assert all(b.fracture for b in an_anatomy(fracture_rate=1.0).bodies[9:23])
+    assert ratios(1.0).mean() < ratios(0.0).mean() - 0.1
+
+
+def test_rotation_is_a_right_handed_rotation():
+    turn = rotation(0.2, -0.3, 0.4)
+    assert np.allclose(turn @ turn.T, np.eye(3)) and np.linalg.det(turn) == pytest.approx(1)
+
+
+def test_truth_as_json_is_plain_and_rounds_nothing_away():
+    _, truth = make_phantom(11, SMALL)
+    data = json.loads(json.dumps(truth.to_json()))
+    assert data["schema"] == "vfq-truth/1" and data["space"] == "RAS_mm"
+    assert np.allclose([v["keypoints"] for v in data["vertebrae"]], truth.keypoints, atol=1e-3)
+    SpineCurve(np.array(data["curve"]))
+
+
+def test_thick_slices_blur_along_the_patient_and_not_across():
+    rng = np.random.default_rng(0)
+    protocol = draw_protocol(rng, slice_mm=5.0, noise_hu=0.0)
+    protocol = type(protocol)(**{**vars(protocol), "streaks_hu": 0.0, "sharpen": 0.0, "blur_mm": 0.25, "gain": 1.0})
+    rows, columns = torch.meshgrid(torch.arange(80.0), torch.arange(64.0), indexing="ij")
+    points = torch.stack([torch.zeros_like(rows), columns, -rows], -1)
+    generator = torch.Generator().manual_seed(0)
+    for axis, blurred in ((0, True), (1, False)):
+        stripes = ((rows if axis == 0 else columns) % 4 < 2).float() * 1000
+        seen = acquire_picture(stripes, points, protocol, generator)[20:60, 16:48]
+        assert (float(seen.std()) < 250) == blurred

@@ -1,0 +1,72 @@
+"""Training data and the training loop: targets agree with the truth, a run resumes, its result loads."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from VertebralFractureQuantLib.networks import weights  # noqa: E402
+from VertebralFractureQuantLib.training import samples, train  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def column():
+    return samples.paint_column(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def trunk():
+    return samples.paint_trunk(np.random.default_rng(2))
+
+
+def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
+    sample = samples.detector_sample(column, np.random.default_rng(3))
+    rows, columns = np.nonzero(sample["objectness"].numpy())
+    assert len(rows) > 50
+    pixel = np.stack([columns - 64.0, rows], -1)
+    ends = pixel[:, None] + sample["offsets"].numpy()[:, rows, columns].T.reshape(-1, 6, 2)
+    size = np.linalg.norm(ends[:, 0] - ends[:, 5], axis=-1)
+    assert ((size > 5) & (size < 70)).all()
+    assert len(np.unique(ends.round(2), axis=0)) < 20  # all pixels of a vertebra agree
+
+
+def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column):
+    sample = samples.detector_sample(column, np.random.default_rng(3))
+    ignored = sample["weight"].numpy() == 0
+    assert ignored.any() and not (ignored & (sample["objectness"].numpy() > 0)).any()
+
+
+def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
+    bone, tissue = [], []
+    for seed in range(6):
+        sample = samples.localizer_sample(trunk, np.random.default_rng(seed))
+        slices = np.flatnonzero(sample["holds_spine"].numpy())
+        a, r = sample["position"].numpy()[slices].round().astype(int).T
+        volume = sample["volume"].numpy()
+        bone.extend(volume[slices, a, r])
+        tissue.append(np.median(volume[volume > -500]))
+    assert np.mean(bone) > np.mean(tissue) + 40
+
+
+def test_a_stream_is_seeded():
+    def draw(seed):
+        stream = samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
+        iterator = iter(stream)
+        return [next(iterator) for _ in range(30)]
+
+    assert draw(1) == draw(1) != draw(2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["localizer", "detector"])
+def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, monkeypatch):
+    monkeypatch.setattr(train, "_validation_set", lambda role: [])
+    monkeypatch.setitem(train.VALIDATORS, role, lambda model, fixed: {"score": 1.0})
+    recipe = dataclasses.replace(train.RECIPES[role], steps=2, batch=1, workers=0, pool=1, validate_every=1)
+    train.train(recipe, tmp_path, report=lambda line: None)
+    lines = []
+    path = train.train(dataclasses.replace(recipe, steps=3), tmp_path, report=lines.append)
+    assert len(lines) == 1 and "step 3" in lines[0]
+    weights.load(role, path=path)

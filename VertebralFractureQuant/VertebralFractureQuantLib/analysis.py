@@ -1,0 +1,194 @@
+"""The whole way: a CT in, a measured spine out; in patient RAS millimetres, each arrow one function.
+
+ct -> spine curve -> straightened sagittal picture -> vertebrae (six points) -> heights, G, grade, shape.
+Networks and torch are touched here and in `networks/` only; what comes out is plain data (`record`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .ct import CTVolume
+from .curve import SpineCurve, fit_curve
+from .errors import VFQError
+from .genant import measure_column
+from .record import ModelStamp, SpineAnalysis, Vertebra
+from .straightening import Straightening
+
+if TYPE_CHECKING:
+    from .networks.detector import VertebraDetector
+    from .networks.localizer import SpineLocalizer
+
+CURVE_SMOOTHING_MM = 8.0
+EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
+SHORTEST_SPINE_MM = 40.0
+FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
+FARTHEST_FROM_CURVE_MM = 25.0
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two networks, ready on a device, and their identities."""
+
+    localizer: SpineLocalizer
+    detector: VertebraDetector
+    stamps: tuple[ModelStamp, ...]
+    device: str
+
+
+def choose_device(device: str = "auto") -> str:
+    """A torch device for "auto" | "cpu" | "cuda" | "mps"; VFQError where the wish cannot be met."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there.get(device, False):
+        raise VFQError("no_device", f"The device {device!r} is not available here. Use --device auto or cpu.")
+    return device
+
+
+def load_models(device: str = "auto") -> Models:
+    """Load both networks from the shipped weights. VFQError `bad_weights`, `no_device`, `missing_dependency`."""
+    try:
+        from .networks import weights
+    except ImportError as error:
+        raise VFQError("missing_dependency", f"{error}. Install the missing package, e.g. pip install torch.") from error
+    device = choose_device(device)
+    localizer, first = weights.load("localizer", device)
+    detector, second = weights.load("detector", device)
+    return Models(localizer, detector, (first, second), device)  # type: ignore[arg-type]
+
+
+def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:
+    """Localise, straighten, detect and measure every vertebra of `ct`.
+
+    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` where there is nothing to measure.
+    `progress` is told the step's name and the share of the whole that is done.
+    """
+    from .networks.detector import detect
+
+    timing: dict[str, float] = {}
+    with _timed("total", timing):
+        _tell(progress, "localize", 0.0)
+        with _timed("localize", timing):
+            curve, limits = find_curve(ct, models)
+        _tell(progress, "straighten", 0.6)
+        with _timed("straighten", timing):
+            picture = straightened_picture(ct, curve)
+        _tell(progress, "detect", 0.65)
+        with _timed("detect", timing):
+            detections = detect(models.detector, picture)
+        with _timed("measure", timing):
+            vertebrae = measured_vertebrae(ct, curve, detections.keypoints, detections.scores)
+    _tell(progress, "measure", 1.0)
+    return SpineAnalysis(
+        case=ct.name,
+        shape=tuple(int(n) for n in ct.voxels.shape),
+        spacing_mm=tuple(float(s) for s in ct.spacing_mm),
+        models=models.stamps,
+        curve=curve.points,
+        limits_mm=limits,
+        vertebrae=vertebrae,
+        timing_s=timing,
+    )
+
+
+def find_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, tuple[float, float]]:
+    """The spine's curve, extended by 2 cm at both ends, and the arc lengths on it between which spine was seen."""
+    from .networks.localizer import SLICE_THRESHOLD, coarsen, localize
+
+    points, probability = localize(models.localizer, coarsen(ct))
+    first, last = spine_slices(probability > SLICE_THRESHOLD)
+    found = points[first:last]
+    covered = float(np.ptp(found[:, 2])) if len(found) else 0.0
+    if covered < SHORTEST_SPINE_MM:
+        raise VFQError(
+            "no_spine_found",
+            f"No spine found: {covered:.0f} mm of the scan look like spine, at least {SHORTEST_SPINE_MM:.0f} mm are "
+            "needed. Give a CT of the neck or trunk that holds the vertebral column.",
+        )
+    curve = fit_curve(found, CURVE_SMOOTHING_MM)
+    return extended(curve, EXTENSION_MM), (EXTENSION_MM, EXTENSION_MM + curve.length)
+
+
+def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
+    """First and one past the last slice of the spine: the hull of all flagged runs but stray ones.
+
+    A run is stray when it is shorter than a fifth of the longest and farther from it than its own length.
+    """
+    edges = np.flatnonzero(np.diff(np.r_[0, holds_spine.astype(int), 0]))
+    runs = edges.reshape(-1, 2)
+    if len(runs) == 0:
+        return 0, 0
+    longest = runs[np.argmax(np.ptp(runs, axis=1))]
+    size = np.ptp(runs, axis=1)
+    gap = np.maximum(runs[:, 0] - longest[1], longest[0] - runs[:, 1])
+    kept = runs[(size >= np.ptp(longest) / 5) | (gap <= size)]
+    return int(kept[:, 0].min()), int(kept[:, 1].max())
+
+
+def extended(curve: SpineCurve, by_mm: float) -> SpineCurve:
+    """The curve going straight on for `by_mm` at both ends."""
+    count = round(by_mm / curve.step)
+    arcs = np.arange(-count, len(curve.points) + count) * curve.step
+    return SpineCurve(curve.at(arcs)[0], curve.step)
+
+
+def straightened_picture(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
+    """The detector's input: `(rows, 128)` HU at 1 mm, rows along the arc, columns along A from -64 mm."""
+    from .networks.detector import COLUMNS, HALF_WIDTH_MM, SPACING_MM
+
+    return Straightening(curve).sample_sagittal(ct, HALF_WIDTH_MM, SPACING_MM)[:, :COLUMNS]
+
+
+def measured_vertebrae(
+    ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores: np.ndarray
+) -> tuple[Vertebra, ...]:
+    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm), those that the scan's border cuts left out."""
+    straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
+    near = np.abs(flat[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
+    patient = Straightening(curve).to_patient(straight)
+    whole = near & inside(ct, patient).all((1, 2))
+    if not whole.any():
+        raise VFQError(
+            "no_vertebra_found",
+            f"No complete vertebra found along {curve.length:.0f} mm of spine. Check that the vertebral bodies lie "
+            "whole in the field of view.",
+        )
+    if whole.sum() < FEWEST_VERTEBRAE:
+        raise VFQError(
+            "too_few_vertebrae",
+            "Only one complete vertebra lies in the field of view; at least two are needed, so that a vertebra can be "
+            "judged beside its neighbours. Give a longer scan.",
+        )
+    measurements = measure_column(patient[whole])
+    rows = zip(patient[whole], measurements, scores[whole], strict=True)
+    return tuple(Vertebra(k, m, float(s)) for k, m, s in rows)
+
+
+def inside(ct: CTVolume, points: np.ndarray) -> np.ndarray:
+    """Whether RAS points `(..., 3)` lie within the volume's outer voxel edges; booleans `(...)`."""
+    ijk = points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]
+    size = np.array(ct.voxels.shape[::-1])
+    return ((ijk >= -0.5) & (ijk <= size - 0.5)).all(-1)
+
+
+@contextmanager
+def _timed(name: str, timing: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timing[name] = time.perf_counter() - start
+
+
+def _tell(progress: Progress | None, step: str, share: float) -> None:
+    if progress:
+        progress(step, share)

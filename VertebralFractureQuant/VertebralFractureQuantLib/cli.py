@@ -1,0 +1,489 @@
+"""`vfq`, the command: analyse CT scans, try it on a synthetic one, make phantoms, measure speed.
+
+A face only: it reads arguments, calls the library and shows what comes back. Tables and JSON go to standard output,
+progress and complaints to standard error. Exit status 0: all measured; 3: a coded failure; 2: wrong usage.
+A further command is one more `@app.command()`, or `app.add_typer(...)` for a family of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import __version__
+from .errors import VFQError
+
+if TYPE_CHECKING:
+    from .ct import CTVolume
+    from .record import SpineAnalysis
+
+EXIT_CODED_FAILURE = 3
+ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
+NOTICE = "Research use only - not for diagnosis."
+
+app = typer.Typer(
+    name="vfq",
+    help="Vertebral fractures on CT: six key points, heights, Genant ratio and grade of every vertebra. " + NOTICE,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(str, Enum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The library functions behind the command; a test hands in others (`CliRunner.invoke(app, args, obj=engine)`).
+
+    `make_phantom` takes the seed and the fields of `PhantomOptions` by name.
+    """
+
+    read_ct: Callable[..., CTVolume]
+    write_ct: Callable[[CTVolume, Path], Any]
+    load_models: Callable[[str], Any]
+    analyze: Callable[..., SpineAnalysis]
+    make_phantom: Callable[..., tuple[CTVolume, Any]]
+
+
+class LazyEngine:
+    """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
+
+    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        from .ct import read_ct
+
+        return read_ct(path, series=series)
+
+    def write_ct(self, ct: CTVolume, path: Path) -> None:
+        from .ct import write_ct
+
+        write_ct(ct, path)
+
+    def load_models(self, device: str) -> Any:
+        from .analysis import load_models
+
+        return load_models(device)
+
+    def analyze(self, ct: CTVolume, models: Any, progress: Callable[[str, float], None] | None = None) -> SpineAnalysis:
+        from .analysis import analyze
+
+        return analyze(ct, models, progress)
+
+    def make_phantom(self, seed: int, **options: Any) -> tuple[CTVolume, Any]:
+        from .phantom import PhantomOptions, make_phantom
+
+        return make_phantom(seed, PhantomOptions(**options))
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vfq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    ctx.obj = ctx.obj or LazyEngine()
+
+
+@app.command()
+def analyze(
+    ctx: typer.Context,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT", help="NIfTI, NRRD or MHA files, DICOM folders, or folders of such files."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets one folder a case.")],
+    device: DeviceOption = Device.AUTO,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the analyses as a JSON array, and nothing else.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    series: Annotated[str | None, typer.Option(help="UID of the DICOM series to take; for one INPUT.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Find and measure the vertebrae of CT scans."""
+    from .record import to_json
+    from .report.outputs import case_names
+
+    paths = _expanded(inputs)
+    if series and len(paths) > 1:
+        raise typer.BadParameter("--series belongs to one DICOM folder; give one INPUT with it.")
+    complaints = Console(stderr=True)
+    batch = Batch(ctx.obj, output, device.value, overwrite, series, complaints, debug)
+    analyses = batch.run(list(zip(paths, case_names(paths), strict=True)))
+    if as_json:
+        typer.echo(json.dumps([to_json(a) for a in analyses], indent=1))
+    else:
+        _print_tables(analyses, output)
+    if any(a.status != "ok" for a in analyses):
+        raise typer.Exit(EXIT_CODED_FAILURE)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folder of the synthetic case.")] = Path(
+        "vfq-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 7,
+    device: DeviceOption = Device.AUTO,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a synthetic scoliotic chest CT with fractures, analyse it, and compare with the known truth."""
+    from .evaluation.matching import compare
+    from .report.outputs import check_output, write_outputs
+
+    engine, case = ctx.obj, f"phantom-{seed}"
+    with _coded_exit(debug):
+        check_output(output, case, overwrite)
+        with _progress(Console(stderr=True)) as show:
+            show(case, "making the phantom", 0.0)
+            ct, truth = engine.make_phantom(seed, scoliosis_deg=35.0, fracture_rate=0.3, field_of_view="chest")
+            found = engine.analyze(ct, engine.load_models(device.value), lambda stage, part: show(case, stage, part))
+            found = replace(found, case=case)
+            extras = {
+                "ct.nii.gz": lambda p: engine.write_ct(ct, p),
+                "truth.json": lambda p: _write_json(truth.to_json(), p),
+            }
+            folder = write_outputs(found, ct, output, overwrite, extras)
+    _print_comparison(compare(found, truth.keypoints, list(truth.levels)), folder)
+
+
+@app.command()
+def phantom(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CT: .nii.gz, .nrrd or .mha.")],
+    truth: Annotated[Path | None, typer.Option(help="Gets the exact key points, curve and levels (JSON).")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 0,
+    scoliosis: Annotated[float | None, typer.Option(help="Cobb angle in degrees; random if not given.")] = None,
+    fracture_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Chance of a fracture a vertebra.")] = None,
+    field_of_view: Annotated[str | None, typer.Option(help="whole, chest, abdomen or spine.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.")] = None,
+    noise: Annotated[float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.")] = None,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a synthetic CT of the trunk with exactly known key points."""
+    wanted = {
+        "scoliosis_deg": scoliosis,
+        "fracture_rate": fracture_rate,
+        "field_of_view": field_of_view,
+        "spacing_mm": _numbers(spacing, 2, float) if spacing else None,
+        "noise_hu": noise,
+    }
+    options = {name: value for name, value in wanted.items() if value is not None}
+    engine = ctx.obj
+    with _coded_exit(debug):
+        targets = [path for path in (output, truth) if path]
+        _refuse_existing(targets, overwrite)
+        ct, exact = engine.make_phantom(seed, **options)
+        _write_whole(output, lambda p: engine.write_ct(ct, p))
+        if truth:
+            _write_whole(truth, lambda p: _write_json(exact.to_json(), p))
+    Console(stderr=True).print(f"Wrote {' and '.join(str(path) for path in targets)}.", markup=False, highlight=False)
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    shape: Annotated[str, typer.Option(help="Voxels along x, y, z.")] = "512x512x400",
+    spacing: Annotated[str, typer.Option(help="Spacing in mm along x, y, z.")] = "0.7x0.7x0.8",
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of which the median is shown.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the phantom in the volume.")] = 0,
+    device: DeviceOption = Device.AUTO,
+    debug: DebugOption = False,
+) -> None:
+    """Measure speed and memory on a synthetic CT that is in memory already."""
+    from .evaluation.bench import bench as measure
+    from .evaluation.bench import on_grid
+    from .report.terminal import bench_table
+
+    engine = ctx.obj
+    kji = _numbers(shape, 3, int)[::-1], _numbers(spacing, 3, float)[::-1]
+    with _coded_exit(debug), _progress(Console(stderr=True)) as show:
+        show("bench", "making the volume", 0.0)
+        ct = on_grid(engine.make_phantom(seed, field_of_view="chest")[0], *kji)
+        models = engine.load_models(device.value)
+        show("bench", f"{repeats} runs", 0.3)
+        report = measure(ct, lambda volume: engine.analyze(volume, models), repeats, engine.read_ct, engine.write_ct)
+    console = Console()
+    console.print(
+        f"{shape} voxels of {spacing} mm, {report.vertebrae} vertebrae, median of {repeats} runs", highlight=False
+    )
+    console.print(bench_table(report))
+
+
+class Role(str, Enum):
+    """Which network is trained."""
+
+    LOCALIZER = "localizer"
+    DETECTOR = "detector"
+
+
+@app.command()
+def train(
+    role: Annotated[Role, typer.Argument(help="The network.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it goes on.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the recipe's if not given.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step; the recipe's if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and of the phantoms.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that paint phantoms.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    device: DeviceOption = Device.AUTO,
+    debug: DebugOption = False,
+) -> None:
+    """Train a network on phantoms made on the fly."""
+    with _coded_exit(debug):
+        from .analysis import choose_device
+        from .training.train import RECIPES
+        from .training.train import train as run
+
+        wanted = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
+        recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
+        path = run(recipe, output, choose_device(device.value), typer.echo)
+    typer.echo(f"Best weights so far: {path}")
+
+
+@dataclass
+class Batch:
+    """Studies analysed one after the other; what fails in one is recorded and the next is done."""
+
+    engine: Any
+    output: Path
+    device: str
+    overwrite: bool
+    series: str | None
+    complaints: Console
+    debug: bool = False
+
+    @cached_property
+    def models(self) -> Any:
+        return self.engine.load_models(self.device)
+
+    def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:
+        """The record of each (path, case), in that order; every one of them is written."""
+        with _progress(self.complaints) as show:
+            return [self._study(path, case, show) for path, case in studies]
+
+    def _study(self, path: Path, case: str, show: Callable[[str, str, float], None]) -> SpineAnalysis:
+        from .report.outputs import case_name, check_output, write_outputs
+
+        if case != case_name(path):
+            self._say(case, f"another input is called {case_name(path)} too; this one is written to {case}.")
+        try:
+            check_output(self.output, case, self.overwrite)
+            analysis, ct = self._measure(path, case, show)
+            write_outputs(analysis, ct, self.output, self.overwrite)
+            return analysis
+        except Exception as error:
+            return self._failure(path, case, error)
+
+    def _measure(
+        self, path: Path, case: str, show: Callable[[str, str, float], None]
+    ) -> tuple[SpineAnalysis, CTVolume]:
+        show(case, "reading", 0.0)
+        started = time.perf_counter()
+        ct = self.engine.read_ct(path, self.series)
+        read_s = time.perf_counter() - started
+        for note in ct.notes:
+            self._say(case, note)
+        analysis = self.engine.analyze(ct, self.models, lambda stage, part: show(case, stage, part))
+        timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
+        return replace(analysis, case=case, timing_s=timing), ct
+
+    def _failure(self, path: Path, case: str, error: Exception) -> SpineAnalysis:
+        from .record import SpineAnalysis
+        from .report.outputs import write_outputs
+
+        failure = as_coded(error)
+        record = SpineAnalysis(case, status=failure.code, message=_without_paths(failure.message, path))
+        self._say(case, f"{record.status}: {record.message}")
+        if self.debug:
+            _print_traceback(error)
+        if failure.code not in ("output_exists", "output_not_writable"):
+            with suppress(VFQError):
+                write_outputs(record, None, self.output, self.overwrite)
+        return record
+
+    def _say(self, case: str, sentence: str) -> None:
+        self.complaints.print(f"[bold]{escape(case)}[/bold]: {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def as_coded(error: Exception) -> VFQError:
+    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
+    if isinstance(error, VFQError):
+        return error
+    text = (str(error).splitlines() or [""])[0]
+    # torch has its own exceptions: OutOfMemoryError on a GPU, a RuntimeError of its allocator on the CPU.
+    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if lacks_memory or "can't allocate memory" in text:
+        return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
+    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
+
+
+def _without_paths(message: str, path: Path) -> str:
+    """A record holds no path of this computer: the input's, and any absolute one, is cut to its last part."""
+    if len(path.parts) > 1:
+        message = message.replace(str(path), path.name)
+    return ABSOLUTE_FOLDERS.sub("", message)
+
+
+def _expanded(inputs: Sequence[Path]) -> list[Path]:
+    """The inputs, with each folder that holds image files itself replaced by those; other folders are DICOM."""
+    from .report.outputs import IMAGE_SUFFIXES
+
+    def images(folder: Path) -> list[Path]:
+        with suppress(OSError):  # a folder that cannot be listed is reported by the reader
+            return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
+        return []
+
+    return [path for given in inputs for path in (given.is_dir() and images(given)) or [given]]
+
+
+def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:
+    from .report.terminal import case_table, vertebra_table
+
+    console = Console()
+    console.print(case_table(analyses))
+    if len(analyses) == 1 and analyses[0].vertebrae:
+        console.print()
+        console.print(vertebra_table(analyses[0]))
+        console.print()
+        console.print(
+            f"Look at {output / analyses[0].case / 'overview.png'}", markup=False, highlight=False, soft_wrap=True
+        )
+    console.print(NOTICE, style="dim")
+
+
+def _print_comparison(comparison: Any, folder: Path) -> None:
+    from .report.terminal import comparison_table
+
+    error = comparison.mean_point_error_mm
+    console = Console()
+    console.print(comparison_table(comparison))
+    console.print()
+    console.print(
+        f"Found {comparison.found} of {len(comparison.vertebrae)} vertebrae, {len(comparison.false)} false"
+        + ("." if error is None else f"; the points are {error:.2f} mm off on average."),
+        highlight=False,
+    )
+    console.print(
+        f"Look at {folder / 'overview.png'}; 3D Slicer opens ct.nii.gz and keypoints.mrk.json of the same folder.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, str, float], None]]:
+    """A bar on `console`, and the function (case, stage, part of 1) that moves it."""
+    columns = (
+        TextColumn("{task.fields[case]}", markup=False),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0, case="")
+        shown = ""
+
+        def show(case: str, stage: str, part: float) -> None:
+            nonlocal shown
+            if case != shown:
+                progress.reset(task)
+                shown = case
+            progress.update(task, completed=part, description=stage, case=case)
+
+        yield show
+
+
+@contextmanager
+def _coded_exit(debug: bool) -> Iterator[None]:
+    """End the command with status 3 and one line where the block fails."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
+        failure = as_coded(error)
+        Console(stderr=True).print(f"{failure.code}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
+        if debug:
+            _print_traceback(error)
+        raise typer.Exit(EXIT_CODED_FAILURE) from None
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    typer.echo("".join(traceback.format_exception(error)), err=True)
+
+
+def _numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """ "512x512x400" as numbers; all must be positive."""
+    try:
+        values = tuple(kind(part) for part in text.lower().split("x"))
+    except ValueError:
+        values = ()
+    if len(values) != count or min(values) <= 0:
+        raise typer.BadParameter(f"{text!r}: expected {count} positive numbers with an x between them.")
+    return values
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise VFQError("output_exists", f"{path.name}: the file is there already; use --overwrite or another name.")
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside `path` under a temporary name with the same suffix, then rename."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise VFQError("output_not_writable", f"{path.name}: cannot be written ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _write_json(data: Any, path: Path) -> None:
+    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,140 @@
+"""The spine's curve: a smooth line through the vertebral bodies, from cranial to caudal, by arc length in mm.
+
+Points and tangents are RAS mm. At each point stands a right-handed frame [right, anterior, up]:
+`up` is minus the tangent (cranial), `anterior` is kept in the sagittal plane so that the frame does not
+twist with the curve (Zakharov et al. 2023, "the second basis vector stays in the sagittal plane").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+PATIENT_RIGHT = np.array([1.0, 0.0, 0.0])
+
+
+@dataclass(frozen=True)
+class SpineCurve:
+    """Equidistant samples of a spine's curve.
+
+    Attributes
+    ----------
+    points : `(n, 3)` RAS mm, cranial first, neighbours `step` apart along the curve.
+    step : arc length between neighbours, mm.
+    """
+
+    points: np.ndarray
+    step: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != 3 or len(self.points) < 3:
+            raise ValueError(f"a curve needs at least three points (n, 3), got {self.points.shape}")
+
+    @property
+    def length(self) -> float:
+        """Arc length in mm."""
+        return (len(self.points) - 1) * self.step
+
+    @cached_property
+    def tangents(self) -> np.ndarray:
+        """`(n, 3)` unit vectors towards caudal."""
+        return _unit(np.gradient(self.points, axis=0))
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """`(n, 3, 3)`: rows right, anterior, up at every sample, in RAS."""
+        up = -self.tangents
+        anterior = _unit(np.cross(up, PATIENT_RIGHT))
+        right = np.cross(anterior, up)
+        return np.stack([right, anterior, up], axis=1)
+
+    @cached_property
+    def curvatures(self) -> np.ndarray:
+        """`(n, 3)` derivative of the tangent by arc length, 1/mm."""
+        return np.gradient(self.tangents, self.step, axis=0)
+
+    def at(self, arc_length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points `(m, 3)` and frames `(m, 3, 3)` at arc lengths `(m,)` mm; beyond the ends, straight on."""
+        position = np.asarray(arc_length, float) / self.step
+        inside = np.clip(position, 0, len(self.points) - 1)
+        low = np.minimum(inside.astype(int), len(self.points) - 2)
+        weight = (inside - low)[..., None]
+        points = self.points[low] * (1 - weight) + self.points[low + 1] * weight
+        frames = self.frames[low] * (1 - weight[..., None]) + self.frames[low + 1] * weight[..., None]
+        frames = _orthonormal(frames)
+        beyond = (position - inside)[..., None] * self.step
+        return points - beyond * frames[..., 2, :], frames
+
+    def distance_to(self, points: np.ndarray) -> np.ndarray:
+        """Shortest distances `(m,)` mm from RAS points `(m, 3)` to the curve's polyline."""
+        from scipy.spatial import cKDTree  # heavy import, needed by evaluation only
+
+        fine = np.arange(0, self.length + 0.05, 0.1)
+        return cKDTree(self.at(fine)[0]).query(np.asarray(points, float))[0]
+
+
+def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) -> SpineCurve:
+    """A smooth curve along ordered points `(n, 3)` RAS mm (either direction), resampled every `step` mm.
+
+    `smoothing_mm` is the standard deviation of a Gaussian along the curve that takes off the noise of a
+    localizer; both ends are continued by point reflection, so that they are not drawn inward.
+    ValueError for fewer than three distinct points.
+    """
+    points = np.asarray(points, float)
+    points = points[np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6]]
+    if len(points) < 3:
+        raise ValueError("a curve needs at least three distinct points")
+    if points[0, 2] < points[-1, 2]:
+        points = points[::-1]
+    points = _resample(points, step)
+    if smoothing_mm > 0:
+        points = _resample(_smooth(points, smoothing_mm / step), step)
+    return SpineCurve(points, step)
+
+
+def _resample(points: np.ndarray, step: float) -> np.ndarray:
+    """Equidistant points along a cubic through `points` (twice, since chord and arc differ)."""
+    for _ in range(2):
+        arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
+        count = max(3, int(np.floor(arc[-1] / step)) + 1)
+        points = _cubic(arc, points, np.arange(count) * step if arc[-1] >= 2 * step else np.linspace(0, arc[-1], 3))
+    return points
+
+
+def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Cubic Hermite interpolation of `y` `(n, d)` with central-difference slopes: local, no overshoot far away."""
+    slopes = np.gradient(y, x, axis=0)
+    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    h = (x[i + 1] - x[i])[:, None]
+    t = ((at - x[i])[:, None]) / h
+    return (
+        (2 * t**3 - 3 * t**2 + 1) * y[i]
+        + (t**3 - 2 * t**2 + t) * h * slopes[i]
+        + (3 * t**2 - 2 * t**3) * y[i + 1]
+        + (t**3 - t**2) * h * slopes[i + 1]
+    )
+
+
+def _smooth(points: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian smoothing along the first axis, ends continued by point reflection."""
+    reach = min(int(np.ceil(3 * sigma)), len(points) - 1)
+    head = 2 * points[:1] - points[reach:0:-1]
+    tail = 2 * points[-1:] - points[-2 : -reach - 2 : -1]
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+    padded = np.concatenate([head, points, tail])
+    columns = [np.convolve(c, kernel / kernel.sum(), "valid") for c in padded.T]
+    return np.stack(columns, axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _orthonormal(frames: np.ndarray) -> np.ndarray:
+    up = _unit(frames[..., 2, :])
+    anterior = frames[..., 1, :]
+    anterior = _unit(anterior - (anterior * up).sum(-1, keepdims=True) * up)
+    return np.stack([np.cross(anterior, up), anterior, up], axis=-2)

@@ -1,0 +1,152 @@
+"""How long an analysis takes and how much memory: medians of its parts in seconds, on a volume of a given shape.
+
+`vfq bench` prints this; the published speed figures come from here.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ct import CTVolume
+from ..curve import fit_curve
+from ..record import SpineAnalysis
+from ..straightening import Straightening
+
+HALF_WIDTH_MM = 64.0
+AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Medians over the repeats.
+
+    Attributes
+    ----------
+    seconds : part ("read", "localize", "straighten", "detect", "measure", "total") to median seconds;
+        "total" is the analysis of a volume in memory, without "read".
+    peak_mb : highest resident memory during the analyses minus the volume's own bytes, in 10^6 bytes.
+    plane_s, volume_s : straightening the sagittal plane, and the whole straightened volume point by point.
+    vertebrae : how many were found.
+    """
+
+    seconds: dict[str, float]
+    peak_mb: float
+    plane_s: float
+    volume_s: float
+    vertebrae: int
+
+    @property
+    def plane_speedup(self) -> float:
+        """How many times faster the plane is than the volume."""
+        return self.volume_s / self.plane_s
+
+
+def bench(
+    ct: CTVolume,
+    analyze: Callable[[CTVolume], SpineAnalysis],
+    repeats: int = 5,
+    read: Callable[[Path], CTVolume] | None = None,
+    write: Callable[[CTVolume, Path], Any] | None = None,
+) -> BenchReport:
+    """Time `analyze` on `ct`, after one run that warms it up; and `read` on the file that `write` makes of it.
+
+    Without `read` and `write` no reading is timed. Raises whatever `analyze` raises.
+    """
+    analyze(ct)
+    reset_peak_memory()
+    analyses = [analyze(ct) for _ in range(repeats)]
+    peak = peak_memory_bytes() - ct.voxels.nbytes
+    seconds = median_timings([a.timing_s for a in analyses])
+    if read and write:
+        seconds = {"read": statistics.median(_reading_times(ct, read, write, repeats)), **seconds}
+    plane, volume = straightening_times(ct, analyses[-1].curve, repeats)
+    return BenchReport(seconds, peak / 1e6, plane, volume, len(analyses[-1].vertebrae))
+
+
+def median_timings(timings: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each part over runs that all have the same parts."""
+    return {part: statistics.median(t[part] for t in timings) for part in timings[0]}
+
+
+def straightening_times(ct: CTVolume, curve: np.ndarray, repeats: int = 5) -> tuple[float, float]:
+    """Median seconds for the sagittal plane and for the whole straightened volume (+-64 mm both ways, 1 mm)."""
+    straightening = Straightening(fit_curve(curve))
+    laterals = np.arange(-HALF_WIDTH_MM, HALF_WIDTH_MM + 1)
+
+    def whole_volume() -> None:
+        for lateral in laterals:
+            straightening.sample_sagittal(ct, HALF_WIDTH_MM, lateral_mm=float(lateral))
+
+    plane = _median_seconds(lambda: straightening.sample_sagittal(ct, HALF_WIDTH_MM), repeats)
+    return plane, _median_seconds(whole_volume, min(repeats, 3))
+
+
+def on_grid(ct: CTVolume, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> CTVolume:
+    """`ct` resampled onto a grid of `shape` and `spacing_mm`, both [k, j, i], about the same centre; air around it."""
+    kji = np.array(spacing_mm)
+    axes = ct.ijk_to_ras[:3, :3] / np.linalg.norm(ct.ijk_to_ras[:3, :3], axis=0)
+    center = ct.ijk_to_ras[:3] @ np.r_[(np.array(ct.voxels.shape[::-1]) - 1) / 2, 1]
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * kji[::-1]
+    matrix[:3, 3] = center - matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
+    voxels = np.full(shape, AIR_HU, np.int16)
+    for k in range(shape[0]):  # slice by slice: the points of the whole volume would take gigabytes
+        voxels[k] = np.rint(ct.sample(_slice_points(matrix, k, shape), fill=AIR_HU))
+    return replace(ct, voxels=voxels, ijk_to_ras=matrix)
+
+
+def _slice_points(matrix: np.ndarray, k: int, shape: tuple[int, int, int]) -> np.ndarray:
+    j, i = np.indices(shape[1:])
+    return i[..., None] * matrix[:3, 0] + j[..., None] * matrix[:3, 1] + k * matrix[:3, 2] + matrix[:3, 3]
+
+
+def reset_peak_memory() -> None:
+    """Let the peak count from now on, where the system can (Linux); elsewhere it counts from the program's start."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_bytes() -> int:
+    """The highest resident memory of this process since `reset_peak_memory`."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return _peak_without_proc()
+
+
+def _peak_without_proc() -> int:
+    import resource  # absent from Windows, where nothing of the standard library knows the peak
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reading_times(
+    ct: CTVolume, read: Callable[[Path], CTVolume], write: Callable[[CTVolume, Path], Any], repeats: int
+) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ct.nii.gz"
+        write(ct, path)
+        return [_seconds(lambda: read(path)) for _ in range(min(repeats, 3))]
+
+
+def _median_seconds(action: Callable[[], Any], repeats: int) -> float:
+    return statistics.median(_seconds(action) for _ in range(repeats))
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

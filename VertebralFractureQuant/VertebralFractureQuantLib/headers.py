@@ -1,0 +1,229 @@
+"""What the header of an image file promises, and whether the file keeps it; voxels of NIfTI are read here too.
+
+ITK repairs or ignores much that is wrong in headers: it fills truncated NIfTI with zeros and turns a spacing of zero
+into one. So the promises are checked on the bytes themselves. Spacings are in the file's units, i first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from .checks import check_orthogonal, check_shape, require_memory
+from .errors import VFQError
+
+NIFTI_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+TEXT_HEADER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """The fields of a NIfTI-1 or -2 header that decide whether, and how, its voxels can be read."""
+
+    dim: tuple[int, ...]  # dim[0] is the number of dimensions
+    datatype: int
+    byte_order: str
+    data_offset: int
+    slope: float
+    intercept: float
+    spacing: np.ndarray  # (3,)
+    sform: np.ndarray | None  # (3, 4) where it is in force
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[k, j, i]`, without trailing dimensions of one voxel beyond the third."""
+        sizes = list(self.dim[1 : self.dim[0] + 1])
+        while len(sizes) > 3 and sizes[-1] == 1:
+            sizes.pop()
+        return tuple(sizes[::-1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.byte_order + NIFTI_TYPES[self.datatype])
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """The header of a NIfTI file, compressed or not, that passed the checks below.
+
+    VFQError `not_an_image`, `corrupt_file`, `not_3d`, `too_few_slices`, `bad_spacing`, `bad_direction`.
+    """
+    with _open(path) as stream:
+        header = _parse_nifti(stream.read(540))
+    _check_dimensions(header)
+    _check_nifti_spacing(header)
+    return header
+
+
+def read_nifti_voxels(path: Path, header: NiftiHeader, max_bytes: int | None = None) -> np.ndarray:
+    """Unscaled voxels `[k, j, i]` in the file's type, every byte of them accounted for.
+
+    VFQError `too_large` before anything is allocated, `corrupt_file` where the file ends early or its gzip
+    checksum fails.
+    """
+    dtype = header.dtype
+    promised = int(np.prod(header.shape, dtype=object)) * dtype.itemsize
+    require_memory(promised + (0 if dtype == np.int16 else promised // dtype.itemsize * 2), max_bytes)
+    voxels = np.empty(header.shape, dtype)
+    with _open(path) as stream:
+        stream.read(header.data_offset)
+        held = _fill(stream, voxels.reshape(-1).view(np.uint8).data)
+        stream.read(1)  # makes gzip compare its checksum
+    if held < promised:
+        raise VFQError(
+            "corrupt_file",
+            f"The file holds {held} bytes of voxels, its header promises {promised}. Copy or export it again.",
+        )
+    return voxels
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed where they are gzip, whatever its name says."""
+    try:
+        with path.open("rb") as raw:
+            if raw.read(2) != b"\x1f\x8b":
+                raw.seek(0)
+                yield raw
+                return
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield stream  # type: ignore[misc]
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise VFQError(
+            "corrupt_file", f"The compressed file is truncated or damaged ({error}). Copy it again."
+        ) from None
+
+
+def _fill(stream: IO[bytes], buffer: memoryview) -> int:
+    held = 0
+    while held < len(buffer):
+        count = stream.readinto(buffer[held : held + (1 << 24)])  # type: ignore[attr-defined]
+        if not count:
+            break
+        held += count
+    return held
+
+
+def _parse_nifti(data: bytes) -> NiftiHeader:
+    for order in "<>":
+        if len(data) >= 348 and data[:4] == struct.pack(order + "i", 348) and data[344:346] in (b"n+", b"ni"):
+            return _parse_nifti1(data, order)
+        if len(data) >= 540 and data[:4] == struct.pack(order + "i", 540):
+            return _parse_nifti2(data, order)
+    if len(data) < 348:
+        raise VFQError("corrupt_file", f"The file holds {len(data)} bytes, less than a NIfTI header. Copy it again.")
+    raise VFQError("not_an_image", "The file has a NIfTI name and no NIfTI header. Export the CT again.")
+
+
+def _parse_nifti1(data: bytes, order: str) -> NiftiHeader:
+    (sform_code,) = struct.unpack_from(order + "h", data, 254)
+    return NiftiHeader(
+        dim=struct.unpack_from(order + "8h", data, 40),
+        datatype=struct.unpack_from(order + "h", data, 70)[0],
+        byte_order=order,
+        data_offset=int(struct.unpack_from(order + "f", data, 108)[0]),
+        **_scaling(*struct.unpack_from(order + "2f", data, 112)),
+        spacing=np.array(struct.unpack_from(order + "3f", data, 80)),
+        sform=_sform(struct.unpack_from(order + "12f", data, 280), sform_code),
+    )
+
+
+def _parse_nifti2(data: bytes, order: str) -> NiftiHeader:
+    (sform_code,) = struct.unpack_from(order + "i", data, 348)
+    return NiftiHeader(
+        dim=struct.unpack_from(order + "8q", data, 16),
+        datatype=struct.unpack_from(order + "h", data, 12)[0],
+        byte_order=order,
+        data_offset=struct.unpack_from(order + "q", data, 168)[0],
+        **_scaling(*struct.unpack_from(order + "2d", data, 176)),
+        spacing=np.array(struct.unpack_from(order + "3d", data, 112)),
+        sform=_sform(struct.unpack_from(order + "12d", data, 400), sform_code),
+    )
+
+
+def _scaling(slope: float, intercept: float) -> dict[str, float]:
+    """The standard: a slope of zero (or none) means that the voxels are not scaled."""
+    scaled = np.isfinite(slope) and np.isfinite(intercept) and slope != 0
+    return {"slope": float(slope), "intercept": float(intercept)} if scaled else {"slope": 1.0, "intercept": 0.0}
+
+
+def _sform(values: tuple[float, ...], code: int) -> np.ndarray | None:
+    return np.array(values).reshape(3, 4) if code > 0 else None
+
+
+def _check_dimensions(header: NiftiHeader) -> None:
+    """VFQError `corrupt_file`, `not_3d` or `too_few_slices` unless the header describes one volume."""
+    if not 1 <= header.dim[0] <= 7 or min(header.dim[1 : header.dim[0] + 1]) < 1:
+        raise VFQError("corrupt_file", f"The NIfTI header gives impossible sizes {header.dim}. Export the CT again.")
+    if header.datatype not in NIFTI_TYPES:
+        raise VFQError(
+            "not_3d",
+            f"Each voxel holds a colour, vector or complex value (NIfTI data type {header.datatype}); "
+            "one CT number per voxel is expected.",
+        )
+    check_shape(header.shape)
+
+
+def _check_nifti_spacing(header: NiftiHeader) -> None:
+    check_positive(header.spacing)
+    if header.sform is None:
+        return
+    lengths = np.linalg.norm(header.sform[:, :3], axis=0)
+    check_positive(lengths)
+    # Before comparing lengths: a shear changes them too, and is the better explanation.
+    check_orthogonal(header.sform[:, :3] / lengths)
+    if not np.allclose(lengths, header.spacing, rtol=0.01):
+        raise VFQError(
+            "bad_spacing",
+            f"The header contradicts itself: pixdim says {_listed(header.spacing)}, the sform {_listed(lengths)}. "
+            "Export the CT again.",
+        )
+
+
+def check_positive(spacing: np.ndarray) -> None:
+    """VFQError `bad_spacing` unless every entry is finite and above zero."""
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise VFQError(
+            "bad_spacing",
+            f"The header gives a voxel spacing of {_listed(spacing)} mm, which no voxel can have. "
+            "Correct the header or export the CT again.",
+        )
+
+
+def check_text_header(path: Path) -> None:
+    """VFQError `bad_spacing` for a zero, negative or NaN spacing in the text header of NRRD or MetaImage."""
+    with path.open("rb") as stream:
+        text = stream.read(TEXT_HEADER_BYTES).decode("latin-1")
+    for line in text.splitlines():
+        key, _, value = line.partition(":" if text.startswith("NRRD") else "=")
+        spacing = _spacing_of(key.strip().lower(), value)
+        if spacing:
+            check_positive(np.array(spacing))
+        if not line.strip() or key.strip() == "ElementDataFile":
+            return  # what follows is voxels
+
+
+def _spacing_of(key: str, value: str) -> list[float] | None:
+    try:
+        if key in ("elementspacing", "spacings"):
+            return [float(v) for v in value.split()]
+        if key == "space directions":
+            vectors = value.replace("none", "").split(")")
+            return [float(np.linalg.norm(np.array(v.strip(" (").split(","), float))) for v in vectors if v.strip()]
+    except ValueError:
+        return [float("nan")]
+    return None
+
+
+def _listed(values: np.ndarray) -> str:
+    return " x ".join(f"{v:.4g}" for v in values)

@@ -1,0 +1,42 @@
+"""Losses of the two networks (Zakharov et al. 2023, equations 1 and 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .detector import OFFSET_SCALE_MM
+from .localizer import SPACING_MM, slice_logits, soft_argmax
+
+
+def localizer_loss(heat: Tensor, position: Tensor, holds_spine: Tensor) -> Tensor:
+    """MAE of the curve (in units of 10 mm) over slices that hold spine + BCE of the slices' logits.
+
+    heat `(b, s, a, r)`; position `(b, s, 2)` voxels (a, r); holds_spine `(b, s)` in {0, 1}.
+    """
+    error = (soft_argmax(heat) - position).abs().sum(-1) * SPACING_MM / 10
+    line = (error * holds_spine).sum() / holds_spine.sum().clamp_min(1)
+    return line + F.binary_cross_entropy_with_logits(slice_logits(heat), holds_spine)
+
+
+def detector_loss(
+    out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor, offset_share: float = 1.0
+) -> Tensor:
+    """BCE(objectness) + 1 / sum I[o = 1] * sum I[o = 1] / G * MAE(offsets).
+
+    out `(b, 13, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
+    offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser; I[o = 1] is meant (Pisov et al. 2020).
+    BCE is summed over the pixels and normalised by the number of object pixels too: with a mean over all
+    pixels it would drown beside the offsets, as only one pixel in forty holds a vertebra.
+    """
+    out = out.float()
+    objects = objectness.sum().clamp_min(1)
+    bce = F.binary_cross_entropy_with_logits(out[:, 0], objectness, weight, reduction="sum") / objects
+    error = (out[:, 1:] - offsets / OFFSET_SCALE_MM).abs().mean(1)
+    return bce + offset_share * 4 * (error * emphasis).sum() / objects
+
+
+def finite(loss: Tensor) -> bool:
+    """Whether a loss can be stepped on."""
+    return bool(torch.isfinite(loss))

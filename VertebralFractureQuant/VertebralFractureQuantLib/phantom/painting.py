@@ -1,0 +1,463 @@
+"""Painting an anatomy: Hounsfield units at any patient RAS points, and the exact key points of every body.
+
+The patient is a function of position, built from implicit surfaces in torch: the same code paints a CT grid,
+a straightened plane or a coarse volume, on a CPU or a GPU, without a mesh or a label map between.
+A surface is a signed distance in mm, negative inside; `softness` (mm) is the blur with which it is laid over
+what is below, so that thin cortex keeps its partial volume on coarse grids.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from .anatomy import COLUMN, SACRUM, Anatomy, Body
+
+AIR = -1000.0
+# Width and depth of the trunk by level against the chest's, C2, C7, T1, T3, T8, L1, L3, S1, S3.
+TRUNK_LEVELS = (0, 4, 6, 8, 13, 18, 20, 23, 26)
+TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
+TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
+REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
+# Extent of the lungs by level, T1 to L1.
+LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
+LUNG_SIZE = (0.0, 0.5, 0.9, 1.0, 0.95, 0.0)
+
+
+class Painter:
+    """Hounsfield units of one anatomy at any points; see the module's text."""
+
+    def __init__(self, anatomy: Anatomy, device: str | torch.device = "cpu"):
+        self.anatomy = anatomy
+        self.device = torch.device(device)
+        self._rng = np.random.default_rng(anatomy.seed)
+        self._lattice = self._tensor(self._rng.standard_normal((33, 33, 33)))[None, None]
+        self._column = self._column_table()
+        self._blobs = self._draw_blobs()
+        self._posterior = {b.level: _draw_posterior(self._rng, b) for b in anatomy.bodies}
+        self._discs = self._rng.random((len(COLUMN), 2))
+        self.touch_up = float(self._rng.uniform(0, 60))  # HU by which bone is denser near endplates
+
+    def hounsfield(self, points: Tensor, softness: float = 0.4) -> Tensor:
+        """HU `(n,)` at patient RAS points `(n, 3)`."""
+        return self.skeleton(points, self.background(points, softness), softness)
+
+    def background(self, points: Tensor, softness: float = 0.4) -> Tensor:
+        """HU `(n,)` of everything but the spine."""
+        soft, w = self.anatomy.soft, softness
+        spine, level = self._at_height(points[:, 2])
+        u, v = points[:, 0] - spine[:, 0], points[:, 1] - spine[:, 1]
+        wide = soft["trunk_wide"] * _table(level, TRUNK_LEVELS, TRUNK_WIDE)
+        deep = soft["trunk_deep"] * _table(level, TRUNK_LEVELS, TRUNK_DEEP)
+        middle = deep - soft["behind_spine"]
+        skin = _ellipse(u, v - middle, wide, deep)
+        hu = torch.full_like(u, AIR)
+        hu = self._table_and_arms(hu, u, v, points[:, 2], level, wide, w)
+        hu = _over(hu, skin, soft["fat_hu"] + 12 * self.noise(points, 25.0), w)
+        muscle = soft["muscle_hu"] + 10 * self.noise(points, 18.0)
+        streaks = torch.sigmoid(6 * (self.noise(points, 5.0) - 1.5 + 1.5 * soft["muscle_fat"]))
+        muscle = muscle + (soft["fat_hu"] - muscle) * streaks * 0.8
+        hu = _over(hu, skin + soft["fat"], muscle, w)
+        hu = self._viscera(hu, points, u, v, level, wide, deep, middle, w)
+        hu = self._ribs(hu, points, u, v - middle, level, wide - soft["fat"] - 8, deep - soft["fat"] - 8, w)
+        return self._head_and_pelvis(hu, points, u, v, level, w)
+
+    def skeleton(self, points: Tensor, hu: Tensor, softness: float = 0.4) -> Tensor:
+        """`hu` `(n,)` with discs, canal, vertebrae and what grows on them laid over it."""
+        hu = hu.clone()
+        low, high = (x.cpu().numpy() for x in (points.amin(0), points.amax(0)))
+        close = [(i, b) for i, b in enumerate(self.anatomy.bodies) if _within_reach(b, low, high)]
+        local = [self._select(points, body) for _, body in close]
+        for (i, body), (index, rel) in zip(close, local, strict=True):
+            if len(index):
+                hu[index] = self._soft_column(hu[index], rel, body, i, softness)
+        for (_, body), (index, rel) in zip(close, local, strict=True):
+            if len(index):
+                hu[index] = self._bone(hu[index], rel, points[index], body, softness)
+        return hu
+
+    def noise(self, points: Tensor, wavelength: float) -> Tensor:
+        """Smooth random field `(n,)` of unit variance or less, features `wavelength` mm across; repeats after 32."""
+        unit = torch.remainder(points / wavelength, 32.0) / 16.0 - 1.0
+        values: Tensor = grid_sample(self._lattice, unit[None, None, None], align_corners=True)
+        return values.reshape(-1)
+
+    # --- where things are ---------------------------------------------------------------------------------
+
+    def _tensor(self, values: np.ndarray | tuple[float, ...]) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=self.device)
+
+    def _column_table(self) -> tuple[float, float, Tensor]:
+        """Spine R, A and continuous level index by height S, every 2 mm; smoothed, as a trunk bends less."""
+        curve, arcs = self.anatomy.curve, self.anatomy.arcs
+        order = np.argsort(curve.points[:, 2])
+        s = curve.points[order, 2]
+        z = np.arange(s[0], s[-1], 2.0)
+        level = np.interp(np.arange(len(curve.points)) * curve.step, arcs, np.arange(len(arcs)))[order]
+        columns = [np.interp(z, s, values) for values in (curve.points[order, 0], curve.points[order, 1], level)]
+        return float(z[0]), 2.0, self._tensor(np.stack(columns, 1))
+
+    def _at_height(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        low, step, table = self._column
+        x = ((z - low) / step).clamp(0, len(table) - 1.001)
+        i = x.long()
+        t = (x - i)[:, None]
+        row = table[i] * (1 - t) + table[i + 1] * t
+        beyond = (z - low) / step - x  # above the head or below the sacrum, the level goes on
+        return row[:, :2], row[:, 2] - beyond * step / 25.0
+
+    def _select(self, points: Tensor, body: Body) -> tuple[Tensor, Tensor]:
+        """Indices of the points near a vertebra, and their coordinates in its frame."""
+        center, frame = self._tensor(body.center), self._tensor(body.frame)
+        near = ((points - center).abs() < REACH_MM).all(1).nonzero()[:, 0]
+        rel = (points[near] - center) @ frame.T
+        tall = float(np.ptp(body.corners)) / 2 + 36
+        keep = (rel[:, 2].abs() < tall) & (rel[:, 0].abs() < 62) & (rel[:, 1] < body.depth / 2 + 12)
+        return near[keep], rel[keep]
+
+    # --- soft tissue --------------------------------------------------------------------------------------
+
+    def _draw_blobs(self) -> list[tuple[float, ...]]:
+        """Organs, vessels and bowel: level, u, v, radii u v z, HU."""
+        r, soft = self._rng, self.anatomy.soft
+        deep, wide = soft["trunk_deep"], soft["trunk_wide"]
+        blobs = [
+            (15.5, wide * 0.45, deep * 0.9, wide * 0.42, deep * 0.6, 75.0, soft["organ_hu"]),
+            (16.5, -wide * 0.55, deep * 0.5, 35.0, 40.0, 50.0, soft["organ_hu"] * 0.9),
+            (19.0, wide * 0.42, 5.0, 27.0, 30.0, 52.0, soft["organ_hu"] * 1.1),
+            (18.5, -wide * 0.42, 5.0, 27.0, 30.0, 52.0, soft["organ_hu"] * 1.1),
+            (11.5, -15.0, 38 + r.uniform(15, 60), 55.0, r.uniform(28, 45), 50.0, soft["heart_hu"]),
+            (10.5, r.uniform(-20, 20), 18 + r.uniform(12, 40), r.uniform(20, 40), r.uniform(12, 28), 25.0, soft["blood_hu"]),
+        ]
+        for _ in range(int(r.integers(0, 7))):  # bright things that are no spine: vessels, bowel contrast, tubes
+            place = (r.uniform(5, 28), r.uniform(-0.8, 0.8) * wide, r.uniform(25, 1.6 * deep))
+            blobs.append((*place, *r.uniform(5, 30, 3), r.uniform(100, 900)))
+        for _ in range(16):
+            gas = r.random() < 0.35
+            hu = r.uniform(-950, -500) if gas else r.uniform(-60, 90)
+            size = r.uniform(8, 28)
+            place = (r.uniform(17, 26), r.uniform(-0.7, 0.7) * wide, r.uniform(40, 1.5 * deep))
+            blobs.append((*place, size, size * r.uniform(0.6, 1.4), size * r.uniform(0.6, 2), hu))
+        return blobs
+
+    def _viscera(
+        self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, wide: Tensor, deep: Tensor,
+        middle: Tensor, w: float,
+    ) -> Tensor:  # fmt: skip
+        soft, r = self.anatomy.soft, np.random.default_rng(self.anatomy.seed + 1)
+        cavity = _ellipse(u, v - middle - 8, 0.86 * wide - soft["fat"], 0.80 * deep - soft["fat"])
+        belly = torch.maximum(cavity, (16.5 - level) * 12)
+        hu = _over(hu, torch.maximum(belly, 14.0 - v), soft["fat_hu"] + 45 * self.noise(points, 14.0).abs(), 1.5)
+        size = _table(level, LUNG_LEVELS, LUNG_SIZE).clamp_min(1e-3)
+        lung_hu = soft["lung_hu"] + 40 * self.noise(points, 9.0)
+        vessels = torch.sigmoid(9 * (self.noise(points, 6.0) - 1.1))
+        lung_hu = lung_hu + vessels * (soft["blood_hu"] - lung_hu)
+        reach, back = r.uniform(0.36, 0.47), r.uniform(-0.05, 0.05)
+        for side in (1, -1):
+            off = side * wide * r.uniform(0.42, 0.5)
+            lung = _ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
+            lung = torch.maximum(lung, (5.2 - level) * 14)
+            hu = _over(hu, lung, lung_hu, max(w, 0.7))
+        for lvl, bu, bv, ru, rv, rz, value in self._blobs:
+            q = ((u - bu) / ru) ** 2 + ((v - bv) / rv) ** 2 + ((level - lvl) * 24 / rz) ** 2
+            hu = _over(hu, (q.sqrt() - 1) * min(ru, rv, rz), value + 8 * self.noise(points, 7.0), max(w, 0.7))
+        return self._tubes(hu, points, u, v, level, w)
+
+    def _tubes(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, w: float) -> Tensor:
+        """Aorta before the spine (T4 to L4), vena cava, trachea, oesophagus."""
+        soft = self.anatomy.soft
+        front = 14 + 4 * torch.clamp((level - 6) / 6, 0, 1.5)
+        radius = soft["aorta_r"] * torch.clamp(1.35 - level / 40, 0.6, 1.2)
+        aorta = torch.hypot(u - soft["aorta_side"], v - front - radius - 2) - radius
+        aorta = torch.maximum(aorta, (torch.abs(level - 15) - 6.5) * 20)
+        hu = _over(hu, aorta - 1.2, torch.full_like(hu, 40.0), w)
+        hu = _over(hu, aorta, soft["blood_hu"] + 6 * self.noise(points, 6.0), w)
+        if soft["calcified"]:
+            plaque = torch.maximum(aorta.abs() - 1.0, 1.6 - self.noise(points, 7.0) * 2)
+            hu = _over(hu, plaque, torch.full_like(hu, 700.0), w)
+        cava = torch.hypot((u - 18) / 1.2, v - front - 12) - 9
+        cava = torch.maximum(cava, (torch.abs(level - 19.5) - 3.5) * 20)
+        hu = _over(hu, cava, torch.full_like(hu, 0.8 * soft["blood_hu"] + 10), w)
+        trachea = torch.hypot(u - 3, v - front - 20) - 8
+        trachea = torch.maximum(trachea, (torch.abs(level - 5.5) - 4.5) * 16)
+        hu = _over(hu, trachea - 1.5, torch.full_like(hu, 50.0), w)
+        return _over(hu, trachea, torch.full_like(hu, AIR), w)
+
+    def _table_and_arms(
+        self, hu: Tensor, u: Tensor, v: Tensor, z: Tensor, level: Tensor, wide: Tensor, w: float
+    ) -> Tensor:
+        soft, r = self.anatomy.soft, np.random.default_rng(self.anatomy.seed + 2)
+        base = -soft["behind_spine"] - r.uniform(15, 45) + r.uniform(0, 0.0006) * u**2
+        if r.random() < 0.75:
+            hu = _over(hu, (v - base).abs() - r.uniform(1, 4), torch.full_like(u, r.uniform(-200, 300)), w)
+            hu = _over(hu, (v - base + 25).abs() - 22, torch.full_like(u, r.uniform(-990, -800)), w)
+        if not soft["arms_up"]:
+            for side in (1, -1):
+                arm = torch.hypot(u - side * (soft["trunk_wide"] + 50), v - 30) - 42
+                arm = torch.maximum(arm, (6 - level) * 14)
+                hu = _over(hu, arm, torch.full_like(u, soft["muscle_hu"]), w)
+                hu = _over(hu, arm + 31, torch.full_like(u, 900.0), w)
+                hu = _over(hu, arm + 35, torch.full_like(u, 60.0), w)
+        return hu
+
+    def _ribs(
+        self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, wide: Tensor, deep: Tensor, w: float
+    ) -> Tensor:
+        """Twelve rings that fall towards the front, and the sternum."""
+        r, soft = np.random.default_rng(self.anatomy.seed + 3), self.anatomy.soft
+        wall = _ellipse(u, v, wide, deep)
+        angle = (1 + torch.cos(torch.atan2(u / wide, v / deep))) / 2  # 0 behind, 1 in front
+        fall = r.uniform(50, 110)
+        ring = torch.full_like(u, 1e3)
+        for body in self.anatomy.bodies:
+            if body.level[0] == "T":
+                number = int(body.level[1:])
+                z = body.center[2] + 6 - fall * angle**1.2 * min(1.0, 0.35 + number / 8)
+                lying = torch.hypot(wall, (points[:, 2] - z) / 1.5) - 4.2
+                end = 1.0 if number <= 10 else 0.35  # floating ribs
+                ring = torch.minimum(ring, torch.maximum(lying, (angle - end) * 60))
+        hu = _bone_over(hu, ring, soft["rib_hu"] * 1.6 + 200, soft["rib_hu"] * 0.4, 1.3, w)
+        sternum = torch.maximum((v - deep).abs() - 5, u.abs() - 18)
+        sternum = torch.maximum(sternum, (torch.abs(level - 10) - 3.2) * 20)
+        return _bone_over(hu, sternum, 450.0, 80.0, 1.2, w)
+
+    def _head_and_pelvis(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, w: float) -> Tensor:
+        r = np.random.default_rng(self.anatomy.seed + 4)
+        top = self.anatomy.bodies[0].center + np.array([0, r.uniform(5, 35), r.uniform(85, 110)])
+        d = points - self._tensor(top)
+        skull = (torch.sqrt((d[:, 0] / 72) ** 2 + (d[:, 1] / 92) ** 2 + (d[:, 2] / 80) ** 2) - 1) * 75
+        hu = _over(hu, skull - 6, torch.full_like(u, 20.0), w)
+        hu = _bone_over(hu, skull, 1000.0, 35.0, 5.0, w)
+        jaw = (torch.hypot(u / 48, (v - 55) / 48) - 1).abs() * 48 - 5
+        jaw = torch.maximum(torch.maximum(jaw, 45 - v), (torch.abs(level - 1.0) - 0.8) * 18)
+        hu = _bone_over(hu, jaw, 1100.0, 400.0, 2.0, w)
+        for side in (1, -1):
+            x, y = (u - side * 85) * np.cos(0.6) - side * (v - 5) * np.sin(0.6), (v - 5) * np.cos(0.6)
+            y = y + side * (u - side * 85) * np.sin(0.6)
+            wing = torch.maximum(x.abs() - 5.5, y.abs() - 62)
+            wing = torch.maximum(wing, (21.6 - level) * 24)
+            hu = _bone_over(hu, wing, 600.0, 130.0, 1.5, w)
+        for side in (1, -1):  # hip joints and thighs
+            hip = points - self._tensor((0.0, 0.0, self.anatomy.bodies[-1].center[2] - 75.0))
+            head = torch.sqrt((u - side * 88) ** 2 + (v - 35) ** 2 + hip[:, 2] ** 2) - 24
+            seat = torch.sqrt((u - side * 60) ** 2 + ((v - 10) / 1.3) ** 2 + ((hip[:, 2] + 25) / 1.6) ** 2) - 22
+            shaft = torch.maximum(torch.hypot(u - side * 115, v - 25) - 16, hip[:, 2] + 10)
+            hu = _bone_over(hu, torch.minimum(torch.minimum(head, seat), shaft), 700.0, 180.0, 2.5, w)
+        return hu
+
+    # --- the column ---------------------------------------------------------------------------------------
+
+    def _soft_column(self, hu: Tensor, rel: Tensor, body: Body, i: int, w: float) -> Tensor:
+        """Disc tissue around and between bodies, the canal with fat, fluid and cord."""
+        soft = self.anatomy.soft
+        r, a, z = rel.unbind(1)
+        tall = float(body.corners[:, 0].max() - body.corners[:, 1].min()) / 2
+        reach = tall + 7 + (body.level in SACRUM) * -4
+        wall = outline_distance(body, r, a, 1.03)
+        belt = (z.abs() - reach).clamp_min(-5)
+        jacket = torch.maximum(_ellipse(r, a + body.depth / 2 + 18, body.width / 2 + 26, 26.0), belt)
+        hu = _over(hu, jacket, torch.full_like(r, soft["muscle_hu"] - 5), 2.0)  # muscle between the processes
+        disc_hu = soft["disc_hu"] + torch.zeros_like(r)
+        chance = self._discs[i]
+        if chance[0] < soft["vacuum"]:
+            disc_hu = disc_hu - 400 * torch.sigmoid(3 * self.noise(rel * 0.6 + 7, 5.0) - 1)
+        elif chance[1] < soft["disc_calcified"]:
+            disc_hu = disc_hu + 400 * torch.sigmoid(4 * self.noise(rel + 3, 4.0) - 3)
+        hu = _over(hu, torch.maximum(wall, belt), disc_hu, max(w, 0.5))
+        p = self._posterior[body.level]
+        canal = _ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
+        canal = torch.maximum(canal, torch.maximum(belt, wall * -1))
+        hu = _over(hu, canal - 1.5, torch.full_like(r, -60.0 * p["epidural"]), w)
+        hu = _over(hu, canal, torch.full_like(r, soft["canal_hu"]), w)
+        if i < 18:
+            cord = torch.maximum(_ellipse(r, a - p["canal_a"], 5.5, 4.0), belt)
+            hu = _over(hu, cord, torch.full_like(r, soft["canal_hu"] + 15), w)
+        return hu
+
+    def _bone(self, hu: Tensor, rel: Tensor, points: Tensor, body: Body, w: float) -> Tensor:
+        r, a, z = rel.unbind(1)
+        p = self._posterior[body.level]
+        rough = 1 + 0.12 * self.noise(points, 2.2) + 0.12 * self.noise(points, 7.0)
+        hu = _bone_over(hu, self._arch(rel, body, p), body.cortex * p["arch"] * rough, body.spongiosa + 60, 1.4, w)
+        ends, wall = end_distance(body, r, a, z), wall_distance(body, r, a, z)
+        depth = -torch.maximum(ends, wall)
+        inner = torch.sigmoid(-torch.maximum(ends + body.shell[0], wall + body.shell[1]) / w * 1.7)
+        core = body.spongiosa * rough + self.touch_up * torch.exp(-depth.clamp_min(0) / 4)
+        vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
+        core = core - p["vein"] * vein * 120
+        rim = body.cortex * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
+        value = rim + inner * (core - rim)
+        hu = _over(hu, -depth, value, w)
+        for gr, ga, gz, size, tall, grown in body.growths:
+            q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)
+            hu = _over(hu, (q - 1) * min(size, tall), torch.full_like(r, grown), max(w, 0.6))
+        if body.level == "C2":
+            dens = _capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
+            hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
+            arch = torch.minimum(_capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0), _capsule(rel, (-20, -10, 19), (-14, 5, 19), 6))
+            arch = torch.minimum(arch, _capsule(rel, (20, -10, 19), (14, 5, 19), 6))
+            hu = _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
+        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
+            for side in (1, -1):
+                screw = _capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
+                hu = _over(hu, screw, torch.full_like(r, 3000.0), w)
+        return hu
+
+    def _arch(self, rel: Tensor, body: Body, p: dict[str, float]) -> Tensor:
+        """Pedicles, lamina, processes and rib heads, as one signed distance."""
+        r, a, z = rel.unbind(1)
+        side = torch.stack([r.abs(), a, z], 1)  # both halves at once
+        canal = _ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
+        lean = z + (a - p["canal_a"]) * -0.35  # laminae lie like shingles
+        lamina = torch.maximum((canal - p["lamina"] / 2).abs() - p["lamina"] / 2, lean.abs() - p["lamina_z"])
+        lamina = torch.maximum(lamina, a - p["canal_a"] - 1)
+        x = p["canal_w"] + 3
+        pedicle = _capsule(side, (x - 1, -body.depth / 2 + 3, p["up"]), (x, p["canal_a"] - 4, p["up"]), p["pedicle"])
+        facet = _capsule(side, (x + 2, p["canal_a"] - 6, -p["facet"]), (x + 2, p["canal_a"] - 2, p["facet"]), 4.6)
+        tip = (x + p["transverse"], p["canal_a"] - 10, 2.0)
+        transverse = _capsule(side, (x, p["canal_a"] - 4, 2.0), tip, 3.6)
+        start = p["canal_a"] - p["canal_d"] - 2
+        end = (0.0, start - p["spine"] * np.cos(p["slope"]), -3 - p["spine"] * np.sin(p["slope"]))
+        squeezed = rel / rel.new_tensor([0.55, 1.0, 1.0])
+        spinous = _capsule(squeezed, (0.0, start, -3.0), end, p["spine_r"]) * 0.7
+        parts = [lamina, pedicle, facet, transverse, spinous]
+        if body.level[0] == "T":
+            head = (body.width / 2 + 2, -body.depth / 2 + 5, float(body.corners[2, 0]) - 1)
+            parts.append(_capsule(side, head, (x + p["transverse"] + 8, p["canal_a"] - 9, 2.0), 3.8))
+        arch = parts[0]
+        for part in parts[1:]:
+            arch = torch.minimum(arch, part)
+        return arch
+
+
+def exact_keypoints(anatomy: Anatomy) -> np.ndarray:
+    """Key points `(n, 3, 2, 3)` RAS mm of every body of the column (sacrum too), C2 first.
+
+    They are where the body's rim and endplates meet the sagittal plane of the curve's frame: the plane in
+    which the method and its human readers work, also where a scoliotic vertebra is turned against it.
+    """
+    _, frames = anatomy.curve.at(anatomy.arcs)
+    return np.stack([_body_keypoints(b, f) for b, f in zip(anatomy.bodies, frames, strict=True)])
+
+
+def _body_keypoints(body: Body, curve_frame: np.ndarray) -> np.ndarray:
+    ahead = (body.frame @ curve_frame[1])[:2]
+    ahead = torch.as_tensor(ahead / np.linalg.norm(ahead))
+    local = torch.zeros(3, 2, 3, dtype=torch.float64)
+    for end in (0, 1):
+        front, back = (_rim(body, sign * ahead, end) for sign in (1, -1))
+        for position, spot in ((0, front), (1, (front + back) / 2), (2, back)):
+            local[position, end, :2] = spot
+            local[position, end, 2] = endplate_height(body, spot[0], spot[1], end)
+    return local.numpy() @ body.frame + body.center
+
+
+def _rim(body: Body, direction: Tensor, end: int) -> Tensor:
+    """Where the wall crosses the ray `direction` in the body's axial plane, at an endplate; by bisection."""
+    low, high = torch.tensor(0.0, dtype=torch.float64), torch.tensor(60.0, dtype=torch.float64)
+    for _ in range(50):
+        mid = (low + high) / 2
+        r, a = mid * direction
+        inside = outline_distance(body, r, a, body.scale_ends[end]) < 0
+        low, high = (mid, high) if inside else (low, mid)
+    return (low + high) / 2 * direction
+
+
+def outline_distance(body: Body, r: Tensor, a: Tensor, scale: Tensor | float) -> Tensor:
+    """Distance in the axial plane to the body's outline: a superellipse with a concave back, `scale` times its size."""
+    n = body.exponent
+    q = ((r.abs() / (body.width / 2)) ** n + (a.abs() / (body.depth / 2)) ** n).clamp_min(1e-9) ** (1 / n)
+    radius = torch.hypot(r, a) / q
+    dent = body.notch * torch.exp(-((r / (0.25 * body.width)) ** 2)) * torch.sigmoid(-a)
+    return (q - scale) * radius + dent
+
+
+def endplate_height(body: Body, r: Tensor, a: Tensor, end: int) -> Tensor:
+    """Height of an endplate (0 superior, 1 inferior) above the body's origin."""
+    front, middle, back = body.corners[:, end]
+    t = (a / (body.depth / 2)).clamp(-1.15, 1.15)
+    y = (r / (body.width / 2)).abs().clamp_max(1)
+    line = (front + back) / 2 + (front - back) / 2 * t
+    sag = middle - (front + back) / 2
+    amplitude, ka, kr, phase = body.ripple[end]
+    ripple = amplitude * torch.cos(ka * a + phase) * torch.cos(kr * r)
+    return line + sag * (1 - t.abs().clamp_max(1) ** body.plateau) * (1 - 0.6 * y**2.5) + body.lateral_tilt[end] * r + ripple
+
+
+def end_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:
+    """Signed distance along the body's axis to the nearer endplate."""
+    return torch.maximum(z - endplate_height(body, r, a, 0), endplate_height(body, r, a, 1) - z)
+
+
+def wall_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:
+    """Signed distance to the waisted side wall."""
+    top, bottom = endplate_height(body, r, a, 0), endplate_height(body, r, a, 1)
+    t = ((z - bottom) / (top - bottom).clamp_min(1)).clamp(0, 1)
+    scale = body.scale_ends[1] + (body.scale_ends[0] - body.scale_ends[1]) * t
+    return outline_distance(body, r, a, scale * (1 - body.waist * (1 - (2 * t - 1) ** 2)))
+
+
+def _within_reach(body: Body, low: np.ndarray, high: np.ndarray) -> bool:
+    return bool((body.center > low - REACH_MM).all() and (body.center < high + REACH_MM).all())
+
+
+def _draw_posterior(rng: np.random.Generator, body: Body) -> dict[str, float]:
+    """Sizes of the arch and its processes; region by the level's letter."""
+    region = body.level[0]
+    canal_d = rng.uniform(6.5, 9.5)
+    spine = {"C": (10, 24), "T": (26, 42), "L": (20, 34), "S": (5, 12)}[region]
+    slope = {"C": (0.1, 0.6), "T": (0.5, 1.15), "L": (0.0, 0.4), "S": (0.3, 0.6)}[region]
+    thick = {"C": (3, 5), "T": (3.5, 6), "L": (6, 10), "S": (4, 7)}[region]
+    height = float(np.ptp(body.corners))
+    return {
+        "canal_a": -(body.depth / 2 + canal_d + rng.uniform(-0.5, 1.5)),
+        "canal_d": canal_d,
+        "canal_w": rng.uniform(8.5, 13) * (1.15 if region == "L" else 1.0),
+        "epidural": rng.uniform(0, 1.2),
+        "lamina": rng.uniform(3.5, 7.0),
+        "lamina_z": 0.42 * height * rng.uniform(0.75, 1.15),
+        "up": height * rng.uniform(0.08, 0.25),
+        "pedicle": rng.uniform(3.0, 6.0),
+        "facet": 0.6 * height,
+        "transverse": rng.uniform(8, 26),
+        "spine": rng.uniform(*spine),
+        "slope": rng.uniform(*slope),
+        "spine_r": rng.uniform(*thick),
+        "arch": rng.uniform(0.6, 1.3),
+        "vein": float(rng.random() < 0.6),
+    }
+
+
+def _ellipse(u: Tensor, v: Tensor, ru: Tensor | float, rv: Tensor | float) -> Tensor:
+    """About the distance to an ellipse: exact for circles, a fair slope elsewhere."""
+    q = torch.hypot(u / ru, v / rv).clamp_min(1e-6)
+    return (q - 1) * torch.hypot(u, v).clamp_min(1e-3) / q
+
+
+def _capsule(x: Tensor, start: tuple[float, ...], end: tuple[float, ...], radius: float) -> Tensor:
+    p, q = x.new_tensor(start), x.new_tensor(end)
+    axis = q - p
+    t = (((x - p) @ axis) / axis.dot(axis).clamp_min(1e-6)).clamp(0, 1)
+    return (x - p - t[:, None] * axis).norm(dim=1) - radius
+
+
+def _over(hu: Tensor, distance: Tensor, value: Tensor | float, softness: float) -> Tensor:
+    """`value` laid over `hu` where `distance` is negative."""
+    return hu + torch.sigmoid(-1.7 / softness * distance) * (value - hu)
+
+
+def _bone_over(
+    hu: Tensor, distance: Tensor, cortex: Tensor | float, core: float, shell: float, softness: float
+) -> Tensor:
+    inner = torch.sigmoid(-1.7 / softness * (distance + shell))
+    return _over(hu, distance, cortex + inner * (core - cortex), softness)
+
+
+def _table(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> Tensor:
+    """Piecewise linear interpolation, constant beyond the ends."""
+    out = torch.full_like(x, values[0])
+    for k0, k1, v0, v1 in zip(knots, knots[1:], values, values[1:], strict=False):
+        out = out + (v1 - v0) * ((x - k0) / (k1 - k0)).clamp(0, 1)
+    return out

@@ -1,0 +1,222 @@
+"""A whole synthetic CT volume and its truth; `[k, j, i]` int16 HU, patient RAS millimetres.
+
+Soft tissue is painted on a 3 mm grid and interpolated, the spine's surroundings at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..ct import CTVolume
+from ..genant import measure_column
+from .anatomy import COLUMN, LEVELS, Anatomy, PhantomOptions, draw_anatomy
+from .painting import Painter, exact_keypoints
+from .scanner import Protocol, draw_protocol, gaussian
+
+TRUTH_SCHEMA = "vfq-truth/1"
+COARSE_MM = 3.0
+FIELDS_OF_VIEW = {"whole": ("C2", "S2"), "chest": ("C7", "L2"), "abdomen": ("T10", "S1"), "spine": ("T3", "L4")}
+SPINE_BOX_MM = ((-62.0, 62.0), (-95.0, 45.0))  # R and A around the curve
+COMPLETE_MARGIN_MM = 0.5
+
+
+@dataclass(frozen=True)
+class PhantomTruth:
+    """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first;
+    `partial` holds level and centre of C2, S1 and whatever the field of view cuts; `limits_mm` are arc lengths on
+    `curve` `(m, 3)`, 1 mm apart."""
+
+    seed: int
+    levels: tuple[str, ...]
+    keypoints: np.ndarray
+    fractures: tuple[str | None, ...]
+    partial: tuple[tuple[str, tuple[float, ...]], ...]
+    curve: np.ndarray
+    limits_mm: tuple[float, float]
+    cobb_deg: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object of schema `vfq-truth/1`."""
+        measurements = measure_column(self.keypoints)
+        return {
+            "schema": TRUTH_SCHEMA,
+            "seed": self.seed,
+            "space": "RAS_mm",
+            "cobb_deg": round(self.cobb_deg, 2),
+            "vertebrae": [
+                {
+                    "level": level,
+                    "keypoints": np.round(k, 3).tolist(),
+                    "heights_mm": [round(h, 3) for h in m.heights_mm],
+                    "genant_ratio": round(m.genant_ratio, 4),
+                    "grade": m.grade,
+                    "fracture": fracture,
+                }
+                for level, k, m, fracture in zip(self.levels, self.keypoints, measurements, self.fractures, strict=True)
+            ],
+            "partial": [{"level": level, "center": list(center)} for level, center in self.partial],
+            "curve": np.round(self.curve, 3).tolist(),
+            "limits_mm": list(self.limits_mm),
+        }
+
+
+def make_phantom(
+    seed: int, options: PhantomOptions | None = None, device: str = "cpu"
+) -> tuple[CTVolume, PhantomTruth]:
+    """The CT and the truth of phantom `seed`; the same seed and options give the same phantom."""
+    options = options or PhantomOptions()
+    rng = np.random.default_rng(seed)
+    anatomy = draw_anatomy(rng, options)
+    pixel, slice_mm = options.spacing_mm or (float(rng.uniform(0.65, 0.98)), None)
+    protocol = draw_protocol(rng, slice_mm, options.noise_hu)
+    field = options.field_of_view or str(rng.choice(list(FIELDS_OF_VIEW)))
+    axes = _axes(rng, anatomy, field, pixel, protocol.slice_mm)
+    painter = Painter(anatomy, device)
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    voxels = _scan(painter, axes, pixel, protocol, generator)
+    ct = CTVolume(voxels, _matrix(axes, pixel, protocol.slice_mm), f"phantom-{seed}")
+    return ct, _truth(seed, anatomy, axes)
+
+
+def _axes(
+    rng: np.random.Generator, anatomy: Anatomy, field: str, pixel: float, slice_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates of the voxels: R (falling), A (falling), S (rising), mm."""
+    first, last = (COLUMN.index(level) for level in FIELDS_OF_VIEW[field])
+    if field == "spine":
+        first = int(rng.integers(2, 14))
+        last = first + int(rng.integers(7, 11))
+    points = anatomy.curve.points
+    low = anatomy.bodies[last].center[2] - rng.uniform(0, 25)
+    high = anatomy.bodies[first].center[2] + rng.uniform(0, 25)
+    seen = points[(points[:, 2] > low) & (points[:, 2] < high)]
+    if field == "spine":
+        sides = [seen[:, 0].min() - rng.uniform(35, 60), seen[:, 0].max() + rng.uniform(35, 60)]
+        depth = [seen[:, 1].min() - rng.uniform(45, 70), seen[:, 1].max() + rng.uniform(35, 60)]
+    else:
+        half = rng.uniform(150, 190)
+        sides = [seen[:, 0].mean() - half, seen[:, 0].mean() + half]
+        depth = [seen[:, 1].min() - rng.uniform(70, 95), seen[:, 1].max() + rng.uniform(130, 190)]
+    return (
+        np.arange(sides[1], sides[0], -pixel),
+        np.arange(depth[1], depth[0], -pixel),
+        np.arange(low, high, slice_mm),
+    )
+
+
+def _matrix(axes: tuple[np.ndarray, np.ndarray, np.ndarray], pixel: float, slice_mm: float) -> np.ndarray:
+    matrix = np.diag([-pixel, -pixel, slice_mm, 1.0])
+    matrix[:3, 3] = [a[0] for a in axes]
+    return matrix
+
+
+def _scan(
+    painter: Painter,
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray],
+    pixel: float,
+    protocol: Protocol,
+    generator: torch.Generator,
+) -> np.ndarray:
+    """Paint slice by slice, averaged over the slice thickness; then the kernel and the noise."""
+    soft = _Background(painter, axes)
+    taps = max(1, round(protocol.thickness_mm / 1.2))
+    offsets = ((np.arange(taps) + 0.5) / taps - 0.5) * protocol.thickness_mm
+    slices = [
+        _reconstruct(
+            torch.stack([soft.slice_with_spine(z + o) for o in offsets]).mean(0), pixel, protocol, generator
+        )
+        for z in axes[2]
+    ]
+    return np.stack(slices)
+
+
+class _Background:
+    """Soft tissue on a coarse grid, from which any axial slice is interpolated; the spine is painted on top."""
+
+    def __init__(self, painter: Painter, axes: tuple[np.ndarray, np.ndarray, np.ndarray]):
+        self.painter, self.axes = painter, axes
+        self.r, self.a = (torch.as_tensor(x, dtype=torch.float32, device=painter.device) for x in axes[:2])
+        r = np.arange(axes[0][-1] - COARSE_MM, axes[0][0] + COARSE_MM, COARSE_MM)
+        a = np.arange(axes[1][-1] - COARSE_MM, axes[1][0] + COARSE_MM, COARSE_MM)
+        self.s = np.arange(axes[2][0] - 8, axes[2][-1] + 8 + COARSE_MM, COARSE_MM)
+        self.low = (r[0], a[0])
+        self.coarse = torch.stack([self._paint(r, a, z) for z in self.s])
+        table = painter.anatomy.curve.points
+        order = np.argsort(table[:, 2])
+        self.curve = table[order]
+
+    def _paint(self, r: np.ndarray, a: np.ndarray, z: float) -> Tensor:
+        grid = np.stack([*np.meshgrid(r, a, indexing="xy"), np.full((len(a), len(r)), z)], -1)
+        points = torch.as_tensor(grid.reshape(-1, 3), dtype=torch.float32, device=self.painter.device)
+        return self.painter.background(points, 1.2).reshape(len(a), len(r))
+
+    def slice_with_spine(self, z: float) -> Tensor:
+        """HU `(j, i)` of the axial plane at S = z."""
+        hu = self._interpolated(z)
+        center = [np.interp(z, self.curve[:, 2], self.curve[:, d]) for d in (0, 1)]
+        i, j = (
+            ((x > c + box[0]) & (x < c + box[1])).nonzero()[:, 0]
+            for x, c, box in zip((self.r, self.a), center, SPINE_BOX_MM, strict=True)
+        )
+        if len(i) and len(j):
+            window = (slice(int(j[0]), int(j[-1]) + 1), slice(int(i[0]), int(i[-1]) + 1))
+            a, r = torch.meshgrid(self.a[window[0]], self.r[window[1]], indexing="ij")
+            points = torch.stack([r, a, torch.full_like(r, float(z))], -1).reshape(-1, 3)
+            hu[window] = self.painter.skeleton(points, hu[window].reshape(-1), 0.4).reshape(r.shape)
+        return hu
+
+    def _interpolated(self, z: float) -> Tensor:
+        x = float(np.clip((z - self.s[0]) / COARSE_MM, 0, len(self.s) - 1.001))
+        plane = self.coarse[int(x)] * (1 - x % 1) + self.coarse[int(x) + 1] * (x % 1)
+        y = ((self.a - self.low[1]) / COARSE_MM) / (plane.shape[0] - 1) * 2 - 1
+        x_ = ((self.r - self.low[0]) / COARSE_MM) / (plane.shape[1] - 1) * 2 - 1
+        grid = torch.stack(torch.meshgrid(y, x_, indexing="ij")[::-1], -1)
+        return F.grid_sample(plane[None, None], grid[None], align_corners=True, padding_mode="border")[0, 0]
+
+
+def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Generator) -> np.ndarray:
+    """Kernel and noise of one axial slice."""
+    plane = gaussian(plane, p.blur_mm / pixel)
+    if p.sharpen:
+        plane = plane + p.sharpen * (plane - gaussian(plane, 1.1 / pixel))
+    if p.noise_hu:
+        noise = torch.randn(plane.shape, generator=generator, device=plane.device)
+        sigma = 0.5 * p.grain_mm / pixel
+        plane = plane + p.noise_hu * gaussian(noise, sigma) * max(1.0, 3.5 * sigma)  # blur takes variance off
+    return plane.clamp(-1024, 3071).round().to(torch.int16).cpu().numpy()
+
+
+def _truth(seed: int, anatomy: Anatomy, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> PhantomTruth:
+    exact = exact_keypoints(anatomy)
+    low = np.array([a.min() for a in axes]) + COMPLETE_MARGIN_MM
+    high = np.array([a.max() for a in axes]) - COMPLETE_MARGIN_MM
+    whole = ((exact > low) & (exact < high)).all((1, 2, 3))
+    whole &= np.array([level in LEVELS[1:] for level in COLUMN])
+    touched = ((exact > low) & (exact < high)).all(-1).any((1, 2)) & ~whole
+    complete = np.flatnonzero(whole)
+    first, last = (exact[complete[0], :, 0].mean(0), exact[complete[-1], :, 1].mean(0)) if len(complete) else (low, low)
+    arc = [float(np.linalg.norm(anatomy.curve.points - p, axis=1).argmin() * anatomy.curve.step) for p in (first, last)]
+    return PhantomTruth(
+        seed=seed,
+        levels=tuple(COLUMN[i] for i in complete),
+        keypoints=exact[complete],
+        fractures=tuple(anatomy.bodies[i].fracture for i in complete),
+        partial=tuple((COLUMN[i], tuple(exact[i].mean((0, 1)).round(2).tolist())) for i in np.flatnonzero(touched)),
+        curve=anatomy.curve.points,
+        limits_mm=(arc[0], arc[1]),
+        cobb_deg=_cobb(anatomy),
+    )
+
+
+def _cobb(anatomy: Anatomy) -> float:
+    """Largest angle between two endplate directions in the coronal plane, C7 to L5."""
+    up = -anatomy.curve.tangents
+    angle = np.rad2deg(np.arctan2(up[:, 0], up[:, 2]))
+    spine = slice(int(anatomy.arcs[5]), int(anatomy.arcs[len(LEVELS) - 1]))
+    return float(np.ptp(angle[spine]))

@@ -1,0 +1,121 @@
+"""`keypoints.mrk.json` for 3D Slicer: one closed curve of six control points a vertebra, all in one file.
+
+Points are RAS mm in memory and LPS mm on disk, in the order A+ M+ P+ P- M- A- (`keypoints.outline`),
+after Slicer's markups schema 1.0.3.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..keypoints import from_outline, outline
+from ..record import SpineAnalysis, Vertebra, vertebra_name
+
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
+    "Resources/Schema/markups-schema-v1.0.3.json#"
+)
+POINT_NAMES = ("A+", "M+", "P+", "P-", "M-", "A-")
+
+# Told apart by brightness as well as by hue, so that red-green colour blindness does not hide a fracture.
+GRADE_COLORS = {
+    "normal": (0.30, 0.79, 0.66),
+    "mild": (0.97, 0.90, 0.39),
+    "moderate": (0.96, 0.60, 0.14),
+    "severe": (1.00, 0.30, 0.30),
+}
+
+_LPS_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+def markups_document(analysis: SpineAnalysis) -> dict[str, Any]:
+    """The markups file of `analysis` as a JSON object."""
+    return {"@schema": SCHEMA, "markups": [_markup(v, i) for i, v in enumerate(analysis.vertebrae)]}
+
+
+def write_markups(analysis: SpineAnalysis, path: Path) -> None:
+    """Write `keypoints.mrk.json`. OSError where the place cannot be written."""
+    path.write_text(json.dumps(markups_document(analysis), indent=1, allow_nan=False), encoding="utf-8")
+
+
+def read_markups(path: Path) -> list[tuple[str, np.ndarray]]:
+    """Names and key points `(3, 2, 3)` RAS mm of the six-point closed curves in a markups file.
+
+    Other markups are passed over; both coordinate systems of the schema are understood.
+    ValueError where the file is not a markups file.
+    """
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict) or "markups" not in document:
+        raise ValueError(f"{path.name} is not a Slicer markups file")
+    return [(m.get("name", ""), _keypoints(m)) for m in document["markups"] if _is_vertebra(m)]
+
+
+def _is_vertebra(markup: dict[str, Any]) -> bool:
+    return markup.get("type") == "ClosedCurve" and len(markup.get("controlPoints", ())) == len(POINT_NAMES)
+
+
+def _keypoints(markup: dict[str, Any]) -> np.ndarray:
+    hexagon = np.array([p["position"] for p in markup["controlPoints"]], float)
+    in_ras = markup.get("coordinateSystem", "LPS") == "RAS"
+    return from_outline(hexagon if in_ras else hexagon * _LPS_RAS)
+
+
+def _markup(vertebra: Vertebra, index: int) -> dict[str, Any]:
+    name = vertebra_name(vertebra, index)
+    points = outline(vertebra.keypoints) * _LPS_RAS
+    return {
+        "type": "ClosedCurve",
+        "name": f"{name} G {vertebra.measurement.genant_ratio:.2f}",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": False,
+        "fixedNumberOfControlPoints": True,
+        "labelFormat": "%N-%d",
+        "controlPoints": [_control_point(name, i, p) for i, p in enumerate(points)],
+        # Left empty: Slicer would show a stored height unchanged after a point was moved.
+        "measurements": [],
+        "display": _display(GRADE_COLORS[vertebra.measurement.grade]),
+    }
+
+
+def _control_point(name: str, index: int, position: np.ndarray) -> dict[str, Any]:
+    return {
+        "id": str(index + 1),
+        "label": f"{name} {POINT_NAMES[index]}",
+        "description": "",
+        "associatedNodeID": "",
+        # Adding zero turns -0.0, which the change of axes makes, into 0.0.
+        "position": (np.round(position, 3) + 0.0).tolist(),
+        "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
+        "selected": True,
+        "locked": False,
+        "visibility": True,
+        "positionStatus": "defined",
+    }
+
+
+def _display(color: tuple[float, float, float]) -> dict[str, Any]:
+    return {
+        "visibility": True,
+        "opacity": 1.0,
+        "color": list(color),
+        "selectedColor": list(color),
+        "activeColor": [1.0, 1.0, 1.0],
+        "propertiesLabelVisibility": True,
+        "pointLabelsVisibility": False,
+        "textScale": 2.5,
+        "glyphType": "Sphere3D",
+        "glyphScale": 1.2,
+        "glyphSize": 2.0,
+        "useGlyphScale": True,
+        "sliceProjection": True,
+        "sliceProjectionUseFiducialColor": True,
+        "sliceProjectionOutlinedBehindSlicePlane": False,
+        "sliceProjectionColor": list(color),
+        "sliceProjectionOpacity": 0.8,
+        "lineThickness": 0.3,
+    }

@@ -1,0 +1,211 @@
+"""The folder `DIR/<case>/` of one study: analysis.json, measurements.csv, keypoints.mrk.json, straightened.nrrd
+and overview.png; a failed study has analysis.json alone.
+
+A folder is whole or absent: everything is written beside it under a temporary name, which is then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..ct import CTVolume
+from ..curve import fit_curve
+from ..errors import VFQError
+from ..record import SpineAnalysis, to_json
+from ..straightening import Straightening
+from .markups import write_markups
+from .tables import write_measurements
+
+# What may stand in a case's folder by our own hand (`vfq demo` adds the last two); only this is ever replaced.
+OUTPUT_NAMES = frozenset(
+    {
+        "analysis.json",
+        "measurements.csv",
+        "keypoints.mrk.json",
+        "straightened.nrrd",
+        "overview.png",
+        "ct.nii.gz",
+        "truth.json",
+    }
+)
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+SLAB_LATERAL_MM = 20
+SLAB_ANTERIOR_MM = 64
+
+
+def case_names(inputs: Sequence[Path]) -> list[str]:
+    """A name for each input, safe as a folder's and different from the others: "scan", "scan-2", ..."""
+    taken: set[str] = set()
+    return [_free_name(case_name(path), taken) for path in inputs]
+
+
+def case_name(path: Path) -> str:
+    """The input's own name without its image suffix, with anything a file system may dislike replaced by "_"."""
+    name = path.name or path.resolve().name
+    suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), "")
+    stem = name[: len(name) - len(suffix)]
+    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".").rstrip(".")[:100] or "case"
+
+
+def check_output(folder: Path, case: str, overwrite: bool = False) -> None:
+    """Find out before minutes of work whether `folder/case` can be written.
+
+    Raises
+    ------
+    VFQError
+        `output_exists`: it is there and `overwrite` is off, or it holds files that are not ours;
+        `output_not_writable`: the folder cannot be made or written.
+    """
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_replaceable(folder / case, overwrite)
+        probe = _temporary(folder / case, "probe")
+        probe.mkdir()
+        probe.rmdir()
+
+
+def write_outputs(
+    analysis: SpineAnalysis,
+    ct: CTVolume | None,
+    folder: Path,
+    overwrite: bool = False,
+    extras: Mapping[str, Callable[[Path], None]] | None = None,
+) -> Path:
+    """Write `folder/<case>/` whole or not at all, and return it.
+
+    Parameters
+    ----------
+    analysis : the record; where its status is not "ok", analysis.json alone is written.
+    ct : the volume that was analysed, for the pictures; may be None for a failed study.
+    overwrite : replace an earlier folder, once the new one is whole.
+    extras : further files, each a name with the function that writes it to a path.
+
+    Raises
+    ------
+    VFQError
+        `output_exists` and `output_not_writable`, as for `check_output`.
+    """
+    target = folder / analysis.case
+    check_output(folder, analysis.case, overwrite)
+    with _writable(folder), _whole_folder(target) as fresh:
+        _write_json(analysis, fresh / "analysis.json")
+        if analysis.status == "ok":
+            if ct is None:
+                raise ValueError("a measured study needs its CT to be drawn")
+            _write_measured(analysis, ct, fresh)
+        for name, write in (extras or {}).items():
+            write(fresh / name)
+    return target
+
+
+def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
+    """Write the slab around the straightened spine as int16 HU at 1 mm, in straight space (LPS in the header).
+
+    It reaches +-20 mm to the sides and +-64 mm to front and back of the curve, over the curve's length.
+    """
+    import SimpleITK as sitk
+
+    curve = fit_curve(analysis.curve)
+    laterals = np.arange(-SLAB_LATERAL_MM, SLAB_LATERAL_MM + 1.0)
+    slab = Straightening(curve).sample_slab(ct, SLAB_ANTERIOR_MM, laterals)
+    # From [R, arc, A] to [S, P, L], the axes of an LPS image whose direction is the identity.
+    voxels = np.clip(np.rint(slab.transpose(1, 2, 0)[::-1, ::-1, ::-1]), -32768, 32767).astype(np.int16)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels))
+    image.SetOrigin((-float(SLAB_LATERAL_MM), -float(SLAB_ANTERIOR_MM), -float(len(voxels) - 1)))
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(0, "the straightened volume could not be stored") from error
+
+
+def _write_measured(analysis: SpineAnalysis, ct: CTVolume, folder: Path) -> None:
+    from .overview import write_overview  # matplotlib is slow to import, and absent from desktop Slicer
+
+    write_measurements(analysis, folder / "measurements.csv")
+    write_markups(analysis, folder / "keypoints.mrk.json")
+    write_straightened(analysis, ct, folder / "straightened.nrrd")
+    write_overview(analysis, ct, folder / "overview.png")
+
+
+def _write_json(analysis: SpineAnalysis, path: Path) -> None:
+    path.write_text(json.dumps(to_json(analysis), indent=1, allow_nan=False), encoding="utf-8")
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """`name`, or `name-2`, `name-3`, ... and a note of it in `taken`; some file systems do not tell A from a."""
+    candidate, count = name, 1
+    while candidate.lower() in taken:
+        count += 1
+        candidate = f"{name}-{count}"
+    taken.add(candidate.lower())
+    return candidate
+
+
+def _check_replaceable(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise VFQError(
+            "output_exists", f"{target.name}: the output is there already; use --overwrite or another --output."
+        )
+    if target.is_symlink() or not target.is_dir():
+        raise VFQError("output_exists", f"{target.name}: not a folder; use another --output.")
+    foreign = sorted(p.name for p in target.iterdir() if p.name not in OUTPUT_NAMES)
+    if foreign:
+        raise VFQError(
+            "output_exists",
+            f"{target.name}: the folder holds {foreign[0]}, which is not ours; move it away or use another --output.",
+        )
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    fresh = _temporary(target, "partial")
+    fresh.mkdir()
+    try:
+        yield fresh
+        _swap_in(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap_in(fresh: Path, target: Path) -> None:
+    """Put `fresh` at `target`; an old folder is deleted only after, and put back if that fails."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = _temporary(target, "old")
+    target.rename(old)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise VFQError(
+            "output_not_writable",
+            f"{folder.name}: the output folder cannot be written ({reason}); choose another --output.",
+        ) from error

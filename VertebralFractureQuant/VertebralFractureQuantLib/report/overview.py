@@ -1,0 +1,343 @@
+"""`overview.png`: the straightened and the patient's sagittal side by side, with what was measured, as for a figure.
+
+Pictures are in the radiologist's view (anterior on the left, cranial up), in true proportions, both at one scale.
+Panels count in mm [A, S]; the sheet around them, with labels and leader lines, counts in inches from its lower left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..ct import CTVolume
+from ..curve import SpineCurve, fit_curve
+from ..genant import MILD, MODERATE, SEVERE
+from ..keypoints import outline
+from ..record import SpineAnalysis, Vertebra, vertebra_name
+from ..straightening import AIR, Straightening
+from .markups import GRADE_COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WINDOW_HU = (-250.0, 950.0)
+HALF_WIDTH_MM = 42.0
+ANTERIOR_MM, POSTERIOR_MM = 75.0, 60.0  # around the curve in the patient's sagittal
+MARGIN_MM = 14.0  # above the first and below the last vertebra
+PIXEL_MM = 0.5
+
+DPI = 200
+TOP, BOTTOM, SIDE = 0.95, 0.78, 0.35
+LABELS, SHORT_LABELS = 2.2, 1.1
+LINE = 0.165
+MOST_WIDE = 9.5
+INK, QUIET, GROUND = "#e8e8e8", "#8c9299", "#0b0d10"
+REJECTED = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture `(rows, columns)` HU, its pixel centres `across` (A, mm) and `up` (S, mm), and points on it.
+
+    `points` is `(n, 3, 2, 2)` [A, S] mm; `bar_mm` the length of the scale bar.
+    """
+
+    title: str
+    image: np.ndarray
+    across: np.ndarray
+    up: np.ndarray
+    points: np.ndarray
+    bar_mm: float
+
+    @property
+    def width(self) -> float:
+        return float(np.ptp(self.across)) + PIXEL_MM
+
+    @property
+    def height(self) -> float:
+        return float(np.ptp(self.up)) + PIXEL_MM
+
+
+def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
+    """Draw `analysis` of `ct` into a PNG file. OSError where the place cannot be written."""
+    draw_overview(analysis, ct).savefig(path, dpi=DPI, facecolor=GROUND)
+
+
+def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
+    """The overview as a matplotlib figure, drawn without a display or global state.
+
+    ValueError where `analysis` has no curve.
+    """
+    curve = fit_curve(analysis.curve)
+    panels = straightened_panel(analysis, ct, curve), patient_panel(analysis, ct, curve)
+    return _Sheet(panels, analysis).draw()
+
+
+def straightened_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:
+    """The plane along the curve; `up` is straight-space S (0 at the curve's upper end)."""
+    straightening = Straightening(curve)
+    points = straightening.to_straight(_keypoints(analysis))[..., 1:]
+    picture = straightening.sample_sagittal(ct, HALF_WIDTH_MM, PIXEL_MM)
+    up = -PIXEL_MM * np.arange(len(picture))
+    low, high = _span(points[..., 1], up[-1], up[0])
+    shown = (up >= low) & (up <= high)
+    across = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, picture.shape[1])
+    return Panel("Straightened sagittal", picture[shown], across, up[shown], points, 10.0)
+
+
+def patient_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:
+    """The patient's sagittal whose R follows the curve at each S, so that a scoliotic spine stays in it."""
+    points = _keypoints(analysis)[..., 1:]
+    lowest, highest = _bounds(ct)
+    # The volume's own borders bind, not the curve's ends: the outermost vertebrae may reach beyond those.
+    low, high = _span(points[..., 1] if points.size else curve.points[:, 2], lowest[2], highest[2])
+    up = np.arange(high, low, -PIXEL_MM)
+    seen = curve.points[(curve.points[:, 2] >= low) & (curve.points[:, 2] <= high)]
+    across = np.arange(
+        max(seen[:, 1].min() - POSTERIOR_MM, lowest[1]), min(seen[:, 1].max() + ANTERIOR_MM, highest[1]), PIXEL_MM
+    )
+    order = np.argsort(curve.points[:, 2])
+    right = np.interp(up, curve.points[order, 2], curve.points[order, 0])
+    grid = np.empty((len(up), len(across), 3))
+    grid[..., 0], grid[..., 1], grid[..., 2] = right[:, None], across[None], up[:, None]
+    return Panel("Sagittal through the spine", ct.sample(grid, fill=AIR), across, up, points, 50.0)
+
+
+def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Positions moved as little as possible (least squares) so that neighbours, in their order, are `gap` apart.
+
+    All lie within [low, high]; where they cannot, the gap shrinks evenly.
+    """
+    positions = np.asarray(positions, float)
+    if len(positions) == 0:
+        return positions
+    gap = min(gap, (high - low) / max(len(positions) - 1, 1))
+    order = np.argsort(positions, kind="stable")
+    steps = gap * np.arange(len(positions))
+    moved = np.clip(_isotonic(positions[order] - steps), low, high - steps[-1]) + steps
+    result = np.empty_like(moved)
+    result[order] = moved
+    return result
+
+
+def _isotonic(values: np.ndarray) -> np.ndarray:
+    """The nearest non-decreasing sequence: neighbours in the wrong order are pooled into their mean."""
+    blocks: list[list[float]] = []  # [mean, count]
+    for value in values:
+        blocks.append([float(value), 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, count = blocks.pop()
+            before = blocks[-1]
+            before[0] = (before[0] * before[1] + mean * count) / (before[1] + count)
+            before[1] += count
+    return np.concatenate([np.full(int(count), mean) for mean, count in blocks])
+
+
+def _keypoints(analysis: SpineAnalysis) -> np.ndarray:
+    return np.array([v.keypoints for v in analysis.vertebrae], float).reshape(-1, 3, 2, 3)
+
+
+def _span(heights: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The part of [low, high] that shows the vertebrae with a margin; all of it without any."""
+    if heights.size == 0:
+        return float(low), float(high)
+    return max(float(low), heights.min() - MARGIN_MM), min(float(high), heights.max() + MARGIN_MM)
+
+
+def _bounds(ct: CTVolume) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and highest R, A, S of the volume's corners."""
+    last = np.array(ct.voxels.shape[::-1]) - 1
+    corners = np.stack(np.meshgrid(*[(0, n) for n in last], indexing="ij"), axis=-1).reshape(-1, 3)
+    ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]
+    return ras.min(0), ras.max(0)
+
+
+def _color(vertebra: Vertebra) -> tuple[float, float, float]:
+    return REJECTED if vertebra.review == "rejected" else GRADE_COLORS[vertebra.measurement.grade]
+
+
+def _verdict(vertebra: Vertebra) -> str:
+    """ "0.71 moderate wedge ~": the ratio, then the grade and shape where there is something to say."""
+    m = vertebra.measurement
+    if vertebra.review == "rejected":
+        return "rejected"
+    grade = () if m.grade == "normal" else (m.grade, m.shape or "")
+    return " ".join(filter(None, (f"{m.genant_ratio:.2f}", *grade, "~" if m.borderline else "")))
+
+
+class _Sheet:
+    """One figure: where the panels stand on it (inches), and everything drawn on and around them."""
+
+    def __init__(self, panels: Sequence[Panel], analysis: SpineAnalysis):
+        self.panels = panels
+        self.analysis = analysis
+        tallest = max(p.height for p in panels)
+        self.picture_height = float(np.clip(0.0225 * tallest, 6.5, 11.0))
+        self.scale = min(self.picture_height / tallest, MOST_WIDE / sum(p.width for p in panels))
+        # Labels must not be squeezed where short, wide pictures bind the scale.
+        self.picture_height = max(self.scale * tallest, LINE * (len(analysis.vertebrae) + 1))
+        self.lefts = (SIDE, SIDE + self.scale * panels[0].width + LABELS)
+        self.width = max(self.lefts[1] + self.scale * panels[1].width + SHORT_LABELS, 7.0)
+        self.height = TOP + self.picture_height + BOTTOM
+
+    def draw(self) -> Figure:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(self.width, self.height), facecolor=GROUND)
+        FigureCanvasAgg(figure)
+        for panel, left in zip(self.panels, self.lefts, strict=True):
+            self._draw_panel(figure, panel, left)
+        self.axes = figure.add_axes((0, 0, 1, 1), facecolor="none", zorder=2)
+        self.axes.set(xlim=(0, self.width), ylim=(0, self.height))
+        self.axes.axis("off")
+        for panel, left, detailed in zip(self.panels, self.lefts, (True, False), strict=True):
+            self._label_vertebrae(panel, left, detailed)
+        self._write_heading()
+        self._write_footer()
+        return figure
+
+    def _draw_panel(self, figure: Figure, panel: Panel, left: float) -> None:
+        width, height = self.scale * panel.width, self.scale * panel.height
+        bottom = self._top() - height
+        rectangle = (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        axes = figure.add_axes(rectangle, facecolor="black")
+        half = PIXEL_MM / 2
+        extent = (panel.across[0] - half, panel.across[-1] + half, panel.up[-1] - half, panel.up[0] + half)
+        low, high = WINDOW_HU
+        axes.imshow(
+            panel.image, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear", aspect="auto"
+        )
+        axes.set(xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]), xticks=[], yticks=[])
+        axes.spines[:].set_color("#2a2e33")
+        for vertebra, points in zip(self.analysis.vertebrae, panel.points, strict=True):
+            _draw_vertebra(axes, points, _color(vertebra), vertebra.review == "rejected")
+        _draw_orientation(axes)
+        _draw_scale_bar(axes, panel, self.scale)
+
+    def _label_vertebrae(self, panel: Panel, left: float, detailed: bool) -> None:
+        """A column of labels right of the panel, each tied to the back of its vertebra by a leader line."""
+        edge = left + self.scale * panel.width
+        back = panel.points[:, 2].mean(axis=1)
+        x = left + self.scale * (panel.across[-1] + PIXEL_MM / 2 - back[:, 0])
+        y = self._top() - self.scale * (panel.up[0] + PIXEL_MM / 2 - back[:, 1])
+        label_y = spread(y, LINE, self._top() - self.picture_height + LINE / 2, self._top() - LINE / 2)
+        for i, vertebra in enumerate(self.analysis.vertebrae):
+            color = _color(vertebra)
+            self.axes.plot(
+                [x[i] + 0.04, edge + 0.02, edge + 0.16],
+                [y[i], label_y[i], label_y[i]],
+                color=color,
+                lw=0.6,
+                alpha=0.55,
+                solid_joinstyle="round",
+            )
+            name = vertebra_name(vertebra, i)
+            self._write(edge + 0.2, label_y[i], name, color=color, weight="bold")
+            verdict = _verdict(vertebra) if detailed else _verdict(vertebra).split()[0]
+            self._write(edge + 0.5, label_y[i], verdict, color=color)
+
+    def _write_heading(self) -> None:
+        a = self.analysis
+        self._write(SIDE, self.height - 0.27, _shortened(a.case, int(9 * self.width)), size=13, weight="bold")
+        self._write(SIDE, self.height - 0.52, _summary(a), size=9.5, color=_patient_color(a))
+        for panel, left in zip(self.panels, self.lefts, strict=True):
+            self._write(left, self._top() + 0.11, panel.title, size=8.5, color=QUIET)
+
+    def _write_footer(self) -> None:
+        x = SIDE
+        for grade, meaning in _legend():
+            text = f"{grade} {meaning}"
+            self.axes.plot([x + 0.05], [0.5], "s", ms=5, color=GRADE_COLORS[grade])
+            self._write(x + 0.15, 0.5, text, size=7.5)
+            x += 0.32 + 0.062 * len(text)
+        self._write(x, 0.5, "~ near a threshold", size=7.5)
+        self._write(SIDE, 0.24, "Research use only - not for diagnosis", size=7.5, color=QUIET)
+        self._write(self.width - SIDE, 0.24, _provenance(self.analysis), size=7.5, color=QUIET, ha="right")
+
+    def _write(self, x: float, y: float, text: str, **style: Any) -> None:
+        # parse_math off: a case name is data, and a dollar sign in it is no formula.
+        options = {"size": 8, "color": INK, "va": "center_baseline", "ha": "left", "parse_math": False, **style}
+        self.axes.text(x, y, text, **options)
+
+    def _top(self) -> float:
+        return self.height - TOP
+
+
+def _draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, float], rejected: bool) -> None:
+    """Hexagon, three height segments and six markers of one vertebra `(3, 2, 2)` [A, S] mm."""
+    hexagon = outline(points)
+    hexagon = np.concatenate([hexagon, hexagon[:1]])
+    axes.plot(*hexagon.T, color=color, lw=0.7, alpha=0.75, ls="--" if rejected else "-")
+    for segment in points:
+        axes.plot(*segment.T, color=color, lw=1.1, alpha=0.9)
+    axes.plot(*points.reshape(-1, 2).T, "o", ms=2.6, mfc=color, mec="black", mew=0.4)
+
+
+# S and I stand aside of the middle, where the spine is.
+_LETTERS = (("S", 0.97, 0.985), ("I", 0.97, 0.015), ("A", 0.03, 0.5), ("P", 0.97, 0.5))
+
+
+def _draw_orientation(axes: Axes) -> None:
+    for letter, x, y in _LETTERS:
+        ha = "left" if x < 0.5 else "right"
+        va = {0.985: "top", 0.015: "bottom"}.get(y, "center")
+        axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, size=8, color=INK, path_effects=_halo())
+
+
+def _draw_scale_bar(axes: Axes, panel: Panel, scale: float) -> None:
+    """A horizontal bar in the lower left corner, its length written above it."""
+    inset = 0.1 / scale
+    x = panel.across[-1] - inset
+    y = panel.up[-1] + inset
+    axes.plot([x, x - panel.bar_mm], [y, y], color=INK, lw=1.6, solid_capstyle="butt", path_effects=_halo())
+    text = f"{panel.bar_mm:.0f} mm"
+    axes.text(x, y + 0.05 / scale, text, size=7, color=INK, ha="left", va="bottom", path_effects=_halo())
+
+
+def _halo() -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.0, foreground="black")]
+
+
+def _summary(analysis: SpineAnalysis) -> str:
+    if analysis.patient_ratio is None:
+        return "no vertebra assessed"
+    count = len(analysis.assessed)
+    borderline = sum(v.measurement.borderline for v in analysis.assessed)
+    return "   ·   ".join(
+        (
+            f"{analysis.patient_grade}, lowest G {analysis.patient_ratio:.2f}",
+            f"SDI {analysis.spinal_deformity_index}",
+            f"{count} {'vertebra' if count == 1 else 'vertebrae'}, {borderline} near a threshold (~)",
+        )
+    )
+
+
+def _patient_color(analysis: SpineAnalysis) -> Any:
+    grade = analysis.patient_grade
+    return INK if grade is None else GRADE_COLORS[grade]
+
+
+def _legend() -> tuple[tuple[str, str], ...]:
+    return (
+        ("normal", f"G > {MILD:.2f}"),
+        ("mild", f"\N{LESS-THAN OR EQUAL TO} {MILD:.2f}"),
+        ("moderate", f"\N{LESS-THAN OR EQUAL TO} {MODERATE:.2f}"),
+        ("severe", f"\N{LESS-THAN OR EQUAL TO} {SEVERE:.2f}"),
+    )
+
+
+def _provenance(analysis: SpineAnalysis) -> str:
+    return "  ".join((*(f"{m.role} {m.sha256[:8]}" for m in analysis.models), f"vfq {__version__}"))
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,70 @@
+"""`measurements.csv`: one row a vertebra, cranial to caudal, for statistics programs and spreadsheets.
+
+Heights in mm, key points as patient RAS mm; an unknown value is an empty cell.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from ..keypoints import ENDPLATES, POSITIONS
+from ..record import SpineAnalysis, Vertebra
+
+COORDINATES = tuple(
+    f"{position}_{endplate}_{axis}" for position in POSITIONS for endplate in ENDPLATES for axis in "ras"
+)
+COLUMNS = (
+    "case",
+    "index",
+    "level",
+    "ha_mm",
+    "hm_mm",
+    "hp_mm",
+    "genant_ratio",
+    "grade",
+    "shape",
+    "borderline",
+    "crush_ratio",
+    "score",
+    "origin",
+    "review",
+    *COORDINATES,
+)
+
+
+def measurement_rows(analysis: SpineAnalysis) -> list[dict[str, Any]]:
+    """One dictionary with the keys `COLUMNS` for each vertebra; `index` counts from 1 at the top."""
+    return [_row(analysis.case, i, v) for i, v in enumerate(analysis.vertebrae, start=1)]
+
+
+def write_measurements(analysis: SpineAnalysis, path: Path) -> None:
+    """Write `measurements.csv` (UTF-8, comma, header row). OSError where the place cannot be written."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(measurement_rows(analysis))
+
+
+def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
+    m = vertebra.measurement
+    ha, hm, hp = (f"{h:.2f}" for h in m.heights_mm)
+    coordinates = zip(COORDINATES, vertebra.keypoints.reshape(-1), strict=True)
+    return {
+        "case": case,
+        "index": index,
+        "level": vertebra.level or "",
+        "ha_mm": ha,
+        "hm_mm": hm,
+        "hp_mm": hp,
+        "genant_ratio": f"{m.genant_ratio:.4f}",
+        "grade": m.grade,
+        "shape": m.shape or "",
+        "borderline": int(m.borderline),
+        "crush_ratio": "" if m.crush_ratio is None else f"{m.crush_ratio:.4f}",
+        "score": f"{vertebra.score:.4f}",
+        "origin": vertebra.origin,
+        "review": vertebra.review,
+        **{name: f"{value:.3f}" for name, value in coordinates},
+    }

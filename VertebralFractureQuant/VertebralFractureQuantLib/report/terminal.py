@@ -1,0 +1,113 @@
+"""Tables for the terminal (rich), from records that are computed elsewhere. A ratio's "~" means: near a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from ..genant import Measurement
+from ..record import SpineAnalysis, Vertebra, vertebra_name
+
+if TYPE_CHECKING:
+    from ..evaluation.bench import BenchReport
+    from ..evaluation.matching import Comparison, VertebraComparison
+
+GRADE_STYLES = {"normal": "green", "mild": "yellow", "moderate": "dark_orange", "severe": "bold red"}
+
+
+def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
+    """One row a study."""
+    table = _table("case", "vertebrae", "worst", "SDI", "borderline", "status", "seconds")
+    for analysis in analyses:
+        table.add_row(*_case_row(analysis))
+    return table
+
+
+def vertebra_table(analysis: SpineAnalysis) -> Table:
+    """One row a vertebra of one study; heights in mm."""
+    table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score")
+    for i, vertebra in enumerate(analysis.vertebrae):
+        table.add_row(*_vertebra_row(vertebra, i))
+    return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row a true vertebra: its ratio and grade, and what was measured."""
+    table = _table("level", "true G", "measured G", "true grade", "measured grade", "point error mm")
+    for vertebra in comparison.vertebrae:
+        table.add_row(*_comparison_row(vertebra))
+    return table
+
+
+def bench_table(report: BenchReport) -> Table:
+    """One row a part of the analysis, median seconds; then memory and the straightening."""
+    table = _table("part", "median")
+    for part, seconds in report.seconds.items():
+        table.add_row(part, f"{seconds:.3f} s")
+    table.add_row("peak memory above the volume", f"{report.peak_mb:.0f} MB")
+    table.add_row("straightening the sagittal plane", f"{1000 * report.plane_s:.1f} ms")
+    table.add_row(
+        "the whole straightened volume", f"{1000 * report.volume_s:.1f} ms ({report.plane_speedup:.0f} times)"
+    )
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, box=None, header_style="bold", pad_edge=False)
+    for name in others:
+        table.add_column(name, justify="left" if name.endswith("G") else "right")  # "~" must not shift the digits
+    return table
+
+
+def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
+    seconds = analysis.timing_s.get("total")
+    measured = analysis.status == "ok"
+    return (
+        Text(analysis.case),
+        Text(str(len(analysis.assessed)) if measured else ""),
+        _worst(analysis),
+        Text(str(analysis.spinal_deformity_index) if measured else ""),
+        Text(str(sum(v.measurement.borderline for v in analysis.assessed)) if measured else ""),
+        Text(analysis.status, style="green" if measured else "bold red"),
+        Text("" if seconds is None else f"{seconds:.1f}"),
+    )
+
+
+def _worst(analysis: SpineAnalysis) -> Text:
+    grade, ratio = analysis.patient_grade, analysis.patient_ratio
+    if grade is None or ratio is None:
+        return Text("")
+    return Text(f"{grade} {ratio:.2f}", style=GRADE_STYLES[grade])
+
+
+def _vertebra_row(vertebra: Vertebra, index: int) -> tuple[Text, ...]:
+    m = vertebra.measurement
+    return (
+        Text(vertebra_name(vertebra, index)),
+        *(Text(f"{h:.1f}") for h in m.heights_mm),
+        Text(_ratio(m)),
+        Text(m.grade, style=GRADE_STYLES[m.grade]),
+        Text(m.shape or ""),
+        Text(f"{vertebra.score:.2f}"),
+    )
+
+
+def _comparison_row(vertebra: VertebraComparison) -> tuple[Text, ...]:
+    true, measured = vertebra.truth, vertebra.measured
+    missed = Text("missed", style="bold red")
+    error = "" if vertebra.point_error_mm is None else f"{vertebra.point_error_mm:.2f}"
+    return (
+        Text(vertebra.name),
+        Text(_ratio(true)),
+        Text(_ratio(measured)) if measured else missed,
+        Text(true.grade, style=GRADE_STYLES[true.grade]),
+        Text(measured.grade, style=GRADE_STYLES[measured.grade]) if measured else Text(""),
+        Text(error),
+    )
+
+
+def _ratio(measurement: Measurement) -> str:
+    return f"{measurement.genant_ratio:.2f} {'~' if measurement.borderline else ''}"

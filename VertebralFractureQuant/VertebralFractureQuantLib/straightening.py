@@ -1,0 +1,87 @@
+"""Straightening: patient RAS mm <-> straight space, and sampling of a CT along the spine's curve.
+
+Straight space is R, A, S in mm too: S = -(arc length) (cranial up, 0 at the curve's cranial end),
+A anterior and R the patient's right, both measured from the curve in the plane normal to it.
+A straightened sagittal picture has rows along the arc (cranial first) and columns along A (posterior first).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .curve import SpineCurve
+
+if TYPE_CHECKING:
+    from .ct import CTVolume
+
+AIR = -1000.0
+
+
+@dataclass(frozen=True)
+class Straightening:
+    """The bijection between patient and straight space within the curve's radius of curvature."""
+
+    curve: SpineCurve
+
+    def to_patient(self, straight: np.ndarray) -> np.ndarray:
+        """Straight `(..., 3)` [R, A, S] mm to patient RAS mm."""
+        straight = np.asarray(straight, float)
+        flat = straight.reshape(-1, 3)
+        origin, frames = self.curve.at(-flat[:, 2])
+        patient = origin + flat[:, :1] * frames[:, 0] + flat[:, 1:2] * frames[:, 1]
+        return patient.reshape(straight.shape)
+
+    def to_straight(self, patient: np.ndarray, iterations: int = 20) -> np.ndarray:
+        """Patient RAS `(..., 3)` mm to straight [R, A, S] mm: the foot of the normal plane, by Newton's method."""
+        patient = np.asarray(patient, float)
+        flat = patient.reshape(-1, 3)
+        arc = self._nearest_arc(flat)
+        for _ in range(iterations):
+            arc = arc + self._along_tangent(flat, arc)
+        origin, frames = self.curve.at(arc)
+        local = np.einsum("nij,nj->ni", frames, flat - origin)
+        straight = np.stack([local[:, 0], local[:, 1], -arc], axis=1)
+        return straight.reshape(patient.shape)
+
+    def _nearest_arc(self, patient: np.ndarray) -> np.ndarray:
+        coarse = self.curve.points[::4]
+        distance = np.linalg.norm(patient[:, None] - coarse[None], axis=-1)
+        return distance.argmin(1) * 4 * self.curve.step
+
+    def _along_tangent(self, patient: np.ndarray, arc: np.ndarray) -> np.ndarray:
+        """One damped Newton step of (p - c(s)) . t(s) = 0."""
+        origin, frames = self.curve.at(arc)
+        h = self.curve.step
+        _, ahead = self.curve.at(arc + h)
+        _, behind = self.curve.at(arc - h)
+        offset = patient - origin
+        value = -(offset * frames[:, 2]).sum(-1)
+        bend = -(offset * (ahead[:, 2] - behind[:, 2])).sum(-1) / (2 * h)
+        return np.clip(value / np.maximum(1 - bend, 0.2), -8.0, 8.0)
+
+    def sagittal_grid(self, half_width_mm: float, spacing_mm: float = 1.0, lateral_mm: float = 0.0) -> np.ndarray:
+        """Patient RAS points `(rows, columns, 3)` of the sagittal plane `lateral_mm` to the right of the curve.
+
+        Rows run along the arc from 0 every `spacing_mm`, columns along A from -half_width to +half_width.
+        """
+        arc = np.arange(0, self.curve.length + 1e-6, spacing_mm)
+        across = np.arange(-half_width_mm, half_width_mm + 1e-6, spacing_mm)
+        origin, frames = self.curve.at(arc)
+        origin = origin + lateral_mm * frames[:, 0]
+        return origin[:, None] + across[None, :, None] * frames[:, None, 1]
+
+    def sample_sagittal(
+        self, ct: CTVolume, half_width_mm: float, spacing_mm: float = 1.0, lateral_mm: float = 0.0
+    ) -> np.ndarray:
+        """The straightened sagittal picture `(rows, columns)` HU, trilinear; air outside the volume."""
+        return ct.sample(self.sagittal_grid(half_width_mm, spacing_mm, lateral_mm), fill=AIR)
+
+    def sample_slab(
+        self, ct: CTVolume, half_width_mm: float, laterals_mm: np.ndarray, spacing_mm: float = 1.0
+    ) -> np.ndarray:
+        """Parallel sagittal pictures `(len(laterals), rows, columns)` HU, one for each lateral offset."""
+        planes = [self.sample_sagittal(ct, half_width_mm, spacing_mm, float(x)) for x in laterals_mm]
+        return np.stack(planes)

@@ -1,0 +1,255 @@
+"""Training samples made from phantoms on the fly; torch, numpy and scipy only, seeded and endless.
+
+A detector sample is a straightened picture `(rows, 128)` HU with key points (A, row) mm of the vertebrae in it;
+a localizer sample a 4 mm volume `[s, a, r]` HU with a curve point and a spine flag for each slice.
+Painting is dear and degrading cheap, so each phantom gives several samples that differ in crop, scanner and noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..curve import SpineCurve, fit_curve
+from ..genant import genant_ratio, heights
+from ..phantom.anatomy import LEVELS, Anatomy, PhantomOptions, draw_anatomy
+from ..phantom.painting import Painter, exact_keypoints
+from ..phantom.scanner import AIR, acquire_picture, draw_protocol
+from ..straightening import Straightening
+
+ROWS, COLUMNS = 192, 128
+HALF_WIDTH_MM = 64.0
+OBJECT_RADIUS_MM = 5.0
+CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
+COARSE_MM = 4.0
+
+
+@dataclass(frozen=True)
+class PaintedColumn:
+    """A whole column's straightened picture before the scanner, with where its pixels are and its key points."""
+
+    picture: Tensor  # (rows, columns) HU
+    points: Tensor  # (rows, columns, 3) RAS mm
+    keypoints: np.ndarray  # (n, 3, 2, 2): (A, row) mm, C2 first
+    ratios: np.ndarray  # (n,) Genant ratios in patient mm
+
+
+@dataclass(frozen=True)
+class PaintedTrunk:
+    """A whole trunk at 4 mm: voxels `[s, a, r]`, the curve's (a, r) voxel position by slice, and where spine is."""
+
+    voxels: Tensor
+    position: np.ndarray
+    holds_spine: np.ndarray
+
+
+def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
+    """A new patient, straightened along a curve as imperfect as a localizer's."""
+    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.08, 0.3, 0.6]))))
+    straightening = Straightening(_imperfect(rng, anatomy.curve))
+    grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
+    points = torch.as_tensor(grid, dtype=torch.float32, device=device)
+    picture = Painter(anatomy, device).hounsfield(points.reshape(-1, 3), 0.5).reshape(points.shape[:2])
+    exact = exact_keypoints(anatomy)[: len(LEVELS)]
+    straight = straightening.to_straight(exact)
+    flat = np.stack([straight[..., 1], -straight[..., 2]], -1)
+    return PaintedColumn(picture, points, flat, np.array([genant_ratio(h) for h in heights(exact)]))
+
+
+def _imperfect(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
+    """The curve as a localizer might see it: off by a millimetre or three, slowly varying."""
+    n = len(curve.points)
+    amplitude = abs(rng.normal(0, 1.2, 3)) * (1, 1.5, 0)
+    noise = np.zeros((n, 3))
+    for axis in (0, 1):
+        for wavelength in rng.uniform(50, 250, 3):
+            noise[:, axis] += amplitude[axis] * rng.normal() * np.sin(np.arange(n) * 6.283 / wavelength + rng.uniform(0, 6.28))
+    return fit_curve(curve.points + noise + rng.normal(0, 0.7, 3) * (1, 1, 0))
+
+
+def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str, Tensor]:
+    """One crop of a column, scanned: `picture`, `objectness` {0, 1}, `weight` {0, 1}, `offsets` target and its weight."""
+    rows = column.picture.shape[0]
+    start = int(rng.integers(-30, max(1, rows - ROWS + 30)))
+    inside = slice(max(0, start), min(rows, start + ROWS))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    wide = slice(max(0, start - 20), min(rows, start + ROWS + 20))  # the slice profile reaches over the crop's edge
+    seen = acquire_picture(column.picture[wide], column.points[wide], draw_protocol(rng), generator)
+    seen = seen[inside.start - wide.start : inside.stop - wide.start]
+    box = _field_of_view(rng, column.points[inside])
+    outside = ((column.points[inside] < box[0]) | (column.points[inside] > box[1])).any(-1)
+    seen = torch.where(outside, float(rng.choice([AIR, AIR, -1024.0, 0.0], p=[0.5, 0.3, 0.15, 0.05])), seen)
+    picture = torch.full((ROWS, COLUMNS), AIR)
+    top = inside.start - start
+    picture[top : top + seen.shape[0]] = seen
+    visible = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
+    visible[top : top + seen.shape[0]] = ~outside
+    shifted = column.keypoints - np.array([0.0, start])
+    return {"picture": picture, **_targets(shifted, column.ratios, visible.numpy())}
+
+
+def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
+    """A box in patient A and S; mostly larger than the crop."""
+    low, high = points.reshape(-1, 3).amin(0), points.reshape(-1, 3).amax(0)
+    low[0], high[0] = -1e4, 1e4
+    if rng.random() < 0.3:
+        middle = points[:, COLUMNS // 2, 1]
+        low[1], high[1] = middle.min() - rng.uniform(20, 70), middle.max() + rng.uniform(20, 70)
+    if rng.random() < 0.5:
+        cut = rng.uniform(0, 0.45) * float(high[2] - low[2])
+        if rng.random() < 0.5:
+            low[2] += cut
+        else:
+            high[2] -= cut
+    return torch.stack([low, high])
+
+
+def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
+    """Objectness and offsets. A vertebra that the field of view cuts keeps its true points, beyond the border: so
+    the network learns to say that they lie outside, and inference can leave it out. C2 has no upper endplate and,
+    like what the crop's own edge cuts, is ignored."""
+    objectness, weight = np.zeros((ROWS, COLUMNS), np.float32), np.ones((ROWS, COLUMNS), np.float32)
+    offsets, emphasis = np.zeros((12, ROWS, COLUMNS), np.float32), np.zeros((ROWS, COLUMNS), np.float32)
+    a = np.arange(COLUMNS)[None] - HALF_WIDTH_MM
+    row = np.arange(ROWS)[:, None]
+    for i, points in enumerate(keypoints):
+        center = points.mean((0, 1))
+        if not -25 < center[1] < ROWS + 25:
+            continue
+        height = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1).mean()
+        distance = np.hypot(a - center[0], row - center[1])
+        cut_by_crop = points[..., 1].min() < 1 or points[..., 1].max() > ROWS - 2
+        disc = distance < min(OBJECT_RADIUS_MM, max(2.5, 0.4 * height))
+        if i == 0 or cut_by_crop:
+            weight[distance < 14] = 0
+            continue
+        seen = visible[np.clip(int(center[1]), 0, ROWS - 1), np.clip(int(center[0] + HALF_WIDTH_MM), 0, COLUMNS - 1)]
+        if not seen:
+            continue
+        disc &= visible
+        weight[disc] = 1  # a neighbour that is cut must not hide this one
+        objectness[disc] = 1
+        emphasis[disc] = 1 / ratios[i]
+        for n, (p, e) in enumerate((p, e) for p in range(3) for e in range(2)):
+            offsets[2 * n, disc] = (points[p, e, 0] - a.repeat(ROWS, 0))[disc]
+            offsets[2 * n + 1, disc] = (points[p, e, 1] - row.repeat(COLUMNS, 1))[disc]
+    arrays = {"objectness": objectness, "weight": weight, "offsets": offsets, "emphasis": emphasis}
+    return {k: torch.as_tensor(v) for k, v in arrays.items()}
+
+
+def paint_trunk(rng: np.random.Generator, device: str = "cpu") -> PaintedTrunk:
+    """A new patient's trunk at 4 mm, from the skull's base or lower to the pelvis."""
+    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=0.1))
+    levels = np.sort(rng.choice(len(LEVELS) + 2, 2, replace=False))
+    if levels[1] - levels[0] < 8:
+        levels = np.array([0, len(LEVELS) + 1])
+    z = [anatomy.bodies[min(i, len(anatomy.bodies) - 1)].center[2] for i in levels]
+    pad = rng.uniform(0, 50, 2)
+    if rng.random() < 0.4:  # hips or skull in view
+        pad = rng.uniform((30, 0), (260, 130))
+    points = anatomy.curve.points
+    middle = points[:, :2].mean(0)
+    s = np.arange(z[1] - pad[0], z[0] + pad[1], COARSE_MM)
+    a = np.arange(points[:, 1].min() - 100, points[:, 1].max() + rng.uniform(100, 210), COARSE_MM)
+    r = np.arange(middle[0] - 190, middle[0] + 190, COARSE_MM)
+    grid = np.stack(np.meshgrid(s, a, r, indexing="ij"), -1)[..., ::-1].reshape(-1, 3)
+    painter = Painter(anatomy, device)
+    chunks = torch.as_tensor(grid.copy(), dtype=torch.float32, device=device).split(400_000)
+    softness = float(rng.uniform(1.0, 2.0))
+    voxels = torch.cat([painter.hounsfield(c, softness) for c in chunks]).reshape(len(s), len(a), len(r))
+    return PaintedTrunk(voxels.cpu(), *_slice_targets(anatomy, s, a[0], r[0]))
+
+
+def _slice_targets(anatomy: Anatomy, s: np.ndarray, a0: float, r0: float) -> tuple[np.ndarray, np.ndarray]:
+    """The curve's (a, r) voxel position on every slice, and whether the slice lies between C2's top and L5's bottom."""
+    points = anatomy.curve.points
+    order = np.argsort(points[:, 2])
+    at = [np.interp(s, points[order, 2], points[order, d]) for d in (1, 0)]
+    position = np.stack([(at[0] - a0) / COARSE_MM, (at[1] - r0) / COARSE_MM], -1)
+    exact = exact_keypoints(anatomy)
+    low, high = exact[len(LEVELS) - 1, :, 1, 2].mean(), exact[0, :, 0, 2].mean()
+    return position, (s > low) & (s < high)
+
+
+def localizer_sample(trunk: PaintedTrunk, rng: np.random.Generator) -> dict[str, Tensor]:
+    """One crop of a trunk with its own field of view and noise: `volume`, `position` `(s, 2)`, `holds_spine` `(s,)`."""
+    shape = np.array(trunk.voxels.shape)
+    anchor = trunk.position[int(rng.integers(shape[0]))]
+    start = np.array([
+        int(rng.integers(-8, max(1, shape[0] - CROP[0] + 9))),
+        int(np.clip(anchor[0] - rng.uniform(0.05, 0.75) * CROP[1], -12, shape[1] - CROP[1] // 2)),
+        int(np.clip(anchor[1] - rng.uniform(0.1, 0.9) * CROP[2], -12, shape[2] - CROP[2] // 2)),
+    ])  # fmt: skip
+    volume, inside = torch.full(CROP, AIR), torch.zeros(CROP, dtype=torch.bool)
+    source = tuple(slice(max(0, a), min(n, a + c)) for a, n, c in zip(start, shape, CROP, strict=True))
+    target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(source, start, strict=True))
+    volume[target] = _scan_coarse(trunk.voxels[source], rng)
+    inside[target] = True
+    margins = _margins(rng)
+    box = tuple(slice(int(m * c), c - int(n * c)) for (m, n), c in zip(margins, CROP, strict=True))
+    kept = torch.zeros_like(inside)
+    kept[box] = True
+    kept &= inside
+    volume = torch.where(kept, volume, torch.tensor(AIR))
+    return _flip({"volume": volume, **_crop_targets(trunk, start, kept)}, rng)
+
+
+def _margins(rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Shares of the crop that a small field of view takes off on both sides of s, a and r."""
+    if rng.random() < 0.5:
+        return [(0.0, 0.0)] * 3
+    return [tuple(rng.uniform(0, 0.35, 2) * (rng.random(2) < 0.5)) for _ in range(3)]
+
+
+def _scan_coarse(voxels: Tensor, rng: np.random.Generator) -> Tensor:
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    noise = torch.randn(voxels.shape, generator=generator) * abs(rng.normal(0, 20))
+    if rng.random() < 0.4:  # thick slices
+        voxels = (voxels + voxels.roll(1, 0) + voxels.roll(-1, 0)) / 3
+    return (voxels + noise) * float(rng.normal(1, 0.06)) + float(rng.normal(0, 20))
+
+
+def _crop_targets(trunk: PaintedTrunk, start: np.ndarray, kept: Tensor) -> dict[str, Tensor]:
+    rows = np.arange(start[0], start[0] + CROP[0])
+    known = (rows >= 0) & (rows < len(trunk.position))
+    rows = np.clip(rows, 0, len(trunk.position) - 1)
+    position = trunk.position[rows] - start[1:]
+    cell = np.clip(np.round(position).astype(int), 0, np.array(CROP[1:]) - 1)
+    margin = (position > 0).all(1) & (position < np.array(CROP[1:]) - 1).all(1)
+    seen = kept.numpy()[np.arange(CROP[0]), cell[:, 0], cell[:, 1]] & margin
+    return {
+        "position": torch.as_tensor(position, dtype=torch.float32),
+        "holds_spine": torch.as_tensor(trunk.holds_spine[rows] & known & seen).float(),
+    }
+
+
+def _flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    if rng.random() < 0.5:
+        sample["volume"] = sample["volume"].flip(2)
+        sample["position"][:, 1] = CROP[2] - 1 - sample["position"][:, 1]
+    return sample
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """An endless, seeded stream of samples; `pool` phantoms stand ready, each is replaced after `reuse` samples."""
+
+    def __init__(self, paint: Callable, sample: Callable, seed: int, pool: int = 6, reuse: int = 10):
+        self.paint, self.sample, self.seed, self.pool, self.reuse = paint, sample, seed, pool, reuse
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        if worker:
+            torch.set_num_threads(1)
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        stock: list[list] = []
+        while True:
+            if len(stock) < self.pool:
+                stock.append([self.paint(rng), self.reuse])
+            pick = stock[int(rng.integers(len(stock)))]
+            pick[1] -= 1
+            yield self.sample(pick[0], rng)
+            stock = [s for s in stock if s[1] > 0]

@@ -1,0 +1,219 @@
+"""Training both networks from phantoms: seeded, resumable, with a moving average of the weights and a model card.
+
+A run is a folder: `checkpoint.pt` (to resume), `log.csv`, `<role>.safetensors` and `<role>.json` of the best
+validation so far. Needs torch, numpy and scipy (and safetensors to write the result).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..networks import weights
+from ..networks.detector import VertebraDetector, detect, window
+from ..networks.localizer import SPACING_MM, SpineLocalizer, scale, slice_logits, soft_argmax
+from ..networks.losses import detector_loss, finite, localizer_loss
+from . import samples
+
+VALIDATION_SEED = 9_000_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained."""
+
+    role: str
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int = 1
+    workers: int = 1
+    pool: int = 8
+    reuse: int = 10
+    validate_every: int = 250
+    minutes: float | None = None  # stop early, resumable
+
+
+RECIPES = {
+    "localizer": Recipe("localizer", steps=6000, batch=4, learning_rate=1.5e-3, pool=16, reuse=25),
+    "detector": Recipe("detector", steps=8000, batch=8, learning_rate=1.5e-3, pool=12, reuse=14),
+}
+
+
+def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[str], None] = print) -> Path:
+    """Train, or go on with the run in `folder`; returns the best weights' path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    layout = torch.channels_last_3d if recipe.role == "localizer" else torch.channels_last  # half the time on a CPU
+    model = weights.ARCHITECTURES[recipe.role]().to(device, memory_format=layout)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
+    state = _resume(folder, model, average, optimizer)
+    stream = iter(_loader(recipe, state["step"]))
+    fixed = _validation_set(recipe.role)
+    started, losses = time.monotonic(), []
+    while state["step"] < recipe.steps:
+        _set_rate(optimizer, recipe, state["step"])
+        losses.append(_step(recipe.role, model, optimizer, next(stream), device))
+        average.update_parameters(model)
+        state["step"] += 1
+        late = recipe.minutes is not None and time.monotonic() - started > recipe.minutes * 60
+        if state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late:
+            figures = VALIDATORS[recipe.role](average.module.eval(), fixed)
+            figures = {"step": state["step"], "seconds": round(time.monotonic() - started), "loss": float(np.mean(losses)), **figures}
+            losses = []
+            _keep(folder, recipe, average.module, figures, state)
+            torch.save(
+                {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), **state},
+                folder / "checkpoint.pt",
+            )
+            report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+            if late:
+                break
+    return folder / f"{recipe.role}.safetensors"
+
+
+def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer) -> dict:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return {"step": 0, "best": math.inf}
+    saved = torch.load(path, weights_only=True)
+    model.load_state_dict(saved["model"])
+    average.load_state_dict(saved["average"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return {"step": saved["step"], "best": saved["best"]}
+
+
+def _loader(recipe: Recipe, done: int) -> torch.utils.data.DataLoader:
+    """Fresh phantoms; a resumed run does not see the old ones again."""
+    paint, sample = {
+        "localizer": (samples.paint_trunk, samples.localizer_sample),
+        "detector": (samples.paint_column, samples.detector_sample),
+    }[recipe.role]
+    stream = samples.Stream(paint, sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
+    context = "fork" if recipe.workers and torch.cuda.is_available() is False else None
+    return torch.utils.data.DataLoader(
+        stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None, multiprocessing_context=context
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
+    """Linear warm-up over 100 steps, then a cosine to a hundredth."""
+    share = step / recipe.steps
+    rate = recipe.learning_rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _step(role: str, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str) -> float:
+    model.train()
+    batch = {k: v.to(device) for k, v in batch.items()}
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        loss = _loss(role, model, batch)
+    optimizer.zero_grad(set_to_none=True)
+    if finite(loss):
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+    return float(loss.detach())
+
+
+def _loss(role: str, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    if role == "localizer":
+        return localizer_loss(model(scale(batch["volume"])[:, None]), batch["position"], batch["holds_spine"])
+    out = model(window(batch["picture"])[:, None])
+    return detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
+
+
+def _validation_set(role: str) -> list:
+    """Fixed phantoms of seeds that training never draws."""
+    if role == "localizer":
+        trunks = [(np.random.default_rng(VALIDATION_SEED + i)) for i in range(10)]
+        return [samples.localizer_sample(samples.paint_trunk(r), r) for r in trunks for _ in range(1)]
+    rngs = [np.random.default_rng(VALIDATION_SEED + i) for i in range(16)]
+    return [samples.detector_sample(samples.paint_column(r), r) for r in rngs]
+
+
+@torch.inference_mode()
+def validate_localizer(model: SpineLocalizer, fixed: list) -> dict[str, float]:
+    """Curve error (mm) on slices that hold spine, and the share of slices with a wrong spine flag."""
+    errors, wrong = [], []
+    for s in fixed:
+        heat = model(scale(s["volume"])[None, None])
+        distance = (soft_argmax(heat)[0] - s["position"]).norm(dim=-1) * SPACING_MM
+        errors.append(distance[s["holds_spine"] > 0])
+        wrong.append(((slice_logits(heat)[0] > 0) != (s["holds_spine"] > 0)).float())
+    line, flag = float(torch.cat(errors).mean()), float(torch.cat(wrong).mean())
+    return {"curve_mm": line, "wrong_slices": flag, "score": line + 20 * flag}
+
+
+def validate_detector(model: VertebraDetector, fixed: list) -> dict[str, float]:
+    """Recall, false detections for each true vertebra, point error (mm), mean |dG| of matched vertebrae."""
+    found, true, false, errors, ratio_errors = 0, 0, 0, [], []
+    for s in fixed:
+        truth, ignored = _truth(s), s["weight"].numpy() < 0.5
+        detections = detect(model, s["picture"].numpy()).keypoints
+        matched: set[int] = set()
+        for points in detections:
+            center = points.mean((0, 1))
+            distance = [np.linalg.norm(t.mean((0, 1)) - center) for t in truth]
+            best = int(np.argmin(distance)) if truth else -1
+            if best >= 0 and distance[best] < 8 and best not in matched:
+                matched.add(best)
+                errors.append(np.linalg.norm(points - truth[best], axis=-1).mean())
+                ratio_errors.append(abs(_ratio(points) - _ratio(truth[best])))
+            elif not ignored[tuple(np.clip((center[::-1] + (0, 64)).astype(int), 0, np.array(ignored.shape) - 1))]:
+                false += 1
+        found, true = found + len(matched), true + len(truth)
+    point, ratio = float(np.mean(errors or [99])), float(np.mean(ratio_errors or [1]))
+    score = point + 20 * (1 - found / max(1, true)) + 20 * false / max(1, true)
+    return {"recall": found / max(1, true), "false": false / max(1, true), "point_mm": point, "dG": ratio, "score": score}
+
+
+def _truth(sample: dict[str, Tensor]) -> list[np.ndarray]:
+    """Key points of a sample's vertebrae, read back from its offset maps."""
+    from scipy.ndimage import center_of_mass, label
+
+    regions, count = label(sample["objectness"].numpy())
+    out = []
+    for i in range(1, count + 1):
+        row, column = (int(round(c)) for c in center_of_mass(regions == i))
+        offsets = sample["offsets"][:, row, column].numpy().reshape(3, 2, 2)
+        out.append(offsets + np.array([column - 64.0, row]))
+    return out
+
+
+def _ratio(points: np.ndarray) -> float:
+    h = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
+    return float(h.min() / max(h.max(), 1e-6))
+
+
+VALIDATORS: dict[str, Callable] = {"localizer": validate_localizer, "detector": validate_detector}
+
+
+def _keep(folder: Path, recipe: Recipe, model: nn.Module, figures: dict, state: dict) -> None:
+    log = folder / "log.csv"
+    fresh = not log.exists()
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, figures)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(figures)
+    if figures["score"] < state["best"]:
+        state["best"] = figures["score"]
+        card = {
+            "name": f"{recipe.role}-1",
+            "data": "synthetic phantoms made on the fly; no patient data",
+            "recipe": asdict(recipe),
+            "validation": figures,
+        }
+        weights.save(model, recipe.role, folder / f"{recipe.role}.safetensors", card)  # type: ignore[arg-type]
