@@ -78,7 +78,9 @@ def test_detector_loss_weighs_offsets_of_fractured_vertebrae_more_and_leaves_ign
 def test_decoding_gives_one_vertebra_for_many_agreeing_pixels_cranial_first():
     square = np.array([[[10, -8], [10, 8]], [[0, -8], [0, 8]], [[-10, -8], [-10, 8]]], float)
     lower, upper = square + (0, 60), square + (0, 20)
-    points = np.concatenate([np.stack([v + np.random.default_rng(i).normal(0, 0.3) for i in range(9)]) for v in (lower, upper)])
+    points = np.concatenate(
+        [np.stack([v + np.random.default_rng(i).normal(0, 0.3) for i in range(9)]) for v in (lower, upper)]
+    )
     found = _decode(np.linspace(0.95, 0.8, 18), points.reshape(18, 6, 2), 0.7)
     assert len(found.scores) == 2
     assert np.allclose(found.keypoints, np.stack([upper, lower]), atol=0.5)

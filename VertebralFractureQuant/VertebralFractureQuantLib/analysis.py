@@ -61,7 +61,9 @@ def load_models(device: str = "auto") -> Models:
     try:
         from .networks import weights
     except ImportError as error:
-        raise VFQError("missing_dependency", f"{error}. Install the missing package, e.g. pip install torch.") from error
+        raise VFQError(
+            "missing_dependency", f"{error}. Install the missing package, e.g. pip install torch."
+        ) from error
     device = choose_device(device)
     localizer, first = weights.load("localizer", device)
     detector, second = weights.load("detector", device)
@@ -150,10 +152,8 @@ def straightened_picture(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
     return Straightening(curve).sample_sagittal(ct, HALF_WIDTH_MM, SPACING_MM)[:, :COLUMNS]
 
 
-def measured_vertebrae(
-    ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores: np.ndarray
-) -> tuple[Vertebra, ...]:
-    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm), those that the scan's border cuts left out."""
+def measured_vertebrae(ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores: np.ndarray) -> tuple[Vertebra, ...]:
+    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm); those cut by the scan's border are left out."""
     straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
     near = np.abs(flat[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = Straightening(curve).to_patient(straight)

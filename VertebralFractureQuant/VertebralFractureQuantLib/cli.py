@@ -270,7 +270,7 @@ def train(
         from .training.train import RECIPES
         from .training.train import train as run
 
-        wanted = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
+        wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
         recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
         path = run(recipe, output, choose_device(device.value), typer.echo)
     typer.echo(f"Best weights so far: {path}")

@@ -50,7 +50,8 @@ class VertebraDetector(nn.Module):
         pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
         self.up = nn.ModuleList(_block(a + b, b) for a, b in pairs)
         self.head = nn.Conv2d(channels[0], 13, 1)
-        nn.init.constant_(self.head.bias[:1], -4.0)  # vertebra centres are rare
+        with torch.no_grad():
+            self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
@@ -90,7 +91,11 @@ def detect(model: VertebraDetector, picture: np.ndarray, score_threshold: float 
     device = model.head.weight.device
     rows, columns = picture.shape
     unit = 2**DEPTH
-    x = F.pad(torch.as_tensor(picture, dtype=torch.float32, device=device), (0, -columns % unit, 0, -rows % unit), value=-1000.0)
+    x = F.pad(
+        torch.as_tensor(picture, dtype=torch.float32, device=device),
+        (0, -columns % unit, 0, -rows % unit),
+        value=-1000.0,
+    )
     out = model(window(x)[None, None])[0, :, :rows, :columns].float()
     scores = out[0].sigmoid().flatten()
     points = pixel_positions(rows, columns, device)[..., None, :] + _offsets(out)

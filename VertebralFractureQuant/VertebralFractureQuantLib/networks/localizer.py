@@ -123,7 +123,7 @@ def _corners(shape: tuple[int, ...], ijk_to_ras: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def localize(model: SpineLocalizer, volume: CoarseVolume) -> tuple[np.ndarray, np.ndarray]:
-    """Curve points `(s, 3)` RAS mm, one for every axial slice from caudal to cranial, and P(slice holds spine) `(s,)`."""
+    """Curve points `(s, 3)` RAS mm, one an axial slice from caudal to cranial, and P(slice holds spine) `(s,)`."""
     device = model.head.weight.device
     shape = volume.voxels.shape
     pad = [p for n in shape[::-1] for p in (0, -n % 2**DEPTH)]

@@ -21,7 +21,31 @@ SACRUM = ("S1", "S2", "S3")
 COLUMN = LEVELS + SACRUM
 
 #        C2  C3  C4    C5  C6  C7    T1    T2    T3  T4    T5  T6    T7  T8    T9  T10 T11 T12   L1  L2    L3    L4  L5
-HEIGHT = (18, 14, 13.5, 13, 13, 14.5, 16.5, 17.5, 18, 18.5, 19, 19.5, 20, 20.5, 21, 22, 23, 24.5, 26, 27, 27.5, 27.5, 27)
+HEIGHT = (
+    18,
+    14,
+    13.5,
+    13,
+    13,
+    14.5,
+    16.5,
+    17.5,
+    18,
+    18.5,
+    19,
+    19.5,
+    20,
+    20.5,
+    21,
+    22,
+    23,
+    24.5,
+    26,
+    27,
+    27.5,
+    27.5,
+    27,
+)
 DEPTH = (16, 16, 16, 16, 17, 17, 17.5, 18.5, 20, 22, 24, 25, 26, 27, 28, 29, 29, 30, 31, 32, 33, 34, 34)
 WIDTH = (18, 18, 19, 20, 22, 25, 28, 28, 27, 27, 27, 28, 29, 30, 31, 33, 36, 40, 42, 44, 46, 48, 50)
 DISC = (5, 5, 5, 5, 5, 4.5, 4, 3.5, 3.5, 3.5, 4, 4, 4.5, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 11, 10)
@@ -209,9 +233,7 @@ def _axial_rotation(rng: np.random.Generator, list_: np.ndarray) -> np.ndarray:
     return np.clip(bend * rng.uniform(0.5, 2.0), -0.35, 0.35) + rng.normal(0, np.deg2rad(2), len(list_))
 
 
-def _stack(
-    shapes: list[dict], gaps: np.ndarray, lean: np.ndarray, list_: np.ndarray
-) -> tuple[np.ndarray, SpineCurve]:
+def _stack(shapes: list[dict], gaps: np.ndarray, lean: np.ndarray, list_: np.ndarray) -> tuple[np.ndarray, SpineCurve]:
     """Arc lengths of the centres and the curve through them, T8 near the origin."""
     heights = np.array([(s["ha"] + s["hm"] + s["hp"]) / 3 for s in shapes])
     centers = np.cumsum(heights + gaps) - gaps - heights / 2
@@ -267,9 +289,7 @@ def _free_gaps(curve: SpineCurve, arcs: np.ndarray, frames: np.ndarray, shapes: 
         tops.append(plane + h[:, :1] * f[2])
         bottoms.append(plane + h[:, 1:] * f[2])
     up = frames[:, 2]
-    return np.array(
-        [((bottoms[i] - tops[i + 1]) @ _unit(up[i] + up[i + 1])).min() for i in range(len(shapes) - 1)]
-    )
+    return np.array([((bottoms[i] - tops[i + 1]) @ _unit(up[i] + up[i + 1])).min() for i in range(len(shapes) - 1)])
 
 
 def _unit(v: np.ndarray) -> np.ndarray:
@@ -301,7 +321,9 @@ def _body(
     options: PhantomOptions,
 ) -> Body:
     corners = corner_heights(shape)
-    ripple = np.stack([rng.normal(0, 0.35, 2), rng.uniform(0.1, 0.5, 2), rng.uniform(0.1, 0.4, 2), rng.uniform(0, 6, 2)])
+    ripple = np.stack(
+        [rng.normal(0, 0.35, 2), rng.uniform(0.1, 0.5, 2), rng.uniform(0.1, 0.4, 2), rng.uniform(0, 6, 2)]
+    )
     dense = rng.random() < 0.08
     return Body(
         level=level,
@@ -355,7 +377,9 @@ def _growths(rng: np.random.Generator, shape: dict, corners: np.ndarray, look: d
             out.append((r, a, z, size + 1.3, size + 1.0, rng.uniform(300, 700)))
             out.append((r, a, z + side, size, size, rng.uniform(40, 120)))
     if rng.random() < look["cement"]:
-        out.append((rng.normal(0, 4), rng.normal(0, 4), 0.0, rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(1200, 2800)))
+        out.append(
+            (rng.normal(0, 4), rng.normal(0, 4), 0.0, rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(1200, 2800))
+        )
     return tuple(tuple(float(x) for x in g) for g in out)
 
 

@@ -123,13 +123,21 @@ class Painter:
         """Organs, vessels and bowel: level, u, v, radii u v z, HU."""
         r, soft = self._rng, self.anatomy.soft
         deep, wide = soft["trunk_deep"], soft["trunk_wide"]
-        blobs = [
+        blobs: list[tuple[float, ...]] = [
             (15.5, wide * 0.45, deep * 0.9, wide * 0.42, deep * 0.6, 75.0, soft["organ_hu"]),
             (16.5, -wide * 0.55, deep * 0.5, 35.0, 40.0, 50.0, soft["organ_hu"] * 0.9),
             (19.0, wide * 0.42, 5.0, 27.0, 30.0, 52.0, soft["organ_hu"] * 1.1),
             (18.5, -wide * 0.42, 5.0, 27.0, 30.0, 52.0, soft["organ_hu"] * 1.1),
             (11.5, -15.0, 38 + r.uniform(15, 60), 55.0, r.uniform(28, 45), 50.0, soft["heart_hu"]),
-            (10.5, r.uniform(-20, 20), 18 + r.uniform(12, 40), r.uniform(20, 40), r.uniform(12, 28), 25.0, soft["blood_hu"]),
+            (
+                10.5,
+                r.uniform(-20, 20),
+                18 + r.uniform(12, 40),
+                r.uniform(20, 40),
+                r.uniform(12, 28),
+                25.0,
+                soft["blood_hu"],
+            ),
         ]
         for _ in range(int(r.integers(0, 7))):  # bright things that are no spine: vessels, bowel contrast, tubes
             place = (r.uniform(5, 28), r.uniform(-0.8, 0.8) * wide, r.uniform(25, 1.6 * deep))
@@ -296,7 +304,9 @@ class Painter:
         if body.level == "C2":
             dens = _capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
             hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
-            arch = torch.minimum(_capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0), _capsule(rel, (-20, -10, 19), (-14, 5, 19), 6))
+            arch = torch.minimum(
+                _capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0), _capsule(rel, (-20, -10, 19), (-14, 5, 19), 6)
+            )
             arch = torch.minimum(arch, _capsule(rel, (20, -10, 19), (14, 5, 19), 6))
             hu = _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
         if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
@@ -383,7 +393,12 @@ def endplate_height(body: Body, r: Tensor, a: Tensor, end: int) -> Tensor:
     sag = middle - (front + back) / 2
     amplitude, ka, kr, phase = body.ripple[end]
     ripple = amplitude * torch.cos(ka * a + phase) * torch.cos(kr * r)
-    return line + sag * (1 - t.abs().clamp_max(1) ** body.plateau) * (1 - 0.6 * y**2.5) + body.lateral_tilt[end] * r + ripple
+    return (
+        line
+        + sag * (1 - t.abs().clamp_max(1) ** body.plateau) * (1 - 0.6 * y**2.5)
+        + body.lateral_tilt[end] * r
+        + ripple
+    )
 
 
 def end_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:

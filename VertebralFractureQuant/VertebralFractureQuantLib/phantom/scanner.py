@@ -35,7 +35,11 @@ class Protocol:
 def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise_hu: float | None = None) -> Protocol:
     """A protocol from thin sharp low-dose to thick smooth."""
     if slice_mm is None:
-        slice_mm = float(rng.choice([0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0], p=[0.1, 0.2, 0.12, 0.1, 0.12, 0.14, 0.12, 0.05, 0.05]))
+        slice_mm = float(
+            rng.choice(
+                [0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0], p=[0.1, 0.2, 0.12, 0.1, 0.12, 0.14, 0.12, 0.05, 0.05]
+            )
+        )
     thin = slice_mm < 1.6
     drawn = abs(rng.normal(0, 35 if thin else 16))
     return Protocol(

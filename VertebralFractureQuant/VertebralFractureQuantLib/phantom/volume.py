@@ -128,9 +128,7 @@ def _scan(
     taps = max(1, round(protocol.thickness_mm / 1.2))
     offsets = ((np.arange(taps) + 0.5) / taps - 0.5) * protocol.thickness_mm
     slices = [
-        _reconstruct(
-            torch.stack([soft.slice_with_spine(z + o) for o in offsets]).mean(0), pixel, protocol, generator
-        )
+        _reconstruct(torch.stack([soft.slice_with_spine(z + o) for o in offsets]).mean(0), pixel, protocol, generator)
         for z in axes[2]
     ]
     return np.stack(slices)
@@ -198,7 +196,7 @@ def _truth(seed: int, anatomy: Anatomy, axes: tuple[np.ndarray, np.ndarray, np.n
     high = np.array([a.max() for a in axes]) - COMPLETE_MARGIN_MM
     whole = ((exact > low) & (exact < high)).all((1, 2, 3))
     whole &= np.array([level in LEVELS[1:] for level in COLUMN])
-    touched = ((exact > low) & (exact < high)).all(-1).any((1, 2)) & ~whole
+    touched = ((exact > low) & (exact < high)).all(-1).reshape(len(exact), -1).any(1) & ~whole
     complete = np.flatnonzero(whole)
     first, last = (exact[complete[0], :, 0].mean(0), exact[complete[-1], :, 1].mean(0)) if len(complete) else (low, low)
     arc = [float(np.linalg.norm(anatomy.curve.points - p, axis=1).argmin() * anatomy.curve.step) for p in (first, last)]

@@ -67,12 +67,14 @@ def _imperfect(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
     noise = np.zeros((n, 3))
     for axis in (0, 1):
         for wavelength in rng.uniform(50, 250, 3):
-            noise[:, axis] += amplitude[axis] * rng.normal() * np.sin(np.arange(n) * 6.283 / wavelength + rng.uniform(0, 6.28))
+            noise[:, axis] += (
+                amplitude[axis] * rng.normal() * np.sin(np.arange(n) * 6.283 / wavelength + rng.uniform(0, 6.28))
+            )
     return fit_curve(curve.points + noise + rng.normal(0, 0.7, 3) * (1, 1, 0))
 
 
 def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str, Tensor]:
-    """One crop of a column, scanned: `picture`, `objectness` {0, 1}, `weight` {0, 1}, `offsets` target and its weight."""
+    """One crop of a column, scanned: `picture`, `objectness` and its `weight`, `offsets` and their `emphasis` (1/G)."""
     rows = column.picture.shape[0]
     start = int(rng.integers(-30, max(1, rows - ROWS + 30)))
     inside = slice(max(0, start), min(rows, start + ROWS))

@@ -54,7 +54,8 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     layout = torch.channels_last_3d if recipe.role == "localizer" else torch.channels_last  # half the time on a CPU
-    model = weights.ARCHITECTURES[recipe.role]().to(device, memory_format=layout)
+    model: nn.Module = weights.ARCHITECTURES[recipe.role]().to(device)
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, model, average, optimizer)
@@ -69,11 +70,21 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
         late = recipe.minutes is not None and time.monotonic() - started > recipe.minutes * 60
         if state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late:
             figures = VALIDATORS[recipe.role](average.module.eval(), fixed)
-            figures = {"step": state["step"], "seconds": round(time.monotonic() - started), "loss": float(np.mean(losses)), **figures}
+            figures = {
+                "step": state["step"],
+                "seconds": round(time.monotonic() - started),
+                "loss": float(np.mean(losses)),
+                **figures,
+            }
             losses = []
             _keep(folder, recipe, average.module, figures, state)
             torch.save(
-                {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), **state},
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    **state,
+                },
                 folder / "checkpoint.pt",
             )
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
@@ -95,14 +106,17 @@ def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: t
 
 def _loader(recipe: Recipe, done: int) -> torch.utils.data.DataLoader:
     """Fresh phantoms; a resumed run does not see the old ones again."""
-    paint, sample = {
+    makers: dict[str, tuple[Callable, Callable]] = {
         "localizer": (samples.paint_trunk, samples.localizer_sample),
         "detector": (samples.paint_column, samples.detector_sample),
-    }[recipe.role]
+    }
+    paint, sample = makers[recipe.role]
     stream = samples.Stream(paint, sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
-    context = "fork" if recipe.workers and torch.cuda.is_available() is False else None
     return torch.utils.data.DataLoader(
-        stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None, multiprocessing_context=context
+        stream,
+        recipe.batch,
+        num_workers=recipe.workers,
+        prefetch_factor=4 if recipe.workers else None,
     )
 
 
@@ -114,7 +128,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> No
         group["lr"] = rate
 
 
-def _step(role: str, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str) -> float:
+def _step(
+    role: str, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str
+) -> float:
     model.train()
     batch = {k: v.to(device) for k, v in batch.items()}
     with torch.autocast(device.split(":")[0], torch.bfloat16):
@@ -176,7 +192,13 @@ def validate_detector(model: VertebraDetector, fixed: list) -> dict[str, float]:
         found, true = found + len(matched), true + len(truth)
     point, ratio = float(np.mean(errors or [99])), float(np.mean(ratio_errors or [1]))
     score = point + 20 * (1 - found / max(1, true)) + 20 * false / max(1, true)
-    return {"recall": found / max(1, true), "false": false / max(1, true), "point_mm": point, "dG": ratio, "score": score}
+    return {
+        "recall": found / max(1, true),
+        "false": false / max(1, true),
+        "point_mm": point,
+        "dG": ratio,
+        "score": score,
+    }
 
 
 def _truth(sample: dict[str, Tensor]) -> list[np.ndarray]:
@@ -186,7 +208,7 @@ def _truth(sample: dict[str, Tensor]) -> list[np.ndarray]:
     regions, count = label(sample["objectness"].numpy())
     out = []
     for i in range(1, count + 1):
-        row, column = (int(round(c)) for c in center_of_mass(regions == i))
+        row, column = (round(c) for c in center_of_mass(regions == i))
         offsets = sample["offsets"][:, row, column].numpy().reshape(3, 2, 2)
         out.append(offsets + np.array([column - 64.0, row]))
     return out
