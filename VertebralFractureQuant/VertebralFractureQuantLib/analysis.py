@@ -153,7 +153,7 @@ def straightened_picture(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 
 
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores: np.ndarray) -> tuple[Vertebra, ...]:
-    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm); those cut by the scan's border are left out."""
+    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm); those that the border cuts are left out."""
     straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
     near = np.abs(flat[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = Straightening(curve).to_patient(straight)

@@ -117,7 +117,7 @@ def from_json(data: dict[str, Any]) -> SpineAnalysis:
         spacing_mm=_tuple(source.get("spacing_mm")),
         models=tuple(ModelStamp(m["role"], m["name"], m["sha256"]) for m in data.get("models", ())),
         curve=np.asarray(data.get("curve") or np.empty((0, 3)), float),
-        limits_mm=_tuple(data.get("limits_mm")),  # type: ignore[arg-type]
+        limits_mm=_tuple(data.get("limits_mm")),
         vertebrae=tuple(_vertebra_from_json(v) for v in data.get("vertebrae", ())),
         timing_s=dict(data.get("timing_s", {})),
     )

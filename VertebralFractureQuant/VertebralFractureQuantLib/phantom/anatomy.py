@@ -224,7 +224,8 @@ def _random_cobb(rng: np.random.Generator) -> float:
 
 def _wave(rng: np.random.Generator, n: int, amplitude: float) -> np.ndarray:
     x = np.arange(n) / n
-    return sum(amplitude * rng.normal() / k * np.sin(np.pi * k * x + rng.uniform(0, 6.28)) for k in (1, 2, 3))
+    waves = [amplitude * rng.normal() / k * np.sin(np.pi * k * x + rng.uniform(0, 6.28)) for k in (1, 2, 3)]
+    return np.sum(waves, axis=0)
 
 
 def _axial_rotation(rng: np.random.Generator, list_: np.ndarray) -> np.ndarray:
@@ -254,7 +255,7 @@ def _smooth(values: np.ndarray, half: int) -> np.ndarray:
 
 def _body_frames(curve: SpineCurve, arcs: np.ndarray, twist: np.ndarray, jitter: np.ndarray) -> np.ndarray:
     _, frames = curve.at(arcs)
-    return np.stack([rotation(*jitter[i], twist[i]) @ frames[i] for i in range(len(arcs))])
+    return np.stack([rotation(jitter[i, 0], jitter[i, 1], twist[i]) @ frames[i] for i in range(len(arcs))])
 
 
 def rotation(pitch: float, roll: float, twist: float) -> np.ndarray:
