@@ -62,6 +62,7 @@ class Painter:
         hu = _over(hu, skin + soft["fat"], muscle, w)
         hu = self._viscera(hu, points, u, v, level, wide, deep, middle, w)
         hu = self._ribs(hu, points, u, v - middle, level, wide - soft["fat"] - 8, deep - soft["fat"] - 8, w)
+        hu = self._shoulders(hu, u, v, level, w)
         return self._head_and_pelvis(hu, points, u, v, level, w)
 
     def skeleton(self, points: Tensor, hu: Tensor, softness: float = 0.4) -> Tensor:
@@ -230,6 +231,19 @@ class Painter:
         sternum = torch.maximum((v - deep).abs() - 5, u.abs() - 18)
         sternum = torch.maximum(sternum, (torch.abs(level - 10) - 3.2) * 20)
         return _bone_over(hu, sternum, 450.0, 80.0, 1.2, w)
+
+    def _shoulders(self, hu: Tensor, u: Tensor, v: Tensor, level: Tensor, w: float) -> Tensor:
+        """Humeral heads, shoulder blades and collar bones."""
+        r, wide = np.random.default_rng(self.anatomy.seed + 5), self.anatomy.soft["trunk_wide"]
+        high, across = r.uniform(5.0, 7.5), r.uniform(0.8, 1.05) * wide
+        out = torch.stack([u.abs(), v, (level - high) * -18], 1)
+        flesh = _capsule(out, (across - 10, 5, -15), (across, 10, -60), 48.0)
+        hu = _over(hu, flesh, torch.full_like(u, self.anatomy.soft["muscle_hu"]), w)
+        head = _capsule(out, (across, 8, 0), (across, 8, -8), 23.0)
+        collar = _capsule(out, (15, 55, -22), (across - 20, 15, 12), 6.0)
+        blade = torch.maximum(_capsule(out, (0.45 * wide, -25, -75), (across - 25, -8, -10), 30.0), (v + 18).abs() - 5)
+        bone = torch.minimum(torch.minimum(head, collar), blade)
+        return _bone_over(hu, bone, r.uniform(350, 900), r.uniform(60, 200), 2.0, w)
 
     def _head_and_pelvis(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, w: float) -> Tensor:
         r = np.random.default_rng(self.anatomy.seed + 4)

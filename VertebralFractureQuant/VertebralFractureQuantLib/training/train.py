@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..networks import weights
 from ..networks.detector import VertebraDetector, detect, window
@@ -25,6 +25,7 @@ from ..networks.losses import detector_loss, finite, localizer_loss
 from . import samples
 
 VALIDATION_SEED = 9_000_000
+AVERAGE_DECAY = 0.995
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     layout = torch.channels_last_3d if recipe.role == "localizer" else torch.channels_last  # half the time on a CPU
     model: nn.Module = weights.ARCHITECTURES[recipe.role]().to(device)
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, model, average, optimizer)
     stream = iter(_loader(recipe, state["step"]))
@@ -91,6 +92,17 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
             if late:
                 break
     return folder / f"{recipe.role}.safetensors"
+
+
+@torch.no_grad()
+def _moving_average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    """Exponential with a warm-up: the first steps' batch statistics are far off and must not linger in the mean."""
+    decay = min(AVERAGE_DECAY, (1 + float(count)) / (10 + float(count)))
+    for mean, new in zip(averaged, current, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(new, 1 - decay)
+        else:
+            mean.copy_(new)
 
 
 def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer) -> dict:
