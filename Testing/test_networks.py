@@ -18,7 +18,9 @@ from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
 )
 from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
     SpineLocalizer,
+    around_path,
     coarsen,
+    continuous_path,
     localize,
     slice_logits,
     soft_argmax,
@@ -143,3 +145,15 @@ def test_unusable_weights_are_refused_with_a_code(tmp_path, damage):
     with pytest.raises(VFQError) as caught:
         weights.load(role, path=path)
     assert caught.value.code == "bad_weights"
+
+
+def test_the_path_stays_on_the_spine_where_something_brighter_wins_a_few_slices():
+    heat = torch.full((20, 30, 30), -9.0)
+    for s in range(20):
+        heat[s, 10 + s // 4, 8] = 2.0
+    heat[6:9, 25, 25] = 6.0
+    path = continuous_path(heat)
+    assert path[:, 1].tolist() == [8] * 20
+    assert path[:, 0].tolist() == [10 + s // 4 for s in range(20)]
+    near = around_path(heat[None], path)
+    assert torch.isinf(near[0, 7, 25, 25]) and soft_argmax(near)[0, 7].tolist() == pytest.approx([11.0, 8.0], abs=0.1)

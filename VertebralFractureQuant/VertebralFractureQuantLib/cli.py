@@ -52,6 +52,15 @@ class Device(str, Enum):
     MPS = "mps"
 
 
+class FieldOfView(str, Enum):
+    """What part of the body a phantom shows."""
+
+    WHOLE = "whole"
+    CHEST = "chest"
+    ABDOMEN = "abdomen"
+    SPINE = "spine"
+
+
 @dataclass(frozen=True)
 class Engine:
     """The library functions behind the command; a test hands in others (`CliRunner.invoke(app, args, obj=engine)`).
@@ -189,7 +198,9 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 0,
     scoliosis: Annotated[float | None, typer.Option(help="Cobb angle in degrees; random if not given.")] = None,
     fracture_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Chance of a fracture a vertebra.")] = None,
-    field_of_view: Annotated[str | None, typer.Option(help="whole, chest, abdomen or spine.")] = None,
+    field_of_view: Annotated[
+        FieldOfView | None, typer.Option(help="Random if not given; spine is a tight crop.")
+    ] = None,
     spacing: Annotated[str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.")] = None,
     noise: Annotated[float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.")] = None,
     overwrite: OverwriteOption = False,
@@ -199,7 +210,7 @@ def phantom(
     wanted = {
         "scoliosis_deg": scoliosis,
         "fracture_rate": fracture_rate,
-        "field_of_view": field_of_view,
+        "field_of_view": field_of_view.value if field_of_view else None,
         "spacing_mm": _numbers(spacing, 2, float) if spacing else None,
         "noise_hu": noise,
     }

@@ -39,6 +39,7 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata)
+    partial.chmod(0o644)  # safetensors leaves it readable by its owner only
     partial.replace(path)
     path.with_suffix(".json").write_text(json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n")
 

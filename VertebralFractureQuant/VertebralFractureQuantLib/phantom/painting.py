@@ -140,6 +140,9 @@ class Painter:
                 soft["blood_hu"],
             ),
         ]
+        for _ in range(int(r.integers(0, 6))):  # chambers of the heart and great vessels, bright with contrast
+            place = (r.uniform(7.5, 14), r.uniform(-45, 40), 22 + r.uniform(12, 90))
+            blobs.append((*place, *r.uniform(9, 34, 3), soft["heart_hu"] * r.uniform(0.7, 1.3)))
         for _ in range(int(r.integers(0, 7))):  # bright things that are no spine: vessels, bowel contrast, tubes
             place = (r.uniform(5, 28), r.uniform(-0.8, 0.8) * wide, r.uniform(25, 1.6 * deep))
             blobs.append((*place, *r.uniform(5, 30, 3), r.uniform(100, 900)))

@@ -56,9 +56,12 @@ def bench_table(report: BenchReport) -> Table:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(first, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="left" if name.endswith("G") else "right")  # "~" must not shift the digits
+        table.add_column(
+            name, justify="left" if name.endswith("G") else "right", no_wrap=True
+        )  # "~" must not shift the digits
     return table
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
 
 
 @torch.no_grad()
-def _moving_average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
     """Exponential with a warm-up: the first steps' batch statistics are far off and must not linger in the mean."""
     decay = min(AVERAGE_DECAY, (1 + float(count)) / (10 + float(count)))
     for mean, new in zip(averaged, current, strict=True):
