@@ -93,6 +93,11 @@ def test_stray_runs_of_slices_do_not_stretch_the_limits():
     assert analysis.spine_slices(np.zeros(9, bool)) == (0, 0)
 
 
+def test_the_ends_are_followed_while_they_may_hold_spine_and_no_farther():
+    probability = np.array([0.0, 0.2, 0.01, 0.1, 0.4, 0.9, 0.9, 0.3, 0.04, 0.3])
+    assert analysis.followed(probability, 5, 7) == (3, 8)
+
+
 def test_an_extended_curve_goes_straight_on():
     curve = fit_curve(np.column_stack([np.zeros(50), np.zeros(50), -np.arange(50.0)]))
     longer = analysis.extended(curve, 20.0)

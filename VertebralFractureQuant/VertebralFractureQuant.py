@@ -84,11 +84,11 @@ class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
         import numpy as np
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
-        voxels = np.full((4, 5, 6), -1000, np.int16)
-        voxels[1:3, 1:4, 1:5] = 60
+        voxels = np.linspace(-1000, 900, 120).astype(np.int16).reshape(4, 5, 6)
         slicer.util.updateVolumeFromArray(node, voxels)
         node.SetSpacing(0.7, 0.8, 2.0)
         node.SetOrigin(10, 20, 30)
         ct = VertebralFractureQuantLogic().ctFromNode(node)
         np.testing.assert_array_equal(ct.voxels, voxels)
         np.testing.assert_allclose(ct.spacing_mm, (2.0, 0.8, 0.7))
+        np.testing.assert_allclose(ct.ijk_to_ras[:3, 3], (10, 20, 30))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CURVE_SMOOTHING_MM = 8.0
 EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
+FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
@@ -62,7 +63,8 @@ def load_models(device: str = "auto") -> Models:
         from .networks import weights
     except ImportError as error:
         raise VFQError(
-            "missing_dependency", f"{error}. Install the missing package, e.g. pip install torch."
+            "missing_dependency",
+            f"{error}. The networks need it: pip install torch safetensors; in 3D Slicer the PyTorch extension.",
         ) from error
     device = choose_device(device)
     localizer, first = weights.load("localizer", device)
@@ -105,7 +107,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
 
 
 def find_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, tuple[float, float]]:
-    """The spine's curve, extended by 2 cm at both ends, and the arc lengths on it between which spine was seen."""
+    """The spine's curve, reaching 2 cm or more over both ends, and the arc lengths between which spine was seen."""
     from .networks.localizer import SLICE_THRESHOLD, coarsen, localize
 
     points, probability = localize(models.localizer, coarsen(ct))
@@ -118,8 +120,22 @@ def find_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, tuple[float, f
             f"No spine found: {covered:.0f} mm of the scan look like spine, at least {SHORTEST_SPINE_MM:.0f} mm are "
             "needed. Give a CT of the neck or trunk that holds the vertebral column.",
         )
-    curve = fit_curve(found, CURVE_SMOOTHING_MM)
-    return extended(curve, EXTENSION_MM), (EXTENSION_MM, EXTENSION_MM + curve.length)
+    first, last = followed(probability, first, last)
+    curve = extended(fit_curve(points[first:last], CURVE_SMOOTHING_MM), EXTENSION_MM)
+    limits = [int(np.linalg.norm(curve.points - p, axis=1).argmin()) * curve.step for p in (found[-1], found[0])]
+    return curve, (limits[0], limits[1])
+
+
+def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
+    """The range of slices widened at both ends while they still may hold spine.
+
+    The network is least sure of the spine's ends, L5 and the sacrum look alike; the detector tells them apart.
+    """
+    while first > 0 and probability[first - 1] > FOLLOW_THRESHOLD:
+        first -= 1
+    while last < len(probability) and probability[last] > FOLLOW_THRESHOLD:
+        last += 1
+    return first, last
 
 
 def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from .errors import VFQError
-from .keypoints import check_keypoints
+from .keypoints import check_keypoints, outline
 
 NMS_THRESHOLD = 0.1  # Zakharov et al. 2023
+# Plain floating point makes GEOS fail, or err unnoticed, on slivers as thin as rounding; on a grid (in the units of the
+# key points, far below any accuracy) it is robust.
+GRID = 1e-6
 
 
 def butterfly_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -26,8 +29,8 @@ def butterfly_iou(a: np.ndarray, b: np.ndarray) -> float:
 def suppress(keypoints: np.ndarray, scores: np.ndarray, threshold: float = NMS_THRESHOLD) -> np.ndarray:
     """Indices kept by greedy non-maximum suppression, best first.
 
-    keypoints : `(n, 3, 2, 2)`; scores : `(n,)`. A vertebra goes where its Butterfly-IoU with a kept, better one
-    exceeds `threshold`. VFQError `missing_dependency` without shapely.
+    keypoints : `(n, 3, 2, 2)` mm or pixels; scores : `(n,)`. A vertebra goes where its Butterfly-IoU with a kept,
+    better one exceeds `threshold`. VFQError `missing_dependency` without shapely.
     """
     points = np.asarray(keypoints, float).reshape(-1, 3, 2, 2)
     polygons = _polygons(points)
@@ -45,19 +48,32 @@ def suppress(keypoints: np.ndarray, scores: np.ndarray, threshold: float = NMS_T
 
 
 def _polygons(keypoints: np.ndarray) -> np.ndarray:
-    """One shapely geometry for each of `(n, 3, 2, 2)`."""
-    shapely, p = _shapely(), check_keypoints(keypoints)
-    halves = [
-        shapely.make_valid(shapely.polygons(np.stack([p[:, i, 0], p[:, i + 1, 0], p[:, i + 1, 1], p[:, i, 1]], 1)))
-        for i in (0, 1)
-    ]
-    united: np.ndarray = shapely.union(*halves)
-    return united
+    """One polygon or multi-polygon for each of `(n, 3, 2, 2)`; an empty one where the points enclose nothing."""
+    shapely, points = _shapely(), check_keypoints(keypoints)
+    polygons: np.ndarray = shapely.polygons(outline(points))
+    halves = [shapely.polygons(outline_half) for outline_half in _halves(points)]
+    sound = shapely.is_valid(polygons) & shapely.is_valid(halves[0]) & shapely.is_valid(halves[1])
+    polygons[~sound] = _areas(shapely.union(*(_areas(shapely.make_valid(h[~sound])) for h in halves), grid_size=GRID))
+    return polygons
+
+
+def _halves(points: np.ndarray) -> list[np.ndarray]:
+    """The anterior and the posterior quadrilateral, `(n, 4, 2)` each."""
+    return [np.stack([points[:, i, 0], points[:, i + 1, 0], points[:, i + 1, 1], points[:, i, 1]], 1) for i in (0, 1)]
+
+
+def _areas(shapes: np.ndarray) -> np.ndarray:
+    """`shapes` on the grid without the lines and points that collapsed parts leave: GEOS overlays no mixtures."""
+    shapely = _shapely()
+    snapped: np.ndarray = shapely.set_precision(shapes, GRID)
+    mixed = ~np.isin(shapely.get_type_id(snapped), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
+    snapped[mixed] = shapely.buffer(snapped[mixed], 0)
+    return snapped
 
 
 def _iou(a: Any, b: np.ndarray) -> np.ndarray:
     shapely = _shapely()
-    shared = shapely.area(shapely.intersection(a, b))
+    shared = shapely.area(shapely.intersection(a, b, grid_size=GRID))
     union = shapely.area(a) + shapely.area(b) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 

@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 PATIENT_RIGHT = np.array([1.0, 0.0, 0.0])
+WHOLE_STEP = 1e-4  # a last step this much (in steps) too short, by rounding, is a whole one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpineCurve:
     """Equidistant samples of a spine's curve.
 
@@ -80,9 +81,11 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
 
     `smoothing_mm` is the standard deviation of a Gaussian along the curve that takes off the noise of a
     localizer; both ends are continued by point reflection, so that they are not drawn inward.
-    ValueError for fewer than three distinct points.
+    ValueError for fewer than three distinct points, points that are not finite, or less than two steps of length.
     """
     points = np.asarray(points, float)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise ValueError(f"a curve needs finite points (n, 3), got {points.shape}")
     points = points[np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6]]
     if len(points) < 3:
         raise ValueError("a curve needs at least three distinct points")
@@ -95,11 +98,16 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
 
 
 def _resample(points: np.ndarray, step: float) -> np.ndarray:
-    """Equidistant points along a cubic through `points` (twice, since chord and arc differ)."""
+    """Equidistant points along a cubic through `points` (twice, since chord and arc differ).
+
+    The last one is where a whole step ends, less than a step before the last of `points`.
+    """
     for _ in range(2):
         arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
-        count = max(3, int(np.floor(arc[-1] / step)) + 1)
-        points = _cubic(arc, points, np.arange(count) * step if arc[-1] >= 2 * step else np.linspace(0, arc[-1], 3))
+        count = int(np.floor(arc[-1] / step + WHOLE_STEP)) + 1
+        if count < 3:
+            raise ValueError(f"a curve needs at least two steps of {step} mm, got {arc[-1]:.2f} mm")
+        points = _cubic(arc, points, np.arange(count) * step)
     return points
 
 

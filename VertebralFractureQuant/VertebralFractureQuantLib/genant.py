@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .keypoints import check_keypoints
+from .keypoints import POSTERIOR, check_keypoints
 
 GRADES = ("normal", "mild", "moderate", "severe")
 SHAPES = ("wedge", "biconcave", "crush")
@@ -20,6 +20,8 @@ MILD = 0.80  # fractured: G <= 0.80
 MODERATE = 0.75  # data table of Zakharov et al. 2023
 MODERATE_METRIC = 0.74  # "at least moderate" in the metrics of the same paper
 SEVERE = 0.60
+# Rounding of millimetres in a rotated frame shall not move a ratio across the threshold that it lies on.
+ROUNDING = 1e-9
 
 # Human 95 % limits of agreement for height loss on CT reach +-12.5 percentage points (METHOD), so SD about 6;
 # a ratio nearer than half an SD to a threshold could well be graded otherwise by the next reader.
@@ -27,7 +29,11 @@ BORDERLINE_MARGIN = 0.03
 
 # A body lower than this part of what its neighbours lead to expect is crushed even if its own ratio is normal.
 CRUSH_RATIO = 0.80
+# The first and the last vertebra are judged from one side, where a normal neck looks collapsed: heights jump by 12 %
+# a level from C6 to T1. Topmost C6 and C7 of 100 expert-annotated patients reach down to 0.75.
+CRUSH_RATIO_AT_END = 0.70
 CRUSH_NEIGHBOURS = 2
+GROWTH = 1.035  # normal height of a vertebra over that of the one above
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,11 @@ def genant_ratio(heights_mm: Sequence[float] | np.ndarray) -> float:
 
 def grade(ratio: float, moderate: float = MODERATE) -> str:
     """Genant grade of a ratio; a ratio on a threshold takes the worse grade (G <= t)."""
-    if ratio <= SEVERE:
+    if ratio <= SEVERE + ROUNDING:
         return "severe"
-    if ratio <= moderate:
+    if ratio <= moderate + ROUNDING:
         return "moderate"
-    return "mild" if ratio <= MILD else "normal"
+    return "mild" if ratio <= MILD + ROUNDING else "normal"
 
 
 def worst_grade(grades: Iterable[str]) -> str | None:
@@ -75,57 +81,71 @@ def worst_grade(grades: Iterable[str]) -> str | None:
 
 def is_borderline(ratio: float, margin: float = BORDERLINE_MARGIN) -> bool:
     """Whether a grade threshold lies within `margin` of the ratio."""
-    return any(abs(ratio - t) <= margin for t in (MILD, MODERATE, SEVERE))
+    return any(abs(ratio - t) <= margin + ROUNDING for t in (MILD, MODERATE, SEVERE))
 
 
 def expected_heights(mean_heights: np.ndarray) -> np.ndarray:
-    """What each vertebra's neighbours (up to two on either side) lead to expect as its mean height; nan alone.
+    """What each vertebra's neighbours (up to two on either side) lead to expect as its mean height, mm.
 
-    Input `(n,)`, cranial to caudal. The median of the neighbours' values, each carried over by the
-    normal growth of about 3.5 % a level, resists a fractured neighbour.
+    Input `(n,)` mm, cranial to caudal; nan where there are fewer than two neighbours. The median of the neighbours'
+    heights, each carried over by the normal growth from level to level, resists a fractured neighbour.
     """
     values = np.asarray(mean_heights, float)
-    growth = 1.035 ** np.arange(len(values))
-    level_free = values / growth
-    expected = np.full(len(values), np.nan)
-    for i in range(len(values)):
-        near = [j for j in range(max(0, i - CRUSH_NEIGHBOURS), i + CRUSH_NEIGHBOURS + 1) if 0 <= j < len(values)]
-        near = [j for j in near if j != i]
-        if len(near) >= CRUSH_NEIGHBOURS:
-            expected[i] = np.median(level_free[near]) * growth[i]
-    return expected
+    growth = GROWTH ** np.arange(len(values))
+    return np.array([_neighbours_median(values / growth, i) for i in range(len(values))]) * growth
 
 
-def measure(keypoints: np.ndarray, expected_height: float = float("nan")) -> Measurement:
-    """Measure one vertebra `(3, 2, 3)`; `expected_height` (mm, nan if unknown) serves the crush test."""
+def _neighbours_median(values: np.ndarray, i: int) -> float:
+    near = np.r_[values[max(0, i - CRUSH_NEIGHBOURS) : i], values[i + 1 : i + 1 + CRUSH_NEIGHBOURS]]
+    return float(np.median(near)) if len(near) >= CRUSH_NEIGHBOURS else float("nan")
+
+
+def measure(
+    keypoints: np.ndarray, expected_height: float = float("nan"), crush_threshold: float = CRUSH_RATIO
+) -> Measurement:
+    """Measure one vertebra.
+
+    Parameters
+    ----------
+    keypoints : `(3, 2, 3)` RAS mm.
+    expected_height : the mean height that its neighbours lead to expect, mm; nan, if unknown, omits the crush test.
+    crush_threshold : the vertebra is crushed where its mean height is at most this part of `expected_height`.
+
+    Raises
+    ------
+    ValueError : for key points of another shape, not finite, or without any height.
+    """
     h = heights(keypoints)
     ratio = genant_ratio(h)
     crush = float(h.mean() / expected_height) if np.isfinite(expected_height) else None
-    own = grade(ratio)
-    crushed = crush is not None and crush <= CRUSH_RATIO and h.max() <= 0.9 * expected_height
-    final = worst_grade((own, grade(crush))) if crushed and crush is not None else own
-    assert final is not None
+    crushed = crush is not None and crush <= crush_threshold and bool(h.max() <= 0.9 * expected_height)
+    deciding = min(ratio, crush) if crushed and crush is not None else ratio
     return Measurement(
         heights_mm=(float(h[0]), float(h[1]), float(h[2])),
         genant_ratio=ratio,
-        grade=final,
+        grade=grade(deciding),
         shape=_shape(h, ratio, crushed),
-        borderline=is_borderline(ratio),
+        borderline=is_borderline(deciding),
         crush_ratio=crush,
     )
 
 
 def measure_column(keypoints: Sequence[np.ndarray] | np.ndarray) -> list[Measurement]:
-    """Measure vertebrae `(n, 3, 2, 3)` given from cranial to caudal, each with its neighbours' crush test."""
+    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test."""
     if len(keypoints) == 0:
         return []
     mean_heights = heights(np.stack(list(keypoints))).mean(-1)
-    return [measure(k, e) for k, e in zip(keypoints, expected_heights(mean_heights), strict=True)]
+    thresholds = np.full(len(mean_heights), CRUSH_RATIO)
+    thresholds[[0, -1]] = CRUSH_RATIO_AT_END
+    return [measure(*each) for each in zip(keypoints, expected_heights(mean_heights), thresholds, strict=True)]
 
 
 def _shape(h: np.ndarray, ratio: float, crushed: bool) -> str | None:
-    if crushed and ratio > MODERATE:
+    """None for a normal vertebra, and for a mildly lower posterior wall: a lordotic L5 is no crush."""
+    if crushed and ratio > MODERATE + ROUNDING:
         return "crush"
-    if ratio > MILD:
+    if ratio > MILD + ROUNDING:
+        return None
+    if np.argmin(h) == POSTERIOR and not crushed and ratio > MODERATE + ROUNDING:
         return None
     return ("wedge", "biconcave", "crush")[int(np.argmin(h))]

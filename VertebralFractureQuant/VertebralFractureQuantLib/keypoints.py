@@ -34,8 +34,10 @@ def outline(keypoints: np.ndarray) -> np.ndarray:
 
 
 def from_outline(hexagon: np.ndarray) -> np.ndarray:
-    """Inverse of `outline`: `(..., 6, d)` to `(..., 3, 2, d)`."""
+    """Inverse of `outline`: `(..., 6, d)` to `(..., 3, 2, d)`. ValueError for another shape."""
     hexagon = np.asarray(hexagon, float)
+    if hexagon.ndim < 2 or hexagon.shape[-2] != len(OUTLINE):
+        raise ValueError(f"an outline has six points (..., 6, d), got {hexagon.shape}")
     points = np.empty((*hexagon.shape[:-2], 3, 2, hexagon.shape[-1]))
     for i, (p, e) in enumerate(OUTLINE):
         points[..., p, e, :] = hexagon[..., i, :]

@@ -16,7 +16,7 @@ from .genant import GRADES, Measurement, worst_grade
 SCHEMA = "vfq-analysis/1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vertebra:
     """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm."""
 
@@ -37,7 +37,7 @@ class ModelStamp:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpineAnalysis:
     """Everything that is known about one study after the analysis, or the coded reason why nothing is.
 
@@ -100,7 +100,7 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
             "sdi": analysis.spinal_deformity_index,
             "assessed": [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae) if v.review != "rejected"],
         },
-        "timing_s": {k: round(v, 4) for k, v in analysis.timing_s.items()},
+        "timing_s": {k: _rounded(v) for k, v in analysis.timing_s.items()},
     }
 
 
@@ -127,13 +127,13 @@ def _vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
     m = vertebra.measurement
     return {
         "level": vertebra.level,
-        "score": round(vertebra.score, 4),
+        "score": _rounded(vertebra.score),
         "keypoints": np.round(vertebra.keypoints, 3).tolist(),
-        "heights_mm": [round(h, 3) for h in m.heights_mm],
+        "heights_mm": [round(float(h), 3) for h in m.heights_mm],
         "genant_ratio": _rounded(m.genant_ratio),
         "grade": m.grade,
         "shape": m.shape,
-        "borderline": m.borderline,
+        "borderline": bool(m.borderline),
         "crush_ratio": _rounded(m.crush_ratio),
         "origin": vertebra.origin,
         "review": vertebra.review,
@@ -160,11 +160,11 @@ def _vertebra_from_json(data: dict[str, Any]) -> Vertebra:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    return None if value is None else round(float(value), 4)
 
 
 def _list(value: tuple[float, ...] | None) -> list[float] | None:
-    return None if value is None else list(value)
+    return None if value is None else np.asarray(value).tolist()
 
 
 def _tuple(value: Any) -> Any:

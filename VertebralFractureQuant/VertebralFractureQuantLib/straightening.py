@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .ct import CTVolume
 
 AIR = -1000.0
+CONVERGED_MM = 1e-10
+POINTS_AT_ONCE = 20_000  # bounds the memory of the search for the nearest sample
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Straightening:
     """The bijection between patient and straight space within the curve's radius of curvature."""
 
@@ -40,7 +42,10 @@ class Straightening:
         flat = patient.reshape(-1, 3)
         arc = self._nearest_arc(flat)
         for _ in range(iterations):
-            arc = arc + self._along_tangent(flat, arc)
+            step = self._along_tangent(flat, arc)
+            arc = arc + step
+            if not (np.abs(step) > CONVERGED_MM).any():
+                break
         origin, frames = self.curve.at(arc)
         local = np.einsum("nij,nj->ni", frames, flat - origin)
         straight = np.stack([local[:, 0], local[:, 1], -arc], axis=1)
@@ -48,8 +53,9 @@ class Straightening:
 
     def _nearest_arc(self, patient: np.ndarray) -> np.ndarray:
         coarse = self.curve.points[::4]
-        distance = np.linalg.norm(patient[:, None] - coarse[None], axis=-1)
-        return distance.argmin(1) * 4 * self.curve.step
+        blocks = np.array_split(patient, len(patient) // POINTS_AT_ONCE + 1)
+        nearest = [np.linalg.norm(b[:, None] - coarse[None], axis=-1).argmin(1) for b in blocks]
+        return np.concatenate(nearest) * 4.0 * self.curve.step
 
     def _along_tangent(self, patient: np.ndarray, arc: np.ndarray) -> np.ndarray:
         """One damped Newton step of (p - c(s)) . t(s) = 0."""

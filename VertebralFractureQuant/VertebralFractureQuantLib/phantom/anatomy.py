@@ -97,7 +97,8 @@ class Body:
     spongiosa: float  # HU
     cortex: float  # HU
     shell: tuple[float, float]  # thickness of endplates and of walls
-    growths: tuple[tuple[float, ...], ...] = ()  # r, a, z, radius_in_plane, radius_z, HU
+    subchondral: tuple[float, float]  # thickness of the denser zone under the endplates, and its extra HU
+    growths: tuple[tuple[float, ...], ...] = ()  # r, a, z, radius_in_plane, radius_z, HU, 1 if confined to the body
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
     size = rng.normal(1.0, 0.09)
     depth = size * rng.normal(1.04, 0.09)
     disc = float(np.clip(rng.normal(0.85, 0.25), 0.35, 1.4))
-    sag = float(np.clip(rng.normal(0.10, 0.04), 0.02, 0.22))  # endplate concavity of this patient
+    sag = float(np.clip(rng.normal(0.07, 0.045), -0.02, 0.22))  # endplate concavity of this patient
     wedge = rng.normal(0.0, 0.03)
     shapes = []
     for i, name in enumerate(LEVELS):
@@ -144,7 +145,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
         shape = {
             "ha": h * min(ratio, 1.25),
             "hp": h,
-            "hm": h * (1 + ratio) / 2 * (1 - np.clip(sag + rng.normal(0, 0.025), 0.0, 0.3)),
+            "hm": h * (1 + ratio) / 2 * (1 - np.clip(sag + rng.normal(0, 0.03), -0.04, 0.3)),
             "depth": DEPTH[i] * depth * rng.normal(1, 0.03),
             "width": WIDTH[i] * size * rng.normal(1.02, 0.04),
             "disc": DISC[i] * size * disc * np.clip(rng.normal(1, 0.25), 0.2, 1.6),
@@ -273,7 +274,7 @@ def corner_heights(shape: dict) -> np.ndarray:
     front = np.array([shape["ha"] / 2 + shift, -shape["ha"] / 2 + shift])
     back = np.array([shape["hp"] / 2, -shape["hp"] / 2])
     line = (front + back) / 2
-    sag = max(0.0, line[0] - line[1] - shape["hm"])
+    sag = line[0] - line[1] - shape["hm"]
     middle = np.array([line[0] - sag * shape["split"], line[1] + sag * (1 - shape["split"])])
     corners = np.stack([front, middle, back])
     return corners - corners.mean()
@@ -303,7 +304,8 @@ def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
     return {
         "spongiosa": float(np.clip(density, 5, 450)),
         "cortex": float(rng.uniform(250, 1100)),
-        "shell": (float(rng.uniform(0.5, 1.8)), float(rng.uniform(0.4, 1.4))),
+        "shell": (float(rng.uniform(0.5, 2.2)), float(rng.uniform(0.4, 1.8))),
+        "subchondral": (float(rng.uniform(1.0, 5.5)), float(max(0.0, rng.normal(110, 120)))),
         "osteophytes": float(rng.choice([0, 0.15, 0.6], p=[0.4, 0.35, 0.25]) * options.pathology),
         "schmorl": float(rng.choice([0, 0.2], p=[0.7, 0.3]) * options.pathology),
         "cement": float(rng.choice([0, 0.15], p=[0.92, 0.08]) * options.pathology),
@@ -345,6 +347,7 @@ def _body(
         spongiosa=look["spongiosa"] * rng.normal(1, 0.12) + (rng.uniform(80, 300) if dense else 0),
         cortex=look["cortex"] * rng.normal(1, 0.1),
         shell=look["shell"],
+        subchondral=(look["subchondral"][0] * rng.uniform(0.7, 1.3), look["subchondral"][1] * rng.uniform(0.6, 1.4)),
         growths=_growths(rng, shape, corners, look),
     )
 
@@ -366,20 +369,20 @@ def _growths(rng: np.random.Generator, shape: dict, corners: np.ndarray, look: d
                 z = corners[0 if front > 0 else 2, end] - side * rng.uniform(-1.5, 2.5)
                 size = rng.uniform(1.2, 4.5)
                 a = front * (half + size * rng.uniform(0.0, 0.8))
-                out.append((rng.normal(0, 4), a, z, size, size * rng.uniform(0.5, 1.6), rng.uniform(250, 1000)))
+                out.append((rng.normal(0, 4), a, z, size, size * rng.uniform(0.5, 1.6), rng.uniform(250, 1000), 0))
         if rng.random() < look["sclerosis"] or (shape["fracture"] and rng.random() < 0.4):
             a = rng.uniform(-0.6, 0.6) * half
             z = np.interp(a, [-half, 0, half], corners[::-1, end]) - side * rng.uniform(1.5, 4)
-            out.append((0.0, a, z, rng.uniform(0.4, 1.2) * half, rng.uniform(1.2, 3), rng.uniform(200, 600)))
+            out.append((0.0, a, z, rng.uniform(0.4, 1.2) * half, rng.uniform(1.2, 3), rng.uniform(200, 600), 1))
         if rng.random() < look["schmorl"]:
             a, r = rng.uniform(-0.6, 0.6) * half, rng.uniform(-0.4, 0.4) * wide
             z = np.interp(a, [-half, 0, half], corners[::-1, end])
             size = rng.uniform(1.5, 4.0)
-            out.append((r, a, z, size + 1.3, size + 1.0, rng.uniform(300, 700)))
-            out.append((r, a, z + side, size, size, rng.uniform(40, 120)))
+            out.append((r, a, z, size + 1.3, size + 1.0, rng.uniform(300, 700), 1))
+            out.append((r, a, z + side, size, size, rng.uniform(40, 120), 1))
     if rng.random() < look["cement"]:
         out.append(
-            (rng.normal(0, 4), rng.normal(0, 4), 0.0, rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(1200, 2800))
+            (rng.normal(0, 4), rng.normal(0, 4), 0.0, rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(1200, 2800), 1)
         )
     return tuple(tuple(float(x) for x in g) for g in out)
 

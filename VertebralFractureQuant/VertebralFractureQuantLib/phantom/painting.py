@@ -38,7 +38,6 @@ class Painter:
         self._blobs = self._draw_blobs()
         self._posterior = {b.level: _draw_posterior(self._rng, b) for b in anatomy.bodies}
         self._discs = self._rng.random((len(COLUMN), 2))
-        self.touch_up = float(self._rng.uniform(0, 60))  # HU by which bone is denser near endplates
 
     def hounsfield(self, points: Tensor, softness: float = 0.4) -> Tensor:
         """HU `(n,)` at patient RAS points `(n, 3)`."""
@@ -309,15 +308,19 @@ class Painter:
         ends, wall = end_distance(body, r, a, z), wall_distance(body, r, a, z)
         depth = -torch.maximum(ends, wall)
         inner = torch.sigmoid(-torch.maximum(ends + body.shell[0], wall + body.shell[1]) / w * 1.7)
-        core = body.spongiosa * rough + self.touch_up * torch.exp(-depth.clamp_min(0) / 4)
+        thick, denser = body.subchondral
+        zone = torch.sigmoid((thick * (1 + 0.5 * self.noise(points, 9.0)) + ends) / 0.7)
+        core = (body.spongiosa + denser * zone) * rough
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
         core = core - p["vein"] * vein * 120
         rim = body.cortex * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
         value = rim + inner * (core - rim)
         hu = _over(hu, -depth, value, w)
-        for gr, ga, gz, size, tall, grown in body.growths:
+        for gr, ga, gz, size, tall, grown, confined in body.growths:
             q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)
-            hu = _over(hu, (q - 1) * min(size, tall), torch.full_like(r, grown), max(w, 0.6))
+            distance = (q - 1) * min(size, tall)
+            distance = torch.maximum(distance, -depth) if confined else distance
+            hu = _over(hu, distance, torch.full_like(r, grown), max(w, 0.6))
         if body.level == "C2":
             dens = _capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
             hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)

@@ -1,0 +1,127 @@
+"""Butterfly-IoU against polygons worked out by hand, and its suppression of doubles."""
+
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from VertebralFractureQuantLib.butterfly import butterfly_iou, suppress
+from VertebralFractureQuantLib.errors import VFQError
+
+
+def body(upper=(2, 2, 2), lower=(0, 0, 0), at=(0, 0)):
+    """Key points `(3, 2, 2)` at A = 2, 1, 0 with the given S of [A, M, P], moved by `at`."""
+    return np.array([[[a, u], [a, w]] for a, u, w in zip((2, 1, 0), upper, lower, strict=True)], float) + at
+
+
+def test_a_vertebra_overlaps_itself_wholly():
+    assert butterfly_iou(body(), body()) == pytest.approx(1)
+
+
+def test_rectangles_overlap_by_the_fraction_of_their_shared_area():
+    # Two 2 x 2 squares, one moved by half a side: shared 1 x 2 = 2, united 4 + 4 - 2 = 6.
+    assert butterfly_iou(body(), body(at=(1, 0))) == pytest.approx(2 / 6)
+    # Moved by half a side both ways: shared 1 x 1, united 4 + 4 - 1 = 7.
+    assert butterfly_iou(body(), body(at=(1, 1))) == pytest.approx(1 / 7)
+
+
+def test_a_biconcave_body_has_the_area_of_its_hexagon():
+    # Each half is a trapezium of heights 2 and 1 on a base of 1: 1.5; together 3, all inside the square of 4.
+    biconcave = body(upper=(2, 1.5, 2), lower=(0, 0.5, 0))
+    assert butterfly_iou(biconcave, body()) == pytest.approx(3 / 4)
+
+
+def test_a_wedge_has_the_area_of_its_hexagon():
+    # Upper edge falls from 2 (posterior) to 1 (anterior): the area is 2 x (2 + 1) / 2 = 3.
+    assert butterfly_iou(body(upper=(1, 1.5, 2)), body()) == pytest.approx(3 / 4)
+
+
+def test_apart_and_touching_vertebrae_do_not_overlap():
+    assert butterfly_iou(body(), body(at=(0, 5))) == 0
+    assert butterfly_iou(body(), body(at=(2, 0))) == 0
+
+
+def test_a_crossed_half_counts_as_its_two_triangles():
+    # Anterior corners swapped: the anterior half is a bow tie of two triangles, each 1/2 x base 2 x height 1/2 = 1/2,
+    # so 1; the posterior half is 1 x 2 = 2. All 3 lie inside the square of 4.
+    crossed = body(upper=(0, 2, 2), lower=(2, 0, 0))
+    assert butterfly_iou(crossed, body()) == pytest.approx(3 / 4)
+
+
+def test_halves_folded_over_each_other_are_counted_once():
+    # The posterior points lie over the anterior ones: both halves are the same 1 x 2 rectangle, half the square.
+    folded = body()
+    folded[2] = folded[0]
+    assert butterfly_iou(folded, body()) == pytest.approx(1 / 2)
+
+
+def test_without_area_there_is_no_overlap():
+    flat = body(upper=(0, 0, 0))
+    assert butterfly_iou(flat, flat) == 0
+    assert butterfly_iou(flat, body()) == 0
+
+
+grid_points = arrays(np.int8, (3, 2, 2), elements=st.integers(0, 4))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(grid_points, grid_points)
+def test_any_six_points_have_a_symmetric_overlap_between_0_and_1(a, b):
+    overlap = butterfly_iou(a, b)
+    assert 0 <= overlap <= 1 + 1e-9
+    assert overlap == pytest.approx(butterfly_iou(b, a))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(grid_points, grid_points, st.floats(-3, 3))
+def test_turning_the_picture_changes_no_overlap(a, b, angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    assert butterfly_iou(a @ turn.T, b @ turn.T) == pytest.approx(butterfly_iou(a, b), abs=1e-6)
+
+
+def test_the_best_of_doubles_is_kept_and_comes_first():
+    candidates = np.stack([body(), body(at=(0.1, 0)), body(at=(0, 5)), body(at=(0, 5.1))])
+    np.testing.assert_array_equal(suppress(candidates, np.array([0.7, 0.8, 0.95, 0.9])), [2, 1])
+
+
+def test_only_overlap_above_the_threshold_suppresses():
+    # Moved up by 1.6: shared 2 x .4 = .8, united 8 - .8 = 7.2, overlap 1/9; a neighbour that only touches remains.
+    candidates = np.stack([body(), body(at=(0, 1.6)), body(at=(0, 2))])
+    scores = np.array([0.9, 0.8, 0.7])
+    np.testing.assert_array_equal(suppress(candidates, scores, threshold=0.1), [0, 2])
+    np.testing.assert_array_equal(suppress(candidates[:2], scores[:2], threshold=0.12), [0, 1])
+
+
+def test_a_suppressed_vertebra_suppresses_nothing():
+    # The second overlaps both others by 1/3, these two only touch: the second goes, the third stays.
+    chain = np.stack([body(), body(at=(0, 1)), body(at=(0, 2))])
+    np.testing.assert_array_equal(suppress(chain, np.array([0.9, 0.8, 0.7])), [0, 2])
+
+
+def test_nothing_in_nothing_out():
+    assert suppress(np.empty((0, 3, 2, 2)), np.empty(0)).shape == (0,)
+
+
+def test_four_hundred_crowded_candidates_take_a_moment():
+    rng = np.random.default_rng(0)
+    places = np.c_[rng.normal(0, 1, 400), rng.integers(0, 15, 400) * 25.0]
+    crowd = body(upper=(20, 18, 20)) * (15, 1) + places[:, None, None] + rng.normal(0, 0.5, (400, 3, 2, 2))
+    scores = rng.random(400)
+    assert len(suppress(crowd, scores)) == 15
+    assert min(_seconds(lambda: suppress(crowd, scores)) for _ in range(3)) < 0.2  # .013 s on an idle core
+
+
+def test_without_shapely_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    with pytest.raises(VFQError, match="pip install shapely") as raised:
+        butterfly_iou(body(), body())
+    assert raised.value.code == "missing_dependency"
+
+
+def _seconds(action):
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

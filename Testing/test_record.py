@@ -1,0 +1,108 @@
+"""The record survives its JSON, tolerates a newer one, and tells nothing about the patient."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json, vertebra_name
+
+DOCUMENTED = {"schema", "case", "status", "message", "space", "source", "models", "curve", "limits_mm", "vertebrae"}
+DOCUMENTED |= {"patient", "timing_s"}
+DOCUMENTED_OF_VERTEBRA = {"level", "score", "keypoints", "heights_mm", "genant_ratio", "grade", "shape", "borderline"}
+DOCUMENTED_OF_VERTEBRA |= {"origin", "review"}
+
+
+def column(anterior_heights=(20, 20, 15, 20)):
+    """Rectangular bodies 20 mm high, 30 deep, 25 apart, cranial first, with the given anterior heights."""
+    bodies = []
+    for i, height in enumerate(anterior_heights):
+        low = -25.0 * i
+        bodies.append([[[0, p, low + h], [0, p, low]] for p, h in ((15, height), (0, 20), (-15, 20))])
+    return np.array(bodies, float)
+
+
+@pytest.fixture
+def analysis():
+    points = column()
+    vertebrae = [Vertebra(k, m, 0.9) for k, m in zip(points, measure_column(points), strict=True)]
+    vertebrae[1] = replace(vertebrae[1], level="T7", origin="reader", review="confirmed")
+    return SpineAnalysis(
+        case="case 1",
+        shape=(133, 512, 512),
+        spacing_mm=(2.5, 0.7, 0.7),
+        models=(ModelStamp("localizer", "spine", "ab" * 32), ModelStamp("detector", "vertebra", "cd" * 32)),
+        curve=np.column_stack([np.zeros(90), np.zeros(90), 10.0 - np.arange(90)]),
+        limits_mm=(20.0, 70.0),
+        vertebrae=tuple(vertebrae),
+        timing_s={"total": 1.5},
+    )
+
+
+def test_a_record_survives_the_way_to_json_text_and_back(analysis):
+    once = to_json(analysis)
+    again = from_json(json.loads(json.dumps(once, allow_nan=False)))
+    assert to_json(again) == once
+    assert again.shape == analysis.shape
+    assert again.models == analysis.models
+    assert [v.measurement.grade for v in again.vertebrae] == ["normal", "normal", "moderate", "normal"]
+    np.testing.assert_allclose(again.vertebrae[2].keypoints, analysis.vertebrae[2].keypoints, atol=5e-4)
+    np.testing.assert_allclose(again.curve, analysis.curve, atol=5e-4)
+
+
+def test_a_coded_failure_survives_without_vertebrae():
+    failed = SpineAnalysis("case 2", status="no_spine_found", message="Give a CT of the trunk.")
+    again = from_json(json.loads(json.dumps(to_json(failed))))
+    assert (again.status, again.message, again.vertebrae) == ("no_spine_found", "Give a CT of the trunk.", ())
+    assert again.curve.shape == (0, 3)
+    assert to_json(failed)["patient"] == {"genant_ratio": None, "grade": None, "sdi": 0, "assessed": []}
+
+
+def test_numbers_of_networks_become_plain_json(analysis):
+    first = replace(analysis.vertebrae[0], score=np.float32(0.5))
+    data = to_json(replace(analysis, vertebrae=(first,), shape=tuple(np.array([4, 5, 6])), limits_mm=np.ones(2)))
+    assert json.loads(json.dumps(data))["vertebrae"][0]["score"] == 0.5
+
+
+def test_keys_of_a_newer_program_are_ignored(analysis):
+    data = to_json(analysis)
+    newer = {**data, "colour": "blue", "source": {**data["source"], "kernel": "B70"}}
+    newer["vertebrae"] = [{**v, "density": 120} for v in data["vertebrae"]]
+    newer["models"] = [{**m, "licence": "x"} for m in data["models"]]
+    assert to_json(from_json(newer)) == data
+
+
+def test_another_schema_is_refused():
+    with pytest.raises(ValueError, match="vfq-analysis/1"):
+        from_json({"schema": "vfq-analysis/2", "case": "x", "status": "ok"})
+
+
+def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
+    data = to_json(analysis)
+    assert set(data) == DOCUMENTED
+    assert set(data["source"]) == {"shape", "spacing_mm"}
+    assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
+    assert all(set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio"} for v in data["vertebrae"])
+
+
+def test_the_patient_is_as_bad_as_the_worst_assessed_vertebra(analysis):
+    assert analysis.patient_ratio == pytest.approx(0.75)
+    assert (analysis.patient_grade, analysis.spinal_deformity_index) == ("moderate", 2)
+
+
+def test_a_rejected_vertebra_counts_for_nothing(analysis):
+    vertebrae = list(analysis.vertebrae)
+    vertebrae[2] = replace(vertebrae[2], review="rejected")
+    rejected = replace(analysis, vertebrae=tuple(vertebrae))
+    assert rejected.patient_grade == "normal"
+    assert to_json(rejected)["patient"]["assessed"] == ["V1", "T7", "V4"]
+
+
+def test_vertebrae_without_a_level_are_counted_from_the_top(analysis):
+    assert [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae)] == ["V1", "T7", "V3", "V4"]
+
+
+def test_records_can_be_compared_and_kept_in_sets(analysis):
+    assert analysis == analysis
+    assert len({analysis, replace(analysis)}) == 2
