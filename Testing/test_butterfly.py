@@ -51,6 +51,13 @@ def test_a_crossed_half_counts_as_its_two_triangles():
     assert butterfly_iou(crossed, body()) == pytest.approx(3 / 4)
 
 
+def test_a_half_folded_into_the_other_takes_nothing_away():
+    # A at 2, M at 0, P at 1: the posterior half lies inside the anterior 2 x 2 square, so the union is that square,
+    # although the outline around all six points, simple here, would leave the posterior half (1.5 of 4) out.
+    folded = np.array([[[2, 2], [2, 0]], [[0, 2], [0, 0]], [[1, 1.5], [1, 0.5]]], float)
+    assert butterfly_iou(folded, body()) == pytest.approx(1)
+
+
 def test_halves_folded_over_each_other_are_counted_once():
     # The posterior points lie over the anterior ones: both halves are the same 1 x 2 rectangle, half the square.
     folded = body()

@@ -16,12 +16,14 @@ LIGHT_ROOMS = (
     "straightening",
     "keypoints",
     "genant",
+    "levels",
     "record",
     "butterfly",
     "analysis",
     "report.tables",
 )
-NOT_IN_SLICER = ("torch", "shapely", "matplotlib", "typer", "rich", "safetensors")
+NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
+NOT_IN_SLICER = ("torch", "shapely", "matplotlib", "typer", "rich", "safetensors", "scipy")
 
 
 def test_the_layers_of_the_architecture_hold():
@@ -51,6 +53,20 @@ def test_light_rooms_import_with_what_slicer_bundles(room):
     code = f"import sys; {blocked}; sys.path.insert(0, {str(MODULE)!r}); import VertebralFractureQuantLib.{room}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", [MODULE / "VertebralFractureQuant.py", *LIBRARY.rglob("*.py")], ids=lambda p: p.stem)
+def test_no_module_can_reach_a_network(path):
+    """Also inside functions and behind `TYPE_CHECKING`; what torch or typer import themselves is theirs."""
+    import ast
+
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add((node.module or "").split(".")[0])
+    assert not imported & NETWORK
 
 
 def test_no_function_is_longer_than_sixty_lines():

@@ -51,10 +51,19 @@ def _polygons(keypoints: np.ndarray) -> np.ndarray:
     """One polygon or multi-polygon for each of `(n, 3, 2, 2)`; an empty one where the points enclose nothing."""
     shapely, points = _shapely(), check_keypoints(keypoints)
     polygons: np.ndarray = shapely.polygons(outline(points))
-    halves = [shapely.polygons(outline_half) for outline_half in _halves(points)]
-    sound = shapely.is_valid(polygons) & shapely.is_valid(halves[0]) & shapely.is_valid(halves[1])
-    polygons[~sound] = _areas(shapely.union(*(_areas(shapely.make_valid(h[~sound])) for h in halves), grid_size=GRID))
+    halves = [shapely.polygons(corners) for corners in _halves(points)]
+    folded = ~_are_sound(polygons, *halves)
+    polygons[folded] = _areas(shapely.union(*(_areas(shapely.make_valid(h[folded])) for h in halves), grid_size=GRID))
     return polygons
+
+
+def _are_sound(hexagons: np.ndarray, anterior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    """Where the hexagon is the union of its halves: nothing crosses, and no half is folded over the other."""
+    shapely = _shapely()
+    simple = shapely.is_valid(hexagons) & shapely.is_valid(anterior) & shapely.is_valid(posterior)
+    added = shapely.area(anterior) + shapely.area(posterior)
+    sound: np.ndarray = simple & np.isclose(shapely.area(hexagons), added, rtol=0, atol=GRID)
+    return sound
 
 
 def _halves(points: np.ndarray) -> list[np.ndarray]:

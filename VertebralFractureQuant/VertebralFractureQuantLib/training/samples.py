@@ -48,7 +48,7 @@ class PaintedTrunk:
 
 
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
-    """A new patient, straightened along a curve as imperfect as a localizer's."""
+    """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.08, 0.3, 0.6]))))
     straightening = Straightening(_imperfect(rng, anatomy.curve))
     grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
@@ -57,7 +57,7 @@ def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn
     exact = exact_keypoints(anatomy)[: len(LEVELS)]
     straight = straightening.to_straight(exact)
     flat = np.stack([straight[..., 1], -straight[..., 2]], -1)
-    return PaintedColumn(picture, points, flat, np.array([genant_ratio(h) for h in heights(exact)]))
+    return PaintedColumn(picture.cpu(), points.cpu(), flat, np.array([genant_ratio(h) for h in heights(exact)]))
 
 
 def _imperfect(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
@@ -144,7 +144,7 @@ def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> 
 
 
 def paint_trunk(rng: np.random.Generator, device: str = "cpu") -> PaintedTrunk:
-    """A new patient's trunk at 4 mm, from the skull's base or lower to the pelvis."""
+    """A new patient's trunk at 4 mm, painted on `device`: all of the spine or a part, at times skull and hips."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=0.1))
     levels = np.sort(rng.choice(len(LEVELS) + 2, 2, replace=False))
     if levels[1] - levels[0] < 8:

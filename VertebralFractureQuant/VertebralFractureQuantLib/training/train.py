@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, model, average, optimizer)
-    stream = iter(_loader(recipe, state["step"]))
+    stream = iter(_loader(recipe, state["step"], device))
     fixed = _validation_set(recipe.role)
     started, losses = time.monotonic(), []
     while state["step"] < recipe.steps:
@@ -116,20 +117,17 @@ def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: t
     return {"step": saved["step"], "best": saved["best"]}
 
 
-def _loader(recipe: Recipe, done: int) -> torch.utils.data.DataLoader:
-    """Fresh phantoms; a resumed run does not see the old ones again."""
+def _loader(recipe: Recipe, done: int, device: str) -> torch.utils.data.DataLoader:
+    """Fresh phantoms; a resumed run does not see the old ones again. Without workers they are painted on `device`."""
     makers: dict[str, tuple[Callable, Callable]] = {
         "localizer": (samples.paint_trunk, samples.localizer_sample),
         "detector": (samples.paint_column, samples.detector_sample),
     }
     paint, sample = makers[recipe.role]
+    paint = partial(paint, device="cpu" if recipe.workers else device)
     stream = samples.Stream(paint, sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
-    return torch.utils.data.DataLoader(
-        stream,
-        recipe.batch,
-        num_workers=recipe.workers,
-        prefetch_factor=4 if recipe.workers else None,
-    )
+    prefetch = 4 if recipe.workers else None
+    return torch.utils.data.DataLoader(stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=prefetch)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
