@@ -89,6 +89,15 @@ def test_turning_the_picture_changes_no_overlap(a, b, angle):
     assert butterfly_iou(a @ turn.T, b @ turn.T) == pytest.approx(butterfly_iou(a, b), abs=1e-6)
 
 
+shifts = st.floats(-300, 300)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(grid_points, grid_points, st.tuples(shifts, shifts), st.floats(0.5, 20))
+def test_where_and_how_large_the_picture_is_changes_no_overlap(a, b, shift, scale):
+    assert butterfly_iou(scale * a + shift, scale * b + shift) == pytest.approx(butterfly_iou(a, b), abs=1e-5)
+
+
 def test_the_best_of_doubles_is_kept_and_comes_first():
     candidates = np.stack([body(), body(at=(0.1, 0)), body(at=(0, 5)), body(at=(0, 5.1))])
     np.testing.assert_array_equal(suppress(candidates, np.array([0.7, 0.8, 0.95, 0.9])), [2, 1])

@@ -49,9 +49,10 @@ def test_frames_are_right_handed_and_orthonormal_everywhere(cobb, kyphosis):
 @spines
 def test_frames_do_not_twist_out_of_the_sagittal_plane(cobb, kyphosis):
     """Anterior has no part to the patient's right, and points forwards, on every vertebra of a scoliotic spine too."""
-    anterior = fit_curve(spine_points(cobb, kyphosis)).frames[:, 1]
-    np.testing.assert_allclose(anterior[:, 0], 0, atol=1e-12)
-    assert (anterior[:, 1] > 0.5).all()
+    curve = fit_curve(spine_points(cobb, kyphosis))
+    for frames, tolerance in ((curve.frames, 1e-12), (curve.at(np.arange(0, curve.length, 0.3))[1], 1e-4)):
+        np.testing.assert_allclose(frames[:, 1, 0], 0, atol=tolerance)
+        assert (frames[:, 1, 1] > 0.5).all()
 
 
 def test_a_cobb_angle_of_sixty_degrees_is_seen_in_the_tangents():
@@ -83,6 +84,31 @@ def test_smoothing_takes_off_the_noise_of_a_localizer():
 def test_smoothing_does_not_draw_the_ends_inward():
     points = np.array([[0, 0, 100], [0, 0, 50], [0, 0, 0]], float)
     np.testing.assert_allclose(fit_curve(points, smoothing_mm=8).points[[0, -1], 2], [100, 0], atol=1e-6)
+
+
+@spines
+@pytest.mark.parametrize("smoothing", [0, 8], ids=["as it is", "smoothed"])
+@pytest.mark.parametrize("length", [103.4, 250.9, 407.7])
+def test_both_ends_are_kept_the_caudal_one_to_within_a_step(cobb, kyphosis, length, smoothing):
+    points = spine_points(cobb, kyphosis, length, spacing=7)
+    points[1:-1] += np.random.default_rng(0).normal(0, 0.3, points[1:-1].shape) * (1, 1, 0)
+    curve = fit_curve(points, smoothing)
+    np.testing.assert_allclose(curve.points[0], points[0], atol=1e-9)
+    assert np.linalg.norm(curve.points[-1] - points[-1]) < 1
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0, 2.5])
+def test_samples_lie_the_wished_step_apart(step):
+    curve = fit_curve(spine_points(60, 60), smoothing_mm=8, step=step)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(curve.points, axis=0), axis=1), step, rtol=1e-3)
+    assert curve.length == pytest.approx(400, abs=step + 1.5)
+
+
+@spines
+def test_fitting_a_stored_curve_again_changes_nothing(cobb, kyphosis):
+    curve = fit_curve(spine_points(cobb, kyphosis), smoothing_mm=8)
+    again = fit_curve(np.round(curve.points, 3))
+    np.testing.assert_allclose(again.points, curve.points, atol=0.002)
 
 
 def test_repeated_points_change_nothing():

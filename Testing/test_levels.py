@@ -1,9 +1,17 @@
 """Level names run down the spine, and its variants are allowed where they occur."""
 
 import pytest
-from VertebralFractureQuantLib.levels import LEVELS, followers, is_anatomical_order, level_index, next_level
+from VertebralFractureQuantLib.levels import (
+    LEVELS,
+    followers,
+    is_anatomical_order,
+    level_index,
+    next_level,
+    previous_level,
+)
 
-USUAL = [f"C{i}" for i in range(1, 8)] + [f"T{i}" for i in range(1, 13)] + [f"L{i}" for i in range(1, 6)] + ["S1"]
+COUNTS = {"C": 7, "T": 12, "L": 5, "S": 5}
+USUAL = [f"{region}{i + 1}" for region, count in COUNTS.items() for i in range(count)]
 
 
 def test_levels_are_numbered_from_the_top():
@@ -11,11 +19,16 @@ def test_levels_are_numbered_from_the_top():
     assert [level_index(level) for level in LEVELS] == list(range(len(LEVELS)))
 
 
-def test_a_usual_spine_is_walked_from_level_to_level():
-    walked = ["C1"]
-    while (below := next_level(walked[-1])) is not None:
-        walked.append(below)
-    assert walked == USUAL
+@pytest.mark.parametrize("first, step, column", [("C1", next_level, USUAL), ("S5", previous_level, USUAL[::-1])])
+def test_a_usual_spine_is_walked_from_level_to_level(first, step, column):
+    walked = [first]
+    while (neighbour := step(walked[-1])) is not None:
+        walked.append(neighbour)
+    assert walked == column
+
+
+def test_above_a_variant_lies_what_it_adds_to():
+    assert (previous_level("T13"), previous_level("L6")) == ("T12", "L5")
 
 
 @pytest.mark.parametrize("upper, lower", [("T12", "T13"), ("T13", "L1"), ("L5", "L6"), ("L6", "S1"), ("T11", "L1")])

@@ -82,6 +82,7 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     data = to_json(analysis)
     assert set(data) == DOCUMENTED
     assert set(data["source"]) == {"shape", "spacing_mm"}
+    assert all(set(m) == {"role", "name", "sha256"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
     assert all(set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio"} for v in data["vertebrae"])
 
@@ -95,12 +96,19 @@ def test_a_rejected_vertebra_counts_for_nothing(analysis):
     vertebrae = list(analysis.vertebrae)
     vertebrae[2] = replace(vertebrae[2], review="rejected")
     rejected = replace(analysis, vertebrae=tuple(vertebrae))
-    assert rejected.patient_grade == "normal"
+    assert (rejected.patient_grade, rejected.patient_ratio, rejected.spinal_deformity_index) == ("normal", 1, 0)
     assert to_json(rejected)["patient"]["assessed"] == ["V1", "T7", "V4"]
 
 
 def test_vertebrae_without_a_level_are_counted_from_the_top(analysis):
     assert [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae)] == ["V1", "T7", "V3", "V4"]
+
+
+def test_the_deformity_index_adds_the_grades_of_all_vertebrae():
+    points = column((20, 15.8, 20, 14, 11, 20))  # G 1, .79, 1, .7, .55, 1: grades 0 + 1 + 0 + 2 + 3 + 0
+    vertebrae = tuple(Vertebra(k, m) for k, m in zip(points, measure_column(points), strict=True))
+    spine = SpineAnalysis("case 3", vertebrae=vertebrae)
+    assert (spine.patient_grade, spine.spinal_deformity_index) == ("severe", 6)
 
 
 def test_records_can_be_compared_and_kept_in_sets(analysis):

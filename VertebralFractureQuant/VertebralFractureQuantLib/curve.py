@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 PATIENT_RIGHT = np.array([1.0, 0.0, 0.0])
-WHOLE_STEP = 1e-4  # a last step this much (in steps) too short, by rounding, is a whole one
+WHOLE_STEP = 0.01  # a last step this much (in steps) too short, as by the rounding of a stored curve, is a whole one
+FINER = 10  # arc lengths are measured on a polyline with this many sides a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
     """A smooth curve along ordered points `(n, 3)` RAS mm (either direction), resampled every `step` mm.
 
     `smoothing_mm` is the standard deviation of a Gaussian along the curve that takes off the noise of a
-    localizer; both ends are continued by point reflection, so that they are not drawn inward.
+    localizer; both ends are continued by point reflection, so that they are not drawn inward. The cranial end
+    is kept exactly, the caudal one to within a step, and fitting a fitted curve again changes nothing.
     ValueError for fewer than three distinct points, points that are not finite, or less than two steps of length.
     """
     points = np.asarray(points, float)
@@ -91,24 +93,29 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
         raise ValueError("a curve needs at least three distinct points")
     if points[0, 2] < points[-1, 2]:
         points = points[::-1]
-    points = _resample(points, step)
     if smoothing_mm > 0:
-        points = _resample(_smooth(points, smoothing_mm / step), step)
-    return SpineCurve(points, step)
+        points = _smooth(_resample(points, step, to_the_end=True), smoothing_mm / step)
+    return SpineCurve(_resample(points, step), step)
 
 
-def _resample(points: np.ndarray, step: float) -> np.ndarray:
-    """Equidistant points along a cubic through `points` (twice, since chord and arc differ).
+def _resample(points: np.ndarray, step: float, to_the_end: bool = False) -> np.ndarray:
+    """Points `step` apart, by arc length, on a cubic through `points`.
 
-    The last one is where a whole step ends, less than a step before the last of `points`.
+    The last one is where a whole step ends, less than a step before the last of `points`; or, `to_the_end`, just there,
+    for which the step is a little shorter.
     """
-    for _ in range(2):
-        arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
-        count = int(np.floor(arc[-1] / step + WHOLE_STEP)) + 1
-        if count < 3:
-            raise ValueError(f"a curve needs at least two steps of {step} mm, got {arc[-1]:.2f} mm")
-        points = _cubic(arc, points, np.arange(count) * step)
-    return points
+    chords = _arc_lengths(points)
+    fine = np.linspace(0, chords[-1], FINER * int(np.ceil(chords[-1] / step)) + 1)
+    arc = _arc_lengths(_cubic(chords, points, fine))
+    count = int(np.floor(arc[-1] / step + WHOLE_STEP))
+    if count < 2:
+        raise ValueError(f"a curve needs at least two steps of {step} mm, got {arc[-1]:.2f} mm")
+    wanted = np.linspace(0, arc[-1], count + 2) if to_the_end else np.arange(count + 1) * step
+    return _cubic(chords, points, np.interp(wanted, arc, fine))
+
+
+def _arc_lengths(points: np.ndarray) -> np.ndarray:
+    return np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
 
 
 def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:

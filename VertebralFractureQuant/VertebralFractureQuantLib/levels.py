@@ -10,7 +10,8 @@ from collections.abc import Sequence
 CERVICAL = tuple(f"C{i}" for i in range(1, 8))
 THORACIC = tuple(f"T{i}" for i in range(1, 14))
 LUMBAR = tuple(f"L{i}" for i in range(1, 7))
-LEVELS = (*CERVICAL, *THORACIC, *LUMBAR, "S1")
+SACRAL = tuple(f"S{i}" for i in range(1, 6))
+LEVELS = (*CERVICAL, *THORACIC, *LUMBAR, *SACRAL)
 
 # What may follow where a level's usual successor is not the only one.
 _BRANCHES = {"T11": ("T12", "L1"), "T12": ("L1", "T13"), "L4": ("L5", "S1"), "L5": ("S1", "L6")}
@@ -21,18 +22,24 @@ def level_index(level: str) -> int:
     try:
         return LEVELS.index(level)
     except ValueError:
-        raise ValueError(f"{level!r} is no vertebra's name; names run C1..C7, T1..T13, L1..L6, S1") from None
+        raise ValueError(f"{level!r} is no vertebra's name; names run C1..C7, T1..T13, L1..L6, S1..S5") from None
 
 
 def followers(level: str) -> tuple[str, ...]:
-    """The levels that may lie next below `level`, the usual one first; none below S1."""
+    """The levels that may lie next below `level`, the usual one first; none below S5."""
     after = LEVELS[level_index(level) + 1 :][:1]
     return _BRANCHES.get(level, after)
 
 
 def next_level(level: str) -> str | None:
-    """The level that usually lies next below `level`; None below S1."""
+    """The level that usually lies next below `level`; None below S5."""
     return next(iter(followers(level)), None)
+
+
+def previous_level(level: str) -> str | None:
+    """The level that usually lies next above `level`; None above C1."""
+    above = LEVELS[: level_index(level)]
+    return next((upper for upper in reversed(above) if next_level(upper) == level), above[-1] if above else None)
 
 
 def is_anatomical_order(levels: Sequence[str | None]) -> bool:

@@ -27,13 +27,16 @@ def detector_loss(
 
     out `(b, 13, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
     offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser; I[o = 1] is meant (Pisov et al. 2020).
-    BCE is summed over the pixels and normalised by the number of object pixels too: with a mean over all
-    pixels it would drown beside the offsets, as only one pixel in forty holds a vertebra.
+
+    Departures: beside the offsets stands the error of their differences across the body, as G is made of heights and
+    an error common to both endplates leaves it alone. BCE is summed over the pixels and normalised by the number of
+    object pixels too: with a mean over all pixels it would drown, as only one pixel in forty holds a vertebra.
     """
     out = out.float()
     objects = objectness.sum().clamp_min(1)
     bce = F.binary_cross_entropy_with_logits(out[:, 0], objectness, weight, reduction="sum") / objects
-    error = (out[:, 1:] - offsets / OFFSET_SCALE_MM).abs().mean(1)
+    residual = (out[:, 1:] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
+    error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
     return bce + offset_share * 4 * (error * emphasis).sum() / objects
 
 

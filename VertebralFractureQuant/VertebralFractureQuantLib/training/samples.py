@@ -49,7 +49,7 @@ class PaintedTrunk:
 
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
     """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
-    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.08, 0.3, 0.6]))))
+    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.1, 0.5, 0.9]))))
     straightening = Straightening(_imperfect(rng, anatomy.curve))
     grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
     points = torch.as_tensor(grid, dtype=torch.float32, device=device)
