@@ -228,8 +228,10 @@ def test_one_tall_wall_shows_that_a_low_vertebra_is_not_crushed():
     """A severe wedge is low on average too, but its posterior wall stands as high as the neighbours lead to expect."""
     wedge = measure(body(10, 12, 20), expected_height=20)
     assert (wedge.shape, wedge.grade, wedge.crush_ratio) == ("wedge", "severe", pytest.approx(0.7))
-    barely = measure(body(14.6, 14.6, 18.1), expected_height=20)  # mean .79, highest .905 of the expected
-    assert barely.grade == "mild"
+    standing = measure(body(14.6, 14.6, 18.1), expected_height=20)  # mean .79, highest .905 of the expected
+    assert (standing.grade, standing.shape) == ("normal", None)
+    sunken = measure(body(14.6, 14.6, 17.9), expected_height=20)  # highest .895
+    assert (sunken.grade, sunken.shape) == ("mild", "crush")
 
 
 def test_too_few_neighbours_expect_nothing():

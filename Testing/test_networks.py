@@ -112,7 +112,7 @@ def test_coarse_volume_of_a_flipped_anisotropic_scan_lies_where_the_scan_lies():
     coarse = coarsen(CTVolume(voxels, matrix, "block"))
     s, a, r = (axis.mean() for axis in np.nonzero(coarse.voxels > 0))
     center = matrix @ [47.5, 25.5, 12.5, 1]
-    assert coarse.origin + np.array([r, a, s]) * coarse.spacing == pytest.approx(center[:3], abs=1.0)
+    assert coarse.origin + np.array([r, a, s]) * coarse.spacing == pytest.approx(center[:3], abs=0.6)
 
 
 def test_localize_returns_one_ras_point_a_slice():

@@ -111,7 +111,8 @@ def _resample(points: np.ndarray, step: float, to_the_end: bool = False) -> np.n
     if count < 2:
         raise ValueError(f"a curve needs at least two steps of {step} mm, got {arc[-1]:.2f} mm")
     wanted = np.linspace(0, arc[-1], count + 2) if to_the_end else np.arange(count + 1) * step
-    return _cubic(chords, points, np.interp(wanted, arc, fine))
+    beyond = np.maximum(wanted - arc[-1], 0)
+    return _cubic(chords, points, np.interp(wanted, arc, fine) + beyond)
 
 
 def _arc_lengths(points: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ def next_level(level: str) -> str | None:
 def previous_level(level: str) -> str | None:
     """The level that usually lies next above `level`; None above C1."""
     above = LEVELS[: level_index(level)]
-    return next((upper for upper in reversed(above) if next_level(upper) == level), above[-1] if above else None)
+    usual = [upper for upper in above if next_level(upper) == level]
+    return next(iter([*usual, *above[-1:]]), None)
 
 
 def is_anatomical_order(levels: Sequence[str | None]) -> bool:

@@ -116,7 +116,7 @@ def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
     steps = np.maximum(1, np.floor(spacing / np.asarray(ct.spacing_mm)).astype(int))
     blocks = _block_mean(ct.voxels, steps)
     to_ras = ct.ijk_to_ras.copy()
-    to_ras[:3, 3] += to_ras[:3, :3] @ ((steps[::-1] - 1) / 2)
+    to_ras[:3, 3] += to_ras[:3, :3] @ [np.mean(_picks(s)) for s in steps[::-1]]
     to_ras[:3, :3] = to_ras[:3, :3] * steps[::-1]
     corners = _corners(blocks.shape, to_ras)
     low, high = corners.min(0), corners.max(0)
@@ -144,7 +144,7 @@ def _block_mean(voxels: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Mean over blocks `steps` [k, j, i], from at most two samples along each axis: enough against aliasing here."""
     count = [max(1, n // s) for n, s in zip(voxels.shape, steps, strict=True)]
     total: np.ndarray | None = None
-    picks = [sorted({s // 4, (3 * s) // 4}) for s in steps]
+    picks = [_picks(s) for s in steps]
     for k in picks[0]:
         for j in picks[1]:
             for i in picks[2]:
@@ -152,6 +152,11 @@ def _block_mean(voxels: np.ndarray, steps: np.ndarray) -> np.ndarray:
                 total = part.astype(np.int32) if total is None else total + part
     assert total is not None
     return total.astype(np.float32) / np.prod([len(p) for p in picks])
+
+
+def _picks(step: int) -> list[int]:
+    """Which voxels of a block of `step` stand for it."""
+    return sorted({step // 4, (3 * step) // 4})
 
 
 def _corners(shape: tuple[int, ...], ijk_to_ras: np.ndarray) -> np.ndarray:
