@@ -3,9 +3,9 @@
 Plain numbers drawn from a seeded generator; lengths in mm, angles in radians, positions in patient RAS mm,
 vertebrae from cranial to caudal. Nothing is painted here, see `painting`.
 
-Mean sizes follow published morphometry (Panjabi et al. 1991/1992; Gilad & Nissan 1986; Masharawi et al. 2008), the
-spread of shapes and angles is wider than in any population: networks learn from it, and real spines shall
-be the easy middle.
+Posterior heights from C4 to L3 and their ratios are the means of the experts' annotations published with Zakharov et
+al. 2023; the rest is rounded from published morphometry (Panjabi et al. 1991, 1992). The spread of shapes and angles
+is wider than in any population: networks learn from it, and real spines shall be the easy middle.
 """
 
 from __future__ import annotations
@@ -20,37 +20,34 @@ LEVELS = ("C2", "C3", "C4", "C5", "C6", "C7", *(f"T{i}" for i in range(1, 13)), 
 SACRUM = ("S1", "S2", "S3")
 COLUMN = LEVELS + SACRUM
 
-#        C2  C3  C4    C5  C6  C7    T1    T2    T3  T4    T5  T6    T7  T8    T9  T10 T11 T12   L1  L2    L3    L4  L5
-HEIGHT = (
-    18,
-    14,
-    13.5,
-    13,
-    13,
-    14.5,
-    16.5,
-    17.5,
-    18,
-    18.5,
-    19,
-    19.5,
-    20,
-    20.5,
-    21,
-    22,
-    23,
-    24.5,
-    26,
-    27,
-    27.5,
-    27.5,
-    27,
-)
-DEPTH = (16, 16, 16, 16, 17, 17, 17.5, 18.5, 20, 22, 24, 25, 26, 27, 28, 29, 29, 30, 31, 32, 33, 34, 34)
-WIDTH = (18, 18, 19, 20, 22, 25, 28, 28, 27, 27, 27, 28, 29, 30, 31, 33, 36, 40, 42, 44, 46, 48, 50)
-DISC = (5, 5, 5, 5, 5, 4.5, 4, 3.5, 3.5, 3.5, 4, 4, 4.5, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 11, 10)
-# How far "up" leans forward at each level, degrees: cervical lordosis, thoracic kyphosis, lumbar lordosis.
-LEAN = (-2, 0, 4, 10, 18, 27, 34, 33, 29, 23, 16, 9, 3, -3, -8, -12, -15, -17, -17, -14, -6, 6, 24)
+# Posterior height, depth, width, height of the disc below (mm); how far "up" leans forward (degrees): cervical
+# lordosis, thoracic kyphosis, lumbar lordosis.
+SIZES = {
+    "C2": (18, 16, 18, 5, -2),
+    "C3": (13.8, 16, 18, 5, 0),
+    "C4": (13.1, 16, 19, 5, 4),
+    "C5": (12.7, 16, 20, 5, 10),
+    "C6": (13.3, 17, 22, 5, 18),
+    "C7": (14.9, 17, 25, 4.5, 27),
+    "T1": (17.2, 17.5, 28, 4, 34),
+    "T2": (18.2, 18.5, 28, 3.5, 33),
+    "T3": (18.9, 20, 27, 3.5, 29),
+    "T4": (19.6, 22, 27, 3.5, 23),
+    "T5": (20.3, 24, 27, 4, 16),
+    "T6": (20.8, 25, 28, 4, 9),
+    "T7": (21.4, 26, 29, 4.5, 3),
+    "T8": (21.7, 27, 30, 4.5, -3),
+    "T9": (22.2, 28, 31, 5, -8),
+    "T10": (23.5, 29, 33, 5.5, -12),
+    "T11": (25.1, 29, 36, 6, -15),
+    "T12": (26.6, 30, 40, 7, -17),
+    "L1": (27.9, 31, 42, 8, -17),
+    "L2": (28.6, 32, 44, 9, -14),
+    "L3": (28.6, 33, 46, 10, -6),
+    "L4": (28.2, 34, 48, 11, 6),
+    "L5": (27.4, 34, 50, 10, 24),
+}
+HEIGHT, DEPTH, WIDTH, DISC, LEAN = zip(*SIZES.values(), strict=True)
 SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38, 28)
 SACRUM_LEAN = (48, 52, 40)
 
@@ -176,7 +173,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
 def _normal_wedge(level: str) -> float:
     """Usual ha / hp of a healthy vertebra."""
     if level[0] == "T":
-        return 0.93 if level in ("T5", "T6", "T7", "T8", "T11", "T12") else 0.96
+        return 0.90 if level in ("T5", "T6", "T7", "T8", "T11", "T12") else 0.94
     return {"L1": 0.95, "L2": 0.99, "L3": 1.02, "L4": 1.06, "L5": 1.16}.get(level, 0.97)
 
 
