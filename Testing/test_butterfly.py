@@ -67,6 +67,8 @@ def test_without_area_there_is_no_overlap():
     flat = body(upper=(0, 0, 0))
     assert butterfly_iou(flat, flat) == 0
     assert butterfly_iou(flat, body()) == 0
+    turned = flat @ np.array([[0.6, 0.8], [-0.8, 0.6]]) / 3 + (7.1, 0.3)  # thirds are rounded: not quite flat any more
+    assert butterfly_iou(turned, turned) == 0
 
 
 grid_points = arrays(np.int8, (3, 2, 2), elements=st.integers(0, 4))

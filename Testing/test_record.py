@@ -46,6 +46,11 @@ def test_a_record_survives_the_way_to_json_text_and_back(analysis):
     assert to_json(again) == once
     assert again.shape == analysis.shape
     assert again.models == analysis.models
+    assert (again.vertebrae[1].level, again.vertebrae[1].origin, again.vertebrae[1].review) == (
+        "T7",
+        "reader",
+        "confirmed",
+    )
     assert [v.measurement.grade for v in again.vertebrae] == ["normal", "normal", "moderate", "normal"]
     np.testing.assert_allclose(again.vertebrae[2].keypoints, analysis.vertebrae[2].keypoints, atol=5e-4)
     np.testing.assert_allclose(again.curve, analysis.curve, atol=5e-4)

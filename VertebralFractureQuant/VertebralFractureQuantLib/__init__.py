@@ -2,7 +2,7 @@
 
 World coordinates are RAS millimetres everywhere inside; LPS exists only at file boundaries.
 Importing the package needs nothing but what 3D Slicer bundles (numpy, SimpleITK);
-torch, shapely and the rest are imported where they are used.
+torch and the rest are imported where they are used.
 """
 
 __version__ = "0.1.0"

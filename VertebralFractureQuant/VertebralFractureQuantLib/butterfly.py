@@ -17,7 +17,7 @@ NMS_THRESHOLD = 0.1  # Zakharov et al. 2023
 EDGES = 16  # of two vertebrae, two quadrilaterals each
 FIRST, SECOND = 0b0011, 0b1100  # bits of the quadrilaterals that make up either vertebra
 NO_WIDTH = 1e-12  # slabs thinner than this are rounding
-NO_AREA = 1e-9  # and so is what a flat outline encloses, in a turned picture
+NO_AREA = 1e-9  # as are such areas: of a flat outline in a turned picture, between edges that are all but parallel
 
 
 def butterfly_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -74,7 +74,7 @@ def _crossings(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     one, other = edges[:, i], edges[:, j]
     along = _cross(start[:, j] - start[:, i], other)
     sine = _cross(one, other)
-    part = np.divide(along, sine, out=np.zeros_like(along), where=sine != 0)
+    part = np.divide(along, sine, out=np.zeros_like(along), where=np.abs(sine) > NO_AREA)
     return start[:, i, 0] + np.clip(part, 0, 1) * one[..., 0]
 
 
