@@ -39,7 +39,9 @@ def test_every_vertebra_of_an_unseen_phantom_is_found_and_measured(models, phant
     result = analysis.analyze(ct, models, lambda step, share: steps.append(share))
     found = np.stack([v.keypoints for v in result.vertebrae])
     matching = match(found, truth.keypoints)
-    assert not matching.missed and not matching.false
+    cut = np.array([center for _, center in truth.partial])  # found or not, these count neither way
+    false = [i for i in matching.false if np.linalg.norm(cut - found[i].mean((0, 1)), axis=1).min() > 15]
+    assert not matching.missed and not false
     assert point_errors(found, truth.keypoints, matching).mean() < 2.0
     assert steps == sorted(steps) and steps[-1] == 1.0
     assert {"localize", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
