@@ -32,6 +32,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget):
     """A panel that tells what works today and pretends nothing."""
 
     def setup(self):
+        """Called by Slicer when the panel is first opened."""
         super().setup()
         import qt
 
@@ -81,6 +82,7 @@ class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
     """Slicer's self test: geometry survives the way from a node."""
 
     def runTest(self):
+        """Called by Slicer's self-test."""
         import numpy as np
 
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")

@@ -79,26 +79,31 @@ class LazyEngine:
     """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        """See `ct.read_ct`."""
         from .ct import read_ct
 
         return read_ct(path, series=series)
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
+        """See `ct.write_ct`."""
         from .ct import write_ct
 
         write_ct(ct, path)
 
     def load_models(self, device: str) -> Any:
+        """See `analysis.load_models`."""
         from .analysis import load_models
 
         return load_models(device)
 
     def analyze(self, ct: CTVolume, models: Any, progress: Callable[[str, float], None] | None = None) -> SpineAnalysis:
+        """See `analysis.analyze`."""
         from .analysis import analyze
 
         return analyze(ct, models, progress)
 
     def make_phantom(self, seed: int, **options: Any) -> tuple[CTVolume, Any]:
+        """See `phantom.make_phantom`; `options` are the fields of `PhantomOptions`."""
         from .phantom import PhantomOptions, make_phantom
 
         return make_phantom(seed, PhantomOptions(**options))
@@ -301,6 +306,7 @@ class Batch:
 
     @cached_property
     def models(self) -> Any:
+        """The networks, loaded when the first study needs them."""
         return self.engine.load_models(self.device)
 
     def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:

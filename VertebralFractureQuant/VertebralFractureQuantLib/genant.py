@@ -14,7 +14,7 @@ import numpy as np
 from .keypoints import POSTERIOR, check_keypoints
 
 GRADES = ("normal", "mild", "moderate", "severe")
-SHAPES = ("wedge", "biconcave", "crush")
+SHAPES = ("wedge", "biconcave", "crush")  # by which height is lowest: anterior, middle, posterior
 
 MILD = 0.80  # fractured: G <= 0.80
 MODERATE = 0.75  # data table of Zakharov et al. 2023
@@ -148,4 +148,4 @@ def _shape(h: np.ndarray, ratio: float, crushed: bool) -> str | None:
         return None
     if np.argmin(h) == POSTERIOR and not crushed and ratio > MODERATE + ROUNDING:
         return None
-    return ("wedge", "biconcave", "crush")[int(np.argmin(h))]
+    return SHAPES[int(np.argmin(h))]

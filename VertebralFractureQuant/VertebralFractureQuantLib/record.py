@@ -58,6 +58,7 @@ class SpineAnalysis:
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:
+        """The vertebrae that no reader rejected."""
         return tuple(v for v in self.vertebrae if v.review != "rejected")
 
     @property

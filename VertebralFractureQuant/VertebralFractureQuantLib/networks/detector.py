@@ -4,9 +4,9 @@ A picture is `(rows, columns)` HU at 1 mm, rows along the arc (cranial first), c
 first, A = column - 64 mm). For each pixel the network gives an objectness logit and six (A, row) offsets in
 mm from the pixel to the key points (Zakharov et al. 2023, section 2.2).
 
-Departures from the paper, because they measure better: a fixed HU window instead of zero mean and
-unit variance (a picture half outside the field of view keeps its contrast), and each vertebra's points are the
-score-weighted mean over the pixels that agree with the best one, instead of that pixel's alone.
+Departures from the paper: a fixed HU window instead of zero mean and unit variance, so that a picture half outside
+the field of view keeps its contrast; and a vertebra's points are the score-weighted mean over the pixels that agree
+with the best one, instead of that pixel's alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..butterfly import suppress
+from ..butterfly import NMS_THRESHOLD, suppress
 
 SPACING_MM = 1.0
 HALF_WIDTH_MM = 64.0
@@ -28,7 +28,6 @@ WINDOW_HU = (-300.0, 1000.0)
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
 SCORE_THRESHOLD = 0.7  # objectness, paper
-NMS_THRESHOLD = 0.1  # Butterfly-IoU, paper
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class VertebraDetector(nn.Module):
             self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, 13, rows, columns)`."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)

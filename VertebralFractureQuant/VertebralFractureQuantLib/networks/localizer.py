@@ -4,8 +4,8 @@ A 3D U-Net on a RAS-aligned grid of 4 mm gives one map; a 2D soft-argmax on each
 there, the slice's largest value is the logit of "this slice holds spine" (Zakharov et al. 2023, section 2.1).
 Volumes are `[s, a, r]`: slices from caudal to cranial, rows towards anterior, columns towards R.
 
-Departure from the paper (2 x 2 x 4 mm): 4 mm isotropic. The soft-argmax is sub-voxel, and a CPU needs a quarter
-of the time. At inference the soft-argmax looks only around the one continuous path that explains all slices best:
+Departure from the paper (2 x 2 x 4 mm): 4 mm isotropic. The soft-argmax is sub-voxel, and it is a quarter of the
+voxels. At inference the soft-argmax looks only around the one continuous path that explains all slices best:
 a bright heart or aorta may win a slice, but not a spine's length.
 """
 
@@ -51,6 +51,7 @@ class SpineLocalizer(nn.Module):
         self.head = nn.Conv3d(channels[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(b, 1, s, a, r)`, sides multiples of 16, to the map `(b, s, a, r)` of logits."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool3d(x, 2) if i else x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,8 +37,3 @@ def detector_loss(
     residual = (out[:, 1:] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
     error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
     return bce + offset_share * 4 * (error * emphasis).sum() / objects
-
-
-def finite(loss: Tensor) -> bool:
-    """Whether a loss can be stepped on."""
-    return bool(torch.isfinite(loss))

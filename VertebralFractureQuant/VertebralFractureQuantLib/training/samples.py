@@ -16,16 +16,16 @@ from torch import Tensor
 
 from ..curve import SpineCurve, fit_curve
 from ..genant import genant_ratio, heights
+from ..networks.detector import COLUMNS, HALF_WIDTH_MM
+from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
 from ..phantom.anatomy import LEVELS, Anatomy, PhantomOptions, draw_anatomy
 from ..phantom.painting import Painter, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
 from ..straightening import Straightening
 
-ROWS, COLUMNS = 192, 128
-HALF_WIDTH_MM = 64.0
+ROWS = 192
 OBJECT_RADIUS_MM = 5.0
 CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
-COARSE_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,9 @@ def paint_trunk(rng: np.random.Generator, device: str = "cpu") -> PaintedTrunk:
         pad = rng.uniform((30, 0), (260, 130))
     points = anatomy.curve.points
     middle = points[:, :2].mean(0)
-    s = np.arange(z[1] - pad[0], z[0] + pad[1], COARSE_MM)
-    a = np.arange(points[:, 1].min() - 100, points[:, 1].max() + rng.uniform(100, 210), COARSE_MM)
-    r = np.arange(middle[0] - 190, middle[0] + 190, COARSE_MM)
+    s = np.arange(z[1] - pad[0], z[0] + pad[1], COARSE_SPACING_MM)
+    a = np.arange(points[:, 1].min() - 100, points[:, 1].max() + rng.uniform(100, 210), COARSE_SPACING_MM)
+    r = np.arange(middle[0] - 190, middle[0] + 190, COARSE_SPACING_MM)
     grid = np.stack(np.meshgrid(s, a, r, indexing="ij"), -1)[..., ::-1].reshape(-1, 3)
     painter = Painter(anatomy, device)
     chunks = torch.as_tensor(grid.copy(), dtype=torch.float32, device=device).split(400_000)
@@ -171,7 +171,7 @@ def _slice_targets(anatomy: Anatomy, s: np.ndarray, a0: float, r0: float) -> tup
     points = anatomy.curve.points
     order = np.argsort(points[:, 2])
     at = [np.interp(s, points[order, 2], points[order, d]) for d in (1, 0)]
-    position = np.stack([(at[0] - a0) / COARSE_MM, (at[1] - r0) / COARSE_MM], -1)
+    position = np.stack([(at[0] - a0) / COARSE_SPACING_MM, (at[1] - r0) / COARSE_SPACING_MM], -1)
     exact = exact_keypoints(anatomy)
     low, high = exact[len(LEVELS) - 1, :, 1, 2].mean(), exact[0, :, 0, 2].mean()
     return position, (s > low) & (s < high)
