@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
+from VertebralFractureQuantLib.levels import LEVELS  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
-from VertebralFractureQuantLib.phantom.anatomy import LEVELS, draw_anatomy, rotation  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy, rotation  # noqa: E402
 from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
 

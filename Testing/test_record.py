@@ -89,7 +89,10 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     assert set(data["source"]) == {"shape", "spacing_mm"}
     assert all(set(m) == {"role", "name", "sha256"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
-    assert all(set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio"} for v in data["vertebrae"])
+    assert all(
+        set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio", "genant_spread", "level_probabilities"}
+        for v in data["vertebrae"]
+    )
 
 
 def test_the_patient_is_as_bad_as_the_worst_assessed_vertebra(analysis):

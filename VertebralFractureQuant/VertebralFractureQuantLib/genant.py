@@ -23,8 +23,8 @@ SEVERE = 0.60
 # Rounding of millimetres in a rotated frame shall not move a ratio across the threshold that it lies on.
 ROUNDING = 1e-9
 
-# Human 95 % limits of agreement for height loss on CT reach +-12.5 percentage points (METHOD), so SD about 6;
-# a ratio nearer than half an SD to a threshold could well be graded otherwise by the next reader.
+# For points without a spread of their own: human 95 % limits of agreement for height loss on CT reach +-12.5
+# percentage points (METHOD), so SD about 6; half an SD from a threshold the next reader could well grade otherwise.
 BORDERLINE_MARGIN = 0.03
 
 # A body lower than this part of what its neighbours lead to expect is crushed even if its own ratio is normal.
@@ -101,7 +101,10 @@ def _neighbours_median(values: np.ndarray, i: int) -> float:
 
 
 def measure(
-    keypoints: np.ndarray, expected_height: float = float("nan"), crush_threshold: float = CRUSH_RATIO
+    keypoints: np.ndarray,
+    expected_height: float = float("nan"),
+    crush_threshold: float = CRUSH_RATIO,
+    margin: float = BORDERLINE_MARGIN,
 ) -> Measurement:
     """Measure one vertebra.
 
@@ -110,6 +113,7 @@ def measure(
     keypoints : `(3, 2, 3)` RAS mm.
     expected_height : the mean height that its neighbours lead to expect, mm; nan, if unknown, omits the crush test.
     crush_threshold : the vertebra is crushed where its mean height is at most this part of `expected_height`.
+    margin : borderline is a ratio nearer than this to a threshold; the spread of G where it is known.
 
     Raises
     ------
@@ -125,19 +129,26 @@ def measure(
         genant_ratio=ratio,
         grade=grade(deciding),
         shape=_shape(h, ratio, crushed),
-        borderline=is_borderline(deciding),
+        borderline=is_borderline(deciding, margin),
         crush_ratio=crush,
     )
 
 
-def measure_column(keypoints: Sequence[np.ndarray] | np.ndarray) -> list[Measurement]:
-    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test."""
+def measure_column(
+    keypoints: Sequence[np.ndarray] | np.ndarray, spreads: Sequence[float | None] | None = None
+) -> list[Measurement]:
+    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test.
+
+    spreads : standard deviations of their G, None where unknown.
+    """
     if len(keypoints) == 0:
         return []
     mean_heights = heights(np.stack(list(keypoints))).mean(-1)
     thresholds = np.full(len(mean_heights), CRUSH_RATIO)
     thresholds[[0, -1]] = CRUSH_RATIO_AT_END
-    return [measure(*each) for each in zip(keypoints, expected_heights(mean_heights), thresholds, strict=True)]
+    margins = [BORDERLINE_MARGIN if s is None else s for s in spreads or [None] * len(mean_heights)]
+    columns = (keypoints, expected_heights(mean_heights), thresholds, margins)
+    return [measure(*each) for each in zip(*columns, strict=True)]
 
 
 def _shape(h: np.ndarray, ratio: float, crushed: bool) -> str | None:

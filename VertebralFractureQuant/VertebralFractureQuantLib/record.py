@@ -18,12 +18,18 @@ SCHEMA = "vfq-analysis/1"
 
 @dataclass(frozen=True, eq=False)
 class Vertebra:
-    """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm."""
+    """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm.
+
+    `spread` is the standard deviation of G that the network expects of itself, None for a reader's points;
+    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %.
+    """
 
     keypoints: np.ndarray
     measurement: Measurement
     score: float = 1.0
+    spread: float | None = None
     level: str | None = None
+    level_probabilities: dict[str, float] = field(default_factory=dict)
     origin: str = "model"  # "model" | "reader"
     review: str = "open"  # "open" | "confirmed" | "rejected"
 
@@ -128,10 +134,12 @@ def _vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
     m = vertebra.measurement
     return {
         "level": vertebra.level,
+        "level_probabilities": {name: _rounded(p) for name, p in vertebra.level_probabilities.items()},
         "score": _rounded(vertebra.score),
         "keypoints": np.round(vertebra.keypoints, 3).tolist(),
         "heights_mm": [round(float(h), 3) for h in m.heights_mm],
         "genant_ratio": _rounded(m.genant_ratio),
+        "genant_spread": _rounded(vertebra.spread),
         "grade": m.grade,
         "shape": m.shape,
         "borderline": bool(m.borderline),
@@ -154,7 +162,9 @@ def _vertebra_from_json(data: dict[str, Any]) -> Vertebra:
         keypoints=np.asarray(data["keypoints"], float),
         measurement=measurement,
         score=data["score"],
+        spread=data.get("genant_spread"),
         level=data["level"],
+        level_probabilities=data.get("level_probabilities") or {},
         origin=data.get("origin", "model"),
         review=data.get("review", "open"),
     )

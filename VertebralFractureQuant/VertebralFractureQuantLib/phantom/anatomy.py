@@ -3,9 +3,10 @@
 Plain numbers drawn from a seeded generator; lengths in mm, angles in radians, positions in patient RAS mm,
 vertebrae from cranial to caudal. Nothing is painted here, see `painting`.
 
-Posterior heights from C4 to L3 and their ratios are the means of the experts' annotations published with Zakharov et
-al. 2023; the rest is rounded from published morphometry (Panjabi et al. 1991, 1992). The spread of shapes and angles
-is wider than in any population: networks learn from it, and real spines shall be the easy middle.
+Heights, depths, wedging and discs from C4 to L3 are the means of the experts' annotations published with Zakharov et
+al. 2023; the rest is rounded from published morphometry (Panjabi et al. 1991, 1992). The spread of shapes is wider
+than in any population: networks learn from it, and real spines shall be the easy middle. The column's sagittal
+curves are not drawn but follow from the wedges of its bodies and discs.
 """
 
 from __future__ import annotations
@@ -13,43 +14,46 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from ..curve import SpineCurve, fit_curve
+from ..levels import LEVELS
 
-LEVELS = ("C2", "C3", "C4", "C5", "C6", "C7", *(f"T{i}" for i in range(1, 13)), *(f"L{i}" for i in range(1, 6)))
 SACRUM = ("S1", "S2", "S3")
 COLUMN = LEVELS + SACRUM
 
-# Posterior height, depth, width, height of the disc below (mm); how far "up" leans forward (degrees): cervical
-# lordosis, thoracic kyphosis, lumbar lordosis.
+# Posterior height, anterior over posterior height, depth, width, anterior and posterior height of the disc below; mm.
 SIZES = {
-    "C2": (18, 16, 18, 5, -2),
-    "C3": (13.8, 16, 18, 5, 0),
-    "C4": (13.1, 16, 19, 5, 4),
-    "C5": (12.7, 16, 20, 5, 10),
-    "C6": (13.3, 17, 22, 5, 18),
-    "C7": (14.9, 17, 25, 4.5, 27),
-    "T1": (17.2, 17.5, 28, 4, 34),
-    "T2": (18.2, 18.5, 28, 3.5, 33),
-    "T3": (18.9, 20, 27, 3.5, 29),
-    "T4": (19.6, 22, 27, 3.5, 23),
-    "T5": (20.3, 24, 27, 4, 16),
-    "T6": (20.8, 25, 28, 4, 9),
-    "T7": (21.4, 26, 29, 4.5, 3),
-    "T8": (21.7, 27, 30, 4.5, -3),
-    "T9": (22.2, 28, 31, 5, -8),
-    "T10": (23.5, 29, 33, 5.5, -12),
-    "T11": (25.1, 29, 36, 6, -15),
-    "T12": (26.6, 30, 40, 7, -17),
-    "L1": (27.9, 31, 42, 8, -17),
-    "L2": (28.6, 32, 44, 9, -14),
-    "L3": (28.6, 33, 46, 10, -6),
-    "L4": (28.2, 34, 48, 11, 6),
-    "L5": (27.4, 34, 50, 10, 24),
+    "C2": (17.0, 1.00, 13.5, 18, 3.2, 1.8),
+    "C3": (13.6, 0.99, 13.3, 18, 3.2, 1.8),
+    "C4": (13.1, 0.98, 13.5, 19, 3.2, 1.8),
+    "C5": (12.7, 0.99, 13.5, 20, 3.2, 2.0),
+    "C6": (13.2, 0.97, 14.2, 22, 3.2, 1.9),
+    "C7": (14.9, 0.98, 14.4, 25, 2.9, 2.3),
+    "T1": (17.2, 0.96, 15.0, 28, 2.9, 2.2),
+    "T2": (18.2, 0.97, 16.5, 28, 2.2, 2.0),
+    "T3": (18.9, 0.95, 18.4, 27, 1.8, 1.9),
+    "T4": (19.6, 0.935, 20.2, 27, 1.7, 1.8),
+    "T5": (20.4, 0.92, 21.8, 27, 1.8, 2.0),
+    "T6": (20.9, 0.89, 23.4, 28, 2.1, 2.2),
+    "T7": (21.3, 0.88, 24.6, 29, 2.7, 2.4),
+    "T8": (21.8, 0.895, 26.0, 30, 3.0, 2.4),
+    "T9": (22.2, 0.925, 26.6, 31, 3.3, 2.4),
+    "T10": (23.5, 0.94, 27.2, 33, 3.7, 2.5),
+    "T11": (25.3, 0.92, 27.5, 36, 4.6, 3.0),
+    "T12": (26.7, 0.93, 28.0, 40, 5.4, 3.3),
+    "L1": (28.0, 0.94, 29.2, 42, 7.3, 4.0),
+    "L2": (28.6, 0.98, 30.3, 44, 9.3, 5.5),
+    "L3": (28.4, 1.02, 31.5, 46, 10.5, 6.2),
+    "L4": (27.8, 1.06, 32.5, 48, 11.8, 6.2),
+    "L5": (26.8, 1.15, 33.0, 50, 12.0, 5.0),
 }
-HEIGHT, DEPTH, WIDTH, DISC, LEAN = zip(*SIZES.values(), strict=True)
+HEIGHT, WEDGE, DEPTH, WIDTH, DISC_FRONT, DISC_BACK = zip(*SIZES.values(), strict=True)
 SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38, 28)
-SACRUM_LEAN = (48, 52, 40)
+SACRUM_WEDGE = (1.15, 1.0, 0.9)
+LEAN_AT_T8_DEG = -4.0  # how far "up" leans forward
+NARROWEST_DISC_MM = 0.7
+ROUND_CORNER = 1 - 0.5**0.5  # a corner of unit radius is nearest to where its sides would meet at this inset
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,16 @@ class Body:
     scale_ends: tuple[float, float]  # size of the superior and inferior endplate against the mean
     waist: float
     exponent: float  # of the superellipse outline
+    rounding: float  # radius of the edge between endplate and wall
     notch: float  # depth of the posterior concavity
     plateau: float  # exponent of the endplate's concavity: 2 round, 4 flat-bottomed
     lateral_tilt: tuple[float, float]
     ripple: np.ndarray  # (2, 4): amplitude, wave numbers in a and r, phase
     fracture: str | None
     spongiosa: float  # HU
+    texture: float  # of the spongiosa, as a share of its HU
     cortex: float  # HU
+    endplates: tuple[float, float]  # the endplates' share of it
     shell: tuple[float, float]  # thickness of endplates and of walls
     subchondral: tuple[float, float]  # thickness of the denser zone under the endplates, and its extra HU
     growths: tuple[tuple[float, ...], ...] = ()  # r, a, z, radius_in_plane, radius_z, HU, 1 if confined to the body
@@ -113,39 +120,43 @@ def draw_anatomy(rng: np.random.Generator, options: PhantomOptions | None = None
     """A patient drawn from `rng`."""
     options = options or PhantomOptions()
     shapes = _draw_shapes(rng, options)
-    lean, list_ = _draw_angles(rng, options, shapes)
+    lean = _lean(rng, shapes)
+    list_ = _draw_list(rng, options)
     twist = _axial_rotation(rng, list_)
-    jitter = rng.normal(0, np.deg2rad(2.0), (len(COLUMN), 2))
-    gaps = np.array([s["disc"] for s in shapes])
-    for _ in range(4):
-        arcs, curve = _stack(shapes, gaps, lean, list_)
-        frames = _body_frames(curve, arcs, twist, jitter)
-        gaps = gaps + np.append(np.maximum(0, 1.3 - _free_gaps(curve, arcs, frames, shapes)), 0)
-    centers, _ = curve.at(arcs)
+    frames = _upright_frames(lean, list_)
+    centers = _stack(shapes, frames)
+    curve = _curve_through(centers, frames)
+    arcs = np.array([np.linalg.norm(curve.points - c, axis=1).argmin() * curve.step for c in centers])
+    turned = np.stack([rotation(0.0, 0.0, t) @ f for t, f in zip(twist, frames, strict=True)])
+    tilt = _coronal_wedges(rng, list_)
     look = _draw_look(rng, options)
     bodies = tuple(
-        _body(rng, name, centers[i], frames[i], twist[i], shapes[i], look, options) for i, name in enumerate(COLUMN)
+        _body(rng, name, centers[i], turned[i], twist[i], shapes[i], tilt[i], look, options)
+        for i, name in enumerate(COLUMN)
     )
     return Anatomy(bodies, curve, arcs, _draw_soft(rng), int(rng.integers(2**31)))
 
 
 def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
     size = rng.normal(1.0, 0.09)
-    depth = size * rng.normal(1.04, 0.09)
-    disc = float(np.clip(rng.normal(0.85, 0.25), 0.35, 1.4))
-    sag = float(np.clip(rng.normal(0.07, 0.045), -0.02, 0.22))  # endplate concavity of this patient
-    wedge = rng.normal(0.0, 0.03)
+    depth = size * rng.normal(1.05, 0.09)
+    disc = float(np.clip(rng.normal(0.95, 0.28), 0.4, 1.8))
+    sag = float(np.clip(rng.normal(0.085, 0.045), -0.02, 0.22))  # endplate concavity of this patient
+    wedge = rng.normal(-0.012, 0.015)
+    lordosis = rng.normal(1.0, 0.2)
     shapes = []
     for i, name in enumerate(LEVELS):
         h = HEIGHT[i] * size * rng.normal(1, 0.03)
-        ratio = _normal_wedge(name) + wedge + rng.normal(0, 0.03)
+        ratio = WEDGE[i] + wedge + rng.normal(0, 0.03)
+        slant = (DISC_FRONT[i] - DISC_BACK[i]) * (lordosis if name[0] == "L" else 1.0)
+        gap = (DISC_FRONT[i] + DISC_BACK[i]) * np.clip(rng.normal(1, 0.22), 0.3, 1.7)
         shape = {
             "ha": h * min(ratio, 1.25),
             "hp": h,
             "hm": h * (1 + ratio) / 2 * (1 - np.clip(sag + rng.normal(0, 0.03), -0.04, 0.3)),
             "depth": DEPTH[i] * depth * rng.normal(1, 0.03),
             "width": WIDTH[i] * size * rng.normal(1.02, 0.04),
-            "disc": DISC[i] * size * disc * np.clip(rng.normal(1, 0.25), 0.2, 1.6),
+            "disc": size * disc * np.array([gap + slant, gap - slant]) / 2 + rng.normal(0, 0.35, 2),
             "bias": rng.uniform(-0.5, 0.5),
             "split": rng.uniform(0.2, 0.8),
             "fracture": None,
@@ -153,28 +164,33 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
         if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
             _fracture(rng, shape)
         shapes.append(shape)
-    for h, d, w in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, strict=True):
+    for h, d, w, ratio in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, SACRUM_WEDGE, strict=True):
         shapes.append(
             {
-                "ha": h * size * rng.normal(1.06, 0.04),
+                "ha": h * size * ratio * rng.normal(0.9, 0.03),
                 "hp": h * size * 0.9,
-                "hm": h * size * rng.normal(0.95, 0.02),
+                "hm": h * size * 0.9 * (1 + ratio) / 2 * rng.normal(0.98, 0.02),
                 "depth": d * depth,
                 "width": w * size,
-                "disc": float(rng.uniform(0.0, 3.0)),
+                "disc": np.full(2, rng.uniform(0.0, 3.0)),
                 "bias": 0.0,
                 "split": 0.5,
                 "fracture": None,
             }
         )
+    for above, below in zip(shapes, shapes[1:], strict=False):
+        above["disc"] = above["disc"] + max(0.0, NARROWEST_DISC_MM - _narrowest(above, below))
     return shapes
 
 
-def _normal_wedge(level: str) -> float:
-    """Usual ha / hp of a healthy vertebra."""
-    if level[0] == "T":
-        return 0.90 if level in ("T5", "T6", "T7", "T8", "T11", "T12") else 0.94
-    return {"L1": 0.95, "L2": 0.99, "L3": 1.02, "L4": 1.06, "L5": 1.16}.get(level, 0.97)
+def _narrowest(above: dict, below: dict) -> float:
+    """The smallest height of the disc between two bodies, at its front, middle or back."""
+    middle = above["disc"].mean() + _sag(corner_heights(above)[:, 1]) - _sag(corner_heights(below)[:, 0])
+    return float(min(*above["disc"], middle))
+
+
+def _sag(endplate: np.ndarray) -> float:
+    return float(endplate[1] - (endplate[0] + endplate[2]) / 2)
 
 
 def _fracture(rng: np.random.Generator, shape: dict) -> None:
@@ -197,33 +213,29 @@ def _fracture(rng: np.random.Generator, shape: dict) -> None:
     shape["fracture"] = kind
 
 
-def _draw_angles(
-    rng: np.random.Generator, options: PhantomOptions, shapes: list[dict]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sagittal lean and coronal list of "up" at every level, radians."""
-    n = len(COLUMN)
-    lean = np.deg2rad(np.array(LEAN + SACRUM_LEAN, float)) * np.clip(rng.normal(1, 0.3), 0.2, 1.6)
-    lean += np.deg2rad(rng.normal(0, 6)) + _wave(rng, n, np.deg2rad(5))
-    for i, s in enumerate(shapes):  # a wedge fracture bends the column above it forward
-        if s["fracture"]:
-            lean[: i + 1] += 0.5 * rng.random() * np.arctan2(max(0.0, s["hp"] - s["ha"]), s["depth"])
-    lean = np.clip(lean, np.deg2rad(-45), np.deg2rad(62))
+def _lean(rng: np.random.Generator, shapes: list[dict]) -> np.ndarray:
+    """How far "up" of every body leans forward, radians: bodies and discs are wedges, put one upon the other."""
+    slopes = np.array([(c[0] - c[2]) / s["depth"] for s in shapes for c in [corner_heights(s)]])  # (n, 2)
+    discs = np.array([(s["disc"][0] - s["disc"][1]) / s["depth"] for s in shapes])
+    steps = np.arctan(slopes[1:, 0]) - np.arctan(slopes[:-1, 1]) + np.arctan(discs[:-1])
+    lean = np.r_[0.0, np.cumsum(steps)]
+    lean += np.deg2rad(rng.normal(LEAN_AT_T8_DEG, 8)) - lean[LEVELS.index("T8")]
+    return np.clip(lean, np.deg2rad(-50), np.deg2rad(65))
+
+
+def _draw_list(rng: np.random.Generator, options: PhantomOptions) -> np.ndarray:
+    """How far "up" of every body leans to the right, radians."""
     cobb = options.scoliosis_deg if options.scoliosis_deg is not None else _random_cobb(rng)
     apex, reach = rng.uniform(8, 19), rng.uniform(3.0, 5.0)
-    x = (np.arange(n) - apex) / reach
+    x = (np.arange(len(COLUMN)) - apex) / reach
     bump = -x * np.exp(0.5 - 0.5 * x**2)  # tangent angle of a lateral bow: peaks of +-1 on both sides of the apex
-    list_ = np.deg2rad(cobb) / 2 * bump * rng.choice([-1, 1])
-    return lean, list_ + np.deg2rad(rng.normal(0, 2))
+    jitter = rng.normal(0, np.deg2rad(1.0), len(COLUMN))
+    list_: np.ndarray = np.deg2rad(cobb) / 2 * bump * rng.choice([-1, 1]) + np.deg2rad(rng.normal(0, 2)) + jitter
+    return list_
 
 
 def _random_cobb(rng: np.random.Generator) -> float:
     return float(abs(rng.normal(0, 8)) if rng.random() < 0.7 else rng.uniform(10, 65))
-
-
-def _wave(rng: np.random.Generator, n: int, amplitude: float) -> np.ndarray:
-    x = np.arange(n) / n
-    waves = [amplitude * rng.normal() / k * np.sin(np.pi * k * x + rng.uniform(0, 6.28)) for k in (1, 2, 3)]
-    return np.sum(waves, axis=0)
 
 
 def _axial_rotation(rng: np.random.Generator, list_: np.ndarray) -> np.ndarray:
@@ -232,28 +244,37 @@ def _axial_rotation(rng: np.random.Generator, list_: np.ndarray) -> np.ndarray:
     return np.clip(bend * rng.uniform(0.5, 2.0), -0.35, 0.35) + rng.normal(0, np.deg2rad(2), len(list_))
 
 
-def _stack(shapes: list[dict], gaps: np.ndarray, lean: np.ndarray, list_: np.ndarray) -> tuple[np.ndarray, SpineCurve]:
-    """Arc lengths of the centres and the curve through them, T8 near the origin."""
-    heights = np.array([(s["ha"] + s["hm"] + s["hp"]) / 3 for s in shapes])
-    centers = np.cumsum(heights + gaps) - gaps - heights / 2
-    s = np.arange(-12.0, centers[-1] + 12.0, 0.5)
-    lean_s = _smooth(np.interp(s, centers, lean), 12)
-    list_s = _smooth(np.interp(s, centers, list_), 12)
-    up = np.stack([np.sin(list_s), np.cos(list_s) * np.sin(lean_s), np.cos(list_s) * np.cos(lean_s)], 1)
-    points = -np.cumsum(up, 0) * 0.5
-    curve = fit_curve(points - points[len(points) // 2])
-    return centers + 12.0, curve
+def _upright_frames(lean: np.ndarray, list_: np.ndarray) -> np.ndarray:
+    """Rows right, anterior, up `(n, 3, 3)`; anterior stays in the sagittal plane."""
+    up = np.stack([np.sin(list_), np.cos(list_) * np.sin(lean), np.cos(list_) * np.cos(lean)], 1)
+    ahead = np.stack([np.zeros_like(lean), np.cos(lean), -np.sin(lean)], 1)
+    return np.stack([np.cross(ahead, up), ahead, up], 1)
 
 
-def _smooth(values: np.ndarray, half: int) -> np.ndarray:
-    kernel = np.hanning(2 * half * 2 + 1)
-    padded = np.pad(values, 2 * half, mode="edge")
-    return np.convolve(padded, kernel / kernel.sum(), "valid")
+def _stack(shapes: list[dict], frames: np.ndarray) -> np.ndarray:
+    """Centres of the bodies `(n, 3)` mm, the column's middle at the origin."""
+    centers = [np.zeros(3)]
+    for i, (above, below) in enumerate(zip(shapes, shapes[1:], strict=False)):
+        bottom, top = corner_heights(above)[[0, 2], 1].mean(), corner_heights(below)[[0, 2], 0].mean()
+        down = -_unit(frames[i, 2] + frames[i + 1, 2]) * above["disc"].mean()
+        centers.append(centers[-1] + bottom * frames[i, 2] + down - top * frames[i + 1, 2])
+    return np.array(centers) - centers[len(centers) // 2]
 
 
-def _body_frames(curve: SpineCurve, arcs: np.ndarray, twist: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    _, frames = curve.at(arcs)
-    return np.stack([rotation(jitter[i, 0], jitter[i, 1], twist[i]) @ frames[i] for i in range(len(arcs))])
+def _curve_through(centers: np.ndarray, frames: np.ndarray) -> SpineCurve:
+    """The smooth curve through the centres, going on for 20 mm at both ends."""
+    through = np.vstack([centers[0] + 20 * frames[0, 2], centers, centers[-1] - 20 * frames[-1, 2]])
+    place = np.r_[0, np.cumsum(np.linalg.norm(np.diff(through, axis=0), axis=1))]
+    return fit_curve(CubicSpline(place, through)(np.arange(0, place[-1], 0.5)))
+
+
+def _coronal_wedges(rng: np.random.Generator, list_: np.ndarray) -> np.ndarray:
+    """Lateral slopes `(n, 2)` of the endplates: in a scoliosis bodies and discs share the wedge between them."""
+    share = 0.35 * np.diff(list_)
+    tilt: np.ndarray = rng.normal(0, 0.03, (len(list_), 2))
+    tilt[:-1, 1] -= share
+    tilt[1:, 0] += share
+    return tilt
 
 
 def rotation(pitch: float, roll: float, twist: float) -> np.ndarray:
@@ -277,20 +298,6 @@ def corner_heights(shape: dict) -> np.ndarray:
     return corners - corners.mean()
 
 
-def _free_gaps(curve: SpineCurve, arcs: np.ndarray, frames: np.ndarray, shapes: list[dict]) -> np.ndarray:
-    """Smallest distance along the column between each vertebra's lower and the next one's upper endplate."""
-    centers, _ = curve.at(arcs)
-    sides = np.array([0.5, 0.0, -0.5])
-    tops, bottoms = [], []
-    for c, f, s in zip(centers, frames, shapes, strict=True):
-        h = corner_heights(s)
-        plane = c + sides[:, None] * s["depth"] * f[1]
-        tops.append(plane + h[:, :1] * f[2])
-        bottoms.append(plane + h[:, 1:] * f[2])
-    up = frames[:, 2]
-    return np.array([((bottoms[i] - tops[i + 1]) @ _unit(up[i] + up[i + 1])).min() for i in range(len(shapes) - 1)])
-
-
 def _unit(v: np.ndarray) -> np.ndarray:
     return v / np.linalg.norm(v)
 
@@ -301,6 +308,9 @@ def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
     return {
         "spongiosa": float(np.clip(density, 5, 450)),
         "cortex": float(rng.uniform(250, 1100)),
+        "rounding": float(abs(rng.normal(0, 1.2))),
+        "endplates": (float(rng.uniform(0.5, 1.2)), float(rng.uniform(0.5, 1.2))),
+        "texture": float(rng.uniform(0.05, 0.4)),
         "shell": (float(rng.uniform(0.5, 2.2)), float(rng.uniform(0.4, 1.8))),
         "subchondral": (float(rng.uniform(1.0, 5.5)), float(max(0.0, rng.normal(110, 120)))),
         "osteophytes": float(rng.choice([0, 0.15, 0.6], p=[0.4, 0.35, 0.25]) * options.pathology),
@@ -317,10 +327,13 @@ def _body(
     frame: np.ndarray,
     twist: float,
     shape: dict,
+    tilt: np.ndarray,
     look: dict,
     options: PhantomOptions,
 ) -> Body:
-    corners = corner_heights(shape)
+    rounding = look["rounding"] * float(rng.uniform(0.6, 1.4))
+    inset = ROUND_CORNER * rounding  # the sizes are those between the key points, which lie on the rounded corners
+    corners = corner_heights(shape) + inset * np.array([[1, -1], [0, 0], [1, -1]])
     ripple = np.stack(
         [rng.normal(0, 0.35, 2), rng.uniform(0.1, 0.5, 2), rng.uniform(0.1, 0.4, 2), rng.uniform(0, 6, 2)]
     )
@@ -330,19 +343,25 @@ def _body(
         center=center,
         frame=frame,
         twist=float(twist),
-        depth=float(shape["depth"]),
+        depth=float(shape["depth"]) + 2 * inset,
         width=float(shape["width"]),
         corners=corners,
         scale_ends=_end_scales(rng, level),
         waist=float(np.clip(rng.normal(0.08, 0.04), 0, 0.2)),
         exponent=float(rng.uniform(2.2, 3.2)),
+        rounding=rounding,
         notch=float(rng.uniform(0.0, 2.0)),
         plateau=float(rng.uniform(1.8, 4.0)),
-        lateral_tilt=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.03))),
+        lateral_tilt=(float(tilt[0]), float(tilt[1])),
         ripple=ripple.T,
         fracture=shape["fracture"],
         spongiosa=look["spongiosa"] * rng.normal(1, 0.12) + (rng.uniform(80, 300) if dense else 0),
+        texture=look["texture"],
         cortex=look["cortex"] * rng.normal(1, 0.1),
+        endplates=(
+            look["endplates"][0] * float(rng.normal(1, 0.15)),
+            look["endplates"][1] * float(rng.normal(1, 0.15)),
+        ),
         shell=look["shell"],
         subchondral=(look["subchondral"][0] * rng.uniform(0.7, 1.3), look["subchondral"][1] * rng.uniform(0.6, 1.4)),
         growths=_growths(rng, shape, corners, look),
@@ -398,7 +417,8 @@ def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
         "blood_hu": float(rng.uniform(30, 55) + contrast * rng.uniform(50, 420)),
         "heart_hu": float(rng.uniform(30, 55) + contrast * rng.uniform(30, 420)),
         "lung_hu": float(rng.uniform(-920, -650)),
-        "disc_hu": float(rng.uniform(50, 120)),
+        "disc_hu": float(rng.uniform(55, 140)),
+        "annulus_hu": float(rng.uniform(0, 90)),
         "vacuum": float(rng.choice([0, 0.2], p=[0.7, 0.3])),
         "disc_calcified": float(rng.choice([0, 0.15], p=[0.7, 0.3])),
         "canal_hu": float(rng.uniform(5, 45)),

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .anatomy import COLUMN, SACRUM, Anatomy, Body
+from .anatomy import COLUMN, ROUND_CORNER, SACRUM, Anatomy, Body
 
 AIR = -1000.0
 # Width and depth of the trunk by level against the chest's, C2, C7, T1, T3, T8, L1, L3, S1, S3.
 TRUNK_LEVELS = (0, 4, 6, 8, 13, 18, 20, 23, 26)
 TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
+MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
 # Extent of the lungs by level, T1 to L1.
 LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
@@ -283,7 +284,7 @@ class Painter:
         belt = (z.abs() - reach).clamp_min(-5)
         jacket = torch.maximum(_ellipse(r, a + body.depth / 2 + 18, body.width / 2 + 26, 26.0), belt)
         hu = _over(hu, jacket, torch.full_like(r, soft["muscle_hu"] - 5), 2.0)  # muscle between the processes
-        disc_hu = soft["disc_hu"] + torch.zeros_like(r)
+        disc_hu = soft["disc_hu"] + soft["annulus_hu"] * torch.sigmoid(wall + 4.0)
         chance = self._discs[i]
         if chance[0] < soft["vacuum"]:
             disc_hu = disc_hu - 400 * torch.sigmoid(3 * self.noise(rel * 0.6 + 7, 5.0) - 1)
@@ -306,14 +307,17 @@ class Painter:
         rough = 1 + 0.12 * self.noise(points, 2.2) + 0.12 * self.noise(points, 7.0)
         hu = _bone_over(hu, self._arch(rel, body, p), body.cortex * p["arch"] * rough, body.spongiosa + 60, 1.4, w)
         ends, wall = end_distance(body, r, a, z), wall_distance(body, r, a, z)
-        depth = -torch.maximum(ends, wall)
+        depth = -rounded_edge(ends, wall, body.rounding)
         inner = torch.sigmoid(-torch.maximum(ends + body.shell[0], wall + body.shell[1]) / w * 1.7)
         thick, denser = body.subchondral
         zone = torch.sigmoid((thick * (1 + 0.5 * self.noise(points, 9.0)) + ends) / 0.7)
-        core = (body.spongiosa + denser * zone) * rough
+        trabeculae = body.texture * (body.spongiosa + 40) * (self.noise(points, 2.2) + self.noise(points, 5.0))
+        core = body.spongiosa + denser * zone + trabeculae
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
         core = core - p["vein"] * vein * 120
-        rim = body.cortex * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
+        share = torch.where(z > 0, body.endplates[0], body.endplates[1])
+        share = torch.where(ends > wall - 1.0, share, 1.0)
+        rim = body.cortex * share * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
         value = rim + inner * (core - rim)
         hu = _over(hu, -depth, value, w)
         for gr, ga, gz, size, tall, grown, confined in body.growths:
@@ -376,11 +380,13 @@ def _body_keypoints(body: Body, curve_frame: np.ndarray) -> np.ndarray:
     ahead = (body.frame @ curve_frame[1])[:2]
     ahead = torch.as_tensor(ahead / np.linalg.norm(ahead))
     local = torch.zeros(3, 2, 3, dtype=torch.float64)
+    inset = body.rounding * ROUND_CORNER
     for end in (0, 1):
-        front, back = (_rim(body, sign * ahead, end) for sign in (1, -1))
-        for position, spot in ((0, front), (1, (front + back) / 2), (2, back)):
+        front, back = (_rim(body, sign * ahead, end) - sign * inset * ahead for sign in (1, -1))
+        middle = (front + back) / 2 - MIDDLE_BEHIND * body.depth * ahead
+        for position, spot, lower in ((0, front, inset), (1, middle, 0.0), (2, back, inset)):
             local[position, end, :2] = spot
-            local[position, end, 2] = endplate_height(body, spot[0], spot[1], end)
+            local[position, end, 2] = endplate_height(body, spot[0], spot[1], end) - (1 - 2 * end) * lower
     return local.numpy() @ body.frame + body.center
 
 
@@ -424,6 +430,14 @@ def endplate_height(body: Body, r: Tensor, a: Tensor, end: int) -> Tensor:
 def end_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:
     """Signed distance along the body's axis to the nearer endplate."""
     return torch.maximum(z - endplate_height(body, r, a, 0), endplate_height(body, r, a, 1) - z)
+
+
+def rounded_edge(ends: Tensor, wall: Tensor, radius: float) -> Tensor:
+    """The larger of two signed distances, with an edge of `radius` mm between the two surfaces."""
+    if radius <= 0:
+        return torch.maximum(ends, wall)
+    corner = torch.hypot((ends + radius).clamp_min(0), (wall + radius).clamp_min(0)) - radius
+    return torch.where((ends > -radius) & (wall > -radius), corner, torch.maximum(ends, wall))
 
 
 def wall_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:

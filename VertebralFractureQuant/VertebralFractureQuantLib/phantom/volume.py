@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from ..ct import CTVolume
 from ..genant import measure_column
-from .anatomy import COLUMN, LEVELS, Anatomy, PhantomOptions, draw_anatomy
+from ..levels import LEVELS
+from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
 from .painting import Painter, exact_keypoints
 from .scanner import Protocol, draw_protocol, gaussian
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..curve import SpineCurve, fit_curve
 from ..genant import genant_ratio, heights
+from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
-from ..phantom.anatomy import LEVELS, Anatomy, PhantomOptions, draw_anatomy
+from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy
 from ..phantom.painting import Painter, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
 from ..straightening import Straightening
@@ -49,7 +50,7 @@ class PaintedTrunk:
 
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
     """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
-    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.1, 0.5, 0.9]))))
+    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
     straightening = Straightening(_imperfect(rng, anatomy.curve))
     grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
     points = torch.as_tensor(grid, dtype=torch.float32, device=device)
