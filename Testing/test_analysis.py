@@ -1,6 +1,7 @@
 """The whole way on a phantom and on real CT with the shipped weights, and what it refuses."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -85,6 +86,23 @@ def test_a_wished_device_that_is_absent_is_a_coded_failure():
     with pytest.raises(VFQError) as caught:
         analysis.choose_device("mps")
     assert caught.value.code == "no_device"
+
+
+def test_without_torch_the_device_is_the_cpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert analysis.choose_device("auto") == analysis.choose_device("cpu") == "cpu"
+    with pytest.raises(VFQError) as caught:
+        analysis.choose_device("cuda")
+    assert caught.value.code == "no_device"
+
+
+def test_without_any_engine_the_failure_says_what_to_install(monkeypatch):
+    for engine in ("torch", "openvino"):
+        monkeypatch.setitem(sys.modules, engine, None)
+    monkeypatch.delitem(sys.modules, "VertebralFractureQuantLib.networks.architectures", raising=False)
+    with pytest.raises(VFQError, match="pip install openvino") as caught:
+        analysis.load_models("cpu")
+    assert caught.value.code == "missing_dependency"
 
 
 def test_stray_runs_of_slices_do_not_stretch_the_limits():

@@ -18,11 +18,15 @@ LIGHT_ROOMS = (
     "genant",
     "record",
     "butterfly",
+    "networks.localizer",
+    "networks.detector",
+    "networks.weights",
+    "networks.predictor",
     "analysis",
     "report.tables",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
-NOT_IN_SLICER = ("torch", "matplotlib", "typer", "rich", "safetensors", "scipy")
+NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy")
 
 
 def test_the_layers_of_the_architecture_hold():

@@ -1,6 +1,6 @@
-"""The networks' inputs, outputs, losses and weights files, without trained weights."""
+"""The networks' inputs, outputs and losses, without trained weights."""
 
-import json
+import itertools
 
 import numpy as np
 import pytest
@@ -8,53 +8,65 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
-from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.networks import weights  # noqa: E402
+from VertebralFractureQuantLib.networks import losses  # noqa: E402
+from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, VertebraDetector  # noqa: E402
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
     OFFSET_SCALE_MM,
-    VertebraDetector,
     _decode,
+    detect,
     pixel_positions,
+    window,
 )
 from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
-    SpineLocalizer,
     around_path,
     coarsen,
     continuous_path,
     localize,
-    slice_logits,
+    scale,
     soft_argmax,
 )
 from VertebralFractureQuantLib.networks.losses import detector_loss, localizer_loss  # noqa: E402
 
 
 def peaked(shape, peaks):
-    """Heat `(1, s, a, r)` with one sharp peak on each slice."""
-    heat = torch.full((1, *shape), -20.0)
+    """Heat `(s, a, r)` with one sharp peak on each slice."""
+    heat = np.full(shape, -20.0, np.float32)
     for s, (a, r) in enumerate(peaks):
-        heat[0, s, a, r] = 20.0
+        heat[s, a, r] = 20.0
     return heat
 
 
 def test_soft_argmax_reads_rows_and_columns_in_this_order():
-    found = soft_argmax(peaked((2, 7, 11), [(5, 9), (1, 3)]))[0]
-    assert torch.allclose(found, torch.tensor([[5.0, 9.0], [1.0, 3.0]]), atol=1e-3)
+    found = soft_argmax(peaked((2, 7, 11), [(5, 9), (1, 3)]))
+    assert np.allclose(found, [[5.0, 9.0], [1.0, 3.0]], atol=1e-3)
 
 
 def test_soft_argmax_is_finer_than_a_voxel():
-    heat = torch.full((1, 1, 5, 5), -30.0)
-    heat[0, 0, 2, 2], heat[0, 0, 2, 3] = 10.0, 10.0
-    assert soft_argmax(heat)[0, 0].tolist() == pytest.approx([2.0, 2.5], abs=1e-3)
+    heat = np.full((1, 5, 5), -30.0)
+    heat[0, 2, 2:4] = 10.0
+    assert soft_argmax(heat)[0].tolist() == pytest.approx([2.0, 2.5], abs=1e-3)
+
+
+def test_training_and_analysis_read_a_map_the_same_way():
+    heat = np.random.default_rng(0).normal(0, 3, (6, 9, 14)).astype(np.float32)
+    assert np.allclose(losses.soft_argmax(torch.as_tensor(heat)[None])[0], soft_argmax(heat), atol=1e-4)
+
+
+def test_training_and_analysis_scale_their_inputs_the_same_way():
+    hounsfield = np.linspace(-3000, 3000, 99, dtype=np.float32)
+    for scaled in (scale, window):
+        assert np.array_equal(scaled(torch.as_tensor(hounsfield)).numpy(), scaled(hounsfield))
+        assert scaled(hounsfield).dtype == np.float32
 
 
 def test_a_slice_holds_spine_where_its_map_peaks():
     heat = peaked((2, 4, 4), [(1, 1), (2, 2)])
-    heat[0, 1] = -20.0
-    assert (slice_logits(heat)[0] > 0).tolist() == [True, False]
+    heat[1] = -20.0
+    assert (losses.slice_logits(torch.as_tensor(heat)[None])[0] > 0).tolist() == [True, False]
 
 
 def test_localizer_loss_is_small_for_the_truth_and_grows_with_the_error():
-    heat, flags = peaked((2, 6, 6), [(2, 3), (3, 3)]), torch.ones(1, 2)
+    heat, flags = torch.as_tensor(peaked((2, 6, 6), [(2, 3), (3, 3)]))[None], torch.ones(1, 2)
     right = localizer_loss(heat, torch.tensor([[[2.0, 3.0], [3.0, 3.0]]]), flags)
     wrong = localizer_loss(heat, torch.tensor([[[4.0, 3.0], [5.0, 3.0]]]), flags)
     assert right < 1e-3
@@ -115,45 +127,58 @@ def test_coarse_volume_of_a_flipped_anisotropic_scan_lies_where_the_scan_lies():
     assert coarse.origin + np.array([r, a, s]) * coarse.spacing == pytest.approx(center[:3], abs=0.6)
 
 
-def test_localize_returns_one_ras_point_a_slice():
+def test_localize_returns_one_ras_point_a_slice_where_the_map_peaks():
     volume = coarsen(CTVolume(np.zeros((20, 50, 60), np.int16), np.diag([1.5, 1.5, 3.0, 1.0]), "x"))
-    points, probability = localize(SpineLocalizer((2, 2, 4, 4, 4)).eval(), volume)
-    assert points.shape == (volume.voxels.shape[0], 3) and probability.shape == (len(points),)
-    assert np.allclose(np.diff(points[:, 2]), 4.0)
+
+    def predict(x):
+        assert x.dtype == np.float32 and all(n % 16 == 0 for n in x.shape[2:])
+        heat = np.full((1, *x.shape[2:]), -20.0, np.float32)
+        heat[0, :, 4, 7] = 20.0
+        heat[0, 3] = -20.0
+        return (heat,)
+
+    points, probability = localize(predict, volume)
+    assert len(points) == len(probability) == len(volume.voxels)
+    assert (probability > 0.5).tolist() == [i != 3 for i in range(len(points))]
+    r, a = volume.origin[0] + 7 * 4.0, volume.origin[1] + 4 * 4.0
+    assert np.allclose(points[5], [r, a, volume.origin[2] + 5 * 4.0], atol=1e-3)
 
 
-def test_weights_come_back_as_they_were_saved(tmp_path):
-    model = VertebraDetector((4, 4, 8, 8, 8))
-    weights.save(model, "detector", tmp_path / "d.safetensors", {"name": "tiny"})
-    loaded, stamp = weights.load("detector", path=tmp_path / "d.safetensors")
-    assert loaded.channels == model.channels and not loaded.training
-    assert stamp.sha256 == json.loads((tmp_path / "d.json").read_text())["sha256"]
-    assert torch.allclose(loaded.head.weight, model.head.weight, atol=1e-3)
+def test_detect_pads_the_picture_and_gives_points_of_the_picture():
+    square = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]], np.float32)  # (A, row) mm
 
+    def predict(x):
+        assert x.shape == (1, 1, 48, 128) and x.dtype == np.float32
+        out = np.zeros((1, 13, 48, 128), np.float32)
+        out[:, 0] = -9.0
+        out[0, 0, 20, 70] = 9.0
+        out[0, 0, 47, 70] = 9.0  # in the padding
+        out[0, 1:, 20, 70] = square.ravel() / OFFSET_SCALE_MM
+        return (out,)
 
-@pytest.mark.parametrize("damage", ["truncated", "not safetensors", "absent", "of the other network"])
-def test_unusable_weights_are_refused_with_a_code(tmp_path, damage):
-    path = tmp_path / "w.safetensors"
-    weights.save(SpineLocalizer((2, 2, 4, 4, 4)), "localizer", path, {"name": "tiny"})
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-40])
-    elif damage == "not safetensors":
-        path.write_bytes(b"pickle" * 9)
-    elif damage == "absent":
-        path.unlink()
-    role = "detector" if damage == "of the other network" else "localizer"
-    with pytest.raises(VFQError) as caught:
-        weights.load(role, path=path)
-    assert caught.value.code == "bad_weights"
+    found = detect(predict, np.zeros((40, 128), np.int16))
+    assert np.allclose(found.keypoints, [square + (70 - 64, 20)])
 
 
 def test_the_path_stays_on_the_spine_where_something_brighter_wins_a_few_slices():
-    heat = torch.full((20, 30, 30), -9.0)
+    heat = np.full((20, 30, 30), -9.0, np.float32)
     for s in range(20):
         heat[s, 10 + s // 4, 8] = 2.0
     heat[6:9, 25, 25] = 6.0
     path = continuous_path(heat)
     assert path[:, 1].tolist() == [8] * 20
     assert path[:, 0].tolist() == [10 + s // 4 for s in range(20)]
-    near = around_path(heat[None], path)
-    assert torch.isinf(near[0, 7, 25, 25]) and soft_argmax(near)[0, 7].tolist() == pytest.approx([11.0, 8.0], abs=0.1)
+    near = around_path(heat, path)
+    assert np.isinf(near[7, 25, 25]) and soft_argmax(near)[7].tolist() == pytest.approx([11.0, 8.0], abs=0.1)
+
+
+def test_the_path_is_the_best_of_all_paths_and_may_run_along_the_border():
+    heat = np.random.default_rng(1).normal(0, 4, (4, 3, 5))
+    gain = np.maximum(-np.logaddexp(0, -heat), -8.0).reshape(4, -1)
+    place = np.stack(np.unravel_index(np.arange(15), (3, 5)), -1)
+    near = np.abs(place[:, None] - place[None]).max(-1) <= 2
+    paths = [
+        p for p in itertools.product(range(15), repeat=4) if all(near[a, b] for a, b in zip(p, p[1:], strict=False))
+    ]
+    best = max(paths, key=lambda p: sum(gain[i, v] for i, v in enumerate(p)))
+    assert continuous_path(heat).tolist() == place[list(best)].tolist()

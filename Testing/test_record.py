@@ -87,7 +87,7 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     data = to_json(analysis)
     assert set(data) == DOCUMENTED
     assert set(data["source"]) == {"shape", "spacing_mm"}
-    assert all(set(m) == {"role", "name", "sha256"} for m in data["models"])
+    assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
     assert all(
         set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio", "genant_spread", "level_probabilities"}

@@ -70,3 +70,5 @@ def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, mon
     path = train.train(dataclasses.replace(recipe, steps=3), tmp_path, report=lines.append)
     assert len(lines) == 1 and "step 3" in lines[0]
     weights.load(role, path=path)
+    pytest.importorskip("onnx")
+    assert weights.load_onnx(role, path)

@@ -1,7 +1,7 @@
 """The whole way: a CT in, a measured spine out; in patient RAS millimetres, each arrow one function.
 
 ct -> spine curve -> straightened sagittal picture -> vertebrae (six points) -> heights, G, grade, shape.
-Networks and torch are touched here and in `networks/` only; what comes out is plain data (`record`).
+The networks are functions from array to arrays (`networks.predictor`); what comes out is plain data (`record`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from .record import ModelStamp, SpineAnalysis, Vertebra
 from .straightening import Straightening
 
 if TYPE_CHECKING:
-    from .networks.detector import VertebraDetector
-    from .networks.localizer import SpineLocalizer
+    from .networks.predictor import Predictor
 
 CURVE_SMOOTHING_MM = 14.0  # 8, 12 and 16 mm: mean point errors on phantoms within .05 mm of each other
 EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
@@ -39,37 +38,49 @@ Progress = Callable[[str, float], None]
 class Models:
     """The two networks, ready on a device, and their identities."""
 
-    localizer: SpineLocalizer
-    detector: VertebraDetector
+    localizer: Predictor
+    detector: Predictor
     stamps: tuple[ModelStamp, ...]
     device: str
 
 
 def choose_device(device: str = "auto") -> str:
-    """A torch device for "auto" | "cpu" | "cuda" | "mps"; VFQError where the wish cannot be met."""
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device for "auto" | "cpu" | "cuda" | "mps"; VFQError where the wish cannot be met."""
+    if device == "cpu":
+        return device
+    there = [*_accelerators(), "cpu"]
     if device == "auto":
-        return next(name for name, present in there.items() if present)
-    if not there.get(device, False):
+        return there[0]
+    if device not in there:
         raise VFQError("no_device", f"The device {device!r} is not available here. Use --device auto or cpu.")
     return device
 
 
+def _accelerators() -> list[str]:
+    """The devices beside the CPU on which torch can compute here; none without torch."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [name for name, present in there.items() if present]
+
+
 def load_models(device: str = "auto") -> Models:
     """Load both networks from the shipped weights. VFQError `bad_weights`, `no_device`, `missing_dependency`."""
+    from .networks.predictor import load
+
+    device = choose_device(device)
     try:
-        from .networks import weights
+        localizer, first = load("localizer", device)
+        detector, second = load("detector", device)
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
-            f"{error}. The networks need it: pip install torch safetensors; in 3D Slicer the PyTorch extension.",
+            f"{error}. On a CPU the networks need openvino: pip install openvino; in 3D Slicer's Python console "
+            "slicer.util.pip_install('openvino'). On a GPU they need torch and safetensors.",
         ) from error
-    device = choose_device(device)
-    localizer, first = weights.load("localizer", device)
-    detector, second = weights.load("detector", device)
-    return Models(localizer, detector, (first, second), device)  # type: ignore[arg-type]
+    return Models(localizer, detector, (first, second), device)
 
 
 def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:

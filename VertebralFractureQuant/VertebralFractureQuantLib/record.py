@@ -36,11 +36,12 @@ class Vertebra:
 
 @dataclass(frozen=True)
 class ModelStamp:
-    """Which network made a result: role ("localizer" | "detector"), name, SHA-256 of its weights."""
+    """Which network made a result: role ("localizer" | "detector"), name, SHA-256 of its weights, and the engine."""
 
     role: str
     name: str
     sha256: str
+    backend: str | None = None  # "torch" | "openvino"; None where an older record does not tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def from_json(data: dict[str, Any]) -> SpineAnalysis:
         message=data.get("message", ""),
         shape=_tuple(source.get("shape")),
         spacing_mm=_tuple(source.get("spacing_mm")),
-        models=tuple(ModelStamp(m["role"], m["name"], m["sha256"]) for m in data.get("models", ())),
+        models=tuple(ModelStamp(m["role"], m["name"], m["sha256"], m.get("backend")) for m in data.get("models", ())),
         curve=np.asarray(data.get("curve") or np.empty((0, 3)), float),
         limits_mm=_tuple(data.get("limits_mm")),
         vertebrae=tuple(_vertebra_from_json(v) for v in data.get("vertebrae", ())),

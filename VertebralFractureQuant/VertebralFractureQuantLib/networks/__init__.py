@@ -1,1 +1,2 @@
-"""The two networks of the method and their weights; torch is imported by the modules inside, not here."""
+"""The networks of the method, their weights, and the seam to the engines that run them; torch and OpenVINO are imported
+by the modules inside, where they are used."""

@@ -12,19 +12,24 @@ with the best one, instead of that pixel's alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..butterfly import NMS_THRESHOLD, suppress
+from .predictor import Predictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HU = TypeVar("HU", np.ndarray, "Tensor")
 
 SPACING_MM = 1.0
 HALF_WIDTH_MM = 64.0
 COLUMNS = 128
 OFFSET_SCALE_MM = 16.0
 WINDOW_HU = (-300.0, 1000.0)
+AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
 SCORE_THRESHOLD = 0.7  # objectness, paper
@@ -38,73 +43,35 @@ class Detections:
     scores: np.ndarray
 
 
-class VertebraDetector(nn.Module):
-    """2D U-Net at full resolution; input `(b, 1, rows, columns)` windowed, output `(b, 13, rows, columns)`."""
-
-    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96, 128)):
-        super().__init__()
-        self.channels = tuple(channels)
-        down = [1, *channels]
-        self.down = nn.ModuleList(_block(a, b) for a, b in zip(down, down[1:], strict=False))
-        pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
-        self.up = nn.ModuleList(_block(a + b, b) for a, b in pairs)
-        self.head = nn.Conv2d(channels[0], 13, 1)
-        with torch.no_grad():
-            self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, 13, rows, columns)`."""
-        skips = []
-        for i, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if i else x)
-            skips.append(x)
-        skips.pop()
-        for block in self.up:
-            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skips.pop()], 1))
-        return self.head(x)
-
-
-def _block(inside: int, outside: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for a in (inside, outside):
-        layers += [nn.Conv2d(a, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
-def window(picture: Tensor) -> Tensor:
-    """HU to the network's input range."""
+def window(picture: HU) -> HU:
+    """HU to the network's input range; of a numpy array or a torch tensor."""
     low, high = WINDOW_HU
-    return (picture.clamp(low, high) - 150.0) / 350.0
+    return (picture.clip(low, high) - 150.0) / 350.0
 
 
-def pixel_positions(rows: int, columns: int, device: torch.device | str = "cpu") -> Tensor:
+def pixel_positions(rows: int, columns: int) -> np.ndarray:
     """`(rows, columns, 2)`: (A, row) mm of every pixel."""
-    a = torch.arange(columns, device=device, dtype=torch.float32) * SPACING_MM - HALF_WIDTH_MM
-    r = torch.arange(rows, device=device, dtype=torch.float32) * SPACING_MM
-    return torch.stack([a[None].expand(rows, -1), r[:, None].expand(-1, columns)], -1)
+    row, column = np.indices((rows, columns), np.float32) * SPACING_MM
+    return np.stack([column - HALF_WIDTH_MM, row], -1)
 
 
-@torch.inference_mode()
-def detect(model: VertebraDetector, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD) -> Detections:
+def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD) -> Detections:
     """Vertebrae of one straightened picture `(rows, 128)` HU."""
-    device = model.head.weight.device
+    from scipy.special import expit
+
     rows, columns = picture.shape
-    unit = 2**DEPTH
-    x = F.pad(
-        torch.as_tensor(picture, dtype=torch.float32, device=device),
-        (0, -columns % unit, 0, -rows % unit),
-        value=-1000.0,
-    )
-    out = model(window(x)[None, None])[0, :, :rows, :columns].float()
-    scores = out[0].sigmoid().flatten()
-    points = pixel_positions(rows, columns, device)[..., None, :] + _offsets(out)
-    return _decode(scores.cpu().numpy(), points.flatten(0, 1).cpu().numpy(), score_threshold)
+    rest = [(0, -n % 2**DEPTH) for n in picture.shape]
+    padded = np.pad(picture.astype(np.float32), rest, constant_values=AIR_HU)
+    (out,) = predict(window(padded)[None, None])
+    out = out[0, :, :rows, :columns]
+    points = pixel_positions(rows, columns)[..., None, :] + _offsets(out)
+    return _decode(expit(out[0]).ravel(), points.reshape(-1, 6, 2), score_threshold)
 
 
-def _offsets(out: Tensor) -> Tensor:
+def _offsets(out: np.ndarray) -> np.ndarray:
     """`(rows, columns, 6, 2)` offsets in mm of the 13-channel output."""
-    return out[1:].unflatten(0, (6, 2)).permute(2, 3, 0, 1) * OFFSET_SCALE_MM
+    offsets: np.ndarray = out[1:13].reshape(6, 2, *out.shape[1:]).transpose(2, 3, 0, 1) * OFFSET_SCALE_MM
+    return offsets
 
 
 def _decode(scores: np.ndarray, points: np.ndarray, threshold: float) -> Detections:

@@ -12,16 +12,21 @@ a bright heart or aorta may win a slice, but not a spine's length.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..ct import CTVolume
+from .predictor import Predictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HU = TypeVar("HU", np.ndarray, "Tensor")
 
 SPACING_MM = 4.0
 WINDOW_HU = (-1000.0, 1000.0)
+AIR_HU = -1000.0
 DEPTH = 4
 SLICE_THRESHOLD = 0.5  # paper
 PATH_REACH = 2  # voxels a slice: a spine that leans by 60 degrees
@@ -38,78 +43,50 @@ class CoarseVolume:
     spacing: float = SPACING_MM
 
 
-class SpineLocalizer(nn.Module):
-    """3D U-Net; input `(b, 1, s, a, r)` scaled to [0, 1], output the map `(b, s, a, r)`."""
-
-    def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 64, 64)):
-        super().__init__()
-        self.channels = tuple(channels)
-        down = [1, *channels]
-        self.down = nn.ModuleList(_block(a, b) for a, b in zip(down, down[1:], strict=False))
-        pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
-        self.up = nn.ModuleList(_block(a + b, b) for a, b in pairs)
-        self.head = nn.Conv3d(channels[0], 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(b, 1, s, a, r)`, sides multiples of 16, to the map `(b, s, a, r)` of logits."""
-        skips = []
-        for i, block in enumerate(self.down):
-            x = block(F.max_pool3d(x, 2) if i else x)
-            skips.append(x)
-        skips.pop()
-        for block in self.up:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], 1))
-        return self.head(x)[:, 0]
-
-
-def _block(inside: int, outside: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for a in (inside, outside):
-        layers += [nn.Conv3d(a, outside, 3, padding=1, bias=False), nn.BatchNorm3d(outside), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
-def scale(volume: Tensor) -> Tensor:
-    """HU to [0, 1]."""
+def scale(volume: HU) -> HU:
+    """HU to [0, 1]; of a numpy array or a torch tensor."""
     low, high = WINDOW_HU
-    return (volume.clamp(low, high) - low) / (high - low)
+    return (volume.clip(low, high) - low) / (high - low)
 
 
-def soft_argmax(heat: Tensor) -> Tensor:
-    """`(b, s, 2)`: expected (a, r) voxel position on every slice of `heat` `(b, s, a, r)`."""
-    weight = heat.float().flatten(2).softmax(-1).reshape(heat.shape)
-    a = torch.arange(heat.shape[2], device=heat.device, dtype=weight.dtype)
-    r = torch.arange(heat.shape[3], device=heat.device, dtype=weight.dtype)
-    return torch.stack([(weight.sum(3) * a).sum(2), (weight.sum(2) * r).sum(2)], -1)
+def soft_argmax(heat: np.ndarray) -> np.ndarray:
+    """`(s, 2)`: expected (a, r) voxel position on every slice of `heat` `(s, a, r)`; `losses` has it for torch."""
+    from scipy.special import softmax
+
+    weight = softmax(heat, (1, 2))
+    a, r = (np.arange(n) for n in heat.shape[1:])
+    return np.stack([weight.sum(2) @ a, weight.sum(1) @ r], -1)
 
 
-def slice_logits(heat: Tensor) -> Tensor:
-    """`(b, s)`: logit that the slice holds spine."""
-    return heat.float().flatten(2).amax(-1)
-
-
-def continuous_path(heat: Tensor) -> Tensor:
+def continuous_path(heat: np.ndarray) -> np.ndarray:
     """`(s, 2)` voxels (a, r): the path through `heat` `(s, a, r)` of the greatest sum of log-probabilities that
     moves at most `PATH_REACH` voxels from slice to slice (dynamic programming)."""
-    gain = F.logsigmoid(heat.float()).clamp_min(WORST_LOG_PROBABILITY)
-    best, pointers = gain[0], []
+    from scipy.ndimage import maximum_filter
+    from scipy.special import log_expit
+
+    gain = np.maximum(log_expit(heat), WORST_LOG_PROBABILITY)
+    best = [gain[0]]
     for plane in gain[1:]:
-        reached, pointer = F.max_pool2d(best[None, None], 2 * PATH_REACH + 1, 1, PATH_REACH, return_indices=True)
-        pointers.append(pointer[0, 0])
-        best = reached[0, 0] + plane
-    path = [int(best.argmax())]
-    for pointer in pointers[::-1]:
-        path.append(int(pointer.flatten()[path[-1]]))
-    flat = torch.tensor(path[::-1], device=heat.device)
-    return torch.stack([flat // heat.shape[2], flat % heat.shape[2]], -1)
+        best.append(maximum_filter(best[-1], 2 * PATH_REACH + 1) + plane)
+    path = [np.array(np.unravel_index(best[-1].argmax(), heat.shape[1:]))]
+    for plane in best[-2::-1]:
+        path.append(_highest_near(plane, path[-1]))
+    return np.stack(path[::-1])
 
 
-def around_path(heat: Tensor, path: Tensor) -> Tensor:
-    """`heat` `(1, s, a, r)` with minus infinity farther than `PATH_RADIUS` voxels from `path` `(s, 2)`."""
-    a = torch.arange(heat.shape[2], device=heat.device)[None, :, None] - path[:, 0, None, None]
-    r = torch.arange(heat.shape[3], device=heat.device)[None, None, :] - path[:, 1, None, None]
-    return heat.float().masked_fill((a**2 + r**2 > PATH_RADIUS**2)[None], -torch.inf)
+def _highest_near(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The voxel (a, r) of the largest value at most `PATH_REACH` voxels from `position`."""
+    low = np.maximum(position - PATH_REACH, 0)
+    high = position + PATH_REACH + 1
+    near = plane[low[0] : high[0], low[1] : high[1]]
+    return low + np.unravel_index(near.argmax(), near.shape)
+
+
+def around_path(heat: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """`heat` `(s, a, r)` with minus infinity farther than `PATH_RADIUS` voxels from `path` `(s, 2)`."""
+    a, r = (np.arange(n) - path[:, i, None] for i, n in enumerate(heat.shape[1:]))
+    far = a[:, :, None] ** 2 + r[:, None, :] ** 2 > PATH_RADIUS**2
+    return np.where(far, -np.inf, heat)
 
 
 def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
@@ -137,7 +114,7 @@ def _resampled(
     shape = tuple(int(n) for n in count[::-1])
     resampled: np.ndarray = affine_transform(blocks, matrix, offset, shape, order=1, mode="nearest")
     outside = affine_transform(np.ones_like(blocks), matrix, offset, shape, order=1, mode="constant") < 0.5
-    resampled[outside] = -1000.0
+    resampled[outside] = AIR_HU
     return resampled
 
 
@@ -166,16 +143,15 @@ def _corners(shape: tuple[int, ...], ijk_to_ras: np.ndarray) -> np.ndarray:
     return ijk @ ijk_to_ras[:3, :3].T + ijk_to_ras[:3, 3]
 
 
-@torch.inference_mode()
-def localize(model: SpineLocalizer, volume: CoarseVolume) -> tuple[np.ndarray, np.ndarray]:
+def localize(predict: Predictor, volume: CoarseVolume) -> tuple[np.ndarray, np.ndarray]:
     """Curve points `(s, 3)` RAS mm, one an axial slice from caudal to cranial, and P(slice holds spine) `(s,)`."""
-    device = model.head.weight.device
-    shape = volume.voxels.shape
-    pad = [p for n in shape[::-1] for p in (0, -n % 2**DEPTH)]
-    x = F.pad(torch.as_tensor(volume.voxels, dtype=torch.float32, device=device), pad, value=-1000.0)
-    heat = model(scale(x)[None, None])[:, : shape[0], : shape[1], : shape[2]]
-    near = around_path(heat, continuous_path(heat[0]))
-    position = soft_argmax(near)[0].cpu().numpy()
-    probability = slice_logits(near)[0].sigmoid().cpu().numpy()
-    sar = np.column_stack([np.arange(shape[0]), position])
-    return volume.origin + sar[:, ::-1] * volume.spacing, probability
+    from scipy.special import expit
+
+    slices, rows, columns = volume.voxels.shape
+    rest = [(0, -n % 2**DEPTH) for n in volume.voxels.shape]
+    padded = np.pad(volume.voxels.astype(np.float32), rest, constant_values=AIR_HU)
+    (heat,) = predict(scale(padded)[None, None])
+    heat = heat[0, :slices, :rows, :columns]
+    near = around_path(heat, continuous_path(heat))
+    sar = np.column_stack([np.arange(slices), soft_argmax(near)])
+    return volume.origin + sar[:, ::-1] * volume.spacing, expit(near.max((1, 2)))

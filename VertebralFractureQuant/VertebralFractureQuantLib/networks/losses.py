@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .detector import OFFSET_SCALE_MM
-from .localizer import SPACING_MM, slice_logits, soft_argmax
+from .localizer import SPACING_MM
+
+
+def soft_argmax(heat: Tensor) -> Tensor:
+    """`(b, s, 2)`: expected (a, r) voxel position on every slice of `heat` `(b, s, a, r)`; differentiable."""
+    weight = heat.float().flatten(2).softmax(-1).reshape(heat.shape)
+    a, r = (torch.arange(n, device=heat.device, dtype=weight.dtype) for n in heat.shape[2:])
+    return torch.stack([weight.sum(3) @ a, weight.sum(2) @ r], -1)
+
+
+def slice_logits(heat: Tensor) -> Tensor:
+    """`(b, s)`: logit that the slice holds spine, of `heat` `(b, s, a, r)`."""
+    return heat.float().amax((2, 3))
 
 
 def localizer_loss(heat: Tensor, position: Tensor, holds_spine: Tensor) -> Tensor:

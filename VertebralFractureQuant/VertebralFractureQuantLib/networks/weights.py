@@ -1,26 +1,28 @@
-"""Weights files: safetensors with the architecture in their metadata, a model card beside; never a pickle.
+"""Weights files: `<role>.safetensors`, `<role>.onnx` exported from it, and the model card `<role>.json` of both.
 
-`load` verifies role and shapes and refuses anything else with `bad_weights`; a file's SHA-256 is the model's
-identity in every analysis.
+The card holds each file's SHA-256. What is loaded is verified against it, and refused with `bad_weights` where it is
+damaged, replaced, or of another role or architecture; no file here is a pickle. The SHA-256 of the safetensors is the
+model's identity in every analysis, whichever engine computed it.
+
+Weights that a user names and that have no card: role, names and shapes of all tensors are checked, and no ONNX is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import VFQError
 from ..record import ModelStamp
-from .detector import VertebraDetector
-from .localizer import SpineLocalizer
 
-ARCHITECTURES: dict[str, type[SpineLocalizer] | type[VertebraDetector]] = {
-    "localizer": SpineLocalizer,
-    "detector": VertebraDetector,
-}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .architectures import SpineLocalizer, VertebraDetector
 
 
 def weights_folder() -> Path:
@@ -31,7 +33,7 @@ def weights_folder() -> Path:
 
 
 def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: dict) -> None:
-    """Write `path` (.safetensors, half precision) and its model card `path`.json, which holds the file's SHA-256."""
+    """Write `path` (.safetensors, half precision) and its model card; an older ONNX beside is no longer bound."""
     from safetensors.torch import save_file
 
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
@@ -41,28 +43,99 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata)
     partial.chmod(0o644)  # safetensors leaves it readable by its owner only
     partial.replace(path)
-    path.with_suffix(".json").write_text(json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n")
+    _write_card(path, {**card, "role": role, "sha256": sha256(path.read_bytes())})
+
+
+def save_onnx(graph: bytes, role: str, path: Path) -> Path:
+    """Write the graph exported from the weights `path` beside them, and bind it in their card; returns its path."""
+    card = json.loads(_card_path(path).read_text())
+    target = path.with_suffix(".onnx")
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(graph)
+    partial.replace(target)
+    _write_card(path, {**card, "role": role, "onnx_sha256": sha256(graph)})
+    return target
 
 
 def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.Module, ModelStamp]:
-    """The network of `role` ("localizer" | "detector") in evaluation mode, and its identity. VFQError bad_weights."""
+    """The torch module of `role` from `path` or as shipped, to evaluate, and its identity. VFQError bad_weights."""
     from safetensors import SafetensorError, safe_open
 
-    path = path or weights_folder() / f"{role}.safetensors"
-    try:
+    from .architectures import ARCHITECTURES
+
+    with _refusing(role, path, (SafetensorError,)):
+        path, _ = _verified(role, path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
-        if metadata.get("role") != role:
-            raise ValueError(f"they are for the role {metadata.get('role')!r}")
+        _check_role(role, metadata.get("role"))
         model = ARCHITECTURES[role](tuple(json.loads(metadata["channels"])))
         model.load_state_dict(state)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise VFQError("bad_weights", f"The {role} weights {path.name} cannot be used ({error}). Reinstall.") from error
     model.eval().requires_grad_(False).to(device)
-    return model, ModelStamp(role, metadata.get("name", role), sha256(path))
+    return model, ModelStamp(role, metadata.get("name", role), sha256(path.read_bytes()))
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def load_onnx(role: str, path: Path | None = None) -> tuple[bytes, ModelStamp] | None:
+    """The ONNX graph exported from the weights `path` (the shipped ones if None), and the identity of these weights.
+
+    None where there is no graph, or none that the card calls theirs. VFQError bad_weights.
+    """
+    with _refusing(role, path):
+        path, card = _verified(role, path)
+        target = path.with_suffix(".onnx")
+        if "onnx_sha256" not in card or not target.exists():
+            return None
+        _check_role(role, card["role"])
+        graph = target.read_bytes()
+        _check_hash(target, graph, card["onnx_sha256"])
+        return graph, ModelStamp(role, card["name"], card["sha256"])
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _verified(role: str, path: Path | None) -> tuple[Path, dict[str, Any]]:
+    """The weights' path and their card, found to agree; an empty card where a user's weights have none."""
+    given, path = path, path or weights_folder() / f"{role}.safetensors"
+    if given and not _card_path(path).exists():
+        return path, {}
+    card: dict[str, Any] = json.loads(_card_path(path).read_text())
+    _check_hash(path, path.read_bytes(), card["sha256"])
+    return path, card
+
+
+def _check_role(role: str, told: str | None) -> None:
+    if told != role:
+        raise ValueError(f"they are for the role {told!r}")
+
+
+def _check_hash(path: Path, content: bytes, expected: str) -> None:
+    if sha256(content) != expected:
+        raise ValueError(f"{path.name} is damaged or was replaced, its SHA-256 is not that of the model card")
+
+
+@contextmanager
+def _refusing(role: str, path: Path | None, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Whatever is wrong with the files becomes `bad_weights`."""
+    wrong: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, RuntimeError, *more)
+    try:
+        yield
+    except wrong as error:
+        advice = "Give the .safetensors with the .json that was written with it." if path else "Install again."
+        raise VFQError("bad_weights", f"The {role} weights cannot be used ({_reason(error)}). {advice}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{Path(error.filename or '').name}: {error.strerror}"
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+
+
+def _card_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _write_card(path: Path, card: dict) -> None:
+    _card_path(path).write_text(json.dumps(card, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """Training both networks from phantoms: seeded, resumable, with a moving average of the weights and a model card.
 
 A run is a folder: `checkpoint.pt` (to resume), `log.csv`, `<role>.safetensors` and `<role>.json` of the best
-validation so far. Needs torch, numpy and scipy (and safetensors to write the result).
+validation so far, and when it ends `<role>.onnx`. Needs torch, scipy, safetensors; for the graph openvino
+and onnx.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import VFQError
 from ..networks import weights
-from ..networks.detector import COLUMNS, HALF_WIDTH_MM, VertebraDetector, detect, window
-from ..networks.localizer import SPACING_MM, SpineLocalizer, scale, slice_logits, soft_argmax
-from ..networks.losses import detector_loss, localizer_loss
+from ..networks.architectures import ARCHITECTURES, SpineLocalizer, VertebraDetector
+from ..networks.detector import COLUMNS, HALF_WIDTH_MM, detect, window
+from ..networks.localizer import SPACING_MM, scale
+from ..networks.losses import detector_loss, localizer_loss, slice_logits, soft_argmax
+from ..networks.predictor import TorchPredictor
 from . import samples
+from .export import export_onnx
 
 VALIDATION_SEED = 9_000_000
 AVERAGE_DECAY = 0.995
@@ -53,11 +58,11 @@ RECIPES = {
 
 
 def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[str], None] = print) -> Path:
-    """Train, or go on with the run in `folder`; returns the best weights' path."""
+    """Train, or go on with the run in `folder`; returns the best weights' path. An exported graph lies beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     layout = torch.channels_last_3d if recipe.role == "localizer" else torch.channels_last  # half the time on a CPU
-    model: nn.Module = weights.ARCHITECTURES[recipe.role]().to(device)
+    model: nn.Module = ARCHITECTURES[recipe.role]().to(device)
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
@@ -93,7 +98,12 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
             if late:
                 break
-    return folder / f"{recipe.role}.safetensors"
+    best = folder / f"{recipe.role}.safetensors"
+    try:
+        export_onnx(recipe.role, best)
+    except VFQError as error:  # the weights are whole all the same
+        report(error.message)
+    return best
 
 
 @torch.no_grad()
@@ -187,10 +197,11 @@ def validate_localizer(model: SpineLocalizer, fixed: list) -> dict[str, float]:
 
 def validate_detector(model: VertebraDetector, fixed: list) -> dict[str, float]:
     """Recall, false detections for each true vertebra, point error (mm), mean |dG| of matched vertebrae."""
+    predict = TorchPredictor(model, str(model.head.weight.device))
     found, true, false, errors, ratio_errors = 0, 0, 0, [], []
     for s in fixed:
         truth, ignored = _truth(s), s["weight"].numpy() < 0.5
-        detections = detect(model, s["picture"].numpy()).keypoints
+        detections = detect(predict, s["picture"].numpy()).keypoints
         matched: set[int] = set()
         for points in detections:
             center = points.mean((0, 1))

@@ -1,0 +1,232 @@
+"""The engines give the same numbers, and weights that are not what their card says are never run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from VertebralFractureQuantLib import analysis  # noqa: E402
+from VertebralFractureQuantLib.ct import read_ct, write_ct  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.networks import predictor, weights  # noqa: E402
+from VertebralFractureQuantLib.networks.architectures import (  # noqa: E402
+    ARCHITECTURES,
+    SpineLocalizer,
+    VertebraDetector,
+)
+from VertebralFractureQuantLib.networks.predictor import OpenVinoPredictor, TorchPredictor  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+from VertebralFractureQuantLib.training import export  # noqa: E402
+
+LIBRARY = Path(weights.__file__).parents[2]
+ENGINES_AGREE_MM = 0.05
+TINY = (2, 2, 4, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def phantom_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ct") / "phantom.nii.gz"
+    options = PhantomOptions(scoliosis_deg=30.0, field_of_view="spine", spacing_mm=(1.2, 2.0), noise_hu=15.0)
+    write_ct(make_phantom(21, options)[0], path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_torch():
+    roles = ("localizer", "detector")
+    networks, stamps = zip(*(weights.load(role) for role in roles), strict=True)
+    return analysis.Models(*map(TorchPredictor, networks), stamps, "cpu")
+
+
+@pytest.fixture(scope="module")
+def by_openvino():
+    return analysis.load_models("cpu")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Weights of a tiny detector with their card, and the graph beside."""
+    path = tmp_path / "detector.safetensors"
+    weights.save(VertebraDetector(TINY), "detector", path, {"name": "tiny"})
+    return path
+
+
+def keypoints(path, models):
+    return np.stack([v.keypoints for v in analysis.analyze(read_ct(path), models).vertebrae])
+
+
+def test_on_a_cpu_openvino_runs_the_shipped_networks_and_the_record_says_so(by_openvino, by_torch):
+    assert [s.backend for s in by_openvino.stamps] == ["openvino", "openvino"]
+    assert [s.sha256 for s in by_openvino.stamps] == [s.sha256 for s in by_torch.stamps]
+
+
+def test_both_engines_place_the_same_points_on_a_phantom(phantom_file, by_openvino, by_torch):
+    difference = keypoints(phantom_file, by_openvino) - keypoints(phantom_file, by_torch)
+    assert np.linalg.norm(difference, axis=-1).max() < ENGINES_AGREE_MM
+
+
+@pytest.mark.realct
+@pytest.mark.parametrize("case", ["LungFCP-01-0001_ct_spine", "LIDC-IDRI-0001_ct_full"])
+def test_both_engines_place_the_same_points_on_real_ct(data_dir, case, by_openvino, by_torch):
+    path = data_dir / "ct" / f"{case}.nii.gz"
+    difference = keypoints(path, by_openvino) - keypoints(path, by_torch)
+    assert np.linalg.norm(difference, axis=-1).max() < ENGINES_AGREE_MM
+
+
+def test_the_analysis_needs_no_torch_and_reaches_no_network(phantom_file, by_openvino, tmp_path):
+    code = f"""
+import sys, json
+sys.modules["torch"] = None
+reached = []
+sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
+from VertebralFractureQuantLib.analysis import analyze, load_models
+from VertebralFractureQuantLib.ct import read_ct
+from VertebralFractureQuantLib.record import to_json
+record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
+print(json.dumps([reached, to_json(record)]))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "PYTHONPATH": str(LIBRARY)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    reached, record = json.loads(done.stdout)
+    points = np.array([v["keypoints"] for v in record["vertebrae"]])
+    assert np.allclose(points, keypoints(phantom_file, by_openvino), atol=0.001)
+    assert not reached and not list(tmp_path.iterdir())  # OpenVINO would call home, and keep an id there
+
+
+def test_shipped_weights_are_bound_by_their_cards_and_small():
+    for role in ARCHITECTURES:
+        assert weights.load(role)[1] == weights.load_onnx(role)[1]
+    assert sum(p.stat().st_size for p in weights.weights_folder().iterdir()) <= 25e6
+
+
+def test_a_compiled_network_may_be_called_by_several_threads(by_openvino):
+    pictures = [np.random.default_rng(i).random((1, 1, 32 + 16 * i, 64), np.float32) for i in range(4)]
+    alone = [by_openvino.detector(p)[0] for p in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda p: by_openvino.detector(p)[0], pictures * 3))
+    assert all(np.array_equal(a, b) for a, b in zip(alone * 3, together, strict=True))
+
+
+class TwoOutputs(torch.nn.Module):
+    def forward(self, x):
+        return x * 2, x.sum((3,))
+
+
+def test_a_network_with_two_outputs_gives_both_on_each_engine():
+    pytest.importorskip("onnx")
+    x = np.random.default_rng(0).random((3, 1, 16, 24), np.float32)
+    for predict in (TorchPredictor(TwoOutputs()), OpenVinoPredictor(export._graph(TwoOutputs(), 2))):
+        doubled, total = predict(x)
+        assert np.allclose(doubled, 2 * x) and np.allclose(total, x.sum(3), atol=1e-4)
+
+
+@pytest.mark.parametrize("role, model", [("localizer", SpineLocalizer(TINY)), ("detector", VertebraDetector(TINY))])
+def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(tmp_path, role, model):
+    pytest.importorskip("onnx")
+    path = tmp_path / "w.safetensors"
+    weights.save(model, role, path, {"name": "tiny"})
+    assert predictor.load(role, path=path)[1].backend == "torch"  # no graph yet
+    assert export.export_onnx(role, path) == tmp_path / "w.onnx"
+    predict, stamp = predictor.load(role, path=path)
+    assert predict.backend == stamp.backend == "openvino"
+    assert stamp.sha256 == weights.sha256(path.read_bytes())
+
+
+def test_a_graph_that_computes_something_else_is_not_written(files, monkeypatch):
+    pytest.importorskip("onnx")
+    other = export._graph(VertebraDetector(TINY).eval(), 2)
+    monkeypatch.setattr(export, "_graph", lambda model, sides: other)
+    with pytest.raises(VFQError) as caught:
+        export.export_onnx("detector", files)
+    assert caught.value.code == "bad_weights"
+    assert not files.with_suffix(".onnx").exists() and "onnx_sha256" not in files.with_suffix(".json").read_text()
+
+
+def test_weights_come_back_as_they_were_saved(files):
+    model = VertebraDetector(TINY)
+    weights.save(model, "detector", files, {"name": "tiny"})
+    loaded, stamp = weights.load("detector", path=files)
+    assert loaded.channels == model.channels and not loaded.training
+    assert stamp.sha256 == json.loads(files.with_suffix(".json").read_text())["sha256"]
+    assert torch.allclose(loaded.head.weight, model.head.weight, atol=1e-3)
+
+
+def rewrite_card(path, **changes):
+    card = path.with_suffix(".json")
+    card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
+
+
+DAMAGE = {
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[:-40]),
+    "one bit": lambda p: p.write_bytes(p.read_bytes()[:-1] + bytes([p.read_bytes()[-1] ^ 1])),
+    "not safetensors": lambda p: p.write_bytes(b"pickle" * 9),
+    "absent": lambda p: p.unlink(),
+    "another role": lambda p: rewrite_card(p, role="localizer"),
+    "no hash": lambda p: p.with_suffix(".json").write_text('{"role": "detector"}'),
+    "card not JSON": lambda p: p.with_suffix(".json").write_text("{"),
+    "card a list": lambda p: p.with_suffix(".json").write_text("[]"),
+    "graph truncated": lambda p: p.with_suffix(".onnx").write_bytes(p.with_suffix(".onnx").read_bytes()[:-9]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_weights_that_are_not_what_their_card_says_are_refused(files, damage):
+    weights.save_onnx(b"a graph", "detector", files)
+    DAMAGE[damage](files)
+    with pytest.raises(VFQError) as caught:
+        predictor.load("detector", path=files)
+    assert caught.value.code == "bad_weights" and str(files.parent) not in caught.value.message
+
+
+@pytest.mark.parametrize("role, model", [("localizer", VertebraDetector(TINY)), ("detector", SpineLocalizer(TINY))])
+def test_weights_of_another_architecture_are_refused(tmp_path, role, model):
+    weights.save(model, role, tmp_path / "w.safetensors", {"name": "tiny"})
+    with pytest.raises(VFQError) as caught:
+        weights.load(role, path=tmp_path / "w.safetensors")
+    assert caught.value.code == "bad_weights"
+
+
+def test_shipped_weights_without_their_card_are_refused(files, monkeypatch):
+    monkeypatch.setattr(weights, "weights_folder", lambda: files.parent)
+    assert predictor.load("detector")[1].name == "tiny"
+    files.with_suffix(".json").unlink()
+    with pytest.raises(VFQError, match=r"detector\.json") as caught:
+        predictor.load("detector")
+    assert caught.value.code == "bad_weights"
+
+
+def test_a_users_weights_without_card_run_on_torch_after_role_and_shapes_were_checked(files):
+    weights.save_onnx(b"a graph that nothing binds", "detector", files)
+    files.with_suffix(".json").unlink()
+    predict, stamp = predictor.load("detector", path=files)
+    assert predict.backend == "torch" and stamp.sha256 == weights.sha256(files.read_bytes())
+    with pytest.raises(VFQError) as caught:
+        predictor.load("localizer", path=files)
+    assert caught.value.code == "bad_weights"
+
+
+def test_new_weights_leave_the_old_graph_behind(files):
+    weights.save_onnx(b"the graph of the weights before", "detector", files)
+    weights.save(VertebraDetector(TINY), "detector", files, {"name": "newer"})
+    predict, stamp = predictor.load("detector", path=files)
+    assert (predict.backend, stamp.name) == ("torch", "newer")
+
+
+@pytest.mark.parametrize("missing", ["openvino", "graph"])
+def test_torch_takes_over_where_openvino_or_the_graph_is_missing(tmp_path, monkeypatch, missing):
+    shutil.copytree(weights.weights_folder(), tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    if missing == "graph":
+        (tmp_path / "detector.onnx").unlink()
+    else:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    assert predictor.load("detector")[1].backend == "torch"

@@ -1,0 +1,80 @@
+"""The networks as torch modules, one for each role: what is trained, exported, and run on GPUs.
+
+Analysis on a CPU needs none of this: there OpenVINO runs the graphs that were exported from these modules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SpineLocalizer(nn.Module):
+    """3D U-Net; input `(b, 1, s, a, r)` scaled to [0, 1], output the map `(b, s, a, r)`."""
+
+    def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 64, 64)):
+        super().__init__()
+        self.channels = tuple(channels)
+        down = [1, *channels]
+        self.down = nn.ModuleList(_block(nn.Conv3d, nn.BatchNorm3d, a, b) for a, b in zip(down, down[1:], strict=False))
+        pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
+        self.up = nn.ModuleList(_block(nn.Conv3d, nn.BatchNorm3d, a + b, b) for a, b in pairs)
+        self.head = nn.Conv3d(channels[0], 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, 1, s, a, r)`, sides multiples of 16, to the map `(b, s, a, r)` of logits."""
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(F.max_pool3d(x, 2) if i else x)
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([x, skips.pop()], 1))
+        return self.head(x)[:, 0]
+
+
+class VertebraDetector(nn.Module):
+    """2D U-Net at full resolution; input `(b, 1, rows, columns)` windowed, output `(b, 13, rows, columns)`."""
+
+    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96, 128)):
+        super().__init__()
+        self.channels = tuple(channels)
+        down = [1, *channels]
+        self.down = nn.ModuleList(_block(nn.Conv2d, nn.BatchNorm2d, a, b) for a, b in zip(down, down[1:], strict=False))
+        pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
+        self.up = nn.ModuleList(_block(nn.Conv2d, nn.BatchNorm2d, a + b, b) for a, b in pairs)
+        self.head = nn.Conv2d(channels[0], 13, 1)
+        with torch.no_grad():
+            self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, 13, rows, columns)`."""
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skips.pop()], 1))
+        return self.head(x)
+
+
+def _block(
+    convolution: type[nn.Conv2d] | type[nn.Conv3d],
+    normalisation: type[nn.BatchNorm2d] | type[nn.BatchNorm3d],
+    inside: int,
+    outside: int,
+) -> nn.Module:
+    layers: list[nn.Module] = []
+    for a in (inside, outside):
+        layers += [convolution(a, outside, 3, padding=1, bias=False), normalisation(outside), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+ARCHITECTURES: dict[str, type[SpineLocalizer] | type[VertebraDetector]] = {
+    "localizer": SpineLocalizer,
+    "detector": VertebraDetector,
+}

@@ -1,0 +1,65 @@
+"""From trained weights to the ONNX graph that OpenVINO runs on CPUs: batch norm folded, any batch and any sides.
+
+A graph that does not compute what its weights compute is never written. Needs torch, openvino and onnx.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import VFQError
+from ..networks import weights
+from ..networks.predictor import OpenVinoPredictor, TorchPredictor
+
+OPSET = 17
+TOLERANCE = 1e-4  # of an output's largest value
+
+
+def export_onnx(role: str, path: Path) -> Path:
+    """Write the graph of the weights `path` (.safetensors, its card beside) as `path`.onnx and bind it in the card.
+
+    VFQError `missing_dependency`, or `bad_weights` where the weights cannot be used or where OpenVINO's outputs are not
+    torch's; then nothing is written.
+    """
+    if find_spec("onnx") is None:
+        raise VFQError("missing_dependency", "The weights' ONNX graph was not written. pip install onnx; then again.")
+    model, _ = weights.load(role, path=path)
+    sides = 3 if any(isinstance(m, nn.Conv3d) for m in model.modules()) else 2
+    graph = _graph(model, sides)
+    difference = _difference(model, graph, sides)
+    if not difference < TOLERANCE:
+        raise VFQError("bad_weights", f"The {role} graph is {difference:.1g} off its weights; it was not written.")
+    return weights.save_onnx(graph, role, path)
+
+
+def _graph(model: nn.Module, sides: int) -> bytes:
+    free = {0: "batch", **{2 + i: f"side{i}" for i in range(sides)}}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = Path(folder) / "graph.onnx"
+        warnings.simplefilter("ignore", DeprecationWarning)  # the newer exporter needs onnxscript too
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, 1, *[32] * sides),),
+            path,
+            input_names=["x"],
+            dynamic_axes={"x": free},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return path.read_bytes()
+
+
+def _difference(model: nn.Module, graph: bytes, sides: int) -> float:
+    """The largest difference between the engines, as a share of each output's largest value, on two sizes of input."""
+    rng = np.random.default_rng(0)
+    one, other = TorchPredictor(model), OpenVinoPredictor(graph)
+    inputs = [rng.random((batch, 1, *shape[:sides]), np.float32) for batch, shape in ((1, (48, 32, 64)), (2, [32] * 3))]
+    pairs = [pair for x in inputs for pair in zip(one(x), other(x), strict=True)]
+    return max(float(abs(a - b).max() / abs(a).max()) for a, b in pairs)
