@@ -12,6 +12,7 @@ from VertebralFractureQuantLib.networks import losses  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, VertebraDetector  # noqa: E402
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
     OFFSET_SCALE_MM,
+    OUTPUTS,
     _decode,
     detect,
     pixel_positions,
@@ -76,7 +77,7 @@ def test_localizer_loss_is_small_for_the_truth_and_grows_with_the_error():
 def test_detector_loss_weighs_offsets_of_fractured_vertebrae_more_and_leaves_ignored_pixels_out():
     objects = torch.zeros(1, 4, 4)
     objects[0, 1, 1] = 1
-    out = torch.zeros(1, 13, 4, 4)
+    out = torch.zeros(1, OUTPUTS, 4, 4)
     out[:, 0] = torch.where(objects > 0, 30.0, -30.0)
     offsets = torch.full((1, 12, 4, 4), OFFSET_SCALE_MM)
     losses = [
@@ -95,13 +96,13 @@ def test_decoding_gives_one_vertebra_for_many_agreeing_pixels_cranial_first():
     points = np.concatenate(
         [np.stack([v + np.random.default_rng(i).normal(0, 0.3) for i in range(9)]) for v in (lower, upper)]
     )
-    found = _decode(np.linspace(0.95, 0.8, 18), points.reshape(18, 6, 2), 0.7)
+    found = _decode(np.linspace(0.95, 0.8, 18), points.reshape(18, 6, 2), np.linspace(0.1, 0.02, 18), 0.7)
     assert len(found.scores) == 2
     assert np.allclose(found.keypoints, np.stack([upper, lower]), atol=0.5)
 
 
 def test_decoding_of_an_empty_picture_finds_nothing():
-    found = _decode(np.full(10, 0.2), np.zeros((10, 6, 2)), 0.7)
+    found = _decode(np.full(10, 0.2), np.zeros((10, 6, 2)), np.zeros(10), 0.7)
     assert found.keypoints.shape == (0, 3, 2, 2) and found.scores.shape == (0,)
 
 
@@ -111,7 +112,7 @@ def test_pixel_positions_are_anterior_millimetres_by_rows():
 
 
 def test_networks_keep_the_size_of_their_input():
-    assert VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32)).shape == (1, 13, 64, 32)
+    assert VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32)).shape == (1, OUTPUTS, 64, 32)
     assert SpineLocalizer((2, 2, 4, 4, 4))(torch.zeros(1, 1, 16, 32, 16)).shape == (1, 16, 32, 16)
 
 
@@ -149,11 +150,11 @@ def test_detect_pads_the_picture_and_gives_points_of_the_picture():
 
     def predict(x):
         assert x.shape == (1, 1, 48, 128) and x.dtype == np.float32
-        out = np.zeros((1, 13, 48, 128), np.float32)
+        out = np.zeros((1, OUTPUTS, 48, 128), np.float32)
         out[:, 0] = -9.0
         out[0, 0, 20, 70] = 9.0
         out[0, 0, 47, 70] = 9.0  # in the padding
-        out[0, 1:, 20, 70] = square.ravel() / OFFSET_SCALE_MM
+        out[0, 1:13, 20, 70] = square.ravel() / OFFSET_SCALE_MM
         return (out,)
 
     found = detect(predict, np.zeros((40, 128), np.int16))

@@ -20,6 +20,7 @@ from VertebralFractureQuantLib.networks import predictor, weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import (  # noqa: E402
     ARCHITECTURES,
     SpineLocalizer,
+    SpineRefiner,
     VertebraDetector,
 )
 from VertebralFractureQuantLib.networks.predictor import OpenVinoPredictor, TorchPredictor  # noqa: E402
@@ -41,8 +42,7 @@ def phantom_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_torch():
-    roles = ("localizer", "detector")
-    networks, stamps = zip(*(weights.load(role) for role in roles), strict=True)
+    networks, stamps = zip(*(weights.load(role) for role in analysis.ROLES), strict=True)
     return analysis.Models(*map(TorchPredictor, networks), stamps, "cpu")
 
 
@@ -64,7 +64,7 @@ def keypoints(path, models):
 
 
 def test_on_a_cpu_openvino_runs_the_shipped_networks_and_the_record_says_so(by_openvino, by_torch):
-    assert [s.backend for s in by_openvino.stamps] == ["openvino", "openvino"]
+    assert [s.backend for s in by_openvino.stamps] == ["openvino"] * len(analysis.ROLES)
     assert [s.sha256 for s in by_openvino.stamps] == [s.sha256 for s in by_torch.stamps]
 
 
@@ -129,7 +129,10 @@ def test_a_network_with_two_outputs_gives_both_on_each_engine():
         assert np.allclose(doubled, 2 * x) and np.allclose(total, x.sum(3), atol=1e-4)
 
 
-@pytest.mark.parametrize("role, model", [("localizer", SpineLocalizer(TINY)), ("detector", VertebraDetector(TINY))])
+@pytest.mark.parametrize(
+    "role, model",
+    [("localizer", SpineLocalizer(TINY)), ("refiner", SpineRefiner(TINY)), ("detector", VertebraDetector(TINY))],
+)
 def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(tmp_path, role, model):
     pytest.importorskip("onnx")
     path = tmp_path / "w.safetensors"

@@ -7,8 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from VertebralFractureQuantLib.levels import CLASSES  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
-from VertebralFractureQuantLib.training import samples, train  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
+from VertebralFractureQuantLib.phantom.painting import endplates_of, exact_keypoints  # noqa: E402
+from VertebralFractureQuantLib.phantom.scanner import draw_protocol  # noqa: E402
+from VertebralFractureQuantLib.training import samples, train, tubes  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,10 @@ def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
 
 
 def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column):
-    sample = samples.detector_sample(column, np.random.default_rng(3))
-    ignored = sample["weight"].numpy() == 0
-    assert ignored.any() and not (ignored & (sample["objectness"].numpy() > 0)).any()
+    crops = [samples.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
+    ignored = [crop["weight"].numpy() == 0 for crop in crops]
+    assert any(i.any() for i in ignored)
+    assert not any((i & (crop["objectness"].numpy() > 0)).any() for i, crop in zip(ignored, crops, strict=True))
 
 
 def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
@@ -50,6 +55,26 @@ def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
     assert np.mean(bone) > np.mean(tissue) + 40
 
 
+def test_the_truth_of_a_tube_lies_in_the_body_and_its_levels_rise_towards_the_head():
+    tube = tubes.paint_tube(np.random.default_rng(5))
+    assert (np.diff(tube.level) <= 0).all() and tube.level.max() == len(CLASSES) - 1
+    for seed in range(4):
+        sample = tubes.refiner_sample(tube, np.random.default_rng(seed))
+        known = sample["level"].numpy() != tubes.UNKNOWN
+        slices = np.flatnonzero(sample["holds_spine"].numpy())
+        a, r = sample["position"].numpy()[slices].round().astype(int).T
+        assert known[slices].all()
+        assert np.median(sample["volume"].numpy()[slices, a, r]) > 0
+
+
+def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
+    anatomy = draw_anatomy(np.random.default_rng(7))
+    plates = endplates_of(anatomy, exact_keypoints(anatomy))
+    thin, thick = (plates.shifts(draw_protocol(np.random.default_rng(1), mm)) for mm in (1.0, 4.0))
+    assert (thin > 0).all() and thick.mean() > 1.5 * thin.mean()
+    assert (thick[..., 0] <= 0.3 * np.maximum(plates.gaps, 0)).all()
+
+
 def test_a_stream_is_seeded():
     def draw(seed):
         stream = samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
@@ -60,7 +85,7 @@ def test_a_stream_is_seeded():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["localizer", "detector"])
+@pytest.mark.parametrize("role", ["localizer", "refiner", "detector"])
 def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, monkeypatch):
     monkeypatch.setattr(train, "_validation_set", lambda role: [])
     monkeypatch.setitem(train.VALIDATORS, role, lambda model, fixed: {"score": 1.0})

@@ -16,13 +16,14 @@ from VertebralFractureQuantLib.analysis import analyze, load_models
 from VertebralFractureQuantLib.ct import CTVolume, read_ct
 from VertebralFractureQuantLib.curve import SpineCurve
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.evaluation.matching import match, point_errors
-from VertebralFractureQuantLib.genant import MODERATE_METRIC, genant_ratio, heights
+from VertebralFractureQuantLib.evaluation.matching import is_partial, match, point_errors
+from VertebralFractureQuantLib.evaluation.metrics import auc
+from VertebralFractureQuantLib.evaluation.tables import ratios_of
+from VertebralFractureQuantLib.genant import MODERATE_METRIC
 from VertebralFractureQuantLib.keypoints import centers
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 
 FIRST_SEED = 700_000
-PARTIAL_RADIUS_MM = 15.0
 
 Case = tuple[str, CTVolume, np.ndarray, np.ndarray, np.ndarray]  # name, CT, true points, partial centres, true curve
 
@@ -48,16 +49,6 @@ def references(data: Path) -> Iterator[Case]:
             yield file.name, read_ct(file), truth, partial, np.array(reference["centerline"])
 
 
-def ratios(keypoints: np.ndarray) -> np.ndarray:
-    return np.array([genant_ratio(h) for h in heights(keypoints)])
-
-
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative."""
-    difference = scores[positive][:, None] - scores[~positive][None]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean()) if difference.size else float("nan")
-
-
 def main(cases: Iterator[Case]) -> None:
     models = load_models("cpu")
     total: dict[str, list] = {
@@ -73,17 +64,14 @@ def main(cases: Iterator[Case]) -> None:
             continue
         found = np.stack([v.keypoints for v in result.vertebrae])
         m = match(found, truth)
-        false = [
-            i
-            for i in m.false
-            if not len(partial) or np.linalg.norm(partial - centers(found[i]), axis=1).min() > PARTIAL_RADIUS_MM
-        ]
+        cut = is_partial(found, partial)
+        false = [i for i in m.false if not cut[i]]
         rows, columns = [i for i, _ in m.pairs], [j for _, j in m.pairs]
         points = point_errors(found, truth, m).mean((1, 2))
         middle = np.linalg.norm(centers(found[rows]) - centers(truth[columns]), axis=1)
         spine = centers(truth)
         line = SpineCurve(result.curve).distance_to(spine if len(curve) == 0 else _between(curve, spine))
-        g, true_g = ratios(found[rows]), ratios(truth[columns])
+        g, true_g = ratios_of(found[rows]), ratios_of(truth[columns])
         for key, values in (
             ("points", points),
             ("centers", middle),

@@ -1,6 +1,7 @@
 """The whole way: a CT in, a measured spine out; in patient RAS millimetres, each arrow one function.
 
-ct -> spine curve -> straightened sagittal picture -> vertebrae (six points) -> heights, G, grade, shape.
+ct -> coarse curve -> curve and level looks -> straightened sagittal slab -> vertebrae (six points) -> heights, G,
+grade, shape, level.
 The networks are functions from array to arrays (`networks.predictor`); what comes out is plain data (`record`).
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,27 +19,37 @@ from .ct import CTVolume
 from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
+from .levels import name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
 from .straightening import Straightening
 
 if TYPE_CHECKING:
+    from .networks.detector import Detections
     from .networks.predictor import Predictor
+    from .networks.refiner import Refined
 
-CURVE_SMOOTHING_MM = 14.0  # 8, 12 and 16 mm: mean point errors on phantoms within .05 mm of each other
+COARSE_SMOOTHING_MM = 14.0
+CURVE_SMOOTHING_MM = 20.0
+# The detector sees the mean of these planes: less noise, and a rotated endplate's middle rather than one cut of it.
+SLAB_MM = (-4.0, -2.0, 0.0, 2.0, 4.0)
+LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: a sacrum there tells the levels
 EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
 
+ROLES = ("localizer", "refiner", "detector")
+
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Models:
-    """The two networks, ready on a device, and their identities."""
+    """The networks, ready on a device, and their identities."""
 
     localizer: Predictor
+    refiner: Predictor
     detector: Predictor
     stamps: tuple[ModelStamp, ...]
     device: str
@@ -67,20 +78,20 @@ def _accelerators() -> list[str]:
 
 
 def load_models(device: str = "auto") -> Models:
-    """Load both networks from the shipped weights. VFQError `bad_weights`, `no_device`, `missing_dependency`."""
+    """Load the networks from the shipped weights. VFQError `bad_weights`, `no_device`, `missing_dependency`."""
     from .networks.predictor import load
 
     device = choose_device(device)
     try:
-        localizer, first = load("localizer", device)
-        detector, second = load("detector", device)
+        loaded = [load(role, device) for role in ROLES]
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
             f"{error}. On a CPU the networks need openvino: pip install openvino; in 3D Slicer's Python console "
             "slicer.util.pip_install('openvino'). On a GPU they need torch and safetensors.",
         ) from error
-    return Models(localizer, detector, (first, second), device)
+    localizer, refiner, detector = (network for network, _ in loaded)
+    return Models(localizer, refiner, detector, tuple(stamp for _, stamp in loaded), device)
 
 
 def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:
@@ -95,30 +106,34 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     with _timed("total", timing):
         _tell(progress, "localize", 0.0)
         with _timed("localize", timing):
-            curve, limits = find_curve(ct, models)
-        _tell(progress, "straighten", 0.6)
+            coarse, ends = coarse_curve(ct, models)
+        _tell(progress, "refine", 0.5)
+        with _timed("refine", timing):
+            spine = refined_spine(ct, coarse, ends, models)
+        _tell(progress, "straighten", 0.7)
         with _timed("straighten", timing):
-            picture = straightened_picture(ct, curve)
-        _tell(progress, "detect", 0.65)
+            slab = straightened_slab(ct, spine.curve)
+        _tell(progress, "detect", 0.8)
         with _timed("detect", timing):
-            detections = detect(models.detector, picture)
+            detections = detect(models.detector, slab)
         with _timed("measure", timing):
-            vertebrae = measured_vertebrae(ct, curve, detections.keypoints, detections.scores)
+            vertebrae = with_levels(measured_vertebrae(ct, spine.curve, detections), spine)
     _tell(progress, "measure", 1.0)
     return SpineAnalysis(
         case=ct.name,
         shape=tuple(int(n) for n in ct.voxels.shape),
         spacing_mm=tuple(float(s) for s in ct.spacing_mm),
         models=models.stamps,
-        curve=curve.points,
-        limits_mm=limits,
+        curve=spine.curve.points,
+        limits_mm=spine.limits_mm,
         vertebrae=vertebrae,
         timing_s=timing,
     )
 
 
-def find_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, tuple[float, float]]:
-    """The spine's curve, reaching 2 cm or more over both ends, and the arc lengths between which spine was seen."""
+def coarse_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, np.ndarray]:
+    """The curve through all that may be spine, to a few millimetres, and the upper and lower end `(2, 3)` RAS mm of
+    what surely is. VFQError `no_spine_found`."""
     from .networks.localizer import SLICE_THRESHOLD, coarsen, localize
 
     points, probability = localize(models.localizer, coarsen(ct))
@@ -132,9 +147,31 @@ def find_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, tuple[float, f
             "needed. Give a CT of the neck or trunk that holds the vertebral column.",
         )
     first, last = followed(probability, first, last)
-    curve = extended(fit_curve(points[first:last], CURVE_SMOOTHING_MM), EXTENSION_MM)
-    limits = [int(np.linalg.norm(curve.points - p, axis=1).argmin()) * curve.step for p in (found[-1], found[0])]
-    return curve, (limits[0], limits[1])
+    return fit_curve(points[first:last], COARSE_SMOOTHING_MM), found[[-1, 0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Spine:
+    """A curve that reaches 2 cm over the ends of what may be spine, the arc lengths between which spine was seen, and
+    what the refiner saw along the coarse curve and beyond."""
+
+    curve: SpineCurve
+    limits_mm: tuple[float, float]
+    coarse: Straightening
+    refined: Refined
+
+
+def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Models) -> Spine:
+    """The curve through the middles of the bodies, found along the coarse one."""
+    from .networks.refiner import refine
+
+    straightening = Straightening(extended(coarse, LOOK_BEYOND_MM))
+    refined = refine(models.refiner, ct, straightening)
+    arcs = -refined.middles[:, 2]
+    between = refined.middles[(arcs >= LOOK_BEYOND_MM) & (arcs <= LOOK_BEYOND_MM + coarse.length)]
+    curve = extended(fit_curve(straightening.to_patient(between), CURVE_SMOOTHING_MM), EXTENSION_MM)
+    upper, lower = (int(np.linalg.norm(curve.points - end, axis=1).argmin()) * curve.step for end in ends)
+    return Spine(curve, (upper, lower), straightening, refined)
 
 
 def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
@@ -172,15 +209,18 @@ def extended(curve: SpineCurve, by_mm: float) -> SpineCurve:
     return SpineCurve(curve.at(arcs)[0], curve.step)
 
 
-def straightened_picture(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
+def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
     """The detector's input: `(rows, 128)` HU at 1 mm, rows along the arc, columns along A from -64 mm."""
     from .networks.detector import COLUMNS, HALF_WIDTH_MM, SPACING_MM
 
-    return Straightening(curve).sample_sagittal(ct, HALF_WIDTH_MM, SPACING_MM)[:, :COLUMNS]
+    planes = Straightening(curve).sample_slab(ct, HALF_WIDTH_MM, np.array(SLAB_MM), SPACING_MM)
+    slab: np.ndarray = planes.mean(0)[:, :COLUMNS]
+    return slab
 
 
-def measured_vertebrae(ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores: np.ndarray) -> tuple[Vertebra, ...]:
-    """Vertebrae from key points `(n, 3, 2, 2)` in the picture (A, row mm); those that the border cuts are left out."""
+def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
+    """Vertebrae from what the detector found in the slab; those that the border cuts are left out."""
+    flat = found.keypoints
     straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
     near = np.abs(flat[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = Straightening(curve).to_patient(straight)
@@ -197,9 +237,23 @@ def measured_vertebrae(ct: CTVolume, curve: SpineCurve, flat: np.ndarray, scores
             "Only one complete vertebra lies in the field of view; at least two are needed, so that a vertebra can be "
             "judged beside its neighbours. Give a longer scan.",
         )
-    measurements = measure_column(patient[whole])
-    rows = zip(patient[whole], measurements, scores[whole], strict=True)
-    return tuple(Vertebra(k, m, float(s)) for k, m, s in rows)
+    spreads = [float(s) for s in found.spreads[whole]]
+    measurements = measure_column(patient[whole], spreads)
+    rows = zip(patient[whole], measurements, found.scores[whole], spreads, strict=True)
+    return tuple(Vertebra(k, m, float(score), spread=spread) for k, m, score, spread in rows)
+
+
+def with_levels(vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
+    """The vertebrae with their names, where something in view tells them: they, or what lies beyond the last ones."""
+    middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
+    tall = np.array([np.mean(v.measurement.heights_mm) for v in vertebrae])
+    arcs = -spine.coarse.to_straight(middles)[:, 2]
+    beyond = np.r_[2 * arcs[0] - arcs[1], arcs, 2 * arcs[-1] - arcs[-2]]
+    looks = [spine.refined.looks_at(arc, h) for arc, h in zip(beyond, tall[[0, *range(len(tall)), -1]], strict=True)]
+    named = name_levels(np.stack(looks), np.r_[1, steps_between(middles, tall), 1])[1:-1]
+    return tuple(
+        replace(v, level=n.name, level_probabilities=n.distribution) for v, n in zip(vertebrae, named, strict=True)
+    )
 
 
 def inside(ct: CTVolume, points: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import __version__
+from .cli_evaluate import evaluate_app
 from .errors import VFQError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(evaluate_app)
 
 
 class Device(str, Enum):
@@ -265,6 +267,7 @@ class Role(str, Enum):
     """Which network is trained."""
 
     LOCALIZER = "localizer"
+    REFINER = "refiner"
     DETECTOR = "detector"
 
 

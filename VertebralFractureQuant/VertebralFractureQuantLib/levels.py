@@ -31,10 +31,12 @@ VARIANTS = {
     (*CERVICAL, *THORACIC, *LUMBAR[:-1]): 0.02,
 }
 LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
-# Neighbours look alike for the same reasons, their evidence must not be counted as if it were independent.
-TRUST = 0.5
+# Vertebrae of a column look a level off for the same reason (a small patient, say): their evidence must not be counted
+# as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
+TRUST = 0.12
+ENDS = (ABOVE, SACRUM)
 FLOOR = 1e-3  # no look forbids a name
-LEAST_CONFIDENCE = 0.5
+LEAST_CONFIDENCE = 0.85  # a wrong name is worse than none
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,21 @@ class LevelName:
 
 
 def name_levels(looks: np.ndarray, steps: np.ndarray) -> list[LevelName]:
-    """Names of vertebrae given from cranial to caudal; None where no name reaches a probability of one half.
+    """Names of vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
 
-    looks : `(n, len(CLASSES))` log-probabilities. steps : `(n - 1,)` how many levels each vertebra lies below the one
-    above it: 1, or more where one between them was not found (see `steps_between`).
+    looks : `(n, len(CLASSES))` log-probabilities; the first and the last may be of what lies above and below the
+    vertebrae, named C1 and S1 where a whole column is in view. steps : `(n - 1,)` how many levels each lies below
+    the one above it: 1, or more where one between them was not found (see `steps_between`).
     """
-    looks = np.logaddexp(np.asarray(looks, float), np.log(FLOOR))
+    looks = np.logaddexp(np.asarray(looks, float), np.log(FLOOR)) - np.log1p(len(CLASSES) * FLOOR)
     place = np.r_[0, np.cumsum(steps)].astype(int)
     ways, weights = [], []
-    for column, prior in VARIANTS.items():
+    for variant, prior in VARIANTS.items():
+        column = (ABOVE, *variant, SACRUM)
         score = np.stack([_look_of(name, looks) for name in column], 1)
         for first in range(len(column) - place[-1]):
             ways.append([column[first + p] for p in place])
-            weights.append(np.log(prior) + TRUST * score[np.arange(len(place)), first + place].sum())
+            weights.append(np.log(prior) + score[np.arange(len(place)), first + place].sum())
     if not ways:
         return [LevelName(None, 0.0, {}) for _ in place]
     probability = np.exp(np.array(weights) - max(weights))
@@ -78,12 +82,14 @@ def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
-    parts = [looks[:, CLASSES.index(n)] for n in LOOKS_LIKE.get(name, (name,))]
-    return np.mean(parts, 0)
+    """How well `(n,)` looks agree with a name: fully by whether the column has ended, with reserve by the level."""
+    ended = np.logaddexp(*(looks[:, CLASSES.index(n)] for n in ENDS))
+    level = np.mean([looks[:, CLASSES.index(n)] for n in LOOKS_LIKE.get(name, (name,))], 0)
+    return (ended if name in ENDS else np.log1p(-np.exp(np.minimum(ended, -FLOOR)))) + TRUST * level
 
 
 def _name(names: list[str], probability: np.ndarray) -> LevelName:
-    total = {name: 0.0 for name in NAMES}
+    total = {name: 0.0 for name in (*ENDS, *NAMES)}
     for name, p in zip(names, probability, strict=True):
         total[name] += float(p)
     best = max(total, key=lambda name: total[name])

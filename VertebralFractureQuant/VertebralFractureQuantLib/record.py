@@ -27,11 +27,11 @@ class Vertebra:
     keypoints: np.ndarray
     measurement: Measurement
     score: float = 1.0
-    spread: float | None = None
     level: str | None = None
-    level_probabilities: dict[str, float] = field(default_factory=dict)
     origin: str = "model"  # "model" | "reader"
     review: str = "open"  # "open" | "confirmed" | "rejected"
+    spread: float | None = None
+    level_probabilities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which measured vertebra is which true one, and how far apart their points lie (RAS mm).
 
-Vertebrae are key points `(n, 3, 2, 3)`; they are paired one to one by the distance of their centres.
+Vertebrae are key points `(n, 3, 2, 3)`; they are paired one to one, by the distance of their centres or by
+their overlap.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..butterfly import butterfly_iou
 from ..genant import Measurement, measure_column
 from ..keypoints import centers
 from ..record import SpineAnalysis, vertebra_name
 
 HALF_A_VERTEBRA_MM = 15.0
+PARTIAL_RADIUS_MM = (
+    15.0  # so near the approximate centre of a vertebra cut by the border, a prediction counts neither way
+)
+CENTER_THRESHOLD_MM = 20.0  # Zakharov et al. 2023 on VerSe, after Loeffler et al. 2020
+# Zakharov et al. 2023 on Cancer500 discard pairs below "a given threshold", which is not given: that of their NMS.
+OVERLAP_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,21 +38,60 @@ def match(predicted: np.ndarray, truth: np.ndarray, max_distance_mm: float = HAL
 
     No pair is farther apart than `max_distance_mm`; pairs are in the order of `predicted`.
     """
+    predicted, truth = _column(predicted), _column(truth)
+    return _pair(_center_distances(predicted, truth), max_distance_mm)
+
+
+def match_overlap(predicted: np.ndarray, truth: np.ndarray, threshold: float = OVERLAP_THRESHOLD) -> Matching:
+    """As `match`, with the greatest sum of Butterfly-IoU; no pair's is below `threshold`.
+
+    The overlap is that of the outlines in the plane of the true vertebra: lateral distance does not count.
+    """
+    predicted, truth = _column(predicted), _column(truth)
+    overlap = np.zeros((len(predicted), len(truth)))
+    for j, vertebra in enumerate(truth):
+        plane = _plane(vertebra)
+        true, found = vertebra @ plane, predicted @ plane
+        near = (found.max((1, 2)) > true.min((0, 1))).all(1) & (found.min((1, 2)) < true.max((0, 1))).all(1)
+        for i in np.flatnonzero(near):
+            overlap[i, j] = butterfly_iou(found[i], true)
+    return _pair(1 - overlap, 1 - threshold)
+
+
+def is_partial(keypoints: np.ndarray, partial: np.ndarray) -> np.ndarray:
+    """`(n,)` which of `(n, 3, 2, 3)` mm lie where a vertebra is cut by the border, at one of `partial` `(p, 3)`."""
+    distance = np.linalg.norm(centers(_column(keypoints))[:, None] - np.reshape(partial, (1, -1, 3)), axis=-1)
+    return (distance <= PARTIAL_RADIUS_MM).any(axis=1)
+
+
+def _pair(cost: np.ndarray, most: float) -> Matching:
+    """The one-to-one pairs `(predicted, true)` of least total `cost`, none of which costs more than `most`."""
     from scipy.optimize import linear_sum_assignment  # heavy import, needed by evaluation only
 
-    predicted, truth = _column(predicted), _column(truth)
-    distance = np.linalg.norm(centers(predicted)[:, None] - centers(truth)[None], axis=-1)
-    near = distance <= max_distance_mm
+    allowed = cost <= most
     # A forbidden pair costs more than all allowed ones together, so none is bought at the price of an allowed one.
-    forbidden = (max_distance_mm + 1) * (sum(distance.shape) + 1)
-    rows, columns = linear_sum_assignment(np.where(near, distance, forbidden))
-    pairs = tuple((int(i), int(j)) for i, j in zip(rows, columns, strict=True) if near[i, j])
+    forbidden = (most + 1) * (sum(cost.shape) + 1)
+    rows, columns = linear_sum_assignment(np.where(allowed, cost, forbidden))
+    pairs = tuple((int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j])
     used, found = {i for i, _ in pairs}, {j for _, j in pairs}
     return Matching(
         pairs=pairs,
-        false=tuple(i for i in range(len(predicted)) if i not in used),
-        missed=tuple(j for j in range(len(truth)) if j not in found),
+        false=tuple(i for i in range(cost.shape[0]) if i not in used),
+        missed=tuple(j for j in range(cost.shape[1]) if j not in found),
     )
+
+
+def _center_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(centers(predicted)[:, None] - centers(truth)[None], axis=-1)
+
+
+def _plane(keypoints: np.ndarray) -> np.ndarray:
+    """`(3, 2)`: two orthonormal directions, forward and up, of the plane of six points `(3, 2, 3)`."""
+    front = keypoints[0].mean(0) - keypoints[2].mean(0)
+    front = front / np.linalg.norm(front)
+    up = (keypoints[:, 0] - keypoints[:, 1]).mean(0)
+    up = up - (up @ front) * front
+    return np.stack([front, up / np.linalg.norm(up)], axis=1)
 
 
 def point_errors(predicted: np.ndarray, truth: np.ndarray, matching: Matching) -> np.ndarray:

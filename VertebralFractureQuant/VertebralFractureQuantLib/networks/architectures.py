@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..levels import CLASSES
+from .detector import OUTPUTS
+
 
 class SpineLocalizer(nn.Module):
     """3D U-Net; input `(b, 1, s, a, r)` scaled to [0, 1], output the map `(b, s, a, r)`."""
@@ -24,19 +27,49 @@ class SpineLocalizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(b, 1, s, a, r)`, sides multiples of 16, to the map `(b, s, a, r)` of logits."""
+        return self.head(self.features(x)[-1])[:, 0]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What lies at the bottom of the U, and after each block on the way up."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool3d(x, 2) if i else x)
             skips.append(x)
-        skips.pop()
+        features = [skips.pop()]
         for block in self.up:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], 1))
-        return self.head(x)[:, 0]
+            x = F.interpolate(features[-1], scale_factor=2.0, mode="nearest")
+            features.append(block(torch.cat([x, skips.pop()], 1)))
+        return features
+
+
+class SpineRefiner(SpineLocalizer):
+    """The localizer's net, which also tells what level each slice looks like.
+
+    Input `(b, 1, s, a, r)`, sides multiples of 8; outputs the map `(b, s, a, r)` and logits `(b, len(CLASSES), s)`.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 64)):
+        super().__init__(channels)
+        pooled = 2 * (channels[-1] + channels[1] + channels[0])
+        self.level = nn.Sequential(
+            nn.Conv1d(pooled, 64, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.2),
+            nn.Conv1d(64, len(CLASSES), 5, padding=2),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """See the class."""
+        rows = x.shape[2]
+        features = self.features(x)
+        seen = (features[0], *features[-2:])
+        pooled = [torch.cat([f.mean((3, 4)), f.amax((3, 4))], 1) for f in seen]
+        stretched = [F.interpolate(p, rows, mode="linear") for p in pooled]
+        return self.head(features[-1])[:, 0], self.level(torch.cat(stretched, 1))
 
 
 class VertebraDetector(nn.Module):
-    """2D U-Net at full resolution; input `(b, 1, rows, columns)` windowed, output `(b, 13, rows, columns)`."""
+    """2D U-Net at full resolution; input `(b, 1, rows, columns)` windowed, output `(b, OUTPUTS, rows, columns)`."""
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96, 128)):
         super().__init__()
@@ -45,12 +78,13 @@ class VertebraDetector(nn.Module):
         self.down = nn.ModuleList(_block(nn.Conv2d, nn.BatchNorm2d, a, b) for a, b in zip(down, down[1:], strict=False))
         pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
         self.up = nn.ModuleList(_block(nn.Conv2d, nn.BatchNorm2d, a + b, b) for a, b in pairs)
-        self.head = nn.Conv2d(channels[0], 13, 1)
+        self.head = nn.Conv2d(channels[0], OUTPUTS, 1)
         with torch.no_grad():
             self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
+            self.head.bias[-1] = -3.0  # type: ignore[index]  # a spread of .05
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, 13, rows, columns)`."""
+        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, OUTPUTS, rows, columns)`."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)
@@ -76,5 +110,6 @@ def _block(
 
 ARCHITECTURES: dict[str, type[SpineLocalizer] | type[VertebraDetector]] = {
     "localizer": SpineLocalizer,
+    "refiner": SpineRefiner,
     "detector": VertebraDetector,
 }

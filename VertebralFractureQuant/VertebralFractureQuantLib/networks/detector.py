@@ -2,7 +2,7 @@
 
 A picture is `(rows, columns)` HU at 1 mm, rows along the arc (cranial first), columns along A (posterior
 first, A = column - 64 mm). For each pixel the network gives an objectness logit and six (A, row) offsets in
-mm from the pixel to the key points (Zakharov et al. 2023, section 2.2).
+mm from the pixel to the key points (Zakharov et al. 2023, section 2.2), and how far it expects its G to be off.
 
 Departures from the paper: a fixed HU window instead of zero mean and unit variance, so that a picture half outside
 the field of view keeps its contrast; and a vertebra's points are the score-weighted mean over the pixels that agree
@@ -28,19 +28,24 @@ SPACING_MM = 1.0
 HALF_WIDTH_MM = 64.0
 COLUMNS = 128
 OFFSET_SCALE_MM = 16.0
+OUTPUTS = 14  # objectness, six (A, row) offsets, log of the spread of G
 WINDOW_HU = (-300.0, 1000.0)
 AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
+LOG_SPREAD = (-6.0, 0.0)
+SPREAD_SCALE = 1.5  # from the network's spread (Laplace) to a standard deviation that holds on scans: see model card
 SCORE_THRESHOLD = 0.7  # objectness, paper
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Vertebrae of one picture: key points `(n, 3, 2, 2)` as (A, row) mm and scores `(n,)`, cranial to caudal."""
+    """Vertebrae of one picture, cranial to caudal: key points `(n, 3, 2, 2)` as (A, row) mm, scores `(n,)` and the
+    standard deviations `(n,)` of their G."""
 
     keypoints: np.ndarray
     scores: np.ndarray
+    spreads: np.ndarray
 
 
 def window(picture: HU) -> HU:
@@ -65,7 +70,8 @@ def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCO
     (out,) = predict(window(padded)[None, None])
     out = out[0, :, :rows, :columns]
     points = pixel_positions(rows, columns)[..., None, :] + _offsets(out)
-    return _decode(expit(out[0]).ravel(), points.reshape(-1, 6, 2), score_threshold)
+    spreads = SPREAD_SCALE * np.exp(out[-1].clip(*LOG_SPREAD))
+    return _decode(expit(out[0]).ravel(), points.reshape(-1, 6, 2), spreads.ravel(), score_threshold)
 
 
 def _offsets(out: np.ndarray) -> np.ndarray:
@@ -74,24 +80,23 @@ def _offsets(out: np.ndarray) -> np.ndarray:
     return offsets
 
 
-def _decode(scores: np.ndarray, points: np.ndarray, threshold: float) -> Detections:
+def _decode(scores: np.ndarray, points: np.ndarray, spreads: np.ndarray, threshold: float) -> Detections:
     """Butterfly-IoU suppression, then a vote of the pixels around each survivor."""
     order = np.flatnonzero(scores > threshold)
     points, scores = points[order].reshape(-1, 3, 2, 2).astype(float), scores[order].astype(float)
     if len(scores) == 0:
-        return Detections(np.empty((0, 3, 2, 2)), np.empty(0))
+        return Detections(np.empty((0, 3, 2, 2)), np.empty(0), np.empty(0))
     kept = suppress(points, scores, NMS_THRESHOLD)
-    voted = np.stack([_vote(points, scores, i) for i in kept])
-    best = scores[kept]
+    votes = np.stack([_votes(points, scores, i) for i in kept])
+    voted = np.einsum("kc,cpex->kpex", votes, points)
     down = np.argsort(voted[..., 1].mean((1, 2)))
-    return Detections(voted[down], best[down])
+    return Detections(voted[down], scores[kept][down], (votes @ spreads[order])[down])
 
 
-def _vote(points: np.ndarray, scores: np.ndarray, best: int) -> np.ndarray:
-    """Score-weighted mean of all candidates whose points lie within a third of a height of the best's."""
+def _votes(points: np.ndarray, scores: np.ndarray, best: int) -> np.ndarray:
+    """Weights of all candidates whose points lie within a third of a height of the best's, by score; their sum is 1."""
     reach = np.linalg.norm(points[best, :, 0] - points[best, :, 1], axis=-1).max() / 3
     distance = np.linalg.norm(points - points[best], axis=-1).mean((1, 2))
-    near = distance < reach
-    weight = scores[near]
-    voted: np.ndarray = (points[near] * weight[:, None, None, None]).sum(0) / weight.sum()
-    return voted
+    weight = scores * (distance < reach)
+    votes: np.ndarray = weight / weight.sum()
+    return votes

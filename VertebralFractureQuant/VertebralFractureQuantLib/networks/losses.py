@@ -1,4 +1,4 @@
-"""Losses of the two networks (Zakharov et al. 2023, equations 1 and 2)."""
+"""Losses of the networks (Zakharov et al. 2023, equations 1 and 2)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .detector import OFFSET_SCALE_MM
+from .detector import LOG_SPREAD, OFFSET_SCALE_MM
 from .localizer import SPACING_MM
+from .refiner import SPACING_MM as TUBE_SPACING_MM
+
+LEVEL_SHARE = 0.3
+SPREAD_SHARE = 0.1
 
 
 def soft_argmax(heat: Tensor) -> Tensor:
@@ -32,21 +36,49 @@ def localizer_loss(heat: Tensor, position: Tensor, holds_spine: Tensor) -> Tenso
     return line + F.binary_cross_entropy_with_logits(slice_logits(heat), holds_spine)
 
 
+def refiner_loss(out: tuple[Tensor, Tensor], position: Tensor, holds_spine: Tensor, level: Tensor) -> Tensor:
+    """MAE of the curve (in units of 5 mm) over slices that hold spine + cross-entropy of the slices' levels.
+
+    out: heat `(b, s, a, r)` and logits `(b, len(CLASSES), s)`; position `(b, s, 2)` voxels (a, r); level `(b, s)`
+    class indices, -1 where unknown.
+    """
+    heat, logits = out
+    error = (soft_argmax(heat) - position).abs().sum(-1) * TUBE_SPACING_MM / 5
+    line = (error * holds_spine).sum() / holds_spine.sum().clamp_min(1)
+    return line + LEVEL_SHARE * F.cross_entropy(logits.float(), level, ignore_index=-1)
+
+
 def detector_loss(
     out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor, offset_share: float = 1.0
 ) -> Tensor:
     """BCE(objectness) + 1 / sum I[o = 1] * sum I[o = 1] / G * MAE(offsets).
 
-    out `(b, 13, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
+    out `(b, OUTPUTS, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
     offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser; I[o = 1] is meant (Pisov et al. 2020).
 
     Departures: beside the offsets stands the error of their differences across the body, as G is made of heights and
     an error common to both endplates leaves it alone. BCE is summed over the pixels and normalised by the number of
     object pixels too: with a mean over all pixels it would drown, as only one pixel in forty holds a vertebra.
+    The spread of G is learned from the errors that the network makes, which it leaves alone.
     """
     out = out.float()
     objects = objectness.sum().clamp_min(1)
     bce = F.binary_cross_entropy_with_logits(out[:, 0], objectness, weight, reduction="sum") / objects
-    residual = (out[:, 1:] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
+    residual = (out[:, 1:13] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
     error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
-    return bce + offset_share * 4 * (error * emphasis).sum() / objects
+    spread = _spread_loss(out, offsets, objectness) / objects
+    return bce + offset_share * 4 * (error * emphasis).sum() / objects + SPREAD_SHARE * spread
+
+
+def _spread_loss(out: Tensor, offsets: Tensor, objectness: Tensor) -> Tensor:
+    """Sum over objects of minus the Laplace log-likelihood of the error of G."""
+    error = (_ratio(out[:, 1:13].detach() * OFFSET_SCALE_MM) - _ratio(offsets)).abs()
+    log_spread = out[:, -1].clamp(*LOG_SPREAD)
+    return ((error * (-log_spread).exp() + log_spread) * objectness).sum()
+
+
+def _ratio(offsets: Tensor) -> Tensor:
+    """G `(b, h, w)` of offsets `(b, 12, h, w)` mm."""
+    points = offsets.unflatten(1, (3, 2, 2))
+    heights = (points[:, :, 0] - points[:, :, 1]).norm(dim=2)
+    return heights.amin(1) / heights.amax(1).clamp_min(1.0)

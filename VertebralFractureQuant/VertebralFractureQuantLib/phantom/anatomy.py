@@ -51,6 +51,7 @@ SIZES = {
 HEIGHT, WEDGE, DEPTH, WIDTH, DISC_FRONT, DISC_BACK = zip(*SIZES.values(), strict=True)
 SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38, 28)
 SACRUM_WEDGE = (1.15, 1.0, 0.9)
+SEEN_OUTSIDE_MM = 0.35  # the annotators' points lie so far outside of the bone, see `scanner.visible_shift`
 LEAN_AT_T8_DEG = -4.0  # how far "up" leans forward
 NARROWEST_DISC_MM = 0.7
 ROUND_CORNER = 1 - 0.5**0.5  # a corner of unit radius is nearest to where its sides would meet at this inset
@@ -140,13 +141,13 @@ def draw_anatomy(rng: np.random.Generator, options: PhantomOptions | None = None
 def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
     size = rng.normal(1.0, 0.09)
     depth = size * rng.normal(1.05, 0.09)
-    disc = float(np.clip(rng.normal(0.95, 0.28), 0.4, 1.8))
-    sag = float(np.clip(rng.normal(0.085, 0.045), -0.02, 0.22))  # endplate concavity of this patient
+    disc = float(np.clip(rng.normal(1.05, 0.3), 0.4, 1.9))
+    sag = float(np.clip(rng.normal(0.1, 0.045), -0.02, 0.22))  # endplate concavity of this patient
     wedge = rng.normal(-0.012, 0.015)
     lordosis = rng.normal(1.0, 0.2)
     shapes = []
     for i, name in enumerate(LEVELS):
-        h = HEIGHT[i] * size * rng.normal(1, 0.03)
+        h = HEIGHT[i] * size * rng.normal(1, 0.03) - 2 * SEEN_OUTSIDE_MM
         ratio = WEDGE[i] + wedge + rng.normal(0, 0.03)
         slant = (DISC_FRONT[i] - DISC_BACK[i]) * (lordosis if name[0] == "L" else 1.0)
         gap = (DISC_FRONT[i] + DISC_BACK[i]) * np.clip(rng.normal(1, 0.22), 0.3, 1.7)
@@ -156,7 +157,9 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
             "hm": h * (1 + ratio) / 2 * (1 - np.clip(sag + rng.normal(0, 0.03), -0.04, 0.3)),
             "depth": DEPTH[i] * depth * rng.normal(1, 0.03),
             "width": WIDTH[i] * size * rng.normal(1.02, 0.04),
-            "disc": size * disc * np.array([gap + slant, gap - slant]) / 2 + rng.normal(0, 0.35, 2),
+            "disc": size * disc * np.array([gap + slant, gap - slant]) / 2
+            + 2 * SEEN_OUTSIDE_MM
+            + rng.normal(0, 0.35, 2),
             "bias": rng.uniform(-0.5, 0.5),
             "split": rng.uniform(0.2, 0.8),
             "fracture": None,
@@ -308,7 +311,7 @@ def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
     return {
         "spongiosa": float(np.clip(density, 5, 450)),
         "cortex": float(rng.uniform(250, 1100)),
-        "rounding": float(abs(rng.normal(0, 1.2))),
+        "rounding": float(abs(rng.normal(0, 2.0))),
         "endplates": (float(rng.uniform(0.5, 1.2)), float(rng.uniform(0.5, 1.2))),
         "texture": float(rng.uniform(0.05, 0.4)),
         "shell": (float(rng.uniform(0.5, 2.2)), float(rng.uniform(0.4, 1.8))),
@@ -422,8 +425,10 @@ def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
         "vacuum": float(rng.choice([0, 0.2], p=[0.7, 0.3])),
         "disc_calcified": float(rng.choice([0, 0.15], p=[0.7, 0.3])),
         "canal_hu": float(rng.uniform(5, 45)),
-        "aorta_r": float(rng.uniform(8, 17)),
-        "aorta_side": float(rng.uniform(-26, 0)),
+        "aorta_r": float(rng.uniform(8, 18)),
+        "aorta_left": float(rng.uniform(0.3, 1.4)),  # angle from anterior to the left
+        "aorta_front": float(rng.uniform(-0.3, 0.6)),
+        "aorta_gap": float(abs(rng.normal(0, 3))),
         "calcified": float(rng.choice([0, 1], p=[0.5, 0.5])),
         "rib_hu": float(rng.uniform(150, 600)),
         "arms_up": float(rng.random() < 0.75),

@@ -8,14 +8,16 @@ what is below, so that thin cortex keeps its partial volume on coarse grids.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .anatomy import COLUMN, ROUND_CORNER, SACRUM, Anatomy, Body
+from .scanner import AIR, Protocol, visible_shift
 
-AIR = -1000.0
 # Width and depth of the trunk by level against the chest's, C2, C7, T1, T3, T8, L1, L3, S1, S3.
 TRUNK_LEVELS = (0, 4, 6, 8, 13, 18, 20, 23, 26)
 TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
@@ -182,7 +184,10 @@ class Painter:
         soft = self.anatomy.soft
         front = 14 + 4 * torch.clamp((level - 6) / 6, 0, 1.5)
         radius = soft["aorta_r"] * torch.clamp(1.35 - level / 40, 0.6, 1.2)
-        aorta = torch.hypot(u - soft["aorta_side"], v - front - radius - 2) - radius
+        lower = ((level - 10) / 7).clamp(0, 1)  # it lies at the left of T5 and comes before the spine at T12
+        angle = soft["aorta_left"] * (1 - lower) + soft["aorta_front"] * lower
+        away = front + 1 + radius + soft["aorta_gap"]
+        aorta = torch.hypot(u + away * torch.sin(angle), v - away * torch.cos(angle)) - radius
         aorta = torch.maximum(aorta, (torch.abs(level - 15) - 6.5) * 20)
         hu = _over(hu, aorta - 1.2, torch.full_like(hu, 40.0), w)
         hu = _over(hu, aorta, soft["blood_hu"] + 6 * self.noise(points, 6.0), w)
@@ -374,6 +379,37 @@ def exact_keypoints(anatomy: Anatomy) -> np.ndarray:
     """
     _, frames = anatomy.curve.at(anatomy.arcs)
     return np.stack([_body_keypoints(b, f) for b, f in zip(anatomy.bodies, frames, strict=True)])
+
+
+@dataclass(frozen=True)
+class Endplates:
+    """What decides how readers see the points of a column: unit vectors out of the bodies `(n, 3, 2, 3)`, the gaps to
+    the neighbours `(n, 3, 2)` mm, the thickness of the plates `(n, 1, 1)` mm."""
+
+    outward: np.ndarray
+    gaps: np.ndarray
+    plates: np.ndarray
+
+    def shifts(self, protocol: Protocol) -> np.ndarray:
+        """`(n, 3, 2, 1)` mm from the exact points outward to the seen ones."""
+        return visible_shift(protocol, self.plates, np.abs(self.outward[..., 2]), self.gaps)[..., None]
+
+
+def endplates_of(anatomy: Anatomy, exact: np.ndarray) -> Endplates:
+    """Of the column with `exact` key points `(n, 3, 2, 3)`."""
+    up = exact[:, :, 0] - exact[:, :, 1]
+    up = up / np.linalg.norm(up, axis=-1, keepdims=True)
+    gaps = np.full(exact.shape[:3], np.inf)
+    gaps[1:, :, 0] = gaps[:-1, :, 1] = ((exact[:-1, :, 1] - exact[1:, :, 0]) * up[1:]).sum(-1)
+    plates = np.array([b.shell[0] for b in anatomy.bodies])
+    return Endplates(np.stack([up, -up], 2), gaps, plates[:, None, None])
+
+
+def seen_keypoints(anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
+    """Key points `(n, 3, 2, 3)` RAS mm where readers of such a scan set them: on the visible edge of the endplates."""
+    exact = exact_keypoints(anatomy)
+    plates = endplates_of(anatomy, exact)
+    return exact + plates.shifts(protocol) * plates.outward
 
 
 def _body_keypoints(body: Body, curve_frame: np.ndarray) -> np.ndarray:

@@ -16,6 +16,11 @@ from torch.nn import functional as F
 AIR = -1000.0
 
 
+INTERPOLATION_MM = 0.3  # standard deviation of the blur by which a picture is interpolated from the voxels
+FLANK_SHARE = 0.6  # of the way from the surface to the half maximum, where readers set their points
+GAP_SHARE = 0.15  # of a disc's height that its two endplates' flanks may take, each
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a scan is made: slice distance and thickness, blur (mm), edge enhancement, noise (HU) and its grain (mm)."""
@@ -54,6 +59,20 @@ def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise
         gain=float(rng.normal(1, 0.05)),
         shift_hu=float(rng.normal(0, 12)),
     )
+
+
+def visible_shift(p: Protocol, plate_mm: np.ndarray, steepness: np.ndarray, gap_mm: np.ndarray) -> np.ndarray:
+    """How far outside of a bone's surface (mm) a reader sees its edge.
+
+    A thin bright plate that a scanner blurs grows on both sides, and readers set their points on the outer flank.
+    plate_mm : thickness of the plate. steepness : how far its normal lies along the patient's S, 0 to 1.
+    gap_mm : distance to the next plate, whose own flank is in the way. Broadcast together.
+    """
+    slices = p.thickness_mm**2 / 12 + p.slice_mm**2 / 6  # a box, and the triangle of linear interpolation
+    variance = p.blur_mm**2 + INTERPOLATION_MM**2 + slices * steepness**2
+    width = np.sqrt(plate_mm**2 + 8 * np.log(2) * variance)  # full width at half maximum
+    shift: np.ndarray = np.minimum(FLANK_SHARE * (width - plate_mm) / 2, GAP_SHARE * np.maximum(gap_mm, 0))
+    return shift
 
 
 def acquire_picture(picture: Tensor, points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:

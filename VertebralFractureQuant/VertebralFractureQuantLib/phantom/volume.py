@@ -17,7 +17,7 @@ from ..ct import CTVolume
 from ..genant import measure_column
 from ..levels import LEVELS
 from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
-from .painting import Painter, exact_keypoints
+from .painting import Painter, seen_keypoints
 from .scanner import Protocol, draw_protocol, gaussian
 
 TRUTH_SCHEMA = "vfq-truth/1"
@@ -29,9 +29,9 @@ COMPLETE_MARGIN_MM = 0.5
 
 @dataclass(frozen=True)
 class PhantomTruth:
-    """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first;
-    `partial` holds level and centre of C2, S1 and whatever the field of view cuts; `limits_mm` are arc lengths on
-    `curve` `(m, 3)`, 1 mm apart."""
+    """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first,
+    where readers of this scan would set them (`seen_keypoints`); `partial` holds level and centre of C2, S1 and
+    whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart."""
 
     seed: int
     levels: tuple[str, ...]
@@ -82,7 +82,7 @@ def make_phantom(
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     voxels = _scan(painter, axes, pixel, protocol, generator)
     ct = CTVolume(voxels, _matrix(axes, pixel, protocol.slice_mm), f"phantom-{seed}")
-    return ct, _truth(seed, anatomy, axes)
+    return ct, _truth(seed, anatomy, protocol, axes)
 
 
 def _axes(
@@ -191,22 +191,24 @@ def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Gene
     return plane.clamp(-1024, 3071).round().to(torch.int16).cpu().numpy()
 
 
-def _truth(seed: int, anatomy: Anatomy, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> PhantomTruth:
-    exact = exact_keypoints(anatomy)
+def _truth(
+    seed: int, anatomy: Anatomy, protocol: Protocol, axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> PhantomTruth:
+    seen = seen_keypoints(anatomy, protocol)
     low = np.array([a.min() for a in axes]) + COMPLETE_MARGIN_MM
     high = np.array([a.max() for a in axes]) - COMPLETE_MARGIN_MM
-    whole = ((exact > low) & (exact < high)).all((1, 2, 3))
+    whole = ((seen > low) & (seen < high)).all((1, 2, 3))
     whole &= np.array([level in LEVELS[1:] for level in COLUMN])
-    touched = ((exact > low) & (exact < high)).all(-1).reshape(len(exact), -1).any(1) & ~whole
+    touched = ((seen > low) & (seen < high)).all(-1).reshape(len(seen), -1).any(1) & ~whole
     complete = np.flatnonzero(whole)
-    first, last = (exact[complete[0], :, 0].mean(0), exact[complete[-1], :, 1].mean(0)) if len(complete) else (low, low)
+    first, last = (seen[complete[0], :, 0].mean(0), seen[complete[-1], :, 1].mean(0)) if len(complete) else (low, low)
     arc = [float(np.linalg.norm(anatomy.curve.points - p, axis=1).argmin() * anatomy.curve.step) for p in (first, last)]
     return PhantomTruth(
         seed=seed,
         levels=tuple(COLUMN[i] for i in complete),
-        keypoints=exact[complete],
+        keypoints=seen[complete],
         fractures=tuple(anatomy.bodies[i].fracture for i in complete),
-        partial=tuple((COLUMN[i], tuple(exact[i].mean((0, 1)).round(2).tolist())) for i in np.flatnonzero(touched)),
+        partial=tuple((COLUMN[i], tuple(seen[i].mean((0, 1)).round(2).tolist())) for i in np.flatnonzero(touched)),
         curve=anatomy.curve.points,
         limits_mm=(arc[0], arc[1]),
         cobb_deg=_cobb(anatomy),

@@ -19,10 +19,12 @@ COLUMNS = (
     "case",
     "index",
     "level",
+    "level_probability",
     "ha_mm",
     "hm_mm",
     "hp_mm",
     "genant_ratio",
+    "genant_spread",
     "grade",
     "shape",
     "borderline",
@@ -55,16 +57,22 @@ def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
         "case": case,
         "index": index,
         "level": vertebra.level or "",
+        "level_probability": _number(vertebra.level_probabilities.get(vertebra.level or "")),
         "ha_mm": ha,
         "hm_mm": hm,
         "hp_mm": hp,
         "genant_ratio": f"{m.genant_ratio:.4f}",
+        "genant_spread": _number(vertebra.spread),
         "grade": m.grade,
         "shape": m.shape or "",
         "borderline": int(m.borderline),
-        "crush_ratio": "" if m.crush_ratio is None else f"{m.crush_ratio:.4f}",
+        "crush_ratio": _number(m.crush_ratio),
         "score": f"{vertebra.score:.4f}",
         "origin": vertebra.origin,
         "review": vertebra.review,
         **{name: f"{value:.3f}" for name, value in coordinates},
     }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

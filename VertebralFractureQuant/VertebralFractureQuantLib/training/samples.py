@@ -20,7 +20,7 @@ from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
 from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy
-from ..phantom.painting import Painter, exact_keypoints
+from ..phantom.painting import Endplates, Painter, endplates_of, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
 from ..straightening import Straightening
 
@@ -35,8 +35,10 @@ class PaintedColumn:
 
     picture: Tensor  # (rows, columns) HU
     points: Tensor  # (rows, columns, 3) RAS mm
-    keypoints: np.ndarray  # (n, 3, 2, 2): (A, row) mm, C2 first
-    ratios: np.ndarray  # (n,) Genant ratios in patient mm
+    keypoints: np.ndarray  # (n, 3, 2, 2): (A, row) mm, C2 first; on the bone's surface
+    outward: np.ndarray  # (n, 3, 2, 2): the step in the picture of a millimetre out of the body
+    heights: np.ndarray  # (n, 3) patient mm
+    endplates: Endplates
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,25 @@ class PaintedTrunk:
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
     """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
-    straightening = Straightening(_imperfect(rng, anatomy.curve))
+    straightening = Straightening(imperfect(rng, anatomy.curve))
     grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
     points = torch.as_tensor(grid, dtype=torch.float32, device=device)
     picture = Painter(anatomy, device).hounsfield(points.reshape(-1, 3), 0.5).reshape(points.shape[:2])
-    exact = exact_keypoints(anatomy)[: len(LEVELS)]
-    straight = straightening.to_straight(exact)
-    flat = np.stack([straight[..., 1], -straight[..., 2]], -1)
-    return PaintedColumn(picture.cpu(), points.cpu(), flat, np.array([genant_ratio(h) for h in heights(exact)]))
+    exact = exact_keypoints(anatomy)
+    plates = endplates_of(anatomy, exact)
+    flat, outside = (_flat(straightening, p) for p in (exact, exact + plates.outward))
+    return PaintedColumn(picture.cpu(), points.cpu(), flat, outside - flat, heights(exact), plates)
 
 
-def _imperfect(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
-    """The curve as a localizer might see it: off by a millimetre or three, slowly varying."""
+def _flat(straightening: Straightening, points: np.ndarray) -> np.ndarray:
+    straight = straightening.to_straight(points)
+    return np.stack([straight[..., 1], -straight[..., 2]], -1)
+
+
+def imperfect(rng: np.random.Generator, curve: SpineCurve, scale: float = 1.0) -> SpineCurve:
+    """The curve as a network might see it: off by a millimetre or three times `scale`, slowly varying."""
     n = len(curve.points)
-    amplitude = abs(rng.normal(0, 1.2, 3)) * (1, 1.5, 0)
+    amplitude = scale * abs(rng.normal(0, 1.2, 3)) * (1, 1.5, 0)
     noise = np.zeros((n, 3))
     for axis in (0, 1):
         for wavelength in rng.uniform(50, 250, 3):
@@ -81,7 +88,8 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     inside = slice(max(0, start), min(rows, start + ROWS))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     wide = slice(max(0, start - 20), min(rows, start + ROWS + 20))  # the slice profile reaches over the crop's edge
-    seen = acquire_picture(column.picture[wide], column.points[wide], draw_protocol(rng), generator)
+    protocol = draw_protocol(rng)
+    seen = acquire_picture(column.picture[wide], column.points[wide], protocol, generator)
     seen = seen[inside.start - wide.start : inside.stop - wide.start]
     box = _field_of_view(rng, column.points[inside])
     outside = ((column.points[inside] < box[0]) | (column.points[inside] > box[1])).any(-1)
@@ -91,8 +99,11 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     picture[top : top + seen.shape[0]] = seen
     visible = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
     visible[top : top + seen.shape[0]] = ~outside
-    shifted = column.keypoints - np.array([0.0, start])
-    return {"picture": picture, **_targets(shifted, column.ratios, visible.numpy())}
+    shifts = column.endplates.shifts(protocol)
+    keypoints = column.keypoints + shifts * column.outward - np.array([0.0, start])
+    ratios = [genant_ratio(h) for h in column.heights + shifts.sum((2, 3))]
+    known = slice(len(LEVELS))  # the sacrum is no vertebra to find
+    return {"picture": picture, **_targets(keypoints[known], np.array(ratios)[known], visible.numpy())}
 
 
 def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
@@ -190,7 +201,7 @@ def localizer_sample(trunk: PaintedTrunk, rng: np.random.Generator) -> dict[str,
     volume, inside = torch.full(CROP, AIR), torch.zeros(CROP, dtype=torch.bool)
     source = tuple(slice(max(0, a), min(n, a + c)) for a, n, c in zip(start, shape, CROP, strict=True))
     target = tuple(slice(s.start - a, s.stop - a) for s, a in zip(source, start, strict=True))
-    volume[target] = _scan_coarse(trunk.voxels[source], rng)
+    volume[target] = scan_coarse(trunk.voxels[source], rng)
     inside[target] = True
     margins = _margins(rng)
     box = tuple(slice(int(m * c), c - int(n * c)) for (m, n), c in zip(margins, CROP, strict=True))
@@ -198,7 +209,7 @@ def localizer_sample(trunk: PaintedTrunk, rng: np.random.Generator) -> dict[str,
     kept[box] = True
     kept &= inside
     volume = torch.where(kept, volume, torch.tensor(AIR))
-    return _flip({"volume": volume, **_crop_targets(trunk, start, kept)}, rng)
+    return flip({"volume": volume, **_crop_targets(trunk, start, kept)}, rng)
 
 
 def _margins(rng: np.random.Generator) -> list[tuple[float, float]]:
@@ -208,7 +219,7 @@ def _margins(rng: np.random.Generator) -> list[tuple[float, float]]:
     return [tuple(rng.uniform(0, 0.35, 2) * (rng.random(2) < 0.5)) for _ in range(3)]
 
 
-def _scan_coarse(voxels: Tensor, rng: np.random.Generator) -> Tensor:
+def scan_coarse(voxels: Tensor, rng: np.random.Generator) -> Tensor:
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     noise = torch.randn(voxels.shape, generator=generator) * abs(rng.normal(0, 20))
     if rng.random() < 0.4:  # thick slices
@@ -230,10 +241,10 @@ def _crop_targets(trunk: PaintedTrunk, start: np.ndarray, kept: Tensor) -> dict[
     }
 
 
-def _flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+def flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
     if rng.random() < 0.5:
         sample["volume"] = sample["volume"].flip(2)
-        sample["position"][:, 1] = CROP[2] - 1 - sample["position"][:, 1]
+        sample["position"][:, 1] = sample["volume"].shape[2] - 1 - sample["position"][:, 1]
     return sample
 
 

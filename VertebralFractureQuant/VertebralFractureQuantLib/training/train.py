@@ -1,4 +1,4 @@
-"""Training both networks from phantoms: seeded, resumable, with a moving average of the weights and a model card.
+"""Training the networks from phantoms: seeded, resumable, with a moving average of the weights and a model card.
 
 A run is a folder: `checkpoint.pt` (to resume), `log.csv`, `<role>.safetensors` and `<role>.json` of the best
 validation so far, and when it ends `<role>.onnx`. Needs torch, scipy, safetensors; for the graph openvino
@@ -22,12 +22,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import VFQError
 from ..networks import weights
-from ..networks.architectures import ARCHITECTURES, SpineLocalizer, VertebraDetector
+from ..networks.architectures import ARCHITECTURES, SpineLocalizer, SpineRefiner, VertebraDetector
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM, detect, window
 from ..networks.localizer import SPACING_MM, scale
-from ..networks.losses import detector_loss, localizer_loss, slice_logits, soft_argmax
+from ..networks.losses import detector_loss, localizer_loss, refiner_loss, slice_logits, soft_argmax
 from ..networks.predictor import TorchPredictor
-from . import samples
+from ..networks.refiner import SPACING_MM as TUBE_SPACING_MM
+from . import samples, tubes
 from .export import export_onnx
 
 VALIDATION_SEED = 9_000_000
@@ -53,6 +54,7 @@ class Recipe:
 
 RECIPES = {
     "localizer": Recipe("localizer", steps=6000, batch=4, learning_rate=1.5e-3, pool=16, reuse=25),
+    "refiner": Recipe("refiner", steps=4500, batch=4, learning_rate=2e-3, pool=12, reuse=40),
     "detector": Recipe("detector", steps=8000, batch=8, learning_rate=1.5e-3, pool=16, reuse=24),
 }
 
@@ -61,23 +63,24 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     """Train, or go on with the run in `folder`; returns the best weights' path. An exported graph lies beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    layout = torch.channels_last_3d if recipe.role == "localizer" else torch.channels_last  # half the time on a CPU
+    task = TASKS[recipe.role]
+    layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # half the time on a CPU
     model: nn.Module = ARCHITECTURES[recipe.role]().to(device)
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, model, average, optimizer)
     stream = iter(_loader(recipe, state["step"], device))
-    fixed = _validation_set(recipe.role)
+    fixed = _validation_set(task)
     started, losses = time.monotonic(), []
     while state["step"] < recipe.steps:
         _set_rate(optimizer, recipe, state["step"])
-        losses.append(_step(recipe.role, model, optimizer, next(stream), device))
+        losses.append(_step(task, model, optimizer, next(stream), device))
         average.update_parameters(model)
         state["step"] += 1
         late = recipe.minutes is not None and time.monotonic() - started > recipe.minutes * 60
         if state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late:
-            figures = VALIDATORS[recipe.role](average.module.eval(), fixed)
+            figures = task.validate(average.module.eval(), fixed)
             figures = {
                 "step": state["step"],
                 "seconds": round(time.monotonic() - started),
@@ -130,13 +133,9 @@ def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: t
 
 def _loader(recipe: Recipe, done: int, device: str) -> torch.utils.data.DataLoader:
     """Fresh phantoms; a resumed run does not see the old ones again. Without workers they are painted on `device`."""
-    makers: dict[str, tuple[Callable, Callable]] = {
-        "localizer": (samples.paint_trunk, samples.localizer_sample),
-        "detector": (samples.paint_column, samples.detector_sample),
-    }
-    paint, sample = makers[recipe.role]
-    paint = partial(paint, device="cpu" if recipe.workers else device)
-    stream = samples.Stream(paint, sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
+    task = TASKS[recipe.role]
+    paint = partial(task.paint, device="cpu" if recipe.workers else device)
+    stream = samples.Stream(paint, task.sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
     prefetch = 4 if recipe.workers else None
     return torch.utils.data.DataLoader(stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=prefetch)
 
@@ -150,12 +149,12 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> No
 
 
 def _step(
-    role: str, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str
+    task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str
 ) -> float:
     model.train()
     batch = {k: v.to(device) for k, v in batch.items()}
     with torch.autocast(device.split(":")[0], torch.bfloat16):
-        loss = _loss(role, model, batch)
+        loss = task.loss(model, batch)
     optimizer.zero_grad(set_to_none=True)
     if torch.isfinite(loss):
         loss.backward()
@@ -164,22 +163,26 @@ def _step(
     return float(loss.detach())
 
 
-def _loss(role: str, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    if role == "localizer":
-        return localizer_loss(model(scale(batch["volume"])[:, None]), batch["position"], batch["holds_spine"])
+def _localizer_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    return localizer_loss(model(scale(batch["volume"])[:, None]), batch["position"], batch["holds_spine"])
+
+
+def _refiner_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    out = model(scale(batch["volume"])[:, None])
+    return refiner_loss(out, batch["position"], batch["holds_spine"], batch["level"])
+
+
+def _detector_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
     batch = {k: v[..., left : left + NARROW] for k, v in batch.items()}
     out = model(window(batch["picture"])[:, None])
     return detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
 
 
-def _validation_set(role: str) -> list:
+def _validation_set(task: Task) -> list:
     """Fixed phantoms of seeds that training never draws."""
-    if role == "localizer":
-        trunks = [(np.random.default_rng(VALIDATION_SEED + i)) for i in range(10)]
-        return [samples.localizer_sample(samples.paint_trunk(r), r) for r in trunks for _ in range(1)]
-    rngs = [np.random.default_rng(VALIDATION_SEED + i) for i in range(16)]
-    return [samples.detector_sample(samples.paint_column(r), r) for r in rngs]
+    rngs = [np.random.default_rng(VALIDATION_SEED + i) for i in range(task.validated)]
+    return [task.sample(task.paint(r), r) for r in rngs]
 
 
 @torch.inference_mode()
@@ -193,6 +196,19 @@ def validate_localizer(model: SpineLocalizer, fixed: list) -> dict[str, float]:
         wrong.append(((slice_logits(heat)[0] > 0) != (s["holds_spine"] > 0)).float())
     line, flag = float(torch.cat(errors).mean()), float(torch.cat(wrong).mean())
     return {"curve_mm": line, "wrong_slices": flag, "score": line + 20 * flag}
+
+
+@torch.inference_mode()
+def validate_refiner(model: SpineRefiner, fixed: list) -> dict[str, float]:
+    """Curve error (mm) on slices that hold spine, and the share of slices that look most like a wrong level."""
+    errors, wrong = [], []
+    for s in fixed:
+        heat, logits = model(scale(s["volume"])[None, None])
+        distance = (soft_argmax(heat)[0] - s["position"]).norm(dim=-1) * TUBE_SPACING_MM
+        errors.append(distance[s["holds_spine"] > 0])
+        wrong.append((logits[0].argmax(0) != s["level"])[s["level"] != tubes.UNKNOWN].float())
+    line, level = float(torch.cat(errors).mean()), float(torch.cat(wrong).mean())
+    return {"curve_mm": line, "wrong_levels": level, "score": line + level}
 
 
 def validate_detector(model: VertebraDetector, fixed: list) -> dict[str, float]:
@@ -245,7 +261,22 @@ def _ratio(points: np.ndarray) -> float:
     return float(h.min() / max(h.max(), 1e-6))
 
 
-VALIDATORS: dict[str, Callable] = {"localizer": validate_localizer, "detector": validate_detector}
+@dataclass(frozen=True)
+class Task:
+    """What a role is trained with: its phantoms, samples, loss and validation on `validated` fixed samples."""
+
+    paint: Callable
+    sample: Callable
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
+    validate: Callable
+    validated: int
+
+
+TASKS = {
+    "localizer": Task(samples.paint_trunk, samples.localizer_sample, _localizer_loss, validate_localizer, 10),
+    "refiner": Task(tubes.paint_tube, tubes.refiner_sample, _refiner_loss, validate_refiner, 16),
+    "detector": Task(samples.paint_column, samples.detector_sample, _detector_loss, validate_detector, 16),
+}
 
 
 def _keep(folder: Path, recipe: Recipe, model: nn.Module, figures: dict, state: dict) -> None:

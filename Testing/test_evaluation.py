@@ -1,0 +1,502 @@
+"""Evaluation: figures with known answers, hand-made predictions with known errors, wrong files, the real tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from VertebralFractureQuantLib.cli import app
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources, tables
+from VertebralFractureQuantLib.evaluation.matching import is_partial, match_overlap
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.levels import THORACIC
+from VertebralFractureQuantLib.phantom.volume import TRUTH_SCHEMA
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, to_json
+from VertebralFractureQuantLib.report import evaluation_figure
+
+MODERATE_FRONT = 0.7
+PIXEL_MM = 0.625
+
+
+def column(count: int = 5, fractured: int = 1) -> np.ndarray:
+    """Vertebrae `(count, 3, 2, 3)` 28 mm apart, 20 mm high, one of which has a front of 14 mm."""
+    points = np.zeros((count, 3, 2, 3)) + np.array([5.0, -40.0, 0.0])
+    points[..., 1] += np.array([13.0, 0.0, -13.0])[:, None]
+    points[..., 2] += (-28.0 * np.arange(count))[:, None, None] + np.array([10.0, -10.0])
+    points[fractured, 0, :, 2] = -28.0 * fractured + MODERATE_FRONT * np.array([10.0, -10.0])
+    return points
+
+
+def analysis(case: str, points: np.ndarray, **changes) -> dict:
+    vertebrae = tuple(Vertebra(k, m) for k, m in zip(points, measure_column(points), strict=True))
+    line = np.stack([np.full(200, 5.0), np.full(200, -40.0), 30.0 - np.arange(200)], axis=1)
+    scan = {"shape": (200, 300, 300), "spacing_mm": (1.0, 0.5, 0.5)}
+    record = SpineAnalysis(case, curve=line, limits_mm=(20.0, 150.0), vertebrae=vertebrae, **scan)
+    return {**to_json(record), **changes}
+
+
+def reference(case: str, points: np.ndarray, partial: tuple = ()) -> dict:
+    vertebrae = [{"level": name, "keypoints": k.tolist()} for name, k in zip(THORACIC, points, strict=False)]
+    line = [[5.0, -40.0, float(s)] for s in range(12, -125, -4)]
+    cut = [{"level": "L1", "center": list(c)} for c in partial]
+    return {"case": case, "space": "RAS_mm", "vertebrae": vertebrae, "partial": cut, "centerline": line}
+
+
+def annotation(*readings: np.ndarray) -> dict:
+    """RAS mm as the public files have it: voxels [row, column, slice] of 0.625 x 0.625 x 0.8 mm."""
+    origin = np.array([200.0, 200.0, 100.0])
+    marked = {}
+    for i, points in enumerate(readings):
+        voxels = (origin - points)[..., [1, 0, 2]] / np.array([PIXEL_MM, PIXEL_MM, annotations.SLICE_STEP_MM])
+        marked[f"expert{i + 1}"] = [
+            {"segments": v.tolist(), "type": n.replace("T", "Th")} for n, v in zip(THORACIC, voxels, strict=False)
+        ]
+    return {"Annotation": marked}
+
+
+def on_clicks(points: np.ndarray, seed: int) -> np.ndarray:
+    """Moved by up to two steps of a quarter of a millimetre in the plane, and onto that grid."""
+    moved = points + 0.25 * np.random.default_rng(seed).integers(-2, 3, points.shape) * np.array([0, 1, 1])
+    return np.rint(moved / 0.25) * 0.25
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Empty folders for predictions and references, and a function that writes JSON into one."""
+
+    def write(place: str, data, text: str | None = None) -> Path:
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data) if text is None else text)
+        return path
+
+    for name in ("pred", "ref"):
+        (tmp_path / name).mkdir()
+    return tmp_path, write
+
+
+def evaluate(root: Path, repeats: int = 0) -> tables.Evaluation:
+    return tables.evaluate_predictions(root / "pred", root / "ref", repeats)
+
+
+def codes(found) -> list[str]:
+    return [p.code for p in found]
+
+
+def value(evaluation, *key: str) -> float:
+    return evaluation.estimates[key].value
+
+
+# figures
+
+
+def test_auc_counts_the_pairs_in_order_and_half_the_ties():
+    scores, positive = np.array([1.0, 2, 2, 3]), np.array([False, True, False, True])
+    assert metrics.auc(scores, positive) == pytest.approx(3.5 / 4)
+    assert np.isnan(metrics.auc(scores, np.zeros(4, bool)))
+
+
+def test_sensitivity_is_the_best_that_spares_nine_of_ten_negatives():
+    negatives, positives = np.arange(10.0), np.array([7.5, 8.5, 9.5, 0.0])
+    positive = np.r_[np.zeros(10, bool), np.ones(4, bool)]
+    assert metrics.sensitivity_at(np.r_[negatives, positives], positive) == pytest.approx(2 / 4)
+    assert metrics.sensitivity_at(np.r_[negatives, positives], positive, 0.8) == pytest.approx(3 / 4)
+
+
+def test_the_roc_curve_has_the_area_and_the_sensitivity():
+    rng = np.random.default_rng(0)
+    positive = rng.random(400) < 0.3
+    scores = np.round(rng.normal(size=400) + positive, 1)
+    x, y = metrics.roc(scores, positive)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert ((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum() == pytest.approx(metrics.auc(scores, positive))
+    assert y[x <= 0.1].max() == pytest.approx(metrics.sensitivity_at(scores, positive))
+
+
+def test_bland_altman_of_known_differences():
+    found = metrics.bland_altman(np.array([2.0, 4, 6]), np.array([1.0, 2, 3]))
+    assert (found.bias, found.sd) == (2, 1)
+    assert (found.low, found.high) == pytest.approx((0.04, 3.96))
+
+
+def test_bootstrap_intervals_cover_the_truth_and_respect_patients():
+    def mean(items):
+        return {"mean": float(np.mean(items))}
+
+    rng = np.random.default_rng(3)
+    covered, widths = 0, []
+    for _ in range(100):
+        patients = [[x] * 5 for x in rng.normal(size=30)]  # five vertebrae that say the same
+        found = metrics.bootstrap(patients, mean, repeats=200)["mean"]
+        covered += found.low <= 0 <= found.high
+        widths.append(found.high - found.low)
+    assert 86 <= covered <= 99
+    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(30), rel=0.1)  # of 30 patients, not of 150 vertebrae
+
+
+def test_bootstrap_repeats_itself_and_has_no_interval_for_a_single_patient():
+    def mean(items):
+        return {"mean": float(np.mean(items)), **({"of the first": 1.0} if 1.0 in items else {})}
+
+    patients = [[1.0], [2.0], [4.0]]
+    assert str(metrics.bootstrap(patients, mean)) == str(metrics.bootstrap(patients, mean))
+    many = [[x] for x in np.random.default_rng(0).normal(size=20)]
+    assert metrics.bootstrap(many, mean) != metrics.bootstrap(many, mean, seed=1)
+    assert np.isfinite(metrics.bootstrap(patients, mean)["mean"].low)
+    assert np.isnan(metrics.bootstrap(patients, mean)["of the first"].low)
+    assert np.isnan(metrics.bootstrap(patients[:1], mean)["mean"].low)
+
+
+# predictions
+
+
+def test_a_perfect_prediction_has_no_error(folders):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()))
+    found = evaluate(root)
+    assert found.problems == []
+    assert tables.counts(found.scans)["found"] == 5
+    for key in (("error", "point_mm"), ("error", "ratio"), ("line", "mean_mm"), ("agreement", "ratio", "sd")):
+        assert value(found, *key) == pytest.approx(0, abs=1e-3)
+    for kind in ("overlap", "center"):
+        assert value(found, "detection", kind, "precision") == value(found, "detection", kind, "recall") == 1
+    assert value(found, "severity", "vertebra", "G0-1 vs G2-3", "auc") == 1
+    assert value(found, "line", "limits_mm") == pytest.approx(3)  # 10 and -120 against 12 and -124
+    assert tables.confusion(found.scans)[[0, 2], [0, 2]].tolist() == [4, 1]
+
+
+def test_known_errors_come_back(folders):
+    root, write = folders
+    moved = column() + np.array([0.0, 3.0, 0.0])
+    moved[:, 0, 0, 2] -= 2.0  # the anterior superior point 2 mm low, too
+    write("pred/a/analysis.json", analysis("a", moved))
+    write("ref/a.json", reference("a", column()))
+    found = evaluate(root)
+    assert value(found, "error", "anterior_superior_mm") == pytest.approx(np.hypot(3, 2))
+    assert value(found, "error", "posterior_inferior_mm") == pytest.approx(3)
+    assert value(found, "error", "anterior_height_mm") == pytest.approx(2)
+    assert value(found, "error", "height_mm") == pytest.approx(2 / 3)
+    assert value(found, "error", "ratio") == pytest.approx(0.1)
+    assert value(found, "agreement", "ratio", "bias") == pytest.approx(-0.1)
+    assert value(found, "level", "T2", "ratio_bias") == pytest.approx(-0.1)
+
+
+def test_missed_false_and_partial_vertebrae_are_told_apart(folders):
+    root, write = folders
+    points = column(6)
+    write("pred/a/analysis.json", analysis("a", points[1:]))
+    write("ref/a.json", reference("a", points[:4], partial=((5.0, -38.0, -140.0),)))
+    found = evaluate(root)
+    assert found.scans[0].by_overlap == (3, 1, 1)  # the sixth is partial, the fifth is not there
+    assert found.scans[0].by_center == (3, 1, 1)
+    assert value(found, "detection", "overlap", "precision") == pytest.approx(3 / 4)
+    assert value(found, "level", "T1", "missed") == 1
+    table = tables.confusion(found.scans)
+    assert table[0, 4] == 1 and table[4, 0] == 1
+
+
+def test_a_failed_analysis_misses_all(folders):
+    root, write = folders
+    empty = {**to_json(SpineAnalysis("b_ct", status="no_spine_found")), "curve": []}
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("pred/b_ct/analysis.json", empty)
+    for case in "ab":
+        write(f"ref/{case}.json", reference(case, column()))
+    found = evaluate(root)
+    assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 10} == tables.counts(found.scans)
+    assert value(found, "detection", "overlap", "recall_by_scan") == 0.5
+
+
+def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
+    root, write = folders
+    for case in ("x", "x-1", "x-1_ct_full", "x2", "y_ct", "y_spine"):
+        write(f"pred/{case}/analysis.json", analysis(case, column()))
+    for case in ("x-1", "x", "y", "z"):
+        write(f"ref/{case}.json", reference(case, column()))
+    found = evaluate(root)
+    assert {s.case: s.patient for s in found.scans} == {"x": "x", "x-1": "x-1", "y_ct": "y", "y_spine": "y"}
+    assert sorted(codes(found.problems)) == ["ambiguous_reference", "no_prediction", "no_reference"]
+    assert tables.counts(found.scans)["patients"] == 3
+
+
+def test_overlap_is_that_in_the_plane_and_one_to_one():
+    points = column()
+    sideways = points + np.array([9.0, 0, 0])
+    assert match_overlap(sideways, points).pairs == tuple((i, i) for i in range(5))
+    assert match_overlap(points[:1] + [0, 0, 19.0], points[:1]).pairs == ()  # 5 % of either outline
+    twice = match_overlap(np.concatenate([points[:1] + 0.5, points]), points)
+    assert twice.false == (0,)
+    assert is_partial(points, points[2].mean((0, 1))[None]).tolist() == [False, False, True, False, False]
+
+
+def test_tasks_leave_out_what_the_paper_leaves_out():
+    true = np.array([0.9, 0.81, 0.8, 0.75, 0.74, 0.5])
+    sizes = {task: tables.severity_labels(task, true, true)[1] for task in tables.TASKS}
+    assert [(len(p), p.sum()) for p in sizes.values()] == [(6, 4), (4, 2), (6, 2)]
+
+
+def test_phantom_truth_is_a_reference(folders):
+    root, write = folders
+    assert sources.TRUTH_SCHEMA == TRUTH_SCHEMA
+    truth = reference("", column())
+    line = [[5.0, -40.0, 40.0 - s] for s in range(200)]
+    truth = {k: truth[k] for k in ("space", "vertebrae", "partial")} | {"schema": TRUTH_SCHEMA, "curve": line}
+    write("ref/a/truth.json", truth | {"limits_mm": [28.0, 164.0]})
+    write("pred/a/analysis.json", analysis("a", column()))
+    found = evaluate(root)
+    assert found.scans[0].patient == "a"
+    assert value(found, "line", "limits_mm") == pytest.approx(3)  # 10 and -120 against 12 and -124
+
+
+def test_annotations_need_the_scans_place(folders):
+    root, write = folders
+    points = column() + np.array([0, 0, 40.0])
+    write("ref/a.json", annotation(points, points))
+    write("pred/a/analysis.json", analysis("a", points))
+    with pytest.raises(VFQError, match="no_common_space") as failure:
+        evaluate(root)
+    assert failure.value.code == "nothing_to_evaluate"
+    placed = analysis("a", points)
+    matrix = np.diag([-PIXEL_MM, -PIXEL_MM, annotations.SLICE_STEP_MM, 1.0])  # slices upward
+    shape = (301, 512, 512)
+    matrix[:3, 3] = [200, 200, 100 - 300 * annotations.SLICE_STEP_MM]
+    placed["source"] = {"shape": shape, "spacing_mm": (0.8, 0.625, 0.625), "ijk_to_ras": matrix.tolist()}
+    write("pred/a/analysis.json", placed)
+    assert value(evaluate(root), "error", "point_mm") == pytest.approx(0, abs=1e-3)
+
+
+# bad input
+
+
+BAD_VERTEBRAE = {
+    "missing_points": lambda k: k[:2].tolist(),
+    "not_finite": lambda k: np.where(k == k[0, 0, 0], np.nan, k).tolist(),
+    "coincident_points": lambda k: np.broadcast_to(k[0, 0], k.shape).tolist(),
+    "swapped_ends": lambda k: k[:, ::-1].tolist(),
+    "swapped_sides": lambda k: k[::-1].tolist(),
+    "wrong_axis_order": lambda k: k[..., ::-1].tolist(),
+    "outside_volume": lambda k: (k + [0, 0, 900.0]).tolist(),
+}
+
+
+@pytest.mark.parametrize("code", BAD_VERTEBRAE)
+@pytest.mark.parametrize("side", ["pred", "ref"])
+def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
+    root, write = folders
+    data = {"pred": analysis("a", column()), "ref": reference("a", column())}
+    data[side]["vertebrae"][3]["keypoints"] = BAD_VERTEBRAE[code](column()[3])
+    write("pred/a/analysis.json", data["pred"])
+    write("ref/a.json", data["ref"])
+    found = evaluate(root)
+    assert codes(found.problems) == [code]
+    assert found.problems[0].file == {"pred": "a/analysis.json", "ref": "a.json"}[side]
+    assert found.problems[0].vertebra == {"pred": "V4", "ref": "T4"}[side]
+    assert found.scans[0].by_overlap == {"pred": (4, 0, 1), "ref": (4, 1, 0)}[side]
+    assert code in problems.PROBLEMS
+
+
+@pytest.mark.parametrize(
+    ("swap", "code"),
+    [
+        (lambda k: k[..., [0, 2, 1]], "wrong_axis_order"),
+        (lambda k: k[..., [1, 0, 2]], "wrong_axis_order"),
+        (lambda k: k * [-1, -1, 1], "swapped_sides"),  # LPS
+        (lambda k: k[::-1, ::-1], "swapped_ends"),
+        (lambda k: np.stack([k[0, ::-1], k[1], k[2]]), "swapped_ends"),
+        (lambda k: k[[1, 0, 2]], "swapped_sides"),
+    ],
+)
+def test_ways_to_confuse_points(swap, code):
+    assert problems.fault(swap(column()[0]))[0] == code
+    assert problems.fault(column()[0]) is None
+
+
+def test_a_tilted_neck_and_a_scoliotic_vertebra_are_sound():
+    for angle, axes in ((55, (1, 2)), (-55, (1, 2)), (60, (0, 2))):
+        turn = np.eye(3)
+        c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        turn[np.ix_(axes, axes)] = [[c, -s], [s, c]]
+        assert problems.fault(column()[0] @ turn.T) is None
+
+
+def test_bad_files_are_named(folders):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("pred/broken.json", None, text="{")
+    write("pred/other.json", {"schema": "vfq-evaluation/1"})
+    write("pred/list.json", [1])
+    write("pred/c/analysis.json", analysis("c", column(), curve=[[0, 0, 0]]))
+    odd = reference("a", column())
+    odd["vertebrae"][0]["level"] = "Q7"
+    odd["partial"] = [{"level": "L5", "center": [1, None, 2]}]
+    write("ref/a.json", odd)
+    write("ref/again.json", reference("a", column()))
+    write("ref/lps.json", reference("b", column()) | {"space": "LPS_mm"})
+    write("ref/c.json", reference("c", column()))
+    found = evaluate(root)
+    named = {(p.code, p.file) for p in found.problems}
+    assert named == {
+        ("not_json", "broken.json"),
+        ("wrong_schema", "other.json"),
+        ("wrong_schema", "list.json"),
+        ("bad_curve", "c/analysis.json"),
+        ("unknown_level", "a.json"),
+        ("not_finite", "a.json"),
+        ("duplicate_case", "again.json"),
+        ("wrong_schema", "lps.json"),
+    }
+    assert all(s.by_overlap == (5, 0, 0) for s in found.scans)
+
+
+def test_bad_annotations_are_named_and_the_rest_counted(folders):
+    root, write = folders
+    points = on_clicks(column(12), 0)
+    data = annotation(points, points)
+    marked = data["Annotation"]["expert1"]
+    marked[0]["segments"] = marked[0]["segments"][:2]
+    marked[1]["type"] = "Th99"
+    marked[2]["type"] = "Th4"
+    marked[4]["segments"] = [segment[::-1] for segment in marked[4]["segments"]]
+    marked[5]["segments"][0][0] = marked[5]["segments"][0][0][::-1]
+    marked[6]["segments"][1][0][0] = float("nan")
+    marked[7]["segments"] = (np.array(marked[7]["segments"]) - 900).tolist()
+    marked[8]["segments"] = [[p[::-1] for p in segment] for segment in marked[8]["segments"]]
+    marked[9] = "not a vertebra"
+    write("ann/p.json", data)
+    write("ann/few.json", annotation(points[:2]))
+    write("ann/none.json", {"Annotation": {"expert1": 3}})
+    patients, found = annotations.read_annotations(root / "ann")
+    by_vertebra = {p.vertebra: p.code for p in found if p.file == "p.json"}
+    assert by_vertebra.pop("expert1 T6") in ("wrong_axis_order", "swapped_ends", "swapped_sides")
+    assert by_vertebra == {
+        "expert1 T1": "missing_points",
+        "expert1 2": "unknown_level",
+        "expert1 T4": "duplicate_level",
+        "expert1 T5": "swapped_ends",
+        "expert1 T7": "not_finite",
+        "expert1 T8": "outside_volume",
+        "expert1 T9": "wrong_axis_order",
+        "expert1 10": "missing_points",
+    }
+    assert {(p.code, p.file) for p in found if p.file != "p.json"} == {
+        ("no_spacing", "few.json"),
+        ("wrong_schema", "none.json"),
+    }
+    assert {p.name: sum(map(len, p.readings.values())) for p in patients} == {"few": 2, "p": 3 + 12}
+
+
+def test_a_reference_without_vertebrae_is_named(folders):
+    root, write = folders
+    for case, points in (("a", column()), ("b", column()[:0])):
+        write(f"pred/{case}/analysis.json", analysis(case, column()))
+        write(f"ref/{case}.json", reference(case, points))
+    found = evaluate(root)
+    assert codes(found.problems) == ["no_vertebra"] and len(found.scans) == 1
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{}"])
+def test_nothing_usable_is_a_coded_failure(folders, content):
+    root, write = folders
+    if content:
+        write("ref/a.json", None, text=content)
+    for attempt in (lambda: annotations.read_annotations(root / "ref"), lambda: evaluate(root)):
+        with pytest.raises(VFQError) as failure:
+            attempt()
+        assert failure.value.code == "nothing_to_evaluate"
+    with pytest.raises(VFQError) as failure:
+        sources.read_predictions(root / "absent")
+    assert failure.value.code == "not_found"
+
+
+# annotations
+
+
+def test_spacing_comes_from_the_grid_of_clicks():
+    points = on_clicks(column(12), 1)
+    readings = annotation(points)["Annotation"]["expert1"]
+    voxels = [np.array(v["segments"]) for v in readings]
+    assert annotations.pixel_spacing(voxels) == PIXEL_MM
+    blurred = [v + np.random.default_rng(0).normal(0, 0.2, v.shape) for v in voxels]
+    assert annotations.pixel_spacing(blurred) is None
+    assert annotations.pixel_spacing(voxels[:2]) is None
+
+
+def test_experts_that_agree_have_no_scatter(folders):
+    root, write = folders
+    points = on_clicks(column(12), 2)
+    for name in ("p", "q"):
+        write(f"ann/{name}.json", annotation(points, points + [4.0, 0, 0], points))  # another plane is no disagreement
+    found = experts.evaluate_annotations(root / "ann", repeats=5)
+    assert found.scatter.point_mm == pytest.approx(0, abs=1e-9) and found.scatter.vertebrae == 24
+    assert found.agreements[0].estimates["agreement", "ratio", "sd"].value == pytest.approx(0, abs=1e-9)
+    assert found.counts["mm"]["annotations"]["moderate"] == 6
+    assert found.same_vertebrae
+
+
+def test_the_published_data_table_is_reproduced(data_dir):
+    patients, found = annotations.read_annotations(data_dir / "annotations")
+    assert found == []
+    assert experts.grade_counts(patients, "voxels") == experts.PUBLISHED_COUNTS
+    stats = json.loads((data_dir / "annotations_stats.json").read_text())
+    spacings = {p["file"]: p["pixel_spacing_mm"] for p in stats["per_patient"]}
+    assert {p.file: p.pixel_mm for p in patients} == spacings
+    in_mm = stats["counts"]["mm_moderate<=0.75"]
+    assert experts.grade_counts(patients, "mm") == {
+        "annotations": in_mm["annotations"],
+        "patients": in_mm["patients_worst_of_any_expert_any_vertebra"],
+    }
+    scatter, known = experts.scatter(patients), stats["inter_expert_mm"]
+    assert scatter.ratio_sd == pytest.approx(known["mean_sd_of_G"])
+    assert scatter.height_sd_mm == pytest.approx(known["mean_sd_of_height_mm"])
+    assert scatter.point_mm == pytest.approx(known["mean_point_distance_to_expert_mean_mm_in_plane"])
+    levels = experts.level_statistics(patients)
+    assert levels["T7"].grades == stats["by_level_mm"]["Th7"]["grades_mm_0.75"]
+    assert levels["T7"].heights_mm[0] == pytest.approx(stats["by_level_mm"]["Th7"]["h_anterior_mean_sd"][0])
+
+
+# the command
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setattr(evaluation_figure, "DPI", 30)  # quick
+    return lambda *args: CliRunner().invoke(app, ["evaluate", *map(str, args)])
+
+
+def test_the_command_writes_the_record_and_the_picture_and_refuses_to_overwrite(folders, run):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("pred/b/analysis.json", {**to_json(SpineAnalysis("b", status="no_spine_found"))})
+    write("ref/a.json", reference("a", column()))
+    write("ref/b.json", reference("b", column()) | {"extra": float("nan")})
+    call = ("predictions", root / "pred", "--reference", root / "ref", "--output", root / "out", "--repeats", 20)
+    done = run(*call)
+    assert done.exit_code == 0, done.output
+    assert "Butterfly-IoU" in done.output and "not for diagnosis" in done.output
+    record = json.loads((root / "out" / "evaluation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert record["figures"]["detection"]["overlap"]["recall"]["value"] == 0.5
+    assert (root / "out" / "evaluation.png").stat().st_size > 1000
+    assert not list((root / "out").glob(".partial*"))
+    again = run(*call)
+    assert again.exit_code == 3 and "output_exists" in again.output
+    assert run(*call, "--overwrite").exit_code == 0
+
+
+def test_the_command_tells_what_is_wrong_with_annotations(folders, run):
+    root, write = folders
+    points = on_clicks(column(12), 3)
+    data = annotation(points, on_clicks(points, 4))
+    data["Annotation"]["expert2"][3]["segments"][0] = []
+    write("ann/p.json", data)
+    write("ann/unscaled.json", annotation(points[:1], points[:1]))
+    done = run("annotations", root / "ann", "--output", root / "out", "--repeats", 0)
+    assert done.exit_code == 0, done.output
+    assert "missing_points" in done.output and "expert2 T4" in done.output and "no_spacing" in done.output
+    assert len(json.loads((root / "out" / "evaluation.json").read_text())["problems"]) == 2
+    nothing = run("annotations", root / "pred", "--output", root / "other")
+    assert nothing.exit_code == 3 and "nothing_to_evaluate" in nothing.output

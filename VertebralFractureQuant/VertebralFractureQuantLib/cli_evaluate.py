@@ -1,0 +1,102 @@
+"""`vfq evaluate`: the published tables, for the public annotations and for any set of analyses with references.
+
+A face only, as `cli`, whose helpers it borrows when a command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+
+evaluate_app = typer.Typer(
+    name="evaluate", help="The published tables: for expert annotations, and for analyses.", no_args_is_help=True
+)
+
+RepeatsOption = Annotated[int, typer.Option(min=0, help="Bootstrap draws behind the 95 % intervals.")]
+SeedOption = Annotated[int, typer.Option(help="Of the bootstrap.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command leaves: the JSON object, the function that draws the picture into a file, and the tables."""
+
+    record: dict[str, Any]
+    draw: Callable[[Path], None]
+    tables: Group
+
+
+@evaluate_app.command("annotations")
+def evaluate_annotations(
+    folder: Annotated[Path, typer.Argument(help="JSON files of the public six-point annotations.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets evaluation.json and evaluation.png.")] = Path(
+        "evaluation-annotations"
+    ),
+    repeats: RepeatsOption = 1000,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Count the annotated vertebrae by grade and level, and measure how the experts agree."""
+
+    def evaluate() -> Outcome:
+        from .evaluation.experts import evaluate_annotations as measure
+        from .report.evaluation_figure import write_annotations_figure
+        from .report.evaluation_terminal import annotations_tables
+
+        found = measure(folder, repeats, seed)
+        return Outcome(found.to_json(), partial(write_annotations_figure, found), annotations_tables(found))
+
+    _run(evaluate, output, overwrite, debug)
+
+
+@evaluate_app.command("predictions")
+def evaluate_predictions(
+    analyses: Annotated[Path, typer.Argument(metavar="PRED", help="Folder of analyses, as `vfq analyze` writes it.")],
+    reference: Annotated[
+        Path, typer.Option("--reference", "-r", help="Folder or file: references, phantom truths, annotations.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets evaluation.json and evaluation.png.")] = Path(
+        "evaluation-predictions"
+    ),
+    repeats: RepeatsOption = 1000,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Hold analyses against references: curve, detection, grades, points and heights."""
+
+    def evaluate() -> Outcome:
+        from .evaluation.tables import evaluate_predictions as measure
+        from .report.evaluation_figure import write_predictions_figure
+        from .report.evaluation_terminal import predictions_tables
+
+        found = measure(analyses, reference, repeats, seed)
+        return Outcome(found.to_json(), partial(write_predictions_figure, found), predictions_tables(found))
+
+    _run(evaluate, output, overwrite, debug)
+
+
+def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool) -> None:
+    """Evaluate, write both files and print the tables; a failure ends the command with its code."""
+    from .cli import NOTICE, _coded_exit, _refuse_existing, _write_json, _write_whole  # `cli` imports this module
+
+    record, picture = output / "evaluation.json", output / "evaluation.png"
+    console = Console()
+    with _coded_exit(debug):
+        _refuse_existing((record, picture), overwrite)
+        with Console(stderr=True).status("evaluating"):
+            outcome = evaluate()
+        _write_whole(record, lambda path: _write_json(outcome.record, path))
+        _write_whole(picture, outcome.draw)
+        console.print(outcome.tables)
+    where = f"Look at {picture}; every number is in {record.name} beside it."
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
+    console.print(NOTICE, style="dim")

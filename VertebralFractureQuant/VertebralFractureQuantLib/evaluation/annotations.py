@@ -1,0 +1,133 @@
+"""The public six-point annotations (github.com/neuro-ml/anchor-free-genant): what each expert marked on each patient.
+
+Points are `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x [row, column, slice] in voxels of the
+DICOM array: row grows posteriorly, column to the patient's left, slice caudally. The files store no spacing; the
+pixel's is recovered from the grid of the screen on which the points were clicked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import VFQError
+from .problems import Problem, as_points, fault, known_level, read_object
+
+EXPERTS = ("expert1", "expert2", "expert3")  # of Zakharov et al. 2023; a fourth marked three patients
+SLICE_STEP_MM = 0.8
+GRID_TOLERANCE = 1e-3  # voxels; the files' own rounding is below 1e-5, the finest grid above 1e-2
+LEAST_VOTES = 3
+
+Reading = dict[str, np.ndarray]  # level to points
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPatient:
+    """`readings` holds the vertebrae of each expert; `pixel_mm` is None where the click grid does not tell it."""
+
+    name: str
+    file: str
+    readings: dict[str, Reading]
+    pixel_mm: float | None
+
+
+def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem]]:
+    """All patients of a folder, and what is wrong with its files.
+
+    Raises
+    ------
+    VFQError
+        `not_found` without the folder, `nothing_to_evaluate` where it holds no usable annotation.
+    """
+    if not folder.is_dir():
+        raise VFQError("not_found", f"There is no folder {folder.name}.")
+    problems: list[Problem] = []
+    patients = []
+    for path in sorted(folder.glob("*.json")):
+        data = read_object(path, problems)
+        patient = data and parse_patient(data, path, problems)
+        if patient:
+            patients.append(patient)
+    if not patients:
+        raise VFQError(
+            "nothing_to_evaluate", f"{folder.name} holds no usable annotation ({_summary(problems) or 'no JSON file'})."
+        )
+    return patients, problems
+
+
+def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> AnnotatedPatient | None:
+    """One file's experts 1 to 3; None where none of them has a sound vertebra. What is wrong goes to `problems`."""
+    annotation = data.get("Annotation")
+    if not isinstance(annotation, dict) or not all(isinstance(v, list) for v in annotation.values()):
+        problems.append(Problem("wrong_schema", path.name, None, "Annotation.expertN with lists is expected."))
+        return None
+    found = {e: _reading(annotation[e], e, path.name, problems) for e in EXPERTS if e in annotation}
+    readings = {expert: reading for expert, reading in found.items() if reading}
+    if not readings:
+        return None
+    pixel_mm = pixel_spacing([v for reading in readings.values() for v in reading.values()])
+    if pixel_mm is None:
+        problems.append(Problem("no_spacing", path.name, None, "The points lie on no common grid: nothing in mm."))
+    return AnnotatedPatient(path.stem, path.name, readings, pixel_mm)
+
+
+def to_ras(points: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """`(..., 3)` [row, column, slice] as [R, A, S] up to an offset; `scale` is that of a pixel and of a slice step."""
+    return -points[..., [1, 0, 2]] * np.array([scale[0], scale[0], scale[1]])
+
+
+def pixel_spacing(vertebrae: Sequence[np.ndarray]) -> float | None:
+    """The pixel's size in mm, from points `(3, 2, 3)` in voxels of slices `SLICE_STEP_MM` apart.
+
+    The points of a vertebra were clicked on a screen whose pixels are square in mm, so rows and slices are whole
+    multiples of one length. Each vertebra whose points share no coarser grid tells it, to the thousandth of a DICOM
+    header; None unless three agree, twice as many as for any other size.
+    """
+    ratios = [_grid_step(v[..., 2].ravel()) / _grid_step(v[..., 0].ravel()) for v in vertebrae]
+    votes = Counter(round(float(r) * SLICE_STEP_MM, 3) for r in ratios if np.isfinite(r))
+    (best, count), (_, second) = [*votes.most_common(2), (0.0, 0), (0.0, 0)][:2]
+    return best if count >= max(LEAST_VOTES, 2 * second) else None
+
+
+def _grid_step(coordinates: np.ndarray) -> float:
+    """The largest step of which all differences are multiples (Euclid's algorithm); nan where there is none."""
+    differences = np.abs(coordinates - coordinates[0])
+    step = 0.0
+    for longer in differences:
+        while step > GRID_TOLERANCE:
+            rest = longer % step
+            longer, step = step, min(rest, step - rest)
+        step = longer
+    if step <= GRID_TOLERANCE:
+        return float("nan")
+    multiples = np.rint(differences / step)
+    return float(differences @ multiples / (multiples @ multiples))
+
+
+def _reading(entries: list[Any], expert: str, file: str, problems: list[Problem]) -> Reading:
+    reading: Reading = {}
+    for i, entry in enumerate(entries):
+        entry = entry if isinstance(entry, dict) else {}
+        level = known_level(entry.get("type"))
+        points, code = as_points(entry.get("segments"), (3, 2, 3))
+        wrong = (code, "") if points is None else fault(to_ras(points, (1, 1)))
+        if wrong is None and points is not None and points.min() < 0:
+            wrong = "outside_volume", "A coordinate is negative."
+        if wrong is None and level is None:
+            wrong = "unknown_level", f"{entry.get('type')!r}: experts are paired by the level's name."
+        if wrong is None and level in reading:
+            wrong = "duplicate_level", "The first one counts."
+        if wrong:
+            problems.append(Problem(wrong[0], file, f"{expert} {level or i + 1}", wrong[1]))
+        elif points is not None and level is not None:
+            reading[level] = points
+    return reading
+
+
+def _summary(problems: Sequence[Problem]) -> str:
+    return ", ".join(f"{n} x {code}" for code, n in Counter(p.code for p in problems).items())

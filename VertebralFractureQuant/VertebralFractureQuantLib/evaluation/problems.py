@@ -1,0 +1,112 @@
+"""What is wrong with an annotation, a reference or a prediction: a code, the file, the vertebra, and a sentence.
+
+A vertebra that is named here is left out, a file that cannot be read too; the rest is evaluated. Points are `(3, 2, 3)`
+= [anterior, middle, posterior] x [superior, inferior] x [R, A, S], in any unit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..keypoints import POSITIONS
+from ..levels import ABOVE, NAMES, SACRUM
+
+PROBLEMS = {
+    "not_json": "the file cannot be read as JSON",
+    "wrong_schema": "the file is of no known schema, or lacks what its schema demands",
+    "missing_points": "a vertebra has not three segments of two points of three coordinates",
+    "not_finite": "a coordinate is NaN, infinite or null",
+    "coincident_points": "the points span no area",
+    "swapped_ends": "a superior point lies below its inferior one",
+    "swapped_sides": "anterior, middle and posterior do not follow each other",
+    "wrong_axis_order": "the coordinates are not in the schema's order",
+    "unknown_level": "no vertebra has this name",
+    "duplicate_level": "one reader has two vertebrae of one name",
+    "outside_volume": "points lie outside the scan",
+    "bad_curve": "the spine's curve is no curve",
+    "no_vertebra": "the reference has no usable vertebra",
+    "no_spacing": "the pixel spacing cannot be recovered",
+    "no_common_space": "the prediction and the reference are in different coordinates",
+    "duplicate_case": "two references have one name",
+    "no_reference": "no reference has the prediction's name",
+    "ambiguous_reference": "several references fit the prediction's name",
+    "no_prediction": "no prediction belongs to the reference",
+}
+
+LEAST_NORMAL = 0.2  # of the vertebra's plane along R, in any order of the axes but the right one it is near 0
+HALFWAY = 0.5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`code` is of `PROBLEMS`; `vertebra` is a name, None where the whole file is meant."""
+
+    code: str
+    file: str
+    vertebra: str | None
+    message: str
+
+
+def read_object(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
+    """The JSON object in `path`; None, and a note in `problems`, where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(Problem("not_json", path.name, None, str(error).replace(str(path), path.name)))
+        return None
+    if not isinstance(data, dict):
+        problems.append(Problem("wrong_schema", path.name, None, "The file holds no JSON object."))
+        return None
+    return data
+
+
+def as_points(raw: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
+    """`raw` as a finite array of `shape` (-1 for any length); else None and the code of what is wrong."""
+    try:
+        points = np.asarray(raw, float)
+    except (TypeError, ValueError):
+        return None, "missing_points"
+    if points.ndim != len(shape) or any(s not in (-1, n) for s, n in zip(shape, points.shape, strict=True)):
+        return None, "missing_points"
+    return (points, "") if np.isfinite(points).all() else (None, "not_finite")
+
+
+def known_level(raw: Any) -> str | None:
+    """A level's name as this library writes it ("Th7" is "T7"); None for any other name."""
+    name = str(raw).strip().replace("Th", "T")
+    return name if name in (ABOVE, *NAMES, SACRUM) else None
+
+
+def fault(points: np.ndarray) -> tuple[str, str] | None:
+    """Code and sentence of what is wrong with the six points of one vertebra, RAS; None where nothing is."""
+    front, up = points[0].mean(0) - points[2].mean(0), (points[:, 0] - points[:, 1]).mean(0)
+    normal = np.cross(front, up)
+    if np.linalg.norm(normal) <= 1e-6:
+        return "coincident_points", "The six points span no area."
+    front, up, normal = (v / np.linalg.norm(v) for v in (front, up, normal))
+    return _axes_fault(front[1], up[2], normal[0]) or _order_fault(points, front, up)
+
+
+def _axes_fault(forward: float, upward: float, normal: float) -> tuple[str, str] | None:
+    """From the cosines of front to A, of up to S, and of the plane's normal to R."""
+    if abs(normal) < LEAST_NORMAL or (normal < 0 and max(abs(forward), abs(upward)) < HALFWAY):
+        return "wrong_axis_order", "The vertebra does not stand upright and face forward: are the axes in order?"
+    if upward < 0 and (upward < forward or forward < 0 < normal):
+        return "swapped_ends", "The superior points lie below the inferior ones."
+    if forward < 0 and normal < 0:
+        return "swapped_sides", "The anterior points lie behind the posterior ones: swapped, or not RAS?"
+    return None
+
+
+def _order_fault(points: np.ndarray, front: np.ndarray, up: np.ndarray) -> tuple[str, str] | None:
+    for position, segment in zip(POSITIONS, points, strict=True):
+        if (segment[0] - segment[1]) @ up <= 0:
+            return "swapped_ends", f"The {position} superior point lies below the inferior one."
+    if (np.diff(points.mean(1) @ front) >= 0).any():
+        return "swapped_sides", "Anterior, middle and posterior points do not follow each other."
+    return None

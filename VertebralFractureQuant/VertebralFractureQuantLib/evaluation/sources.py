@@ -1,0 +1,309 @@
+"""Predictions and references as one plain noun: the `Spine` of a scan, from any of the schemas that hold one.
+
+RAS mm; the public annotations alone are in voxels [row, column, slice], and need the scan's geometry to be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..curve import SpineCurve, fit_curve
+from ..errors import VFQError
+from ..keypoints import centers
+from ..record import SCHEMA
+from .annotations import AnnotatedPatient, parse_patient
+from .problems import Problem, as_points, fault, known_level, read_object
+
+TRUTH_SCHEMA = "vfq-truth/1"  # as phantom.volume writes it; its import would load torch
+RAS, VOXELS = "RAS_mm", "voxels"
+BORDER_MM = 5.0  # key points may lie a little beyond the outermost voxels
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A scan's voxels [k, j, i]: how many, how large, and where (`ijk_to_ras` 4 x 4; None where it is not known)."""
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    ijk_to_ras: np.ndarray | None = None
+
+    @property
+    def diagonal_mm(self) -> float:
+        """No two points of the scan are farther apart."""
+        return float(np.linalg.norm(np.array(self.shape) * self.spacing_mm))
+
+
+@dataclass(frozen=True, eq=False)
+class Spine:
+    """What one file says of one scan.
+
+    Attributes
+    ----------
+    case, file : names.
+    keypoints : `(n, 3, 2, 3)` in `space`.
+    levels : names, None where unknown.
+    partial : `(p, 3)` approximate centres of vertebrae cut by the border.
+    curve : the spine's line, None where the file has none.
+    limits : `(2, 3)` where the spine begins and ends, or `(0, 3)`.
+    status : "ok", or the code of a failed analysis.
+    grid : the scan's, where known.
+    """
+
+    case: str
+    file: str
+    keypoints: np.ndarray
+    levels: tuple[str | None, ...]
+    partial: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    curve: SpineCurve | None = None
+    limits: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    status: str = "ok"
+    space: str = RAS
+    grid: Grid | None = None
+
+
+PairedCases = tuple[list[tuple[Spine, Spine]], list[Problem]]
+
+
+def read_predictions(folder: Path) -> tuple[list[Spine], list[Problem]]:
+    """Analyses (`vfq-analysis/1`) of a folder: CASE/analysis.json, loose *.json, or one case's own folder.
+
+    VFQError `not_found` where there is no such folder or file.
+    """
+    problems: list[Problem] = []
+    paths = _files(folder, "analysis.json")
+    return [s for p in paths for s in [_prediction(p, problems)] if s], problems
+
+
+def read_references(folder: Path) -> tuple[list[Spine], list[Problem]]:
+    """References of a folder or file: six-point references, phantom truths (`vfq-truth/1`), public annotations.
+
+    VFQError `not_found` where there is no such folder or file.
+    """
+    problems: list[Problem] = []
+    spines: dict[str, Spine] = {}
+    for path in _files(folder, "truth.json"):
+        spine = _reference(path, problems)
+        if spine and spine.case in spines:
+            problems.append(Problem("duplicate_case", path.name, None, f"{spine.case}: the first one counts."))
+        elif spine:
+            spines[spine.case] = spine
+    return list(spines.values()), problems
+
+
+def pair_cases(predictions: Sequence[Spine], references: Sequence[Spine]) -> PairedCases:
+    """Which reference belongs to each prediction: that of the same case, else the only one whose name begins its name.
+
+    Several predictions of one reference are as many scans of one patient. Returns the pairs and the problems.
+    """
+    pairs: list[tuple[Spine, Spine]] = []
+    problems: list[Problem] = []
+    for prediction in predictions:
+        fitting = [r for r in references if r.case == prediction.case]
+        fitting = fitting or [r for r in references if _begins(r.case, prediction.case)]
+        if len(fitting) == 1:
+            pairs.append((prediction, fitting[0]))
+        else:
+            code = "ambiguous_reference" if fitting else "no_reference"
+            names = ", ".join(r.case for r in fitting)
+            problems.append(Problem(code, prediction.file, None, f"{prediction.case}: {names or 'not evaluated'}"))
+    paired = {id(reference) for _, reference in pairs}
+    problems += [
+        Problem("no_prediction", r.file, None, f"{r.case}: not evaluated") for r in references if id(r) not in paired
+    ]
+    return pairs, problems
+
+
+def in_common_space(prediction: Spine, reference: Spine) -> tuple[Spine | None, list[Problem]]:
+    """`reference` in the space of `prediction`, without what lies outside its scan; None where it cannot be brought in.
+
+    The public annotations need `source.ijk_to_ras` (4 x 4, and `source.shape`) in the prediction's analysis.json.
+    """
+    if reference.space == VOXELS:
+        if prediction.grid is None or prediction.grid.ijk_to_ras is None:
+            message = "The annotation is in voxels, and the analysis does not tell the scan's source.ijk_to_ras."
+            return None, [Problem("no_common_space", reference.file, None, f"{prediction.case}: {message}")]
+        reference = _from_voxels(reference, prediction.grid)
+    landmark = _middle(prediction)
+    if prediction.grid is None or landmark is None:
+        return reference, []
+    return _inside(reference, prediction.grid, landmark)
+
+
+def _files(place: Path, name: str) -> list[Path]:
+    """The file `place`; of a folder, its own `name`, or its loose *.json and the `name` of each of its folders."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise VFQError("not_found", f"There is no {place.name}.")
+    own = place / name
+    return [own] if own.is_file() else sorted([*place.glob("*.json"), *place.glob(f"*/{name}")])
+
+
+def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
+    data = read_object(path, problems)
+    if data is None:
+        return None
+    vertebrae, case = data.get("vertebrae"), data.get("case")
+    file = path.name if path.name != "analysis.json" else f"{path.parent.name}/{path.name}"
+    if data.get("schema") != SCHEMA or data.get("space", RAS) != RAS or not isinstance(vertebrae, list) or not case:
+        problems.append(Problem("wrong_schema", file, None, f"An analysis of schema {SCHEMA} is expected."))
+        return None
+    kept = [v for v in vertebrae if not (isinstance(v, dict) and v.get("review") == "rejected")]
+    keypoints, levels = _vertebrae(kept, file, problems)
+    curve = _curve(data.get("curve"), file, problems)
+    spine = Spine(
+        case=str(case),
+        file=file,
+        keypoints=keypoints,
+        levels=levels,
+        curve=curve,
+        limits=_limits(curve, data.get("limits_mm")),
+        status=str(data.get("status")),
+        grid=_grid(data.get("source")),
+    )
+    landmark = _middle(spine)
+    if spine.grid is None or landmark is None:
+        return spine
+    spine, outside = _inside(spine, spine.grid, landmark)
+    problems += outside
+    return spine
+
+
+def _reference(path: Path, problems: list[Problem]) -> Spine | None:
+    data = read_object(path, problems)
+    if data is None:
+        return None
+    if "Annotation" in data:
+        patient = parse_patient(data, path, problems)
+        return None if patient is None else _consensus(patient)
+    vertebrae, truth = data.get("vertebrae"), data.get("schema") == TRUTH_SCHEMA
+    if (data.get("schema") and not truth) or data.get("space") != RAS or not isinstance(vertebrae, list):
+        problems.append(Problem("wrong_schema", path.name, None, "No reference, phantom truth or public annotation."))
+        return None
+    stem = path.parent.name if path.name == "truth.json" else path.stem
+    keypoints, levels = _vertebrae(vertebrae, path.name, problems)
+    curve = _curve(data.get("curve" if truth else "centerline"), path.name, problems)
+    return Spine(
+        case=str(data.get("case") or stem),
+        file=path.name,
+        keypoints=keypoints,
+        levels=levels,
+        partial=_partial(data.get("partial"), path.name, problems),
+        curve=curve,
+        limits=_limits(curve, data.get("limits_mm")) if truth else _ends(curve),
+    )
+
+
+def _consensus(patient: AnnotatedPatient) -> Spine:
+    """The mean of the experts' points of each vertebra, in voxels."""
+    names = dict.fromkeys(level for reading in patient.readings.values() for level in reading)
+    points = [np.mean([r[level] for r in patient.readings.values() if level in r], axis=0) for level in names]
+    return Spine(patient.name, patient.file, np.array(points), tuple(names), space=VOXELS)
+
+
+def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> tuple[np.ndarray, tuple[str | None, ...]]:
+    """Sound vertebrae; a level without meaning is noted and taken for unknown."""
+    kept, levels = [], []
+    for i, entry in enumerate(raw):
+        entry = entry if isinstance(entry, dict) else {}
+        name = entry.get("level")
+        level = None if name is None else known_level(name)
+        if name is not None and level is None:
+            problems.append(Problem("unknown_level", file, f"V{i + 1}", f"{name!r} is taken for unknown."))
+        points, code = as_points(entry.get("keypoints"), (3, 2, 3))
+        wrong = (code, "") if points is None else fault(points)
+        if wrong:
+            problems.append(Problem(wrong[0], file, level or f"V{i + 1}", wrong[1]))
+        else:
+            kept.append(points)
+            levels.append(level)
+    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels)
+
+
+def _partial(raw: Any, file: str, problems: list[Problem]) -> np.ndarray:
+    found = []
+    for entry in raw if isinstance(raw, list) else []:
+        entry = entry if isinstance(entry, dict) else {}
+        center, code = as_points(entry.get("center"), (3,))
+        if center is None:
+            problems.append(Problem(code, file, str(entry.get("level")), "of the partial vertebrae"))
+        else:
+            found.append(center)
+    return np.reshape(found, (-1, 3))
+
+
+def _curve(raw: Any, file: str, problems: list[Problem]) -> SpineCurve | None:
+    if raw is None or raw == []:
+        return None
+    points, _ = as_points(raw, (-1, 3))
+    try:
+        return fit_curve(np.empty((0, 3)) if points is None else points)
+    except ValueError as error:
+        problems.append(Problem("bad_curve", file, None, str(error)))
+        return None
+
+
+def _limits(curve: SpineCurve | None, raw: Any) -> np.ndarray:
+    arc, _ = as_points(raw, (2,))
+    return np.empty((0, 3)) if curve is None or arc is None else curve.at(arc)[0]
+
+
+def _ends(curve: SpineCurve | None) -> np.ndarray:
+    return np.empty((0, 3)) if curve is None else curve.points[[0, -1]]
+
+
+def _grid(raw: Any) -> Grid | None:
+    raw = raw if isinstance(raw, dict) else {}
+    shape, _ = as_points(raw.get("shape"), (3,))
+    spacing, _ = as_points(raw.get("spacing_mm"), (3,))
+    matrix, _ = as_points(raw.get("ijk_to_ras"), (4, 4))
+    if shape is None or spacing is None:
+        return None
+    if matrix is not None and abs(np.linalg.det(matrix)) < 1e-9:
+        matrix = None
+    return Grid(tuple(int(n) for n in shape), tuple(float(mm) for mm in spacing), matrix)
+
+
+def _begins(reference: str, prediction: str) -> bool:
+    """Whether a prediction's name goes on from the reference's at the end of a word: "X_ct", but not "X2", from "X"."""
+    rest = prediction[len(reference) :]
+    return prediction.startswith(reference) and not rest[:1].isalnum()
+
+
+def _middle(spine: Spine) -> np.ndarray | None:
+    """A point that is surely in the spine's scan; None where the spine has nothing."""
+    points = spine.curve.points if spine.curve is not None else centers(spine.keypoints)
+    return np.median(points, axis=0) if len(points) else None
+
+
+def _inside(spine: Spine, grid: Grid, landmark: np.ndarray) -> tuple[Spine, list[Problem]]:
+    """Without the vertebrae outside the scan: exactly where its place is known, else by its size around `landmark`."""
+    points = spine.keypoints.reshape(-1, 6, 3)
+    if grid.ijk_to_ras is None:
+        outside = (np.linalg.norm(points - landmark, axis=-1) > grid.diagonal_mm).any(1)
+    else:
+        inverse = np.linalg.inv(grid.ijk_to_ras)
+        kji = (points @ inverse[:3, :3].T + inverse[:3, 3])[..., ::-1]
+        margin = BORDER_MM / np.array(grid.spacing_mm)
+        outside = ((kji < -margin) | (kji > np.array(grid.shape) - 1 + margin)).any((1, 2))
+    problems = [
+        Problem("outside_volume", spine.file, spine.levels[i] or f"V{i + 1}", "not in the scan that was analysed")
+        for i in np.flatnonzero(outside)
+    ]
+    levels = tuple(level for level, out in zip(spine.levels, outside, strict=True) if not out)
+    return replace(spine, keypoints=spine.keypoints[~outside], levels=levels), problems
+
+
+def _from_voxels(spine: Spine, grid: Grid) -> Spine:
+    """[row, column, slice] to RAS mm: the annotations' slices grow caudally, those of the scan perhaps cranially."""
+    assert grid.ijk_to_ras is not None
+    ijk = spine.keypoints[..., [1, 0, 2]]
+    if grid.ijk_to_ras[2, 2] > 0:
+        ijk[..., 2] = grid.shape[0] - 1 - ijk[..., 2]
+    ras = ijk @ grid.ijk_to_ras[:3, :3].T + grid.ijk_to_ras[:3, 3]
+    return replace(spine, keypoints=ras, space=RAS)

@@ -1,0 +1,409 @@
+"""The published tables (Zakharov et al. 2023, tables 1 to 3) and the errors behind them, for any set of scans.
+
+Each scan becomes rows of plain arrays, one a pair of a measured and a true vertebra; every figure is a function of such
+scans, so that the bootstrap can draw patients. Lengths are mm; G is the Genant ratio by min/max of the three heights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import VFQError
+from ..genant import GRADES, MILD, MODERATE_METRIC, ROUNDING, grade, heights
+from ..keypoints import ENDPLATES, POSITIONS, centers
+from ..levels import NAMES
+from .matching import (
+    CENTER_THRESHOLD_MM,
+    OVERLAP_THRESHOLD,
+    PARTIAL_RADIUS_MM,
+    Matching,
+    is_partial,
+    match,
+    match_overlap,
+    point_errors,
+)
+from .metrics import REPEATS, SPECIFICITY, Estimate, auc, bland_altman, bootstrap, sensitivity_at
+from .problems import Problem
+from .sources import Spine, in_common_space, pair_cases, read_predictions, read_references
+
+Key = tuple[str, ...]
+Figures = dict[Key, float]
+Estimates = dict[Key, Estimate]
+
+EVALUATION_SCHEMA = "vfq-evaluation/1"
+
+# Splits of Table 3: the highest G of a positive, and the G above which one is negative.
+TASKS = {
+    "G0 vs G1-3": (MILD, MILD),
+    "G0 vs G2-3": (MODERATE_METRIC, MILD),  # mild ones are left out
+    "G0-1 vs G2-3": (MODERATE_METRIC, MODERATE_METRIC),  # also that of Table 2
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Rows of measured vertebrae and the true ones they were paired with by overlap.
+
+    Ratios `(n,)`, heights `(n, 3)` mm, distances of key points `(n, 3, 2)` and centres `(n,)` mm, and the place of the
+    true level in `levels.NAMES` `(n,)`, -1 where unknown.
+    """
+
+    ratio: np.ndarray
+    true_ratio: np.ndarray
+    heights: np.ndarray
+    true_heights: np.ndarray
+    points_mm: np.ndarray
+    centers_mm: np.ndarray
+    level: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One prediction held against its reference.
+
+    Attributes
+    ----------
+    case, patient, status : names of the prediction and of the reference, and how the analysis ended.
+    pairs : of the vertebrae found.
+    missed, false : G of true vertebrae that were not found, and of measured ones that are not there.
+    missed_levels : as in `Pairs`.
+    by_center : found, false, missed by the distance of centres.
+    line_mm : distances from the reference's line to the predicted curve.
+    limits_mm : absolute errors of the spine's upper and lower end along S.
+    worst, true_worst : the smallest G that was measured and that is true, nan without any.
+    """
+
+    case: str
+    patient: str
+    status: str
+    pairs: Pairs
+    missed: np.ndarray
+    false: np.ndarray
+    missed_levels: np.ndarray
+    by_center: tuple[int, int, int]
+    line_mm: np.ndarray
+    limits_mm: np.ndarray
+    worst: float
+    true_worst: float
+
+    @property
+    def by_overlap(self) -> tuple[int, int, int]:
+        """Found, false, missed by Butterfly-IoU."""
+        return len(self.pairs.ratio), len(self.false), len(self.missed)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scans held against their references, what follows from them, and what was wrong with the files."""
+
+    scans: list[Scan]
+    estimates: Estimates
+    problems: list[Problem]
+    repeats: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object of schema `vfq-evaluation/1`."""
+        return {
+            "schema": EVALUATION_SCHEMA,
+            "kind": "predictions",
+            "settings": settings(self.repeats, self.seed),
+            "counts": counts(self.scans),
+            "figures": nested(self.estimates),
+            "confusion": {"order": [*GRADES, "absent"], "true_by_measured": confusion(self.scans).tolist()},
+            "scans": [_scan_json(s) for s in self.scans],
+            "problems": [vars(p) for p in self.problems],
+        }
+
+
+def evaluate_predictions(predictions: Path, references: Path, repeats: int = REPEATS, seed: int = 0) -> Evaluation:
+    """Hold a folder of analyses against references (see `sources`).
+
+    VFQError `not_found` without either; `nothing_to_evaluate` where no prediction could be held against a reference.
+    """
+    found, problems = read_predictions(predictions)
+    known, more = read_references(references)
+    pairs, unpaired = pair_cases(found, known)
+    problems += more + unpaired
+    scans = []
+    for prediction, reference in pairs:
+        common, trouble = in_common_space(prediction, reference)
+        problems += trouble
+        if common is not None and len(common.keypoints):
+            scans.append(compare_spines(prediction, common))
+        elif common is not None:
+            problems.append(Problem("no_vertebra", reference.file, None, f"{prediction.case}: not evaluated"))
+    if not scans:
+        codes = ", ".join(dict.fromkeys(p.code for p in problems)) or "no file"
+        raise VFQError("nothing_to_evaluate", f"No prediction could be held against a reference ({codes}).")
+    return Evaluation(scans, estimate(scans, repeats, seed), problems, repeats, seed)
+
+
+def settings(repeats: int, seed: int) -> dict[str, Any]:
+    """The thresholds behind the figures."""
+    return {
+        "butterfly_iou_at_least": OVERLAP_THRESHOLD,
+        "center_distance_mm_at_most": CENTER_THRESHOLD_MM,
+        "partial_radius_mm": PARTIAL_RADIUS_MM,
+        "specificity": SPECIFICITY,
+        "tasks_positive_at_most_negative_above": {name: list(limits) for name, limits in TASKS.items()},
+        "bootstrap": {"repeats": repeats, "seed": seed, "unit": "patient", "interval": 0.95},
+    }
+
+
+def nested(estimates: Estimates) -> dict[str, Any]:
+    """Estimates as a tree of `{"value", "ci95"}`; null where there is no number."""
+    tree: dict[str, Any] = {}
+    for key, e in estimates.items():
+        branch = tree
+        for name in key[:-1]:
+            branch = branch.setdefault(name, {})
+        interval = [number(e.low), number(e.high)]
+        branch[key[-1]] = {"value": number(e.value), "ci95": None if None in interval else interval}
+    return tree
+
+
+def number(value: float) -> float | None:
+    """For JSON, which knows no nan."""
+    return round(float(value), 5) if np.isfinite(value) else None
+
+
+def compare_spines(prediction: Spine, reference: Spine) -> Scan:
+    """Hold a prediction against a reference in the same space; where a vertebra is partial, neither way."""
+    partial = is_partial(prediction.keypoints, reference.partial)
+    found, true = prediction.keypoints, reference.keypoints
+    overlap = _without(match_overlap(found, true), partial)
+    near = _without(match(found, true, CENTER_THRESHOLD_MM), partial)
+    i, j = (np.array([p[side] for p in overlap.pairs], int) for side in (0, 1))
+    levels = np.array([NAMES.index(name) if name in NAMES else -1 for name in reference.levels], int)
+    ratios, true_ratios = ratios_of(found), ratios_of(true)
+    pairs = Pairs(
+        ratio=ratios[i],
+        true_ratio=true_ratios[j],
+        heights=heights(found)[i],
+        true_heights=heights(true)[j],
+        points_mm=point_errors(found, true, overlap),
+        centers_mm=np.linalg.norm(centers(found[i]) - centers(true[j]), axis=-1),
+        level=levels[j],
+    )
+    return Scan(
+        case=prediction.case,
+        patient=reference.case,
+        status=prediction.status,
+        pairs=pairs,
+        missed=true_ratios[list(overlap.missed)],
+        false=ratios[list(overlap.false)],
+        missed_levels=levels[list(overlap.missed)],
+        by_center=(len(near.pairs), len(near.false), len(near.missed)),
+        line_mm=_line_errors(prediction, reference),
+        limits_mm=_limit_errors(prediction, reference),
+        worst=min([*ratios[i], *ratios[list(overlap.false)]], default=np.nan),
+        true_worst=min(true_ratios, default=np.nan),
+    )
+
+
+def ratios_of(keypoints: np.ndarray) -> np.ndarray:
+    """G `(n,)` of key points `(n, 3, 2, d)`."""
+    h = heights(keypoints)
+    return h.min(-1, initial=np.inf) / h.max(-1, initial=0)
+
+
+def estimate(scans: Sequence[Scan], repeats: int, seed: int) -> Estimates:
+    """All figures with 95 % intervals over patients; a patient's scans are drawn together."""
+    patients: dict[str, list[Scan]] = {}
+    for scan in scans:
+        patients.setdefault(scan.patient, []).append(scan)
+    return bootstrap(list(patients.values()), figures, repeats, seed)
+
+
+def figures(scans: Sequence[Scan]) -> Figures:
+    """Every figure of the tables, by (section, name, ...); at patient level each scan is a row, by its smallest G."""
+    pairs = pool(scans)
+    return {
+        **_line(scans),
+        **_detection(scans),
+        **_severity("vertebra", pairs.ratio, pairs.true_ratio),
+        **_severity("patient", *_worst(scans)),
+        **_errors(pairs),
+        **_agreement(pairs),
+        **_by_level(pairs, np.concatenate([s.missed_levels for s in scans])),
+    }
+
+
+def pool(scans: Sequence[Scan]) -> Pairs:
+    """The rows of all scans."""
+    return Pairs(**{f.name: np.concatenate([getattr(s.pairs, f.name) for s in scans]) for f in fields(Pairs)})
+
+
+def severity_labels(task: str, ratio: np.ndarray, true_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and positives of a task of `TASKS`, without those whose true grade it leaves out."""
+    highest, least = TASKS[task]
+    positive, negative = true_ratio <= highest + ROUNDING, true_ratio > least + ROUNDING
+    taken = (positive | negative) & np.isfinite(ratio)
+    return -ratio[taken], positive[taken]
+
+
+def confusion(scans: Sequence[Scan]) -> np.ndarray:
+    """`(5, 5)` counts: true grade, or not there, by measured grade, or missed (moderate: G <= 0.75)."""
+    table = np.zeros((len(GRADES) + 1,) * 2, int)
+    pairs, absent = pool(scans), len(GRADES)
+    for true, measured in zip(_grades(pairs.true_ratio), _grades(pairs.ratio), strict=True):
+        table[true, measured] += 1
+    for scan in scans:
+        np.add.at(table[:, absent], _grades(scan.missed), 1)
+        np.add.at(table[absent], _grades(scan.false), 1)
+    return table
+
+
+def counts(scans: Sequence[Scan]) -> dict[str, int]:
+    """How many patients, scans, failed scans, true vertebrae, and fractures (G <= 0.74) among those found."""
+    true = pool(scans).true_ratio
+    return {
+        "patients": len({s.patient for s in scans}),
+        "scans": len(scans),
+        "failed_scans": sum(s.status != "ok" for s in scans),
+        "vertebrae": len(true) + sum(len(s.missed) for s in scans),
+        "found": len(true),
+        "missed": sum(len(s.missed) for s in scans),
+        "false": sum(len(s.false) for s in scans),
+        "mild_or_worse": int((true <= MILD + ROUNDING).sum()),
+        "moderate_or_worse": int((true <= MODERATE_METRIC + ROUNDING).sum()),
+    }
+
+
+def _without(matching: Matching, partial: np.ndarray) -> Matching:
+    return Matching(matching.pairs, tuple(i for i in matching.false if not partial[i]), matching.missed)
+
+
+def _line_errors(prediction: Spine, reference: Spine) -> np.ndarray:
+    """From the reference's line beside its complete vertebrae, else from their centres."""
+    line = centers(reference.keypoints)
+    if prediction.curve is None or not len(line):
+        return np.empty(0)
+    if reference.curve is not None:
+        up = reference.curve.points[:, 2]
+        line = reference.curve.points[(up >= line[:, 2].min()) & (up <= line[:, 2].max())]
+    return prediction.curve.distance_to(line)
+
+
+def _limit_errors(prediction: Spine, reference: Spine) -> np.ndarray:
+    ends = reference.limits
+    if not len(ends) and len(reference.keypoints):
+        ends = centers(reference.keypoints)[[0, -1]]
+    if not len(ends) or not len(prediction.limits):
+        return np.empty(0)
+    return np.abs(np.sort(prediction.limits[:, 2]) - np.sort(ends[:, 2]))
+
+
+def _scan_json(scan: Scan) -> dict[str, Any]:
+    found, false, missed = scan.by_overlap
+    return {
+        "case": scan.case,
+        "reference": scan.patient,
+        "status": scan.status,
+        "found": found,
+        "false": false,
+        "missed": missed,
+        "point_mm": number(_mean(scan.pairs.points_mm)),
+        "line_mm": number(_mean(scan.line_mm)),
+        "ratio_error": number(_mean(np.abs(scan.pairs.ratio - scan.pairs.true_ratio))),
+        "worst_ratio": number(scan.worst),
+        "true_worst_ratio": number(scan.true_worst),
+    }
+
+
+def _worst(scans: Sequence[Scan]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([s.worst for s in scans]), np.array([s.true_worst for s in scans])
+
+
+def _grades(ratios: np.ndarray) -> list[int]:
+    return [GRADES.index(grade(r)) for r in ratios]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if np.size(values) else float("nan")
+
+
+def _line(scans: Sequence[Scan]) -> Figures:
+    per_scan = np.array([_mean(s.line_mm) for s in scans])
+    return {
+        ("line", "mean_mm"): _mean(per_scan[np.isfinite(per_scan)]),
+        ("line", "limits_mm"): _mean(np.concatenate([s.limits_mm for s in scans])),
+    }
+
+
+def _detection(scans: Sequence[Scan]) -> Figures:
+    result: Figures = {}
+    for name in ("overlap", "center"):
+        found, false, missed = np.array([getattr(s, f"by_{name}") for s in scans], float).T
+        with np.errstate(invalid="ignore"):
+            precision, recall = found / (found + false), found / (found + missed)
+            result["detection", name, "precision"] = float(found.sum() / (found + false).sum())
+            result["detection", name, "recall"] = float(found.sum() / (found + missed).sum())
+        result["detection", name, "precision_by_scan"] = _mean(precision[np.isfinite(precision)])
+        result["detection", name, "recall_by_scan"] = _mean(recall[np.isfinite(recall)])
+    return result
+
+
+def _severity(kind: str, ratio: np.ndarray, true_ratio: np.ndarray) -> Figures:
+    result: Figures = {}
+    for task in TASKS:
+        scores, positive = severity_labels(task, ratio, true_ratio)
+        result["severity", kind, task, "auc"] = auc(scores, positive)
+        result["severity", kind, task, "sensitivity"] = sensitivity_at(scores, positive)
+    return result
+
+
+def _errors(pairs: Pairs) -> Figures:
+    height = np.abs(pairs.heights - pairs.true_heights)
+    result: Figures = {
+        ("error", "point_mm"): _mean(pairs.points_mm),
+        ("error", "center_mm"): _mean(pairs.centers_mm),
+        ("error", "height_mm"): _mean(height),
+        ("error", "ratio"): _mean(np.abs(pairs.ratio - pairs.true_ratio)),
+    }
+    for p, position in enumerate(POSITIONS):
+        result["error", f"{position}_height_mm"] = _mean(height[:, p])
+        for e, endplate in enumerate(ENDPLATES):
+            result["error", f"{position}_{endplate}_mm"] = _mean(pairs.points_mm[:, p, e])
+    return result
+
+
+def _agreement(pairs: Pairs) -> Figures:
+    result: Figures = {}
+    for name, measured, true in (
+        ("ratio", pairs.ratio, pairs.true_ratio),
+        ("height_mm", pairs.heights, pairs.true_heights),
+    ):
+        agreement = bland_altman(measured, true)
+        for part in ("bias", "sd", "low", "high"):
+            result["agreement", name, part] = getattr(agreement, part)
+    return result
+
+
+def _by_level(pairs: Pairs, missed: np.ndarray) -> Figures:
+    """Means of each level that was found, and how many of it were missed."""
+    size = len(NAMES) + 1  # the last is the unknown level, -1
+    found = np.bincount(pairs.level % size, minlength=size)
+    lost = np.bincount(missed % size, minlength=size)
+    values = {
+        "point_mm": pairs.points_mm.mean((1, 2)),
+        "center_mm": pairs.centers_mm,
+        "ratio_bias": pairs.ratio - pairs.true_ratio,
+        "ratio": np.abs(pairs.ratio - pairs.true_ratio),
+    }
+    result: Figures = {}
+    for i in np.flatnonzero(found + lost):
+        name = (*NAMES, "unknown")[i]
+        result["level", name, "found"] = float(found[i])
+        result["level", name, "missed"] = float(lost[i])
+    for key, value in values.items():
+        sums = np.bincount(pairs.level % size, value, minlength=size)
+        for i in np.flatnonzero(found):
+            result["level", (*NAMES, "unknown")[i], key] = float(sums[i] / found[i])
+    return result

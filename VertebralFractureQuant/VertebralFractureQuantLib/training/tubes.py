@@ -1,0 +1,97 @@
+"""The refiner's training samples: straightened tubes `[s, a, r]` HU around an imperfect curve, the truth by slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..levels import LEVELS
+from ..networks.refiner import A_MM, R_MM, SPACING_MM, tube_arcs, tube_grid
+from ..phantom.anatomy import PhantomOptions, draw_anatomy
+from ..phantom.painting import Painter, exact_keypoints
+from ..phantom.scanner import AIR
+from ..straightening import Straightening
+from .samples import flip, imperfect, scan_coarse
+
+ROWS = 64
+COARSE_CURVE = 2.5  # how much worse than the refined curve the localizer's is
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class PaintedTube:
+    """Voxels `[s, a, r]` HU and their patient S; by slice the true curve's (a, r) voxel, whether spine is there and
+    the class of its level."""
+
+    voxels: Tensor
+    height: Tensor
+    position: np.ndarray
+    holds_spine: np.ndarray
+    level: np.ndarray
+
+
+def paint_tube(rng: np.random.Generator, device: str = "cpu") -> PaintedTube:
+    """A new patient's spine and 4 cm around, straightened along a curve as the localizer might give it."""
+    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
+    straightening = Straightening(imperfect(rng, anatomy.curve, COARSE_CURVE))
+    arcs = tube_arcs(straightening.curve.length)
+    grid = tube_grid(arcs)
+    points = torch.as_tensor(straightening.to_patient(grid), dtype=torch.float32, device=device)
+    painter, softness = Painter(anatomy, device), float(rng.uniform(0.5, 1.2))
+    voxels = torch.cat([painter.hounsfield(c, softness) for c in points.reshape(-1, 3).split(100_000)])
+    ends = -straightening.to_straight(exact_keypoints(anatomy).mean(1))[..., 2]  # arcs (n, [top, bottom])
+    borders = np.r_[ends[0, 0], (ends[:-1, 1] + ends[1:, 0]) / 2][: len(LEVELS) + 1]
+    return PaintedTube(
+        voxels=voxels.reshape(grid.shape[:3]).cpu(),
+        height=points[..., 2].cpu(),
+        position=_positions(straightening.to_straight(anatomy.curve.points), arcs),
+        holds_spine=(arcs > ends[0, 0]) & (arcs < ends[len(LEVELS), 1]),
+        level=np.searchsorted(borders, arcs),
+    )
+
+
+def _positions(curve: np.ndarray, arcs: np.ndarray) -> np.ndarray:
+    """(a, r) voxel of the true `curve` `(n, 3)` straight mm in the slices at `arcs`."""
+    curve = curve[np.argsort(curve[:, 2])]
+    at = [np.interp(-arcs, curve[:, 2], curve[:, axis]) for axis in (1, 0)]
+    return (np.stack(at, -1) - (A_MM[0], R_MM[0])) / SPACING_MM - 0.5
+
+
+def refiner_sample(tube: PaintedTube, rng: np.random.Generator) -> dict[str, Tensor]:
+    """One stretch of a tube, scanned: `volume` `(s, a, r)`, `position` `(s, 2)`, `holds_spine` and `level` `(s,)`."""
+    rows = len(tube.voxels)
+    start = int(rng.integers(-10, max(1, rows - ROWS + 10)))
+    inside = slice(max(0, start), min(rows, start + ROWS))
+    target = slice(inside.start - start, inside.stop - start)
+    kept = _field_of_view(rng, tube.height[inside])
+    volume = torch.full((ROWS, *tube.voxels.shape[1:]), AIR)
+    volume[target] = torch.where(kept, scan_coarse(tube.voxels[inside], rng), torch.tensor(AIR))
+    position, spine, level = np.zeros((ROWS, 2)), np.zeros(ROWS), np.full(ROWS, UNKNOWN)
+    position[target] = tube.position[inside]
+    cell = np.clip(np.round(position[target]).astype(int), 0, np.array(kept.shape[1:]) - 1)
+    visible = kept.numpy()[np.arange(len(cell)), cell[:, 0], cell[:, 1]]
+    spine[target] = tube.holds_spine[inside] & visible
+    level[target] = np.where(visible, tube.level[inside], UNKNOWN)
+    sample = {
+        "volume": volume,
+        "position": torch.as_tensor(position, dtype=torch.float32),
+        "holds_spine": torch.as_tensor(spine).float(),
+        "level": torch.as_tensor(level),
+    }
+    return flip(sample, rng)
+
+
+def _field_of_view(rng: np.random.Generator, height: Tensor) -> Tensor:
+    """Which voxels a scan holds that may end above or below, or close around the spine."""
+    low, high = float(height.min()), float(height.max())
+    cut = rng.uniform(0, 0.5, 2) * (rng.random(2) < 0.35) * (high - low)
+    kept = (height > low + cut[0]) & (height < high - cut[1])
+    if rng.random() < 0.25:
+        a, r = (torch.arange(n) * SPACING_MM for n in height.shape[1:])
+        narrow = (r > rng.uniform(0, 22)) & (r < r[-1] - rng.uniform(0, 22))
+        deep = (a > rng.uniform(0, 35)) & (a < a[-1] - rng.uniform(0, 12))
+        kept &= deep[:, None] & narrow[None]
+    return kept
