@@ -33,7 +33,7 @@ class Refined:
     looks: np.ndarray
 
     def looks_at(self, arc: float, height: float) -> np.ndarray:
-        """The mean look of the slices of a vertebra `height` mm tall, centred at `arc` mm; all classes alike outside."""
+        """The mean look of the slices of a vertebra `height` mm tall, centred at `arc` mm; all classes alike beyond."""
         inside = np.abs(-self.middles[:, 2] - arc) <= height / 2
         look: np.ndarray = (
             self.looks[inside].mean(0) if inside.any() else np.full(self.looks.shape[1], -np.log(self.looks.shape[1]))
