@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli import app, as_coded
+from VertebralFractureQuantLib.cli import app
+from VertebralFractureQuantLib.cli_common import as_coded
 from VertebralFractureQuantLib.ct import CTVolume
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.genant import measure_column

@@ -24,6 +24,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import __version__
+from .cli_common import (
+    EXIT_CODED_FAILURE,
+    NOTICE,
+    as_coded,
+    coded_exit,
+    print_traceback,
+    refuse_existing,
+    write_json,
+    write_whole,
+)
 from .cli_evaluate import evaluate_app
 from .errors import VFQError
 
@@ -31,9 +41,7 @@ if TYPE_CHECKING:
     from .ct import CTVolume
     from .record import SpineAnalysis
 
-EXIT_CODED_FAILURE = 3
 ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
-NOTICE = "Research use only - not for diagnosis."
 
 app = typer.Typer(
     name="vfq",
@@ -182,7 +190,7 @@ def demo(
     from .report.outputs import check_output, write_outputs
 
     engine, case = ctx.obj, f"phantom-{seed}"
-    with _coded_exit(debug):
+    with coded_exit(debug):
         check_output(output, case, overwrite)
         with _progress(Console(stderr=True)) as show:
             show(case, "making the phantom", 0.0)
@@ -191,7 +199,7 @@ def demo(
             found = replace(found, case=case)
             extras = {
                 "ct.nii.gz": lambda p: engine.write_ct(ct, p),
-                "truth.json": lambda p: _write_json(truth.to_json(), p),
+                "truth.json": lambda p: write_json(truth.to_json(), p),
             }
             folder = write_outputs(found, ct, output, overwrite, extras)
     _print_comparison(compare(found, truth.keypoints, list(truth.levels)), folder)
@@ -223,13 +231,13 @@ def phantom(
     }
     options = {name: value for name, value in wanted.items() if value is not None}
     engine = ctx.obj
-    with _coded_exit(debug):
+    with coded_exit(debug):
         targets = [path for path in (output, truth) if path]
-        _refuse_existing(targets, overwrite)
+        refuse_existing(targets, overwrite)
         ct, exact = engine.make_phantom(seed, **options)
-        _write_whole(output, lambda p: engine.write_ct(ct, p))
+        write_whole(output, lambda p: engine.write_ct(ct, p))
         if truth:
-            _write_whole(truth, lambda p: _write_json(exact.to_json(), p))
+            write_whole(truth, lambda p: write_json(exact.to_json(), p))
     Console(stderr=True).print(f"Wrote {' and '.join(str(path) for path in targets)}.", markup=False, highlight=False)
 
 
@@ -250,7 +258,7 @@ def bench(
 
     engine = ctx.obj
     kji = _numbers(shape, 3, int)[::-1], _numbers(spacing, 3, float)[::-1]
-    with _coded_exit(debug), _progress(Console(stderr=True)) as show:
+    with coded_exit(debug), _progress(Console(stderr=True)) as show:
         show("bench", "making the volume", 0.0)
         ct = on_grid(engine.make_phantom(seed, field_of_view="chest")[0], *kji)
         models = engine.load_models(device.value)
@@ -284,7 +292,7 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a network on phantoms made on the fly."""
-    with _coded_exit(debug):
+    with coded_exit(debug):
         from .analysis import choose_device
         from .training.train import RECIPES
         from .training.train import train as run
@@ -351,7 +359,7 @@ class Batch:
         record = SpineAnalysis(case, status=failure.code, message=_without_paths(failure.message, path))
         self._say(case, f"{record.status}: {record.message}")
         if self.debug:
-            _print_traceback(error)
+            print_traceback(error)
         if failure.code not in ("output_exists", "output_not_writable"):
             with suppress(VFQError):
                 write_outputs(record, None, self.output, self.overwrite)
@@ -359,18 +367,6 @@ class Batch:
 
     def _say(self, case: str, sentence: str) -> None:
         self.complaints.print(f"[bold]{escape(case)}[/bold]: {escape(sentence)}", highlight=False, soft_wrap=True)
-
-
-def as_coded(error: Exception) -> VFQError:
-    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
-    if isinstance(error, VFQError):
-        return error
-    text = (str(error).splitlines() or [""])[0]
-    # torch has its own exceptions: OutOfMemoryError on a GPU, a RuntimeError of its allocator on the CPU.
-    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if lacks_memory or "can't allocate memory" in text:
-        return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
-    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
 
 
 def _without_paths(message: str, path: Path) -> str:
@@ -449,27 +445,6 @@ def _progress(console: Console) -> Iterator[Callable[[str, str, float], None]]:
         yield show
 
 
-@contextmanager
-def _coded_exit(debug: bool) -> Iterator[None]:
-    """End the command with status 3 and one line where the block fails."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort, typer.BadParameter):
-        raise
-    except Exception as error:
-        failure = as_coded(error)
-        Console(stderr=True).print(f"{failure.code}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
-        if debug:
-            _print_traceback(error)
-        raise typer.Exit(EXIT_CODED_FAILURE) from None
-
-
-def _print_traceback(error: Exception) -> None:
-    import traceback
-
-    typer.echo("".join(traceback.format_exception(error)), err=True)
-
-
 def _numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
     """ "512x512x400" as numbers; all must be positive."""
     try:
@@ -479,30 +454,6 @@ def _numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ..
     if len(values) != count or min(values) <= 0:
         raise typer.BadParameter(f"{text!r}: expected {count} positive numbers with an x between them.")
     return values
-
-
-def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise VFQError("output_exists", f"{path.name}: the file is there already; use --overwrite or another name.")
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path` under a temporary name with the same suffix, then rename."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise VFQError("output_not_writable", f"{path.name}: cannot be written ({error.strerror}).") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _write_json(data: Any, path: Path) -> None:
-    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

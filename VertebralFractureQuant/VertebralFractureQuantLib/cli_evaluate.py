@@ -1,6 +1,6 @@
 """`vfq evaluate`: the published tables, for the public annotations and for any set of analyses with references.
 
-A face only, as `cli`, whose helpers it borrows when a command runs.
+A face only, as `cli`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
+
+from .cli_common import NOTICE, coded_exit, refuse_existing, write_json, write_whole
 
 evaluate_app = typer.Typer(
     name="evaluate", help="The published tables: for expert annotations, and for analyses.", no_args_is_help=True
@@ -86,16 +88,14 @@ def evaluate_predictions(
 
 def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool) -> None:
     """Evaluate, write both files and print the tables; a failure ends the command with its code."""
-    from .cli import NOTICE, _coded_exit, _refuse_existing, _write_json, _write_whole  # `cli` imports this module
-
     record, picture = output / "evaluation.json", output / "evaluation.png"
     console = Console()
-    with _coded_exit(debug):
-        _refuse_existing((record, picture), overwrite)
+    with coded_exit(debug):
+        refuse_existing((record, picture), overwrite)
         with Console(stderr=True).status("evaluating"):
             outcome = evaluate()
-        _write_whole(record, lambda path: _write_json(outcome.record, path))
-        _write_whole(picture, outcome.draw)
+        write_whole(record, lambda path: write_json(outcome.record, path))
+        write_whole(picture, outcome.draw)
         console.print(outcome.tables)
     where = f"Look at {picture}; every number is in {record.name} beside it."
     console.print(where, markup=False, highlight=False, soft_wrap=True)

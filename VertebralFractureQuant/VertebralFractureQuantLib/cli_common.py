@@ -1,0 +1,77 @@
+"""What the commands of `vfq` share: how a failure ends one, and how a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from .errors import VFQError
+
+EXIT_CODED_FAILURE = 3
+NOTICE = "Research use only - not for diagnosis."
+
+
+def as_coded(error: Exception) -> VFQError:
+    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
+    if isinstance(error, VFQError):
+        return error
+    text = (str(error).splitlines() or [""])[0]
+    # torch has its own exceptions: OutOfMemoryError on a GPU, a RuntimeError of its allocator on the CPU.
+    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if lacks_memory or "can't allocate memory" in text:
+        return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
+    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
+
+
+@contextmanager
+def coded_exit(debug: bool) -> Iterator[None]:
+    """End the command with status 3 and one line where the block fails."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
+        failure = as_coded(error)
+        Console(stderr=True).print(f"{failure.code}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
+        if debug:
+            print_traceback(error)
+        raise typer.Exit(EXIT_CODED_FAILURE) from None
+
+
+def print_traceback(error: Exception) -> None:
+    """The traceback on standard error."""
+    import traceback
+
+    typer.echo("".join(traceback.format_exception(error)), err=True)
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """VFQError `output_exists` where one of `paths` is there, unless it may be overwritten."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise VFQError("output_exists", f"{path.name}: the file is there already; use --overwrite or another name.")
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside `path` under a temporary name with the same suffix, then rename. VFQError `output_not_writable`."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise VFQError("output_not_writable", f"{path.name}: cannot be written ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_json(data: Any, path: Path) -> None:
+    """`data` as an indented JSON file."""
+    path.write_text(json.dumps(data, indent=1), encoding="utf-8")
