@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli import app
-from VertebralFractureQuantLib.cli_common import as_coded
 from VertebralFractureQuantLib.ct import CTVolume
-from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.genant import measure_column
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra
 from VertebralFractureQuantLib.report import overview

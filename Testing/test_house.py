@@ -24,6 +24,9 @@ LIGHT_ROOMS = (
     "networks.predictor",
     "analysis",
     "report.tables",
+    "cohort.studies",
+    "cohort.worklist",
+    "cohort.jobs",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
 NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy")
@@ -69,7 +72,8 @@ def test_no_module_can_reach_a_network(path):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add((node.module or "").split(".")[0])
-    assert not imported & NETWORK
+    served = {"aiohttp"} if path.parent.name == "browser" else set()  # the review page, for this machine alone
+    assert not imported & (NETWORK - served)
 
 
 def test_no_function_is_longer_than_sixty_lines():

@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json, vertebra_name
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.record import (
+    ModelStamp,
+    SpineAnalysis,
+    Vertebra,
+    check_belongs,
+    from_json,
+    read_analysis,
+    to_json,
+    vertebra_name,
+)
 
 DOCUMENTED = {"schema", "case", "status", "message", "space", "source", "models", "curve", "limits_mm", "vertebrae"}
 DOCUMENTED |= {"patient", "timing_s"}
@@ -52,8 +62,8 @@ def test_a_record_survives_the_way_to_json_text_and_back(analysis):
         "confirmed",
     )
     assert [v.measurement.grade for v in again.vertebrae] == ["normal", "normal", "moderate", "normal"]
-    np.testing.assert_allclose(again.vertebrae[2].keypoints, analysis.vertebrae[2].keypoints, atol=5e-4)
-    np.testing.assert_allclose(again.curve, analysis.curve, atol=5e-4)
+    np.testing.assert_array_equal(again.vertebrae[2].keypoints, analysis.vertebrae[2].keypoints)
+    np.testing.assert_array_equal(again.curve, analysis.curve)
 
 
 def test_a_coded_failure_survives_without_vertebrae():
@@ -78,19 +88,108 @@ def test_keys_of_a_newer_program_are_ignored(analysis):
     assert to_json(from_json(newer)) == data
 
 
-def test_another_schema_is_refused():
-    with pytest.raises(ValueError, match="vfq-analysis/1"):
-        from_json({"schema": "vfq-analysis/2", "case": "x", "status": "ok"})
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [("vfq-analysis/2", "newer_schema"), ("other/1", "not_an_analysis"), (None, "not_an_analysis")],
+)
+def test_another_schema_is_refused(schema, code):
+    with pytest.raises(VFQError) as caught:
+        from_json({"schema": schema, "case": "x", "status": "ok"})
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"case": ...},
+        {"vertebrae": [{}]},
+        {"vertebrae": 7},
+        {"curve": [[1, 2]]},
+        {"source": {"ijk_to_ras": [[1, 2], [3, 4]]}},
+        {"keypoints": [[1, 2, 3]]},
+        {"keypoints": [[[float("nan")] * 3] * 2] * 3},
+        {"grade": "terrible"},
+        {"review": "perhaps"},
+    ],
+)
+def test_damage_anywhere_is_said_and_never_a_traceback(analysis, damage):
+    data = to_json(analysis)
+    for key, value in damage.items():
+        target = data if key in data else data["vertebrae"][0]
+        target[key] = value
+        if value is ...:
+            del target[key]
+    with pytest.raises(VFQError) as caught:
+        from_json(data)
+    assert caught.value.code == "not_an_analysis"
+
+
+def test_a_file_is_read_or_refused_by_its_name(analysis, tmp_path):
+    path = tmp_path / "analysis.json"
+    with pytest.raises(VFQError, match=r"analysis\.json") as caught:
+        read_analysis(path)
+    assert caught.value.code == "not_found"
+    path.write_text("{")
+    with pytest.raises(VFQError) as caught:
+        read_analysis(path)
+    assert caught.value.code == "not_an_analysis"
+    path.write_text(json.dumps(to_json(analysis)))
+    assert to_json(read_analysis(path)) == to_json(analysis)
+
+
+def test_a_stored_ratio_is_the_ratio_of_the_stored_points(analysis):
+    turned = [v.keypoints @ np.linalg.qr(np.arange(9).reshape(3, 3) ** 2 + np.eye(3))[0] / 3 for v in analysis.vertebrae]
+    vertebrae = tuple(Vertebra(k, m) for k, m in zip(turned, measure_column(turned), strict=True))
+    again = from_json(json.loads(json.dumps(to_json(replace(analysis, vertebrae=vertebrae)))))
+    for v, m in zip(again.vertebrae, measure_column([v.keypoints for v in again.vertebrae]), strict=True):
+        assert v.measurement == m
+
+
+def test_what_a_reader_did_to_a_vertebra_survives(analysis):
+    first = replace(
+        analysis.vertebrae[0],
+        machine_keypoints=analysis.vertebrae[1].keypoints,
+        pinned=True,
+        reviewer="a",
+        reviewed_at="2026-01-02T03:04:05+00:00",
+    )
+    again = from_json(to_json(replace(analysis, vertebrae=(first,)))).vertebrae[0]
+    np.testing.assert_array_equal(again.machine_keypoints, first.machine_keypoints)
+    assert (again.pinned, again.reviewer, again.reviewed_at) == (True, "a", "2026-01-02T03:04:05+00:00")
+
+
+def test_an_analysis_belongs_to_the_ct_that_lies_where_its_own_lay(analysis):
+    matrix = np.diag([0.7, 0.8, 2.0, 1.0])
+    matrix[:3, 3] = (10, 20, 30)
+    known = replace(analysis, shape=(40, 50, 60), spacing_mm=(2.0, 0.8, 0.7), ijk_to_ras=matrix)
+    check_belongs(known, (40, 50, 60), matrix + 1e-6)
+    shifted = matrix.copy()
+    shifted[2, 3] += 0.2
+    turned = matrix @ np.diag([1, -1, 1, 1])
+    for shape, other in (((40, 50, 61), matrix), ((40, 50, 60), shifted), ((40, 50, 60), turned)):
+        with pytest.raises(VFQError) as caught:
+            check_belongs(known, shape, other)
+        assert caught.value.code == "other_ct"
+    older = replace(known, ijk_to_ras=None)
+    check_belongs(older, (40, 50, 60), shifted)
+    with pytest.raises(VFQError):
+        check_belongs(older, (40, 50, 60), matrix * 1.01)
+    with pytest.raises(VFQError):
+        check_belongs(replace(known, shape=None), (40, 50, 60), matrix)
+
+
+ADDED_TO_VERTEBRA = {"crush_ratio", "genant_spread", "level_probabilities", "machine_keypoints", "pinned"}
+ADDED_TO_VERTEBRA |= {"reviewer", "reviewed_at"}
 
 
 def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     data = to_json(analysis)
     assert set(data) == DOCUMENTED
-    assert set(data["source"]) == {"shape", "spacing_mm"}
+    assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras"}
     assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
     assert all(
-        set(v) == DOCUMENTED_OF_VERTEBRA | {"crush_ratio", "genant_spread", "level_probabilities"}
+        set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA
         for v in data["vertebrae"]
     )
 

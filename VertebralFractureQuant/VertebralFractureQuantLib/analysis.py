@@ -38,6 +38,11 @@ FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
+# A curve that a person clicks: points nearer than this are one, and fewer or closer ones draw no curve.
+FEWEST_POINTS = 3
+DISTINCT_MM = 2.0
+SHORTEST_DRAWN_MM = 20.0
+DRAWN_SMOOTHING_MM = 6.0  # takes off the corners at the clicks, and moves the curve from them by less than a millimetre
 
 ROLES = ("localizer", "refiner", "detector")
 
@@ -100,8 +105,6 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` where there is nothing to measure.
     `progress` is told the step's name and the share of the whole that is done.
     """
-    from .networks.detector import detect
-
     timing: dict[str, float] = {}
     with _timed("total", timing):
         _tell(progress, "localize", 0.0)
@@ -110,19 +113,73 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
         _tell(progress, "refine", 0.5)
         with _timed("refine", timing):
             spine = refined_spine(ct, coarse, ends, models)
-        _tell(progress, "straighten", 0.7)
-        with _timed("straighten", timing):
-            slab = straightened_slab(ct, spine.curve)
-        _tell(progress, "detect", 0.8)
-        with _timed("detect", timing):
-            detections = detect(models.detector, slab)
-        with _timed("measure", timing):
-            vertebrae = with_levels(measured_vertebrae(ct, spine.curve, detections), spine)
+        vertebrae = _along(ct, spine, models, timing, progress)
+        _check_enough(vertebrae, spine.curve)
+    return _record(ct, spine, vertebrae, models, timing)
+
+
+def analyze_along(
+    ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None
+) -> SpineAnalysis:
+    """Straighten along a person's three or more points `(n, 3)` RAS mm on the spine, in any order, detect and measure.
+
+    The curve is the person's; no vertebra, or a lone one, is a result here: the person will add the others.
+    VFQError `too_few_points`.
+    """
+    timing: dict[str, float] = {}
+    with _timed("total", timing):
+        _tell(progress, "refine", 0.0)
+        with _timed("refine", timing):
+            spine = drawn_spine(ct, drawn_curve(points), models)
+        vertebrae = _along(ct, spine, models, timing, progress)
+    return _record(ct, spine, vertebrae, models, timing)
+
+
+def propose_vertebra(
+    ct: CTVolume,
+    curve: SpineCurve,
+    models: Models,
+    anterior_mm: float,
+    arc_mm: float,
+    slab: np.ndarray | None = None,
+) -> Vertebra | None:
+    """The vertebra that the detector sees from one place of the straightened picture: A and arc length, mm.
+
+    `slab` is `straightened_slab` of the same curve, where it is at hand. None outside the picture.
+    """
+    from .networks.detector import propose
+
+    picture = straightened_slab(ct, curve) if slab is None else slab
+    found = propose(models.detector, picture, anterior_mm, arc_mm)
+    return _vertebrae(_to_patient(curve, found.keypoints), found)[0] if found else None
+
+
+def _along(
+    ct: CTVolume, spine: Spine, models: Models, timing: dict[str, float], progress: Progress | None
+) -> tuple[Vertebra, ...]:
+    """Straighten along a known curve, detect, measure and name."""
+    from .networks.detector import detect
+
+    _tell(progress, "straighten", 0.7)
+    with _timed("straighten", timing):
+        slab = straightened_slab(ct, spine.curve)
+    _tell(progress, "detect", 0.8)
+    with _timed("detect", timing):
+        detections = detect(models.detector, slab)
+    with _timed("measure", timing):
+        vertebrae = with_levels(measured_vertebrae(ct, spine.curve, detections), spine)
     _tell(progress, "measure", 1.0)
+    return vertebrae
+
+
+def _record(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+) -> SpineAnalysis:
     return SpineAnalysis(
         case=ct.name,
         shape=tuple(int(n) for n in ct.voxels.shape),
         spacing_mm=tuple(float(s) for s in ct.spacing_mm),
+        ijk_to_ras=ct.ijk_to_ras,
         models=models.stamps,
         curve=spine.curve.points,
         limits_mm=spine.limits_mm,
@@ -174,6 +231,31 @@ def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Mo
     return Spine(curve, (upper, lower), straightening, refined)
 
 
+def drawn_curve(points: np.ndarray) -> SpineCurve:
+    """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`."""
+    points = np.asarray(points, float).reshape(-1, 3)
+    points = points[np.argsort(-points[:, 2])]
+    distinct = points[np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > DISTINCT_MM]]
+    covered = float(np.linalg.norm(np.diff(distinct, axis=0), axis=1).sum())
+    if len(distinct) < FEWEST_POINTS or covered < SHORTEST_DRAWN_MM:
+        raise VFQError(
+            "too_few_points",
+            f"{len(distinct)} different points over {covered:.0f} mm are too few for a curve: click the middles of "
+            f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm apart or more from first to last.",
+        )
+    return fit_curve(distinct, DRAWN_SMOOTHING_MM)
+
+
+def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
+    """A person's curve as it is, and what the refiner sees along it, which tells the levels."""
+    from .networks.refiner import refine
+
+    straightening = Straightening(extended(curve, LOOK_BEYOND_MM))
+    refined = refine(models.refiner, ct, straightening)
+    limits = (EXTENSION_MM, EXTENSION_MM + curve.length)
+    return Spine(extended(curve, EXTENSION_MM), limits, straightening, refined)
+
+
 def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
     """The range of slices widened at both ends while they still may hold spine.
 
@@ -220,31 +302,45 @@ def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
     """Vertebrae from what the detector found in the slab; those that the border cuts are left out."""
-    flat = found.keypoints
-    straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
-    near = np.abs(flat[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
-    patient = Straightening(curve).to_patient(straight)
+    near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
+    patient = _to_patient(curve, found.keypoints)
     whole = near & inside(ct, patient).all((1, 2))
-    if not whole.any():
+    from .networks.detector import Detections
+
+    return _vertebrae(patient[whole], Detections(found.keypoints[whole], found.scores[whole], found.spreads[whole]))
+
+
+def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:
+    if not vertebrae:
         raise VFQError(
             "no_vertebra_found",
             f"No complete vertebra found along {curve.length:.0f} mm of spine. Check that the vertebral bodies lie "
             "whole in the field of view.",
         )
-    if whole.sum() < FEWEST_VERTEBRAE:
+    if len(vertebrae) < FEWEST_VERTEBRAE:
         raise VFQError(
             "too_few_vertebrae",
             "Only one complete vertebra lies in the field of view; at least two are needed, so that a vertebra can be "
             "judged beside its neighbours. Give a longer scan.",
         )
-    spreads = [float(s) for s in found.spreads[whole]]
-    measurements = measure_column(patient[whole], spreads)
-    rows = zip(patient[whole], measurements, found.scores[whole], spreads, strict=True)
+
+
+def _to_patient(curve: SpineCurve, flat: np.ndarray) -> np.ndarray:
+    """Key points `(n, 3, 2, 2)` as (A, row) mm of the slab to `(n, 3, 2, 3)` RAS mm."""
+    straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
+    return Straightening(curve).to_patient(straight)
+
+
+def _vertebrae(patient: np.ndarray, found: Detections) -> tuple[Vertebra, ...]:
+    spreads = [float(s) for s in found.spreads]
+    rows = zip(patient, measure_column(patient, spreads), found.scores, spreads, strict=True)
     return tuple(Vertebra(k, m, float(score), spread=spread) for k, m, score, spread in rows)
 
 
 def with_levels(vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
     """The vertebrae with their names, where something in view tells them: they, or what lies beyond the last ones."""
+    if len(vertebrae) < FEWEST_VERTEBRAE:
+        return vertebrae
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
     tall = np.array([np.mean(v.measurement.heights_mm) for v in vertebrae])
     arcs = -spine.coarse.to_straight(middles)[:, 2]

@@ -8,10 +8,8 @@ A further command is one more `@app.command()`, or `app.add_typer(...)` for a fa
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -27,7 +25,6 @@ from . import __version__
 from .cli_common import (
     EXIT_CODED_FAILURE,
     NOTICE,
-    as_coded,
     coded_exit,
     print_traceback,
     refuse_existing,
@@ -35,13 +32,13 @@ from .cli_common import (
     write_whole,
 )
 from .cli_evaluate import evaluate_app
-from .errors import VFQError
+from .cli_review import review
+from .cohort.studies import Library, Study, measure_study
+from .cohort.worklist import find_cases
 
 if TYPE_CHECKING:
     from .ct import CTVolume
     from .record import SpineAnalysis
-
-ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
 
 app = typer.Typer(
     name="vfq",
@@ -51,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
+app.command()(review)
 
 
 class Device(str, Enum):
@@ -85,32 +83,14 @@ class Engine:
     make_phantom: Callable[..., tuple[CTVolume, Any]]
 
 
-class LazyEngine:
+class LazyEngine(Library):
     """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
-
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
-        from .ct import read_ct
-
-        return read_ct(path, series=series)
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
         """See `ct.write_ct`."""
         from .ct import write_ct
 
         write_ct(ct, path)
-
-    def load_models(self, device: str) -> Any:
-        """See `analysis.load_models`."""
-        from .analysis import load_models
-
-        return load_models(device)
-
-    def analyze(self, ct: CTVolume, models: Any, progress: Callable[[str, float], None] | None = None) -> SpineAnalysis:
-        """See `analysis.analyze`."""
-        from .analysis import analyze
-
-        return analyze(ct, models, progress)
 
     def make_phantom(self, seed: int, **options: Any) -> tuple[CTVolume, Any]:
         """See `phantom.make_phantom`; `options` are the fields of `PhantomOptions`."""
@@ -158,14 +138,13 @@ def analyze(
 ) -> None:
     """Find and measure the vertebrae of CT scans."""
     from .record import to_json
-    from .report.outputs import case_names
 
-    paths = _expanded(inputs)
-    if series and len(paths) > 1:
+    cases = find_cases(inputs, output)
+    if series and len(cases) > 1:
         raise typer.BadParameter("--series belongs to one DICOM folder; give one INPUT with it.")
     complaints = Console(stderr=True)
     batch = Batch(ctx.obj, output, device.value, overwrite, series, complaints, debug)
-    analyses = batch.run(list(zip(paths, case_names(paths), strict=True)))
+    analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:
         typer.echo(json.dumps([to_json(a) for a in analyses], indent=1))
     else:
@@ -326,66 +305,25 @@ class Batch:
             return [self._study(path, case, show) for path, case in studies]
 
     def _study(self, path: Path, case: str, show: Callable[[str, str, float], None]) -> SpineAnalysis:
-        from .report.outputs import case_name, check_output, write_outputs
+        from .report.outputs import case_name
 
         if case != case_name(path):
             self._say(case, f"another input is called {case_name(path)} too; this one is written to {case}.")
-        try:
-            check_output(self.output, case, self.overwrite)
-            analysis, ct = self._measure(path, case, show)
-            write_outputs(analysis, ct, self.output, self.overwrite)
-            return analysis
-        except Exception as error:
-            return self._failure(path, case, error)
-
-    def _measure(
-        self, path: Path, case: str, show: Callable[[str, str, float], None]
-    ) -> tuple[SpineAnalysis, CTVolume]:
-        show(case, "reading", 0.0)
-        started = time.perf_counter()
-        ct = self.engine.read_ct(path, self.series)
-        read_s = time.perf_counter() - started
-        for note in ct.notes:
-            self._say(case, note)
-        analysis = self.engine.analyze(ct, self.models, lambda stage, part: show(case, stage, part))
-        timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
-        return replace(analysis, case=case, timing_s=timing), ct
-
-    def _failure(self, path: Path, case: str, error: Exception) -> SpineAnalysis:
-        from .record import SpineAnalysis
-        from .report.outputs import write_outputs
-
-        failure = as_coded(error)
-        record = SpineAnalysis(case, status=failure.code, message=_without_paths(failure.message, path))
-        self._say(case, f"{record.status}: {record.message}")
-        if self.debug:
-            print_traceback(error)
-        if failure.code not in ("output_exists", "output_not_writable"):
-            with suppress(VFQError):
-                write_outputs(record, None, self.output, self.overwrite)
-        return record
+        outcome = measure_study(
+            Study(path, case, self.output, self.overwrite, self.series),
+            self.engine,
+            lambda: self.models,
+            lambda stage, share: show(case, stage, share),
+            lambda note: self._say(case, note),
+        )
+        if outcome.error:
+            self._say(case, f"{outcome.record.status}: {outcome.record.message}")
+            if self.debug:
+                print_traceback(outcome.error)
+        return outcome.record
 
     def _say(self, case: str, sentence: str) -> None:
         self.complaints.print(f"[bold]{escape(case)}[/bold]: {escape(sentence)}", highlight=False, soft_wrap=True)
-
-
-def _without_paths(message: str, path: Path) -> str:
-    """A record holds no path of this computer: the input's, and any absolute one, is cut to its last part."""
-    if len(path.parts) > 1:
-        message = message.replace(str(path), path.name)
-    return ABSOLUTE_FOLDERS.sub("", message)
-
-
-def _expanded(inputs: Sequence[Path]) -> list[Path]:
-    """The inputs, with each folder that holds image files itself replaced by those; other folders are DICOM."""
-    from .report.outputs import IMAGE_SUFFIXES
-
-    def images(folder: Path) -> list[Path]:
-        with suppress(OSError):  # a folder that cannot be listed is reported by the reader
-            return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
-        return []
-
-    return [path for given in inputs for path in (given.is_dir() and images(given)) or [given]]
 
 
 def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:

@@ -11,22 +11,10 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from .errors import VFQError
+from .errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
 NOTICE = "Research use only - not for diagnosis."
-
-
-def as_coded(error: Exception) -> VFQError:
-    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
-    if isinstance(error, VFQError):
-        return error
-    text = (str(error).splitlines() or [""])[0]
-    # torch has its own exceptions: OutOfMemoryError on a GPU, a RuntimeError of its allocator on the CPU.
-    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if lacks_memory or "can't allocate memory" in text:
-        return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
-    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
 
 
 @contextmanager

@@ -26,6 +26,22 @@ CODES = {
     "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",
     "output_exists": "the output is there already",
     "output_not_writable": "the output folder cannot be written",
+    "not_an_analysis": "the file is no analysis of this program, or is damaged",
+    "newer_schema": "the analysis was written by a newer version",
+    "other_ct": "the analysis belongs to another CT",
+    "not_a_journal": "the journal of the review is damaged, or not ours",
+    "study_in_use": "another process has the study open",
+    "too_few_points": "too few points were given for a curve",
+    "outside_reformat": "a click lies outside the straightened picture",
+    "vertebra_there": "a vertebra stands where one is to be added",
+    "faulty_vertebra": "the key points contradict each other",
+    "no_machine_points": "the vertebra has no other points of the machine",
+    "empty_scene": "the scene holds no reviewed study",
+    "no_other_case": "the worklist ends here",
+    "cancelled": "a person cancelled it",
+    "unsafe_host": "others could reach the page, and no key of the user's own was given",
+    "unsafe_key": "the key of the page is weak, or others can read it",
+    "child_died": "the process that analysed ended without a word",
     "out_of_memory": "memory ran out",
     "internal_error": "a defect of this program",
 }
@@ -40,3 +56,15 @@ class VFQError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def as_coded(error: Exception) -> VFQError:
+    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
+    if isinstance(error, VFQError):
+        return error
+    text = (str(error).splitlines() or [""])[0]
+    # torch has its own exceptions: OutOfMemoryError on a GPU, a RuntimeError of its allocator on the CPU.
+    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if lacks_memory or "can't allocate memory" in text:
+        return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
+    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")

@@ -6,8 +6,10 @@ G = min(ha, hm, hp) / max(ha, hm, hp); grades after Genant et al. 1993, as used 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -84,6 +86,14 @@ def is_borderline(ratio: float, margin: float = BORDERLINE_MARGIN) -> bool:
     return any(abs(ratio - t) <= margin + ROUNDING for t in (MILD, MODERATE, SEVERE))
 
 
+def grade_doubt(ratio: float, spread: float) -> float:
+    """The chance that G lies in another grade than it stands in, its error being normal with SD `spread`."""
+    thresholds = np.array([-np.inf, SEVERE, MODERATE, MILD, np.inf])
+    above = int(np.searchsorted(thresholds[1:-1] + ROUNDING, ratio)) + 1
+    low, high = (0.5 * (1 + math.erf((t - ratio) / (spread * math.sqrt(2)))) for t in thresholds[above - 1 : above + 1])
+    return 1.0 - (high - low)
+
+
 def expected_heights(mean_heights: np.ndarray) -> np.ndarray:
     """What each vertebra's neighbours (up to two on either side) lead to expect as its mean height, mm.
 
@@ -91,13 +101,19 @@ def expected_heights(mean_heights: np.ndarray) -> np.ndarray:
     heights, each carried over by the normal growth from level to level, resists a fractured neighbour.
     """
     values = np.asarray(mean_heights, float)
-    growth = GROWTH ** np.arange(len(values))
-    return np.array([_neighbours_median(values / growth, i) for i in range(len(values))]) * growth
+    return np.array([_expected_height(values, i) for i in range(len(values))])
 
 
-def _neighbours_median(values: np.ndarray, i: int) -> float:
-    near = np.r_[values[max(0, i - CRUSH_NEIGHBOURS) : i], values[i + 1 : i + 1 + CRUSH_NEIGHBOURS]]
-    return float(np.median(near)) if len(near) >= CRUSH_NEIGHBOURS else float("nan")
+def crush_neighbourhood(index: int, count: int) -> range:
+    """The vertebrae of `count` whose measurement depends on where vertebra `index` stands, itself among them."""
+    return range(max(0, index - CRUSH_NEIGHBOURS), min(count, index + CRUSH_NEIGHBOURS + 1))
+
+
+def _expected_height(heights: np.ndarray, i: int) -> float:
+    near = [j for j in crush_neighbourhood(i, len(heights)) if j != i]
+    if len(near) < CRUSH_NEIGHBOURS:
+        return float("nan")
+    return median(float(heights[j]) * GROWTH ** (i - j) for j in near)
 
 
 def measure(
@@ -119,9 +135,41 @@ def measure(
     ------
     ValueError : for key points of another shape, not finite, or without any height.
     """
-    h = heights(keypoints)
+    return _measurement(heights(keypoints), expected_height, crush_threshold, margin)
+
+
+def measure_column(
+    keypoints: Sequence[np.ndarray] | np.ndarray,
+    spreads: Sequence[float | None] | None = None,
+    only: Collection[int] | None = None,
+) -> list[Measurement]:
+    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test.
+
+    spreads : standard deviations of their G, None where unknown.
+    only : indices of those to measure (`crush_neighbourhood` of one that moved); all if not given. The result has one
+        measurement for each, in the order of the column.
+    """
+    count = len(keypoints)
+    if count == 0:
+        return []
+    all_heights = heights(np.stack(list(keypoints)))
+    means = all_heights.mean(-1)
+    margins = [BORDERLINE_MARGIN if s is None else s for s in spreads or [None] * count]
+    return [
+        _measurement(
+            all_heights[i],
+            _expected_height(means, i),
+            CRUSH_RATIO_AT_END if i in (0, count - 1) else CRUSH_RATIO,
+            margins[i],
+        )
+        for i in sorted(range(count) if only is None else only)
+    ]
+
+
+def _measurement(h: np.ndarray, expected_height: float, crush_threshold: float, margin: float) -> Measurement:
     ratio = genant_ratio(h)
-    crush = float(h.mean() / expected_height) if np.isfinite(expected_height) else None
+    mean = float(h.mean())
+    crush = mean / expected_height if math.isfinite(expected_height) else None
     crushed = crush is not None and crush <= crush_threshold and bool(h.max() <= 0.9 * expected_height)
     deciding = min(ratio, crush) if crushed and crush is not None else ratio
     return Measurement(
@@ -132,23 +180,6 @@ def measure(
         borderline=is_borderline(deciding, margin),
         crush_ratio=crush,
     )
-
-
-def measure_column(
-    keypoints: Sequence[np.ndarray] | np.ndarray, spreads: Sequence[float | None] | None = None
-) -> list[Measurement]:
-    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test.
-
-    spreads : standard deviations of their G, None where unknown.
-    """
-    if len(keypoints) == 0:
-        return []
-    mean_heights = heights(np.stack(list(keypoints))).mean(-1)
-    thresholds = np.full(len(mean_heights), CRUSH_RATIO)
-    thresholds[[0, -1]] = CRUSH_RATIO_AT_END
-    margins = [BORDERLINE_MARGIN if s is None else s for s in spreads or [None] * len(mean_heights)]
-    columns = (keypoints, expected_heights(mean_heights), thresholds, margins)
-    return [measure(*each) for each in zip(*columns, strict=True)]
 
 
 def _shape(h: np.ndarray, ratio: float, crushed: bool) -> str | None:

@@ -16,6 +16,12 @@ ENDPLATES = ("superior", "inferior")
 # The closed outline A+ M+ P+ P- M- A-, as (position, endplate) pairs.
 OUTLINE = ((0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1))
 
+FAULTS = {
+    "anterior_posterior_swapped": "The anterior points lie behind the posterior ones.",
+    "endplates_swapped": "A lower point lies above its upper one.",
+    "segments_cross": "The lines between its points cross.",
+}
+
 
 def check_keypoints(keypoints: np.ndarray) -> np.ndarray:
     """`keypoints` as a float array; ValueError unless it is finite and of shape `(..., 3, 2, 2 or 3)`."""
@@ -47,3 +53,33 @@ def from_outline(hexagon: np.ndarray) -> np.ndarray:
 def centers(keypoints: np.ndarray) -> np.ndarray:
     """The mean of the six points, `(..., d)`."""
     return check_keypoints(keypoints).mean(axis=(-3, -2))
+
+
+def faults(flat: np.ndarray) -> tuple[str, ...]:
+    """What is wrong with one vertebra's points `(3, 2, 2)` = [A, S] mm in straight space, as keys of `FAULTS`."""
+    points = np.asarray(flat, float)
+    forward, height = points[:, :, 0].mean(1), points[:, SUPERIOR, 1] - points[:, INFERIOR, 1]
+    judged = {
+        "anterior_posterior_swapped": not forward[ANTERIOR] > forward[MIDDLE] > forward[POSTERIOR],
+        "endplates_swapped": bool((height <= 0).any()),
+        "segments_cross": _crosses(points),
+    }
+    return tuple(name for name, wrong in judged.items() if wrong)
+
+
+# Sides of the outline and heights, as pairs of rows of the six points [A+, A-, M+, M-, P+, P-]; then all pairs of
+# those that share no point.
+_SEGMENTS = np.array([(0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5)])
+_PAIRS = np.array([(a, b) for a in range(7) for b in range(a) if not set(_SEGMENTS[a]) & set(_SEGMENTS[b])])
+
+
+def _crosses(points: np.ndarray) -> bool:
+    p, q = points.reshape(6, 2)[_SEGMENTS[_PAIRS[:, 0]]].transpose(1, 0, 2)
+    r, s = points.reshape(6, 2)[_SEGMENTS[_PAIRS[:, 1]]].transpose(1, 0, 2)
+    return bool(((_side(p, q, r) * _side(p, q, s) < 0) & (_side(r, s, p) * _side(r, s, q) < 0)).any())
+
+
+def _side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Positive where r lies left of the line from p to q."""
+    side: np.ndarray = (q - p)[:, 0] * (r - p)[:, 1] - (q - p)[:, 1] * (r - p)[:, 0]
+    return side

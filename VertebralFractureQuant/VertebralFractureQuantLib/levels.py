@@ -8,6 +8,7 @@ weights of all ways that give it its name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,45 @@ def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
     distance = np.linalg.norm(np.diff(centers, axis=0), axis=1)
     expected = 1.2 * (heights[1:] + heights[:-1]) / 2
     return np.maximum(1, np.round(distance / expected)).astype(int)
+
+
+def renamed(
+    names: Sequence[str | None], pinned: Sequence[bool], steps: Sequence[int], index: int, name: str
+) -> list[str | None]:
+    """The names of a column `(n,)`, cranial first, after a person named vertebra `index`: the others follow.
+
+    Names go on by `steps` `(n - 1,)` along the regular column, with T13 or L6 in it where `name` or a pinned name is one
+    of them; up to the next pinned vertebra, which keeps its name, as does what lies beyond it. What would lie above C2
+    or below the last lumbar level is None. ValueError for an unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown level {name!r}: one of {', '.join(NAMES)} is needed")
+    held = {name, *(n for n, pin in zip(names, pinned, strict=True) if pin)}
+    column = [n for n in NAMES if n in LEVELS or n in held]
+    new = list(names)
+    new[index] = name
+    for direction in (-1, 1):
+        at = column.index(name)
+        i = index + direction
+        while 0 <= i < len(new) and not pinned[i]:
+            at += direction * steps[min(i, i - direction)]
+            new[i] = column[at] if 0 <= at < len(column) else None
+            i += direction
+    return new
+
+
+def contradictions(names: Sequence[str | None]) -> list[int]:
+    """Indices of vertebrae whose name is that of one further up, or lies above it. Names left out are no contradiction:
+    a vertebra may be missing in the picture as well as in the spine."""
+    found, lowest = [], -1
+    for i, name in enumerate(names):
+        if name is None:
+            continue
+        place = NAMES.index(name)
+        if place <= lowest:
+            found.append(i)
+        lowest = max(lowest, place)
+    return found
 
 
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:

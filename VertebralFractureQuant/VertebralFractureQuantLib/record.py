@@ -1,19 +1,29 @@
 """The record of one analysed study: vertebrae with six key points, what was measured on them, and their origin.
 
-Plain data and its JSON (schema `vfq-analysis/1`); RAS millimetres throughout.
+Plain data and its JSON (schema `vfq-analysis/1`), which keeps every digit; RAS millimetres throughout.
 No patient name, id, date, UID or path is ever in it.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .errors import VFQError
 from .genant import GRADES, Measurement, worst_grade
+from .keypoints import check_keypoints
 
 SCHEMA = "vfq-analysis/1"
+ORIGINS = ("model", "reader")
+REVIEWS = ("open", "confirmed", "rejected")
+SAME_PLACE_MM = 0.05  # headers of different formats round
+SAME_SPACING_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +31,22 @@ class Vertebra:
     """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm.
 
     `spread` is the standard deviation of G that the network expects of itself, None for a reader's points;
-    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %.
+    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %; it is `pinned` where
+    a person set it. `machine_keypoints` is where the network put the points, once a person moved them.
     """
 
     keypoints: np.ndarray
     measurement: Measurement
     score: float = 1.0
     level: str | None = None
-    origin: str = "model"  # "model" | "reader"
-    review: str = "open"  # "open" | "confirmed" | "rejected"
+    origin: str = "model"  # of ORIGINS
+    review: str = "open"  # of REVIEWS
     spread: float | None = None
     level_probabilities: dict[str, float] = field(default_factory=dict)
+    machine_keypoints: np.ndarray | None = None
+    pinned: bool = False
+    reviewer: str | None = None
+    reviewed_at: str | None = None  # UTC, ISO 8601
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class SpineAnalysis:
     message: str = ""
     shape: tuple[int, ...] | None = None  # [k, j, i]
     spacing_mm: tuple[float, ...] | None = None  # [k, j, i]
+    ijk_to_ras: np.ndarray | None = None  # (4, 4), of the CT that was analysed; older records do not tell
     models: tuple[ModelStamp, ...] = ()
     curve: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
     limits_mm: tuple[float, float] | None = None
@@ -97,85 +113,162 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
         "status": analysis.status,
         "message": analysis.message,
         "space": "RAS_mm",
-        "source": {"shape": _list(analysis.shape), "spacing_mm": _list(analysis.spacing_mm)},
+        "source": {
+            "shape": _list(analysis.shape),
+            "spacing_mm": _list(analysis.spacing_mm),
+            "ijk_to_ras": _list(analysis.ijk_to_ras),
+        },
         "models": [vars(m) for m in analysis.models],
-        "curve": np.round(analysis.curve, 3).tolist(),
+        "curve": np.asarray(analysis.curve, float).tolist(),
         "limits_mm": _list(analysis.limits_mm),
-        "vertebrae": [_vertebra_to_json(v) for v in analysis.vertebrae],
+        "vertebrae": [vertebra_to_json(v) for v in analysis.vertebrae],
         "patient": {
-            "genant_ratio": _rounded(analysis.patient_ratio),
+            "genant_ratio": analysis.patient_ratio,
             "grade": analysis.patient_grade,
             "sdi": analysis.spinal_deformity_index,
             "assessed": [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae) if v.review != "rejected"],
         },
-        "timing_s": {k: _rounded(v) for k, v in analysis.timing_s.items()},
+        "timing_s": {k: round(float(v), 4) for k, v in analysis.timing_s.items()},
     }
 
 
-def from_json(data: dict[str, Any]) -> SpineAnalysis:
-    """Inverse of `to_json`; unknown keys are ignored. ValueError for another schema."""
-    if data.get("schema") != SCHEMA:
-        raise ValueError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+def from_json(data: Any) -> SpineAnalysis:
+    """Inverse of `to_json`; unknown keys are ignored. VFQError `newer_schema`, or `not_an_analysis` for all else."""
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise _other_schema(schema)
+    try:
+        return _from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VFQError(
+            "not_an_analysis", f"The analysis is damaged ({type(error).__name__}: {error}). Analyse the scan again."
+        ) from error
+
+
+def read_analysis(path: Path) -> SpineAnalysis:
+    """The record in a file. VFQError `not_found`, `newer_schema`, `not_an_analysis`."""
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise VFQError("not_found", f"There is no file {path.name!r}. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise VFQError(
+            "not_an_analysis", f"{path.name!r} cannot be read as an analysis. Give an analysis.json of vfq analyze."
+        ) from error
+
+
+def check_belongs(analysis: SpineAnalysis, shape: Sequence[int], ijk_to_ras: np.ndarray) -> None:
+    """VFQError `other_ct` unless a CT `[k, j, i]` lies where the analysed one lay: same shape, spacing and corners.
+
+    Records without a matrix are held against shape and spacing alone.
+    """
+    spacing = np.linalg.norm(np.asarray(ijk_to_ras)[:3, :3], axis=0)[::-1]
+    same = analysis.shape is not None and tuple(analysis.shape) == tuple(shape)
+    same = same and np.allclose(analysis.spacing_mm or np.nan, spacing, rtol=0, atol=SAME_SPACING_MM)
+    if same and analysis.ijk_to_ras is not None:
+        corners = _corners(shape)
+        moved = np.linalg.norm((corners @ (analysis.ijk_to_ras - ijk_to_ras).T)[:, :3], axis=1)
+        same = bool(moved.max() <= SAME_PLACE_MM)
+    if not same:
+        raise VFQError(
+            "other_ct",
+            "The analysis belongs to another CT: shape, spacing or position differ. Give the CT that was analysed, or "
+            "leave --analysis out to analyse this one.",
+        )
+
+
+def _corners(shape: Sequence[int]) -> np.ndarray:
+    """`(8, 4)` homogeneous (i, j, k) of the outermost voxels of a volume `[k, j, i]`."""
+    last = np.array(shape[::-1]) - 1.0
+    corners = np.array(np.meshgrid(*[(0.0, n) for n in last])).reshape(3, -1).T
+    return np.c_[corners, np.ones(8)]
+
+
+def _other_schema(schema: Any) -> VFQError:
+    newer = re.fullmatch(r"vfq-analysis/(\d+)", str(schema))
+    if newer and int(newer.group(1)) > 1:
+        return VFQError("newer_schema", f"The analysis ({schema}) was written by a newer version. Update this program.")
+    return VFQError("not_an_analysis", f"Expected an analysis of schema {SCHEMA}, got {schema!r}.")
+
+
+def _from_json(data: dict[str, Any]) -> SpineAnalysis:
     source = data.get("source") or {}
+    matrix = source.get("ijk_to_ras")
     return SpineAnalysis(
         case=data["case"],
         status=data["status"],
         message=data.get("message", ""),
         shape=_tuple(source.get("shape")),
         spacing_mm=_tuple(source.get("spacing_mm")),
+        ijk_to_ras=None if matrix is None else np.asarray(matrix, float).reshape(4, 4),
         models=tuple(ModelStamp(m["role"], m["name"], m["sha256"], m.get("backend")) for m in data.get("models", ())),
-        curve=np.asarray(data.get("curve") or np.empty((0, 3)), float),
+        curve=np.asarray(data.get("curve") or np.empty((0, 3)), float).reshape(-1, 3),
         limits_mm=_tuple(data.get("limits_mm")),
-        vertebrae=tuple(_vertebra_from_json(v) for v in data.get("vertebrae", ())),
+        vertebrae=tuple(vertebra_from_json(v) for v in data.get("vertebrae", ())),
         timing_s=dict(data.get("timing_s", {})),
     )
 
 
-def _vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
+def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
+    """One entry of "vertebrae"."""
     m = vertebra.measurement
     return {
         "level": vertebra.level,
-        "level_probabilities": {name: _rounded(p) for name, p in vertebra.level_probabilities.items()},
-        "score": _rounded(vertebra.score),
-        "keypoints": np.round(vertebra.keypoints, 3).tolist(),
-        "heights_mm": [round(float(h), 3) for h in m.heights_mm],
-        "genant_ratio": _rounded(m.genant_ratio),
-        "genant_spread": _rounded(vertebra.spread),
+        "level_probabilities": {name: round(float(p), 4) for name, p in vertebra.level_probabilities.items()},
+        "score": float(vertebra.score),
+        "keypoints": np.asarray(vertebra.keypoints, float).tolist(),
+        "heights_mm": [float(h) for h in m.heights_mm],
+        "genant_ratio": float(m.genant_ratio),
+        "genant_spread": _float(vertebra.spread),
         "grade": m.grade,
         "shape": m.shape,
         "borderline": bool(m.borderline),
-        "crush_ratio": _rounded(m.crush_ratio),
+        "crush_ratio": _float(m.crush_ratio),
         "origin": vertebra.origin,
+        "machine_keypoints": _list(vertebra.machine_keypoints),
+        "pinned": bool(vertebra.pinned),
         "review": vertebra.review,
+        "reviewer": vertebra.reviewer,
+        "reviewed_at": vertebra.reviewed_at,
     }
 
 
-def _vertebra_from_json(data: dict[str, Any]) -> Vertebra:
+def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
+    """Inverse of `vertebra_to_json`. KeyError, TypeError or ValueError where the entry is damaged."""
+    machine = data.get("machine_keypoints")
     measurement = Measurement(
         heights_mm=tuple(data["heights_mm"]),
         genant_ratio=data["genant_ratio"],
-        grade=data["grade"],
+        grade=GRADES[GRADES.index(data["grade"])],
         shape=data["shape"],
         borderline=data["borderline"],
         crush_ratio=data.get("crush_ratio"),
     )
     return Vertebra(
-        keypoints=np.asarray(data["keypoints"], float),
+        keypoints=_keypoints(data["keypoints"]),
         measurement=measurement,
         score=data["score"],
         spread=data.get("genant_spread"),
         level=data["level"],
         level_probabilities=data.get("level_probabilities") or {},
-        origin=data.get("origin", "model"),
-        review=data.get("review", "open"),
+        origin=ORIGINS[ORIGINS.index(data.get("origin", "model"))],
+        review=REVIEWS[REVIEWS.index(data.get("review", "open"))],
+        machine_keypoints=None if machine is None else _keypoints(machine),
+        pinned=data.get("pinned", False),
+        reviewer=data.get("reviewer"),
+        reviewed_at=data.get("reviewed_at"),
     )
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)
+def _keypoints(value: Any) -> np.ndarray:
+    return check_keypoints(value).reshape(3, 2, 3)
 
 
-def _list(value: tuple[float, ...] | None) -> list[float] | None:
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _list(value: Any) -> Any:
     return None if value is None else np.asarray(value).tolist()
 
 

@@ -62,16 +62,37 @@ def pixel_positions(rows: int, columns: int) -> np.ndarray:
 
 def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD) -> Detections:
     """Vertebrae of one straightened picture `(rows, 128)` HU."""
+    return _decode(*_pixels(predict, picture), score_threshold)
+
+
+def propose(predict: Predictor, picture: np.ndarray, anterior_mm: float, row_mm: float) -> Detections | None:
+    """The vertebra that the network sees from one pixel of `(rows, 128)` HU, for a person who clicked there.
+
+    The pixel's six points, voted on by the pixels that agree with it; the clicked one counts as any other, however low
+    its objectness. None where the pixel lies outside the picture.
+    """
+    row, column = round(row_mm / SPACING_MM), round((anterior_mm + HALF_WIDTH_MM) / SPACING_MM)
+    if not (0 <= row < picture.shape[0] and 0 <= column < picture.shape[1]):
+        return None
+    scores, points, spreads = _pixels(predict, picture)
+    clicked = row * picture.shape[1] + column
+    votes = _votes(points, np.maximum(scores, np.arange(len(scores)) == clicked), clicked)
+    voted = np.einsum("c,cpex->pex", votes, points)
+    return Detections(voted[None], scores[[clicked]], (votes @ spreads)[None])
+
+
+def _pixels(predict: Predictor, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every pixel: objectness `(n,)`, key points `(n, 3, 2, 2)` as (A, row) mm, spread of G `(n,)`."""
     from scipy.special import expit
 
     rows, columns = picture.shape
     rest = [(0, -n % 2**DEPTH) for n in picture.shape]
     padded = np.pad(picture.astype(np.float32), rest, constant_values=AIR_HU)
     (out,) = predict(window(padded)[None, None])
-    out = out[0, :, :rows, :columns]
+    out = out[0, :, :rows, :columns].astype(float)
     points = pixel_positions(rows, columns)[..., None, :] + _offsets(out)
     spreads = SPREAD_SCALE * np.exp(out[-1].clip(*LOG_SPREAD))
-    return _decode(expit(out[0]).ravel(), points.reshape(-1, 6, 2), spreads.ravel(), score_threshold)
+    return expit(out[0]).ravel(), points.reshape(-1, 3, 2, 2), spreads.ravel()
 
 
 def _offsets(out: np.ndarray) -> np.ndarray:
@@ -83,7 +104,7 @@ def _offsets(out: np.ndarray) -> np.ndarray:
 def _decode(scores: np.ndarray, points: np.ndarray, spreads: np.ndarray, threshold: float) -> Detections:
     """Butterfly-IoU suppression, then a vote of the pixels around each survivor."""
     order = np.flatnonzero(scores > threshold)
-    points, scores = points[order].reshape(-1, 3, 2, 2).astype(float), scores[order].astype(float)
+    points, scores = points[order].reshape(-1, 3, 2, 2), scores[order]
     if len(scores) == 0:
         return Detections(np.empty((0, 3, 2, 2)), np.empty(0), np.empty(0))
     kept = suppress(points, scores, NMS_THRESHOLD)

@@ -89,7 +89,7 @@ def _control_point(name: str, index: int, position: np.ndarray) -> dict[str, Any
         "description": "",
         "associatedNodeID": "",
         # Adding zero turns -0.0, which the change of axes makes, into 0.0.
-        "position": (np.round(position, 3) + 0.0).tolist(),
+        "position": (position + 0.0).tolist(),
         "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
         "selected": True,
         "locked": False,

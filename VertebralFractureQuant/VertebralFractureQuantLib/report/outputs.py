@@ -2,17 +2,22 @@
 and overview.png; a failed study has analysis.json alone.
 
 A folder is whole or absent: everything is written beside it under a temporary name, which is then renamed.
+Once a reader has reviewed it, it also holds machine.json (the analysis as it was before) and the journal review.sqlite;
+it is then never replaced, and `write_review` rewrites the edited files in it, each of them whole.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +42,9 @@ OUTPUT_NAMES = frozenset(
         "truth.json",
     }
 )
+# What a reader's review leaves in the folder: where one of these is, nothing is replaced.
+MACHINE_NAME = "machine.json"
+REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 SLAB_LATERAL_MM = 20
@@ -69,7 +77,14 @@ def check_output(folder: Path, case: str, overwrite: bool = False) -> None:
     with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _check_replaceable(folder / case, overwrite)
-        probe = _temporary(folder / case, "probe")
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """VFQError `output_not_writable` where nothing can be made in the folder, which is made if it is not there."""
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = _temporary(folder / "any", "probe")
         probe.mkdir()
         probe.rmdir()
 
@@ -105,7 +120,77 @@ def write_outputs(
             _write_measured(analysis, ct, fresh)
         for name, write in (extras or {}).items():
             write(fresh / name)
+        _check_replaceable(target, overwrite)  # a review may have begun meanwhile
     return target
+
+
+def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis | None = None) -> None:
+    """Rewrite analysis.json, keypoints.mrk.json and measurements.csv of the case in `folder` as a reader edited it.
+
+    Each file is replaced whole, and none before all are safe on the disk. What was there before the first review is
+    kept as machine.json for good: `machine` where it is given, else the analysis.json in the folder.
+
+    Raises
+    ------
+    VFQError
+        `output_not_writable` with the reason; the files are then as they were, or some of them new, each of them whole.
+    """
+    writers: dict[str, Callable[[Path], None]] = {
+        "analysis.json": lambda p: _write_json(analysis, p),
+        "keypoints.mrk.json": lambda p: write_markups(analysis, p),
+        "measurements.csv": lambda p: write_measurements(analysis, p),
+    }
+    original = _original(folder, machine)
+    if original:
+        writers = {MACHINE_NAME: original, **writers}
+    with _saving(folder):
+        _replace_files(folder, writers)
+
+
+def _replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+    """Write every file under a temporary name, and rename them once all are on the disk. OSError."""
+    partials = {name: folder / f".{name}.partial" for name in writers}
+    try:
+        for name, write in writers.items():
+            write(partials[name])
+            _sync(partials[name])
+        for name, fresh in partials.items():
+            os.replace(fresh, folder / name)
+        _sync_folder(folder)
+    finally:
+        for left in partials.values():
+            with suppress(OSError):
+                left.unlink()
+
+
+def _original(folder: Path, machine: SpineAnalysis | None) -> Callable[[Path], None] | None:
+    """What writes machine.json, where that is not there yet."""
+    if (folder / MACHINE_NAME).exists():
+        return None
+    if machine:
+        return lambda p: _write_json(machine, p)
+    here = folder / "analysis.json"
+    return None if not here.exists() or _is_edited(here) else partial(shutil.copyfile, here)
+
+
+def _is_edited(file: Path) -> bool:
+    """Whether a reader's hand is in an analysis; a damaged one has none."""
+    try:
+        vertebrae = json.loads(file.read_text(encoding="utf-8"))["vertebrae"]
+        return any(v.get("origin", "model") != "model" or v.get("review", "open") != "open" for v in vertebrae)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def discard_unfinished(folder: Path, case: str) -> None:
+    """Clear away what a killed process left beside `folder/case`; the old folder goes back where it has no heir."""
+    for kind in ("partial", "probe", "old"):
+        for left in folder.glob(f".{glob.escape(case)}.{'[0-9a-f]' * 8}.{kind}"):
+            if kind == "old" and not (folder / case).exists():
+                with suppress(OSError):
+                    left.rename(folder / case)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
@@ -129,12 +214,13 @@ def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> Non
 
 
 def _write_measured(analysis: SpineAnalysis, ct: CTVolume, folder: Path) -> None:
-    from .overview import write_overview  # matplotlib is slow to import, and absent from desktop Slicer
-
     write_measurements(analysis, folder / "measurements.csv")
     write_markups(analysis, folder / "keypoints.mrk.json")
     write_straightened(analysis, ct, folder / "straightened.nrrd")
-    write_overview(analysis, ct, folder / "overview.png")
+    if find_spec("matplotlib"):  # absent from desktop Slicer, which draws the study itself
+        from .overview import write_overview  # slow to import
+
+        write_overview(analysis, ct, folder / "overview.png")
 
 
 def _write_json(analysis: SpineAnalysis, path: Path) -> None:
@@ -154,6 +240,12 @@ def _free_name(name: str, taken: set[str]) -> str:
 def _check_replaceable(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
+    if any((target / name).exists() for name in REVIEW_NAMES):
+        raise VFQError(
+            "output_exists",
+            f"{target.name}: the folder holds a reader's review, which is never overwritten; use another --output, or "
+            "move the folder away.",
+        )
     if not overwrite:
         raise VFQError(
             "output_exists", f"{target.name}: the output is there already; use --overwrite or another --output."
@@ -209,3 +301,32 @@ def _writable(folder: Path) -> Iterator[None]:
             "output_not_writable",
             f"{folder.name}: the output folder cannot be written ({reason}); choose another --output.",
         ) from error
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise VFQError(
+            "output_not_writable",
+            f"{folder.name}: the review cannot be saved ({reason}). Make room or see to the folder's rights; the files "
+            "there are still whole.",
+        ) from error
+
+
+def _sync(file: Path) -> None:
+    """Wait until the file is on the disk itself."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """The same for the names in a folder; Windows has no such call."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

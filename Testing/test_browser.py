@@ -1,0 +1,397 @@
+"""The review page as a person uses it: the real command, a real browser, a real drag; what is on disk afterwards.
+
+The server runs as its own process; the browser is Chromium, driven by Playwright.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+
+from VertebralFractureQuantLib.ct import write_ct
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis
+from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM
+from VertebralFractureQuantLib.straightening import Straightening
+from VertebralFractureQuantLib.curve import SpineCurve
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+FLAGS += ("--disable-component-update", "--disable-sync")
+SIZE = {"width": 1600, "height": 950}
+PATIENT = "Doe^Jane"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@dataclass
+class Server:
+    """`vfq review` as its user starts it."""
+
+    arguments: list[str]
+    process: subprocess.Popen[str] = field(init=False)
+    url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "review", "--no-browser", *self.arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr
+        self.log = []
+        for line in self.process.stderr:
+            self.log.append(line)
+            found = re.search(r"Open (http\S+)", line)
+            if found:
+                self.url = found.group(1)
+                return
+        raise AssertionError("".join(self.log))
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> str:
+        self.process.send_signal(how)
+        _, rest = self.process.communicate(timeout=20)
+        return "".join(self.log) + (rest or "")
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    """Two small synthetic scans, in files that are named like patients."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed, name in ((11, f"{PATIENT}-1"), (12, f"{PATIENT}-2")):
+        ct, _ = make_phantom(seed, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
+        write_ct(ct, folder / f"{name}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def analyzed(scans: Path, tmp_path_factory) -> Path:
+    """The outputs of `vfq analyze` for both."""
+    output = tmp_path_factory.mktemp("analyzed")
+    command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture
+def output(analyzed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(analyzed, tmp_path / "review"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(scans: Path, output: Path) -> Iterator[Server]:
+    server = Server([str(scans), "--output", str(output), "--reader", "tester"])
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+@pytest.fixture
+def page(chromium, server: Server) -> Iterator[object]:
+    page = open_page(chromium, server)
+    yield page
+    page.close()
+
+
+def open_page(chromium, server: Server):
+    page = chromium.new_page(viewport=SIZE)
+    page.outside = []
+    page.on("request", lambda r: page.outside.append(r.url) if not r.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1")) else None)
+    page.goto(server.url)
+    page.wait_for_selector("tr[data-id]", timeout=30000)
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    page.wait_for_timeout(800)  # the first pictures
+    return page
+
+
+class Picture:
+    """Where points stand in the page's straightened view when it shows the whole spine."""
+
+    def __init__(self, page, analysis: SpineAnalysis):
+        self.straightening = Straightening(SpineCurve(analysis.curve))
+        box = page.query_selector("[data-view=Straightened]").bounding_box()
+        length = self.straightening.curve.length
+        self.mm = max(2 * ANTERIOR_MM / box["width"], length / box["height"])
+        self.center = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.middle = -length / 2
+
+    def xy(self, patient: np.ndarray) -> tuple[float, float]:
+        return self.xy_straight(self.straightening.to_straight(patient))
+
+    def xy_straight(self, straight: np.ndarray) -> tuple[float, float]:
+        """Anterior is on the left, cranial up."""
+        return self.center[0] - straight[1] / self.mm, self.center[1] - (straight[2] - self.middle) / self.mm
+
+
+def g(page, vertebra_id: str) -> float:
+    return float(page.get_attribute(f"tr[data-id={vertebra_id}]", "data-g"))
+
+
+def cell(page, vertebra_id: str, name: str) -> str:
+    return page.inner_text(f"tr[data-id={vertebra_id}] [data-cell={name}]")
+
+
+def drag(page, start, by, release: bool = True) -> None:
+    x, y = start
+    page.mouse.move(x - 25, y - 25)
+    page.wait_for_timeout(150)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(250)
+    page.mouse.down()
+    page.wait_for_timeout(80)
+    for share in np.linspace(0, 1, 8)[1:]:
+        page.mouse.move(x + share * by[0], y + share * by[1])
+        page.wait_for_timeout(40)
+    if release:
+        page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+def folder_of(output: Path, index: int) -> Path:
+    return sorted(p for p in output.iterdir() if p.is_dir())[index]
+
+
+def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
+    """The record on disk, once it says what it should."""
+    until = time.monotonic() + timeout
+    while True:
+        record = read_analysis(folder / "analysis.json")
+        if condition(record) or time.monotonic() > until:
+            return record
+        time.sleep(0.1)
+
+
+def press(page, key: str) -> None:
+    page.keyboard.press(key)
+    page.wait_for_timeout(350)
+
+
+def test_a_dragged_point_moves_the_number_the_colour_and_the_patients_point(page, output):
+    folder = folder_of(output, 0)
+    analysis = read_analysis(folder / "analysis.json")
+    at = next(i for i, v in enumerate(analysis.vertebrae) if v.measurement.grade == "normal" and i)
+    vertebra_id, v = f"v{at + 1}", analysis.vertebrae[at]
+    picture = Picture(page, analysis)
+    assert g(page, vertebra_id) == pytest.approx(v.measurement.genant_ratio, abs=1e-9)
+
+    down = 0.45 * v.measurement.heights_mm[1]
+    drag(page, picture.xy(v.keypoints[1, 0]), (0, down / picture.mm), release=False)
+    live = g(page, vertebra_id)
+    assert live < 0.7 and cell(page, vertebra_id, "grade") in ("moderate", "severe")
+    page.mouse.up()
+
+    record = saved(folder, lambda r: r.vertebrae[at].origin == "reader")
+    moved = record.vertebrae[at]
+    wanted = picture.straightening.to_straight(v.keypoints[1, 0]) - [0, 0, down]
+    where = picture.straightening.to_straight(moved.keypoints[1, 0])
+    np.testing.assert_allclose(where[1:], wanted[1:], atol=1.5 * picture.mm)
+    np.testing.assert_array_equal(np.delete(moved.keypoints.reshape(6, 3), 2, 0), np.delete(v.keypoints.reshape(6, 3), 2, 0))
+    assert g(page, vertebra_id) == pytest.approx(moved.measurement.genant_ratio, abs=1e-9)
+    assert moved.measurement.genant_ratio == pytest.approx(
+        measure_column([w.keypoints for w in record.vertebrae])[at].genant_ratio, abs=1e-9
+    )
+    assert (folder / "machine.json").exists()
+
+    press(page, "Control+z")
+    assert g(page, vertebra_id) == pytest.approx(v.measurement.genant_ratio, abs=1e-9)
+    assert cell(page, vertebra_id, "grade") == "normal"
+    press(page, "Control+y")
+    assert g(page, vertebra_id) == pytest.approx(moved.measurement.genant_ratio, abs=1e-9)
+
+
+def test_a_middle_button_drag_of_all_points_is_undone_in_one(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    before = g(page, "v2")
+    x, y = picture.xy(analysis.vertebrae[1].keypoints[1, 0])
+    page.mouse.move(x, y)
+    page.wait_for_timeout(250)
+    page.mouse.down(button="middle")
+    page.mouse.move(x + 30, y + 20, steps=5)
+    page.mouse.up(button="middle")
+    page.wait_for_timeout(400)
+    record = saved(folder_of(output, 0), lambda r: r.vertebrae[1].origin == "reader")
+    shifts = np.linalg.norm(record.vertebrae[1].keypoints - analysis.vertebrae[1].keypoints, axis=-1)
+    assert (shifts > 1).all()
+    press(page, "Control+z")
+    assert g(page, "v2") == pytest.approx(before, abs=1e-12)
+
+
+def test_one_click_adds_what_was_deleted(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    count = len(analysis.vertebrae)
+    page.click("tr[data-id=v3] [data-cell=g]")
+    press(page, "Delete")
+    assert page.locator("tr[data-id]").count() == count - 1
+    press(page, "z")
+    press(page, "a")
+    assert "Click the middle" in page.inner_text("[data-test=hint]")
+    x, y = picture.xy(analysis.vertebrae[2].keypoints.mean((0, 1)))
+    page.mouse.move(x, y)
+    page.wait_for_timeout(200)
+    page.mouse.click(x, y)
+    page.wait_for_timeout(1500)
+    assert page.locator("tr[data-id]").count() == count
+    record = saved(folder_of(output, 0), lambda r: len(r.vertebrae) == count)
+    added = record.vertebrae[2]
+    assert np.linalg.norm(added.keypoints - analysis.vertebrae[2].keypoints, axis=-1).mean() < 1.5
+
+
+def test_six_clicks_make_a_vertebra_in_their_order(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    page.click("tr[data-id=v3] [data-cell=g]")
+    press(page, "Delete")
+    press(page, "z")
+    press(page, "b")
+    k = analysis.vertebrae[2].keypoints
+    for point in (k[0, 0], k[1, 0], k[2, 0], k[2, 1], k[1, 1], k[0, 1]):
+        x, y = picture.xy(point)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(120)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(200)
+    page.wait_for_timeout(500)
+    record = saved(folder_of(output, 0), lambda r: any(v.origin == "reader" for v in r.vertebrae))
+    placed = next(v for v in record.vertebrae if v.origin == "reader")
+    assert np.linalg.norm(placed.keypoints - k, axis=-1).max() < 3 * picture.mm
+
+
+def test_after_kill_9_the_page_comes_back_with_every_finished_act(chromium, server, scans, output):
+    page = open_page(chromium, server)
+    folder = folder_of(output, 0)
+    analysis = read_analysis(folder / "analysis.json")
+    picture = Picture(page, analysis)
+    drag(page, picture.xy(analysis.vertebrae[1].keypoints[0, 0]), (0, 6 / picture.mm))
+    page.click("tr[data-id=v1] [data-cell=g]")
+    press(page, "x")
+    dragged = g(page, "v2")
+    assert dragged != pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-3)
+    server.process.kill()
+    server.process.wait()
+    page.close()
+
+    again = Server([str(scans), "--output", str(output)])
+    try:
+        page = open_page(chromium, again)
+        assert g(page, "v2") == pytest.approx(dragged, abs=1e-12)
+        assert page.get_attribute("tr[data-id=v1]", "data-review") == "rejected"
+        press(page, "u")
+        press(page, "u")
+        assert g(page, "v2") == pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-9)
+        page.close()
+    finally:
+        again.stop()
+
+
+def test_a_tab_that_is_closed_in_mid_drag_loses_nothing(chromium, server, output):
+    page = open_page(chromium, server)
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    drag(page, picture.xy(analysis.vertebrae[1].keypoints[0, 0]), (0, 6 / picture.mm), release=False)
+    live = g(page, "v2")
+    page.close()
+    page = open_page(chromium, server)
+    assert g(page, "v2") == pytest.approx(live, abs=1e-12)
+    assert page.is_enabled("[data-test=undo]")
+    page.close()
+
+
+def test_a_second_tab_is_told_and_shows_the_same(chromium, server, page):
+    other = open_page(chromium, server)
+    assert "2 tabs" in page.inner_text("[data-test=tabs]")
+    other.click("tr[data-id=v2] [data-cell=g]")
+    press(other, "x")
+    page.wait_for_selector("tr[data-id=v2][data-review=rejected]")
+    other.close()
+    page.wait_for_selector("[data-test=tabs]", state="detached")
+
+
+def test_keys_confirm_name_and_order(page, output):
+    page.click("tr[data-id=v1] [data-cell=g]")
+    press(page, "c")
+    assert page.get_attribute("tr[data-id=v1]", "data-review") == "confirmed"
+    assert "selected" in page.get_attribute("tr[data-id=v2]", "class")
+    page.click("tr[data-id=v1] [data-cell=g]")
+    before = cell(page, "v1", "level")
+    press(page, "]")
+    press(page, "]")
+    assert cell(page, "v1", "level") != before
+    press(page, "f")
+    assert page.locator("tr[data-id]").last.get_attribute("data-id") == "v1"
+    press(page, "?")
+    assert "undo" in page.inner_text("[data-test=help]")
+    press(page, "Escape")
+    record = saved(folder_of(output, 0), lambda r: r.vertebrae[0].review == "confirmed")
+    assert record.vertebrae[0].reviewer == "tester"
+
+
+def test_the_worklist_goes_on_to_the_next_case_within_a_second(page, output):
+    page.wait_for_timeout(4000)  # the next case is being read meanwhile
+    first = page.inner_text("[data-test=worklist]")
+    started = time.monotonic()
+    page.keyboard.press(".")
+    page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText != {first!r}")
+    page.wait_for_selector("tr[data-id]")
+    assert time.monotonic() - started < 3
+    assert "CASE 2" in page.inner_text("[data-test=worklist]").upper()
+    press(page, ".")
+    assert "last case" in page.inner_text("[data-test=message]")
+
+
+def test_nothing_on_the_page_in_the_log_or_from_outside_tells_who_the_patient_is(page, server):
+    page.click("[data-test=worklist]")
+    page.wait_for_timeout(400)
+    text = page.content() + page.inner_text("body")
+    assert "Doe" not in text
+    assert page.outside == []
+    log = server.stop()
+    assert "Doe" not in log.replace(server.url, "")
+
+
+def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, output, tmp_path):
+    first, second = sorted(scans.iterdir())
+    other = folder_of(output, 1) / "analysis.json"
+    server = Server([str(first), "--analysis", str(other), "--output", str(tmp_path / "elsewhere")])
+    try:
+        page = chromium.new_page(viewport=SIZE)
+        page.goto(server.url)
+        page.wait_for_selector("[data-test=message]", timeout=20000)
+        assert "another" in page.inner_text("[data-test=message]").lower()
+        page.close()
+    finally:
+        server.stop()
+
+
+def test_without_an_analysis_one_is_made_with_progress(chromium, scans, tmp_path):
+    first = sorted(scans.iterdir())[0]
+    server = Server([str(first), "--output", str(tmp_path / "fresh")])
+    try:
+        page = chromium.new_page(viewport=SIZE)
+        page.goto(server.url)
+        page.wait_for_selector("tr[data-id]", timeout=60000)
+        page.close()
+        assert json.loads((folder_of(tmp_path / "fresh", 0) / "analysis.json").read_text())["status"] == "ok"
+    finally:
+        server.stop()

@@ -1,0 +1,462 @@
+"""Many studies: analyses in child processes that never freeze a face, the worklist, and reviews that are never lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from VertebralFractureQuantLib.cohort import jobs
+from VertebralFractureQuantLib.cohort.jobs import AnalysisJob, JobState, analysis_command, start_process
+from VertebralFractureQuantLib.cohort.worklist import Case, case_status, find_cases
+from VertebralFractureQuantLib.ct import CTVolume, write_ct
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.report import outputs
+from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs, write_review
+
+posix = pytest.mark.skipif(os.name != "posix", reason="counts processes as POSIX does")
+
+
+# --- a job, with a process that the test plays
+
+
+class Played:
+    """A `Process` whose lines and end the test decides."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.status: int | None = None
+        self.killed = False
+        self.words = ""
+        self.more = threading.Condition()
+
+    def say(self, *lines: str, end: int | None = None) -> None:
+        with self.more:
+            self.said += lines
+            self.status = end
+            self.more.notify_all()
+
+    def lines(self) -> Iterator[str]:
+        while True:
+            with self.more:
+                self.more.wait_for(lambda: self.said or self.status is not None)
+                if not self.said:
+                    return
+                line = self.said.pop(0)
+            yield line
+
+    def wait(self) -> int:
+        return self.status or 0
+
+    def last_words(self) -> str:
+        return self.words
+
+    def kill(self) -> None:
+        self.killed = True
+        self.say(end=-9)
+
+
+def eventually(state: Callable[[], JobState], wanted: Callable[[JobState], bool], within_s: float = 20.0) -> JobState:
+    """The first state that is `wanted`; what it is after `within_s` where none is."""
+    deadline = time.monotonic() + within_s
+    while not wanted(now := state()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return now
+
+
+def ended(state: JobState) -> bool:
+    return state.status != "running"
+
+
+@pytest.fixture
+def played():
+    process = Played()
+    return AnalysisJob(["analyse"], lambda command: process), process
+
+
+def test_a_job_tells_the_step_and_the_share_that_is_done(played):
+    job, process = played
+    assert job.update() == JobState("running", "", 0.0, "", "")
+    process.say('{"stage": "detect", "share": 0.6}\n')
+    assert eventually(job.update, lambda s: s.stage == "detect").share == 0.6
+    process.say('{"done": true}\n', end=0)
+    assert eventually(job.update, ended) == JobState("done", "detect", 1.0, "", "")
+
+
+def test_what_a_library_prints_changes_nothing(played):
+    job, process = played
+    process.say("loading...\n", "[1, 2]\n", "17\n", "{}\n", '{"share": "much"}\n', '{"stage": "read", "share": 0.1}\n')
+    assert eventually(job.update, lambda s: s.stage == "read") == JobState("running", "read", 0.1)
+
+
+def test_a_coded_failure_arrives_with_its_sentence(played):
+    job, process = played
+    process.say('{"error": "not_ct", "message": "This is no CT."}\n', end=3)
+    state = eventually(job.update, ended)
+    assert (state.status, state.code, state.message) == ("failed", "not_ct", "This is no CT.")
+
+
+@pytest.mark.parametrize(
+    ("status", "known"), [(-9, "SIGKILL"), (-11, "SIGSEGV"), (1, "exit status 1"), (0, "exit status 0")]
+)
+def test_a_child_that_dies_without_a_word_is_a_failure_that_tells_what_is_known(played, status, known):
+    job, process = played
+    process.words = "Fatal error in /home/me/lib/net.py"
+    process.say('{"stage": "detect", "share": 0.6}\n', end=status)
+    state = eventually(job.update, ended)
+    assert (state.status, state.code, state.stage) == ("failed", "child_died", "detect")
+    assert "Fatal error in net.py" in state.message and "/home" not in state.message
+    if os.name == "posix":
+        assert known in state.message
+
+
+def test_updating_never_waits(played):
+    job, _ = played
+    started = time.perf_counter()
+    for _ in range(100):
+        job.update()
+    assert time.perf_counter() - started < 0.1
+
+
+def test_cancelling_kills_and_later_words_change_nothing(played):
+    job, process = played
+    job.cancel()
+    assert process.killed and job.update().status == "cancelled"
+    process.say('{"done": true}\n', end=0)
+    time.sleep(0.05)
+    assert job.update().status == "cancelled"
+
+
+def test_cancelling_what_is_done_leaves_it_done(played):
+    job, process = played
+    process.say('{"done": true}\n', end=0)
+    eventually(job.update, ended)
+    job.cancel()
+    assert not process.killed and job.update().status == "done"
+
+
+def test_an_interpreter_that_is_not_there_is_a_failure(tmp_path):
+    command = analysis_command(tmp_path / "ct.nii", tmp_path / "out", "ct", interpreter=tmp_path / "PythonSlicer")
+    state = AnalysisJob(command).update()
+    assert (state.status, state.code) == ("failed", "child_died") and str(tmp_path) not in state.message
+
+
+# --- a job, with a real process
+
+
+def child(code: str) -> AnalysisJob:
+    return AnalysisJob([sys.executable, "-c", code])
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+SAY_PID = "print(json.dumps({'stage': str(os.getpid()), 'share': 0.1}), flush=True)"
+
+
+@posix
+def test_cancelling_kills_the_child_and_its_children():
+    grandchild = f"import json, os, time; {SAY_PID}; time.sleep(60)"
+    job = child(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])")
+    pid = int(eventually(job.update, lambda s: bool(s.stage)).stage)
+    assert alive(pid)
+    job.cancel()
+    assert gone(pid) and job.update().status == "cancelled"
+
+
+@posix
+def test_a_killed_child_is_a_failure_with_its_last_words():
+    words = "import sys, os; print('no memory in /opt/x/lib.so', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    state = eventually(child(words).update, ended)
+    assert state.code == "child_died" and "SIGKILL" in state.message and "no memory in lib.so" in state.message
+
+
+def air(path: Path) -> Path:
+    """A volume without anything in it: read, and then refused."""
+    write_ct(CTVolume(np.full((40, 40, 40), -1000, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "air"), path)
+    return path
+
+
+def test_a_coded_failure_of_the_real_child_is_told_and_written(tmp_path):
+    job = AnalysisJob(analysis_command(air(tmp_path / "air.nii.gz"), tmp_path / "out", "Ärm -x", "cpu"))
+    state = eventually(job.update, ended, 60)
+    record = json.loads((tmp_path / "out" / "Ärm -x" / "analysis.json").read_text(encoding="utf-8"))
+    assert state.status == "failed" and state.code == record["status"] and state.message == record["message"]
+    assert state.code in ("not_ct", "no_spine_found")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["Ärm -x"]
+
+
+def test_an_input_that_is_not_there_is_told_without_its_path(tmp_path):
+    job = AnalysisJob(analysis_command(tmp_path / "none.nii.gz", tmp_path / "out", "none"))
+    state = eventually(job.update, ended, 60)
+    assert state.code == "not_found" and str(tmp_path) not in state.message
+
+
+@posix
+def test_a_child_whose_face_is_killed_ends_too(tmp_path):
+    """The face is killed while the child reads a scan that takes a minute."""
+    slow = "import sys, time, VertebralFractureQuantLib.cohort.jobs as j; j.Library.read_ct = lambda *_: time.sleep(60)"
+    slow += "; j.GRACE_S = 0.2; sys.exit(j.main())"
+    command = [sys.executable, "-c", slow, "x", "--output", str(tmp_path / "out"), "--case=x"]
+    face = (
+        "import sys, time; from VertebralFractureQuantLib.cohort.jobs import AnalysisJob\n"
+        f"job = AnalysisJob({command!r})\n"
+        "while not job.update().stage: time.sleep(0.01)\n"
+        "print(job._process._popen.pid, flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(jobs.PACKAGE_PARENT)}
+    process = subprocess.Popen([sys.executable, "-c", face], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout
+    pid = int(process.stdout.readline())
+    assert alive(pid)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert gone(pid)
+    assert not (tmp_path / "out" / "x").exists()
+
+
+@posix
+def test_a_cancelled_analysis_leaves_no_half_written_folder(tmp_path):
+    writing = tmp_path / "out" / ".scan.0123abcd.partial"
+    writing.mkdir(parents=True)
+    job = AnalysisJob(
+        analysis_command(tmp_path / "scan.nii", tmp_path / "out", "scan"),
+        lambda command: start_process([sys.executable, "-c", "import time; time.sleep(60)"]),
+    )
+    job.cancel()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_a_kill_interrupted_is_cleared_and_the_old_folder_comes_back(tmp_path):
+    for name in (".a.01234567.partial", ".a.01234567.old", ".b.01234567.partial", ".a.b.partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".a.01234567.old" / "analysis.json").write_text("{}")
+    discard_unfinished(tmp_path, "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.b.partial", ".b.01234567.partial", "a"]
+    assert (tmp_path / "a" / "analysis.json").exists()
+
+
+@pytest.mark.slow
+def test_a_phantom_is_analysed_in_a_child_as_the_command_does_it(tmp_path):
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
+    write_ct(ct, tmp_path / "scan.nii.gz")
+    job = AnalysisJob(analysis_command(tmp_path / "scan.nii.gz", tmp_path / "out", "scan", "cpu"))
+    assert eventually(job.update, ended, 120) == JobState("done", "write", 1.0)
+    assert {p.name for p in (tmp_path / "out" / "scan").iterdir()} >= {"analysis.json", "overview.png"}
+
+
+# --- the worklist
+
+
+def analysis(*reviews: str, case: str = "scan") -> SpineAnalysis:
+    """Vertebrae 28 mm apart, the second with a lower front, and what a reader said of each."""
+    points = np.zeros((len(reviews), 3, 2, 3)) + np.array([20.0, 50.0, 0.0])
+    points[..., 1] += np.array([12.0, 0.0, -12.0])[:, None]
+    points[..., 2] += (120.0 - 28 * np.arange(len(reviews)))[:, None, None] + np.array([11.0, -11.0])
+    points[1:2, 0, 0, 2] -= 7.5
+    rows = zip(points, measure_column(points), reviews, strict=True)
+    curve = np.stack([np.full(121, 20.0), np.full(121, 50.0), 140.0 - np.arange(121)], axis=1)
+    return SpineAnalysis(case, curve=curve, vertebrae=tuple(Vertebra(k, m, review=r) for k, m, r in rows))
+
+
+def on_disk(tmp_path: Path, text: str | None = None, *reviews: str, begun: bool = False) -> Case:
+    folder = tmp_path / "out" / "scan"
+    folder.mkdir(parents=True)
+    if text is not None or reviews:
+        (folder / "analysis.json").write_text(json.dumps(to_json(analysis(*reviews))) if text is None else text)
+    if begun:
+        (folder / "review.sqlite").write_bytes(b"")
+    return Case("scan", tmp_path / "scan.nii", folder)
+
+
+def test_cases_are_named_as_the_command_names_them(tmp_path):
+    for name in ("one/scan.nii.gz", "one/b c.mha", "one/notes.txt", "dicom/0001.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = find_cases([tmp_path / "one", tmp_path / "dicom", Path("elsewhere/scan.nii")], tmp_path / "out")
+    assert [c.name for c in found] == ["b_c", "scan", "dicom", "scan-2"]
+    assert [c.source.name for c in found] == ["b c.mha", "scan.nii.gz", "dicom", "scan.nii"]
+    assert found[3].folder == tmp_path / "out" / "scan-2"
+
+
+def test_a_case_without_an_analysis_is_waiting(tmp_path):
+    assert case_status(on_disk(tmp_path)).state == "waiting"
+    assert case_status(Case("x", tmp_path / "x.nii", tmp_path / "nowhere" / "x")).state == "waiting"
+
+
+def test_a_fresh_analysis_is_ready_and_tells_its_worst_grade(tmp_path):
+    status = case_status(on_disk(tmp_path, None, "open", "open", "open"))
+    assert (status.state, status.worst_grade, status.open, status.total) == ("ready", "moderate", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "begun", "state", "open_ones"),
+    [
+        (("confirmed", "open"), True, "in review", 1),
+        (("open", "open"), True, "in review", 2),
+        (("confirmed", "rejected"), True, "reviewed", 0),
+        (("rejected", "rejected"), True, "reviewed", 0),
+        (("confirmed", "confirmed"), False, "reviewed", 0),
+        (("confirmed", "open"), False, "ready", 1),
+    ],
+)
+def test_a_review_is_done_once_no_vertebra_is_open(tmp_path, reviews, begun, state, open_ones):
+    status = case_status(on_disk(tmp_path, None, *reviews, begun=begun))
+    assert (status.state, status.open, status.total) == (state, open_ones, 2)
+
+
+def test_rejected_vertebrae_have_no_part_in_the_worst_grade(tmp_path):
+    assert case_status(on_disk(tmp_path, None, "open", "rejected", "open")).worst_grade == "normal"
+
+
+def test_a_failed_study_tells_its_reason(tmp_path):
+    record = to_json(SpineAnalysis("scan", status="no_spine_found", message="No spine: give a scan of the trunk."))
+    status = case_status(on_disk(tmp_path, json.dumps(record)))
+    assert (status.state, status.code) == ("failed", "no_spine_found") and "trunk" in status.message
+
+
+def damaged() -> list[str]:
+    whole = to_json(analysis("open", "open"))
+    no_points = {**whole, "vertebrae": [{**whole["vertebrae"][0], "keypoints": [[1, 2]]}]}
+    grade = {**whole, "vertebrae": [{**whole["vertebrae"][0], "grade": "odd"}]}
+    texts = [json.dumps(d) for d in ([], {}, {"schema": whole["schema"]}, no_points, grade, {**whole, "schema": "x/9"})]
+    return ["", "{", "null", json.dumps(whole)[:-40], *texts]
+
+
+@pytest.mark.parametrize("text", damaged(), ids=range(len(damaged())))
+def test_a_damaged_analysis_is_a_coded_failure_and_no_exception(tmp_path, text):
+    status = case_status(on_disk(tmp_path, text))
+    assert status.state == "failed" and status.code and status.message
+
+
+# --- a review on disk
+
+
+@pytest.fixture
+def reviewed(tmp_path):
+    """A case's folder as `vfq analyze` leaves it, but for the pictures."""
+    folder = on_disk(tmp_path, None, "open", "open").folder
+    for name in ("keypoints.mrk.json", "measurements.csv"):
+        (folder / name).write_text("the machine's")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_review_rewrites_the_files_and_keeps_the_machines_for_good(reviewed):
+    machine = (reviewed / "analysis.json").read_bytes()
+    for reviews in (("confirmed", "open"), ("confirmed", "rejected")):
+        write_review(analysis(*reviews), reviewed)
+    assert (reviewed / "machine.json").read_bytes() == machine
+    record = from_json(json.loads((reviewed / "analysis.json").read_text()))
+    assert [v.review for v in record.vertebrae] == ["confirmed", "rejected"]
+    assert "rejected" in (reviewed / "measurements.csv").read_text()
+    assert set(contents(reviewed)) == {"analysis.json", "machine.json", "keypoints.mrk.json", "measurements.csv"}
+
+
+def test_the_machines_analysis_can_come_from_elsewhere(tmp_path):
+    folder = on_disk(tmp_path).folder
+    write_review(analysis("confirmed"), folder, machine=analysis("open"))
+    assert json.loads((folder / "machine.json").read_text())["vertebrae"][0]["review"] == "open"
+
+
+def test_a_readers_record_is_never_taken_for_the_machines(tmp_path):
+    folder = on_disk(tmp_path).folder
+    for _ in range(2):
+        write_review(analysis("confirmed"), folder)
+    assert not (folder / "machine.json").exists()
+
+
+def fail_at(count: int, error: OSError) -> Callable[..., None]:
+    """os.replace that fails from the `count`-th call on."""
+    calls, real = iter(range(99)), os.replace
+
+    def replace_or_fail(source: Path, target: Path) -> None:
+        if next(calls) >= count:
+            raise error
+        real(source, target)
+
+    return replace_or_fail
+
+
+def test_a_save_that_fails_leaves_every_old_file_whole(reviewed, monkeypatch):
+    before = contents(reviewed)
+    monkeypatch.setattr(outputs.os, "replace", fail_at(0, OSError(errno.EROFS, "Read-only file system")))
+    with pytest.raises(VFQError) as refused:
+        write_review(analysis("confirmed", "open"), reviewed)
+    assert refused.value.code == "output_not_writable" and "Read-only" in refused.value.message
+    assert contents(reviewed) == before
+
+
+def test_a_full_disk_is_found_before_any_file_is_replaced(reviewed, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = contents(reviewed)
+    monkeypatch.setattr(outputs, "write_measurements", full)
+    with pytest.raises(VFQError) as refused:
+        write_review(analysis("confirmed", "open"), reviewed)
+    assert "No space left" in refused.value.message and str(reviewed.parent) not in refused.value.message
+    assert contents(reviewed) == before
+
+
+def test_a_save_that_breaks_off_leaves_each_file_old_or_new_and_a_later_one_heals_it(reviewed, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(outputs.os, "replace", fail_at(2, OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(VFQError):
+            write_review(analysis("confirmed", "open"), reviewed)
+    now = contents(reviewed)
+    assert json.loads(now["analysis.json"])["vertebrae"][0]["review"] == "confirmed"
+    assert json.loads(now["machine.json"])["vertebrae"][0]["review"] == "open"
+    assert now["measurements.csv"] == b"the machine's"
+    write_review(analysis("confirmed", "open"), reviewed)
+    assert json.loads((reviewed / "machine.json").read_text())["vertebrae"][0]["review"] == "open"
+
+
+@pytest.mark.parametrize("kept", ["review.sqlite", "machine.json"])
+def test_a_readers_review_is_never_overwritten(reviewed, kept):
+    (reviewed / kept).write_bytes(b"")
+    before = contents(reviewed)
+    failed = replace(analysis(), status="not_ct", message="MR")
+    for overwrite in (False, True):
+        with pytest.raises(VFQError) as refused:
+            write_outputs(failed, None, reviewed.parent, overwrite)
+        assert refused.value.code == "output_exists" and "reader's review" in refused.value.message
+    assert contents(reviewed) == before
+
+
+def test_a_review_that_begins_while_the_case_is_analysed_anew_is_kept(reviewed):
+    begin = {"extra": lambda p: (reviewed / "review.sqlite").write_bytes(b"acts")}
+    with pytest.raises(VFQError):
+        write_outputs(replace(analysis(), status="not_ct"), None, reviewed.parent, True, begin)
+    assert (reviewed / "review.sqlite").read_bytes() == b"acts"
+    assert [p.name for p in reviewed.parent.iterdir()] == ["scan"]

@@ -1,0 +1,427 @@
+"""The study as MRML nodes: points in the patient, shown straight; numbers that follow; acts that can be taken back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+
+from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.curve import SpineCurve, fit_curve
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.keypoints import outline
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.scene.editor import Editor
+from VertebralFractureQuantLib.scene.heights import COLORS
+from VertebralFractureQuantLib.scene.machine import Machine
+from VertebralFractureQuantLib.scene.straight import reformat
+from VertebralFractureQuantLib.scene.study import StudyScene, Views
+from VertebralFractureQuantLib.scene.volumes import ct_of
+from VertebralFractureQuantLib.straightening import Straightening
+
+LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")
+EVENTS = slicer.vtkMRMLMarkupsNode
+PITCH_MM = 32.0
+
+
+@pytest.fixture(scope="module")
+def ct() -> CTVolume:
+    """A dim gradient around a scoliotic spine, oblique and anisotropic."""
+    voxels = np.add.outer(np.add.outer(np.arange(90), np.arange(80)), np.arange(85)).astype(np.int16) - 200
+    turn = np.deg2rad(7)
+    axes = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * [2.0, 2.0, 2.8]
+    matrix[:3, 3] = (-80.0, -70.0, -250.0)
+    return CTVolume(voxels, matrix, "gradient")
+
+
+@pytest.fixture(scope="module")
+def analysis(ct: CTVolume) -> SpineAnalysis:
+    s = np.linspace(0, -240, 40)
+    curve = fit_curve(np.stack([18 * np.sin(s / 60), 12 * np.cos(s / 90), s], 1))
+    middles = -20 - PITCH_MM * np.arange(len(LEVELS))
+    keypoints = np.stack([Straightening(curve).to_patient(_box(s)) for s in middles])
+    spreads = [0.05] * len(LEVELS)
+    measured = measure_column(keypoints, spreads)
+    vertebrae = tuple(
+        Vertebra(k, m, 0.99, level, spread=0.05) for k, m, level in zip(keypoints, measured, LEVELS, strict=True)
+    )
+    return SpineAnalysis(
+        "gradient",
+        shape=ct.voxels.shape,
+        spacing_mm=ct.spacing_mm,
+        ijk_to_ras=ct.ijk_to_ras,
+        curve=curve.points,
+        limits_mm=(0.0, curve.length),
+        vertebrae=vertebrae,
+    )
+
+
+def _box(s: float, height: float = 22.0) -> np.ndarray:
+    """Key points `(3, 2, 3)` straight mm of a square body whose middle is at S = s."""
+    return np.array([[[0.5 * a / 15, a, s + h] for h in (height / 2, -height / 2)] for a in (15.0, 0.0, -15.0)])
+
+
+class FakeMachine(Machine):
+    """Answers without networks: a box at the click."""
+
+    def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
+        keypoints = Straightening(curve).to_patient(_box(float(straight[2])) + [0, float(straight[1]), 0])
+        return Vertebra(keypoints, measure_column(keypoints[None])[0], 0.8, spread=0.04)
+
+
+@pytest.fixture
+def study(ct: CTVolume, analysis: SpineAnalysis) -> StudyScene:
+    study = StudyScene(slicer.vtkMRMLScene(), Views())
+    study.open(ct, reformat(ct, SpineCurve(analysis.curve)), analysis)
+    return study
+
+
+@pytest.fixture
+def editor(study: StudyScene, ct: CTVolume, tmp_path) -> Editor:
+    journal = Journal(tmp_path / "review.sqlite", study.state(), {})
+    yield Editor(study, journal, FakeMachine(ct, None), "reader")
+    journal.close()
+
+
+def drag(study: StudyScene, vertebra_id: str, shift, point: int | None = 1, mirror: bool = False) -> None:
+    """What the markups widget does: start, moves of world points, end. `point` None: the whole list."""
+    markups = study.vertebrae[vertebra_id]
+    node = markups.mirror if mirror else markups.node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    for i in range(6) if point is None else [point]:
+        position = np.zeros(3)
+        node.GetNthControlPointPositionWorld(i, position)
+        for step in np.linspace(0, 1, 4)[1:]:
+            node.SetNthControlPointPositionWorld(i, *(position + step * np.asarray(shift, float)))
+    node.InvokeEvent(EVENTS.PointEndInteractionEvent)
+
+
+def library(study: StudyScene):
+    """The library's measurements of the points that stand in the nodes."""
+    keypoints = np.stack([study.vertebrae[i].keypoints() for i in study.order])
+    return dict(zip(study.order, measure_column(keypoints, [study.vertebra(i).spread for i in study.order]), strict=True))
+
+
+def assert_numbers_are_the_librarys(study: StudyScene) -> None:
+    for vertebra_id, expected in library(study).items():
+        got = study.measurements[vertebra_id]
+        np.testing.assert_allclose(got.heights_mm, expected.heights_mm, atol=1e-9)
+        assert got.genant_ratio == pytest.approx(expected.genant_ratio, abs=1e-9)
+        assert (got.grade, got.shape, got.borderline) == (expected.grade, expected.shape, expected.borderline)
+
+
+def test_local_points_are_the_patients_and_world_points_are_straight(study, analysis):
+    straightening = Straightening(SpineCurve(analysis.curve))
+    for vertebra_id, v in zip(study.order, analysis.vertebrae, strict=True):
+        markups = study.vertebrae[vertebra_id]
+        np.testing.assert_array_equal(markups.keypoints(), v.keypoints)
+        np.testing.assert_allclose(markups.straight(), straightening.to_straight(v.keypoints), atol=0.005)
+
+
+def test_a_study_reads_back_as_the_record_that_was_opened(study, analysis):
+    assert to_json(study.analysis()) == to_json(analysis)
+    assert [study.label(i) for i in study.order] == list(LEVELS)
+
+
+def test_the_straightened_volume_holds_what_the_ct_holds_there(study, ct):
+    node = study.nodes["straightened"]
+    voxels = slicer.util.arrayFromVolume(node)
+    k, j, i = 120, 90, 25
+    matrix = slicer.vtkMatrix4x4() if hasattr(slicer, "vtkMatrix4x4") else __import__("vtk").vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    straight = np.array(matrix.MultiplyPoint((i, j, k, 1))[:3])
+    assert voxels[k, j, i] == pytest.approx(ct.sample(study.straightening.to_patient(straight)), abs=0.51)
+
+
+def test_a_ct_node_gives_back_the_ct(study, ct):
+    back = ct_of(study.nodes["ct"])
+    np.testing.assert_array_equal(back.voxels, ct.voxels)
+    np.testing.assert_allclose(back.ijk_to_ras, ct.ijk_to_ras, atol=1e-9)
+
+
+def test_a_dragged_point_lies_in_the_patient_where_the_straightened_view_shows_it(study, editor):
+    for vertebra_id in study.order:
+        before = study.vertebrae[vertebra_id].straight()
+        drag(study, vertebra_id, (0, 1.5, -6.0))
+        wanted = before[1, 0] + (0, 1.5, -6.0)
+        got = study.vertebrae[vertebra_id].keypoints()[1, 0]
+        assert np.linalg.norm(study.straightening.to_patient(wanted) - got) < 0.05
+
+
+def test_numbers_and_colour_follow_while_the_hand_moves(study, editor):
+    seen = []
+    editor.moved = lambda i: seen.append((study.measurements[i].genant_ratio, study.vertebrae[i].node.GetName()))
+    vertebra_id = study.order[2]
+    assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["normal"])
+    drag(study, vertebra_id, (0, 0, -9.0))
+    ratios = [ratio for ratio, _ in seen]
+    assert len(ratios) >= 3 and ratios == sorted(ratios, reverse=True) and ratios[-1] < 0.6
+    assert all(f"{ratio:.2f}" in name for ratio, name in seen)
+    assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["severe"])
+    assert_numbers_are_the_librarys(study)
+
+
+def test_the_neighbours_crush_test_follows_too(study, editor):
+    vertebra_id, neighbour = study.order[2], study.order[3]
+    before = study.measurements[neighbour].crush_ratio
+    drag(study, vertebra_id, (0, 0, -9.0), point=0)
+    assert study.measurements[neighbour].crush_ratio != before
+    assert_numbers_are_the_librarys(study)
+
+
+def test_the_mirror_goes_along_both_ways(study, editor):
+    markups = study.vertebrae[study.order[1]]
+    drag(study, markups.id, (0, 2, 3))
+    np.testing.assert_array_equal(_local(markups.mirror), outline(markups.keypoints()))
+    drag(study, markups.id, (0.5, 1, 1), point=4, mirror=True)
+    np.testing.assert_array_equal(_local(markups.mirror), outline(markups.keypoints()))
+    assert_numbers_are_the_librarys(study)
+
+
+def _local(node) -> np.ndarray:
+    points = np.empty((6, 3))
+    for i, row in enumerate(points):
+        node.GetNthControlPointPosition(i, row)
+    return points
+
+
+def test_the_results_table_holds_the_same_numbers(study, editor):
+    drag(study, study.order[0], (0, 0, -4))
+    table = study.nodes["measurements"].GetTable()
+    ratios = [table.GetColumnByName("G").GetValue(row) for row in range(table.GetNumberOfRows())]
+    assert ratios == [study.measurements[i].genant_ratio for i in study.order]
+    assert table.GetColumnByName("level").GetValue(0) == LEVELS[0]
+
+
+def test_every_act_can_be_undone_and_done_again(study, editor):
+    first, second = study.order[:2]
+    states = [study.state()]
+    acts = (
+        lambda: drag(study, first, (0, 1, -3)),
+        lambda: drag(study, second, (0, 4, 2), point=None),
+        lambda: editor.reset(first),
+        lambda: editor.name(second, "T9"),
+        lambda: editor.pin(second, False),
+        lambda: editor.review(first, "confirmed"),
+        lambda: editor.delete(second),
+        lambda: editor.place(outline(_box(-212.0))),
+        lambda: editor.review(first, "open"),
+    )
+    for act in acts:
+        act()
+        states.append(study.state())
+    for expected in reversed(states[:-1]):
+        assert editor.undo()
+        assert study.state() == expected
+        assert_numbers_are_the_librarys(study)
+    assert editor.undo() is None
+    for expected in states[1:]:
+        assert editor.redo()
+        assert study.state() == expected
+    assert editor.redo() is None
+
+
+def test_a_drag_of_the_whole_list_is_one_act(study, editor):
+    vertebra_id = study.order[0]
+    before = study.vertebrae[vertebra_id].keypoints()
+    drag(study, vertebra_id, (0, 5, -2), point=None)
+    assert [act.kind for act in editor.journal.trail()] == ["move"]
+    editor.undo()
+    np.testing.assert_array_equal(study.vertebrae[vertebra_id].keypoints(), before)
+
+
+def test_a_click_that_moves_nothing_is_no_act(study, editor):
+    drag(study, study.order[0], (0, 0, 0))
+    assert editor.journal.trail() == []
+
+
+def test_a_drag_whose_end_never_comes_is_kept(study, editor):
+    vertebra_id = study.order[0]
+    node = study.vertebrae[vertebra_id].node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    position = np.zeros(3)
+    node.GetNthControlPointPositionWorld(1, position)
+    node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 5]))
+    editor.finish_drag()
+    assert [act.kind for act in editor.journal.trail()] == ["move"]
+
+
+def test_points_moved_by_a_program_are_an_act_too(study, editor):
+    node = study.vertebrae[study.order[0]].node
+    position = np.zeros(3)
+    node.GetNthControlPointPosition(0, position)
+    node.SetNthControlPointPosition(0, *(position + 1))
+    assert [act.kind for act in editor.journal.trail()] == ["move"]
+
+
+def test_an_edited_vertebra_is_a_readers_and_keeps_the_machines_points(study, editor, analysis):
+    vertebra_id = study.order[0]
+    editor.review(vertebra_id, "confirmed")
+    assert study.vertebra(vertebra_id).reviewer == "reader"
+    drag(study, vertebra_id, (0, 0, -3))
+    edited = study.vertebra(vertebra_id)
+    assert (edited.origin, edited.review, edited.spread) == ("reader", "open", None)
+    np.testing.assert_array_equal(edited.machine_keypoints, analysis.vertebrae[0].keypoints)
+    drag(study, vertebra_id, (0, 0, -3))
+    np.testing.assert_array_equal(study.vertebra(vertebra_id).machine_keypoints, analysis.vertebrae[0].keypoints)
+    editor.reset(vertebra_id)
+    again = study.vertebra(vertebra_id)
+    np.testing.assert_array_equal(again.keypoints, analysis.vertebrae[0].keypoints)
+    assert (again.origin, again.spread, again.machine_keypoints) == ("model", 0.05, None)
+
+
+def test_reset_says_so_where_there_is_nothing_to_go_back_to(study, editor):
+    with pytest.raises(VFQError, match="stands where the machine put it") as caught:
+        editor.reset(study.order[0])
+    assert caught.value.code == "no_machine_points"
+
+
+def test_one_click_adds_a_vertebra_with_the_name_that_is_left(study, editor):
+    gone = study.order[2]
+    middle = study.vertebrae[gone].straight().mean((0, 1))
+    editor.delete(gone)
+    added = editor.add(middle)
+    assert study.order.index(added) == 2
+    assert study.vertebra(added).level == "T11"
+    assert study.vertebra(added).origin == "model"
+    assert added != gone
+
+
+def test_a_click_on_a_vertebra_that_is_there_adds_none(study, editor):
+    with pytest.raises(VFQError) as caught:
+        editor.add(study.vertebrae[study.order[1]].straight().mean((0, 1)))
+    assert caught.value.code == "vertebra_there"
+    assert len(study.order) == len(LEVELS)
+
+
+def test_six_clicks_place_a_vertebra_by_hand(study, editor):
+    clicks = outline(_box(-212.0))
+    placed = editor.place(clicks)
+    np.testing.assert_allclose(outline(study.vertebrae[placed].straight()), clicks, atol=0.01)
+    assert study.vertebra(placed).origin == "reader"
+    assert study.vertebra(placed).level == "L3"
+
+
+def test_naming_one_vertebra_names_the_others_and_a_pin_holds(study, editor):
+    editor.name(study.order[0], "T10")
+    assert [study.vertebra(i).level for i in study.order] == ["T10", "T11", "T12", "L1", "L2", "L3"]
+    assert study.vertebra(study.order[0]).pinned
+    editor.shift_level(study.order[-1], 1)
+    assert study.vertebra(study.order[-1]).level == "L4"
+    assert study.vertebra(study.order[0]).level == "T10"
+
+
+def test_swapped_points_are_drawn_named_and_cannot_be_confirmed(study, editor):
+    vertebra_id = study.order[0]
+    drag(study, vertebra_id, (0, 0, -30.0))
+    assert study.faults[vertebra_id]
+    assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["faulty"])
+    with pytest.raises(VFQError) as caught:
+        editor.review(vertebra_id, "confirmed")
+    assert caught.value.code == "faulty_vertebra"
+    assert editor.by_doubt()[0] == vertebra_id
+    editor.review(vertebra_id, "rejected")
+    assert editor.by_doubt()[-1] == vertebra_id
+
+
+def test_a_new_curve_keeps_what_a_person_touched_and_can_be_undone(study, editor, analysis, ct):
+    moved, named = study.order[1], study.order[4]
+    drag(study, moved, (0, 2, -3))
+    editor.name(named, "L1")
+    before = study.state()
+    kept = study.vertebrae[moved].keypoints()
+    points = analysis.curve[::40] + [2.0, 1.0, 0.0]
+    curve = fit_curve(points)
+    found = replace(analysis, curve=curve.points, vertebrae=analysis.vertebrae[:3])
+    editor.rescue(found, reformat(ct, curve))
+    assert len(study.order) == 4  # two touched, and of three found the one where none was touched, and another
+    np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
+    np.testing.assert_allclose(study.straightening.curve.points, curve.points)
+    np.testing.assert_allclose(
+        study.vertebrae[moved].straight(), Straightening(curve).to_straight(kept), atol=0.005
+    )
+    editor.undo()
+    assert study.state() == before
+    np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)
+
+
+def test_after_a_restart_everything_is_as_it_was_and_undo_goes_on(study, editor, analysis, ct, tmp_path):
+    drag(study, study.order[0], (0, 1, -4))
+    editor.delete(study.order[3])
+    editor.review(study.order[1], "rejected")
+    expected = study.state()
+    editor.journal.close()
+    again = StudyScene(slicer.vtkMRMLScene(), Views())
+    again.open(ct, reformat(ct, SpineCurve(analysis.curve)), analysis)
+    journal = Journal(tmp_path / "review.sqlite", again.state(), {})
+    restarted = Editor(again, journal, FakeMachine(ct, None), "reader")
+    assert again.state() == expected
+    assert_numbers_are_the_librarys(again)
+    for _ in range(3):
+        restarted.undo()
+    assert to_json(again.analysis()) == to_json(analysis)
+    journal.close()
+
+
+def test_the_record_of_an_edited_study_survives_its_json(study, editor):
+    drag(study, study.order[0], (0, 1.2345678, -4.1))
+    record = study.analysis()
+    back = from_json(to_json(record))
+    for v, w in zip(record.vertebrae, back.vertebrae, strict=True):
+        np.testing.assert_array_equal(v.keypoints, w.keypoints)
+        assert v.measurement == w.measurement
+
+
+def test_a_slicer_scene_on_disk_comes_back_linked_and_alive(study, editor, tmp_path):
+    app_core = pytest.importorskip("trame_slicer.core")
+    drag(study, study.order[0], (0, 1, -4.5))
+    expected = study.analysis()
+    writer = app_core.SlicerApp()
+    writer_study = StudyScene(writer.scene, Views())
+    writer_study.open(editor.machine.ct, reformat(editor.machine.ct, study.straightening.curve), expected)
+    assert writer.io_manager.save_scene(tmp_path / "study.mrb")
+
+    reader = app_core.SlicerApp()
+    assert reader.io_manager.load_scene(tmp_path / "study.mrb")
+    back = StudyScene(reader.scene, Views())
+    back.reopen()
+    assert [back.label(i) for i in back.order] == list(LEVELS)
+    for v, w in zip(expected.vertebrae, back.analysis().vertebrae, strict=True):
+        assert w.measurement.genant_ratio == pytest.approx(v.measurement.genant_ratio, abs=1e-9)
+        np.testing.assert_allclose(w.keypoints, v.keypoints, atol=1e-9)
+    drag(back, back.order[2], (0, 0, -5))
+    assert_numbers_are_the_librarys(back)
+    np.testing.assert_array_equal(_local(back.vertebrae[back.order[2]].mirror), outline(back.analysis().vertebrae[2].keypoints))
+
+
+def test_an_empty_scene_is_refused_in_words():
+    with pytest.raises(VFQError, match="holds no reviewed study") as caught:
+        StudyScene(slicer.vtkMRMLScene(), Views()).reopen()
+    assert caught.value.code == "empty_scene"
+
+
+def test_closing_a_study_leaves_nothing_in_the_scene(study):
+    study.close()
+    assert study.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsNode") == 0
+    assert study.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert study.scene.GetNumberOfNodesByClass("vtkMRMLModelNode") == 0
+
+
+def test_a_move_is_measured_within_a_few_milliseconds(study, editor):
+    node = study.vertebrae[study.order[2]].node
+    position, times = np.zeros(3), []
+    node.GetNthControlPointPositionWorld(1, position)
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    for i in range(40):
+        started = time.perf_counter()
+        node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 0.1 * i]))
+        times.append(time.perf_counter() - started)
+    assert np.median(times) < 0.02  # a tenth of this on a quiet machine

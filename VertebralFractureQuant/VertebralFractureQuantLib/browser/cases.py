@@ -1,0 +1,138 @@
+"""Cases on their way to the page: analysed in a child process where they were not yet, then read and straightened in a
+thread, the next one while the present one is being reviewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..cohort.jobs import AnalysisJob, JobState, analysis_command
+from ..cohort.worklist import Case
+from ..ct import CTVolume, read_ct
+from ..curve import SpineCurve, fit_curve
+from ..errors import VFQError
+from ..record import SpineAnalysis, check_belongs, read_analysis
+from ..scene.straight import Reformat, reformat
+
+POLL_S = 0.1
+# The scan can be read, the machine found nothing in it: a person can still click the spine.
+RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case that can be shown at once: the machine's analysis, and the reformat along its curve."""
+
+    case: Case
+    ct: CTVolume
+    analysis: SpineAnalysis
+    made: Reformat
+
+
+def prepare(case: Case, analysis_file: Path | None = None) -> Prepared:
+    """Read a case that is analysed. VFQError `other_ct`, `newer_schema`, the analysis' own failure, ... ."""
+    analysis = read_analysis(analysis_file or original_of(case))
+    if analysis.status != "ok" and analysis.status not in RESCUABLE:
+        raise VFQError(analysis.status, analysis.message)
+    ct = read_ct(case.source)
+    if analysis.shape is None:
+        analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
+    check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
+    curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
+    analysis = replace(analysis, case=case.name, curve=curve.points)
+    return Prepared(case, ct, analysis, reformat(ct, curve))
+
+
+def original_of(case: Case) -> Path:
+    """The machine's own analysis: beside the reviewed one, where there is one."""
+    machine = case.folder / "machine.json"
+    return machine if machine.exists() else case.folder / "analysis.json"
+
+
+def middle_line(ct: CTVolume) -> SpineCurve:
+    """Head to foot through the middle of the volume: something to look along until a person clicks the spine."""
+    columns = np.array(ct.voxels.shape[::-1]) - 1.0
+    corners = np.array(np.meshgrid(*[(0, n) for n in columns])).reshape(3, -1).T
+    ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]
+    low, high = ras.min(0), ras.max(0)
+    middle = (low + high) / 2
+    return fit_curve(np.stack([[middle[0], middle[1], s] for s in np.linspace(high[2], low[2], 5)]))
+
+
+class CaseLoader:
+    """Analyses, reads and keeps at most two cases: the present one and the next."""
+
+    def __init__(self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None):
+        self._device = device
+        self._progress = progress
+        self._analyses = analyses or {}
+        self._tasks: dict[str, asyncio.Task[Prepared]] = {}
+        self._jobs: dict[str, AnalysisJob] = {}
+
+    async def get(self, case: Case) -> Prepared:
+        """The case, made ready now if it was not before. VFQError where it cannot be."""
+        self.prefetch(case)
+        task = self._tasks[case.name]
+        try:
+            return await task
+        except (VFQError, asyncio.CancelledError):
+            self._tasks.pop(case.name, None)
+            raise
+
+    def prefetch(self, case: Case) -> None:
+        """Start making a case ready, unless that is under way."""
+        if case.name not in self._tasks:
+            self._tasks[case.name] = asyncio.get_running_loop().create_task(self._make(case))
+            self._tasks[case.name].add_done_callback(_seen)
+
+    def keep(self, cases: list[Case]) -> None:
+        """Let go of all other cases; analyses of theirs that run are cancelled."""
+        wanted = {case.name for case in cases}
+        for name in set(self._tasks) - wanted:
+            self.cancel(name)
+            self._tasks.pop(name).cancel()
+
+    def cancel(self, name: str) -> bool:
+        """Stop the analysis of a case; whether one was running."""
+        job = self._jobs.get(name)
+        if job:
+            job.cancel()
+        return job is not None
+
+    def close(self) -> None:
+        """Stop all."""
+        self.keep([])
+
+    async def _make(self, case: Case) -> Prepared:
+        given = self._analyses.get(case.name)
+        if given is None and not (case.folder / "analysis.json").exists():
+            await self._analyze(case)
+        return await asyncio.to_thread(prepare, case, given)
+
+    async def _analyze(self, case: Case) -> None:
+        job = AnalysisJob(analysis_command(case.source, case.folder.parent, case.name, self._device, sys.executable))
+        self._jobs[case.name] = job
+        try:
+            while (state := job.update()).status == "running":
+                self._progress(case, state)
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._jobs.pop(case.name, None)
+            job.cancel()
+        self._progress(case, state)
+        if state.status == "cancelled":
+            raise VFQError("cancelled", "The analysis was cancelled. Open the case again to start it anew.")
+        if state.status == "failed" and state.code not in RESCUABLE:
+            raise VFQError(state.code or "internal_error", state.message)
+
+
+def _seen(task: asyncio.Task[Prepared]) -> None:
+    """A failure of a case that nobody opened is told when it is opened."""
+    if not task.cancelled():
+        task.exception()

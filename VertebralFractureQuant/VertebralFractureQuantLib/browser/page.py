@@ -1,0 +1,284 @@
+"""What the review page looks like: the straightened spine large, the patient beside it, the table at the right.
+
+Only layout: every value is in the session's state, every click is an action of the session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trame.ui.vuetify3 import VAppLayout
+from trame.widgets import client, html
+from trame.widgets import vuetify3 as v3
+
+from ..report.markups import GRADE_COLORS
+from ..scene.straight import LATERAL_MM
+from .keys import KEYS, LISTENER
+from .session import Session
+from .views import PATIENT, STRAIGHTENED
+
+TITLE = "Vertebral Fracture Quantification"
+NOTICE = "Research use only. Not for diagnosis."
+HINTS = {
+    "add": "Click the middle of the vertebra in the straightened picture. Esc: leave it.",
+    "place": "Click the points in the straightened picture, next: {{ ['A+ upper anterior', 'M+ upper middle', "
+    "'P+ upper posterior', 'P- lower posterior', 'M- lower middle', 'A- lower anterior'][clicks] }} "
+    "({{ clicks }} of 6). Delete: last click. Esc: leave it.",
+    "rescue": "Click the middles of three or more vertebral bodies in the patient's views ({{ clicks }} so far), "
+    "scrolling as you need. Enter: rebuild along them. Delete: last click. Esc: leave it.",
+}
+
+
+def _css_color(color: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * c):02x}" for c in color)
+
+
+STYLE = """
+html { overflow: hidden; }
+.page { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 3fr) 540px; grid-template-rows: minmax(0, 1fr);
+  height: 100%; gap: 3px; background: #111; }
+.stack { display: grid; grid-template-rows: repeat(3, minmax(0, 1fr)); gap: 3px; min-height: 0; min-width: 0; }
+.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px; min-height: 0; min-width: 0; }
+.view { position: relative; min-height: 0; min-width: 0; overflow: hidden; background: #000; }
+.view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none; text-shadow: 0 0 3px #000; }
+.side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
+  background: #1b1c1e; }
+.rows { overflow-y: auto; }
+table.vertebrae { width: 100%; border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+table.vertebrae th { position: sticky; top: 0; background: #26282b; font-weight: 500; color: #b8bcc2; text-align: right;
+  padding: 4px 5px; z-index: 1; }
+table.vertebrae td { text-align: right; padding: 3px 5px; border-bottom: 1px solid #2a2c2f; white-space: nowrap; }
+table.vertebrae th.left, table.vertebrae td.left { text-align: left; }
+table.vertebrae tr { cursor: pointer; }
+table.vertebrae tr.selected td { background: #30405a; }
+table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
+.ratio { font-weight: 600; }
+.spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
+.grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
+.fault { color: #ff5cff; font-size: 12px; white-space: normal; }
+.hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
+.summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }
+.keys td { padding: 2px 10px 2px 0; font-size: 14px; } .keys kbd { background: #333; border-radius: 3px; padding: 1px 6px; }
+""" + "".join(f".grade.{name} {{ background: {_css_color(color)}; }}\n" for name, color in GRADE_COLORS.items())
+
+
+class ReviewPage:
+    """Builds the page on a trame server."""
+
+    def __init__(self, server: Any, session: Session):
+        self.session = session
+        server.state.trame__title = TITLE
+        server.trigger("key")(session.press)
+        with VAppLayout(server, theme="dark", full_height=True) as self.layout:
+            client.Style(STYLE)
+            client.Script(LISTENER)
+            self._bar()
+            with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
+                self._straightened()
+                with html.Div(classes="stack"):
+                    for name in PATIENT:
+                        self._view(name)
+                self._side()
+            self._help()
+            self._worklist()
+            self._busy()
+
+    def _bar(self) -> None:
+        with v3.VAppBar(density="compact", height=44, flat=True, color="#202225"):
+            v3.VBtn(
+                "{{ case_name || 'Worklist' }}",
+                prepend_icon="mdi-format-list-bulleted",
+                click="worklist_open = !worklist_open",
+                classes="text-none",
+                raw_attrs=['data-test="worklist"'],
+            )
+            html.Div(TITLE, classes="text-body-2 ml-2")
+            html.Div(NOTICE, classes="text-caption ml-3 text-amber", raw_attrs=['data-test="notice"'])
+            v3.VSpacer()
+            html.Div(
+                "Open in {{ tabs }} tabs: all show and edit this same study.",
+                v_if="tabs > 1",
+                classes="text-caption text-amber mr-3",
+                raw_attrs=['data-test="tabs"'],
+            )
+            self._button("mdi-undo", "Undo (Ctrl+Z)", "undo", disabled="!undoable")
+            self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
+            self._button("mdi-vector-polygon", "Add a vertebra with one click (a)", "start_adding")
+            self._button("mdi-draw", "Add a vertebra by six clicks (b)", "start_placing")
+            self._button("mdi-lifebuoy", "Click the spine yourself (s)", "start_rescue")
+            self._button("mdi-contrast-box", "Bone or soft tissue window (w)", "toggle_window")
+            self._button("mdi-fit-to-page-outline", "The whole spine (z)", "fit_views")
+            self._button("mdi-content-save-outline", "Save the scene for 3D Slicer (.mrb)", "save_scene")
+            self._button("mdi-help-circle-outline", "Keys (?)", "toggle_help")
+
+    def _button(self, icon: str, title: str, action: str, disabled: str | None = None) -> None:
+        v3.VBtn(
+            icon=icon,
+            size="small",
+            title=title,
+            click=(self.session.act, f"['{action}']"),
+            disabled=(disabled,) if disabled else False,
+            raw_attrs=[f'data-test="{action}"'],
+        )
+
+    def _straightened(self) -> None:
+        with html.Div(classes="straight"):
+            self._view(STRAIGHTENED)
+            with html.Div(classes="d-flex align-center px-3", style="background: #1b1c1e"):
+                html.Div("left", classes="text-caption mr-2")
+                v3.VSlider(
+                    model_value=("lateral",),
+                    update_modelValue=(self.session.act, "['move_lateral', $event]"),
+                    min=-LATERAL_MM,
+                    max=LATERAL_MM,
+                    step=0.5,
+                    density="compact",
+                    hide_details=True,
+                    raw_attrs=['data-test="lateral"'],
+                )
+                html.Div("right {{ lateral.toFixed(1) }} mm", classes="text-caption ml-2", style="width: 80px")
+
+    def _view(self, name: str) -> None:
+        with html.Div(classes="view", raw_attrs=[f'data-view="{name}"']):
+            client.ServerTemplate(name=name)
+
+    def _side(self) -> None:
+        with html.Div(classes="side", raw_attrs=['data-test="side"']):
+            with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
+                with html.Div(v_if="summary.total"):
+                    html.Span("Worst: ")
+                    html.Span("{{ summary.grade }}", classes="grade", v_bind_class="summary.grade", v_if="summary.grade")
+                    html.B(" {{ summary.worst }} ")
+                    html.Span(" · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})")
+                    html.Div(
+                        "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
+                    )
+                html.Div("No vertebra yet.", v_else=True)
+            self._notes()
+            with html.Div(classes="rows"), html.Table(classes="vertebrae"):
+                self._head()
+                self._body()
+            self._verdicts()
+
+    def _notes(self) -> None:
+        with html.Div(classes="hint", raw_attrs=['data-test="hint"']):
+            for mode, hint in HINTS.items():
+                html.Div(hint, v_if=f"mode == '{mode}'", classes="text-light-blue-lighten-3")
+            with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
+                html.Span("{{ message }} ")
+                html.A("close", click="message = ''", style="cursor: pointer; text-decoration: underline")
+            html.Div("Not on disk yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"'])
+
+    def _head(self) -> None:
+        with html.Thead(), html.Tr():
+            html.Th("Level", classes="left")
+            for name in ("ha", "hm", "hp"):
+                html.Th(name, title="Height in mm: anterior, middle, posterior")
+            html.Th("G", title="Genant ratio: smallest height over largest; ± the spread that the network expects")
+            html.Th("Grade", classes="left")
+            html.Th("Shape", classes="left")
+            html.Th("")
+
+    def _body(self) -> None:
+        with html.Tbody():
+            with html.Template(v_for="r in rows", key="r.id"):
+                with html.Tr(
+                    click=(self.session.act, "['select', r.id]"),
+                    v_bind_class="{selected: r.id == selected, rejected: r.review == 'rejected'}",
+                    raw_attrs=[':data-id="r.id"', ':data-g="r.g"', ':data-review="r.review"'],
+                ):
+                    with html.Td(classes="left", raw_attrs=['data-cell="level"']):
+                        html.Span("{{ r.level }}")
+                        v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="pinned")
+                        self._level_menu()
+                    for name in ("ha", "hm", "hp"):
+                        html.Td(f"{{{{ r.{name} }}}}", raw_attrs=[f'data-cell="{name}"'])
+                    with html.Td(raw_attrs=['data-cell="g"']):
+                        html.Span("{{ r.borderline ? '~' : '' }}", title="A threshold is within reach of the error")
+                        html.Span("{{ r.ratio }}", classes="ratio")
+                        html.Span("{{ r.spread }}", classes="spread")
+                    with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
+                        html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
+                    html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
+                    with html.Td():
+                        v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="a person's points")
+                        v3.VIcon("mdi-check", v_if="r.review == 'confirmed'", size=14, color="green", v_bind_title="r.reviewer")
+                        v3.VIcon("mdi-close", v_if="r.review == 'rejected'", size=14, v_bind_title="r.reviewer")
+                with html.Tr(v_if="r.fault"):
+                    html.Td("{{ r.fault }}", classes="left fault", colspan=8, raw_attrs=[':data-fault="r.id"'])
+
+    def _level_menu(self) -> None:
+        with v3.VMenu():
+            with v3.Template(v_slot_activator="{ props }"):
+                v3.VIcon("mdi-menu-down", size=14, v_bind="props", click_stop=True, title="Name this vertebra")
+            with v3.VList(density="compact", max_height=400):
+                v3.VListItem(
+                    v_for="name in names",
+                    key="name",
+                    title=("name",),
+                    click=(self.session.act, "['name', r.id, name]"),
+                )
+
+    def _verdicts(self) -> None:
+        with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px; border-top: 1px solid #333"):
+            for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Open (o)", "reopen")):
+                self._action(text, action)
+            v3.VSpacer()
+            self._action("Reset (m)", "reset")
+            self._action("Delete", "delete")
+            v3.VBtn(
+                "{{ doubtful_first ? 'Doubtful first' : 'Cranial first' }} (f)",
+                size="small",
+                variant="text",
+                classes="text-none",
+                click=(self.session.act, "['toggle_order']"),
+                raw_attrs=['data-test="toggle_order"'],
+            )
+
+    def _action(self, text: str, action: str) -> None:
+        v3.VBtn(
+            text,
+            size="small",
+            variant="tonal",
+            classes="text-none",
+            disabled=("!selected",),
+            click=(self.session.act, f"['{action}']"),
+            raw_attrs=[f'data-test="{action}"'],
+        )
+
+    def _help(self) -> None:
+        with v3.VDialog(v_model=("help_open",), max_width=640), v3.VCard(title="Keys", raw_attrs=['data-test="help"']):
+            with v3.VCardText(), html.Table(classes="keys"):
+                for entry in KEYS:
+                    with html.Tr():
+                        with html.Td():
+                            for key in entry.keys:
+                                html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
+                        html.Td(entry.what)
+
+    def _worklist(self) -> None:
+        with v3.VNavigationDrawer(v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']):
+            with v3.VList(density="compact"):
+                with v3.VListItem(
+                    v_for="w in worklist",
+                    key="w.index",
+                    active=("w.current",),
+                    title=("w.name",),
+                    click=(self.session.act, "['show_case', w.index]"),
+                    raw_attrs=[':data-case="w.index"'],
+                ):
+                    with v3.Template(v_slot_append=True):
+                        html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
+                        html.Span(
+                            "{{ w.code || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
+                            classes="text-caption",
+                        )
+
+    def _busy(self) -> None:
+        with v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"):
+            with v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']):
+                html.Div("{{ busy && busy.stage }}", classes="mb-3")
+                v3.VProgressLinear(
+                    model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+                )
+                v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])

@@ -1,0 +1,99 @@
+"""The server of the review page: one process, one person's worklist, on this machine's own address unless told otherwise.
+
+Nothing is ever uploaded or fetched from outside; the page is reached with a key that stands in the announced address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..cohort.worklist import Case
+from ..errors import VFQError
+from . import access
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the page is served, and to whom.
+
+    who : the name that stands at every act. show_names : whether cases are called by their files' names, which can be
+    patients'. analyses : for a case's name, an analysis that lies elsewhere. announce : is told the page's address.
+    """
+
+    who: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    key_file: Path | None = None
+    device: str = "auto"
+    show_names: bool = False
+    analyses: dict[str, Path] = field(default_factory=dict)
+    announce: Callable[[str], None] = print
+
+
+def serve(cases: Sequence[Case], settings: Settings) -> None:
+    """Serve the page until Ctrl+C.
+
+    VFQError `unsafe_host`; `missing_dependency` where the packages of the page are not installed.
+    """
+    access.check_host(settings.host, settings.key_file)
+    key = access.access_key(settings.key_file)
+    try:
+        from trame.app import get_server
+        from trame_slicer import module
+
+        from .views import ReviewViews
+    except ImportError as error:
+        raise VFQError(
+            "missing_dependency",
+            f"The review page needs {error.name}: pip install 'vertebral-fracture-quant[review]'. On Linux, "
+            "apt install libegl1 libgl1 as well.",
+        ) from error
+    server = get_server("vfq-review", client_type="vue3")
+    server.enable_module(module)
+    asyncio.run(_run(server, ReviewViews, cases, settings, key))
+
+
+async def _run(server: Any, make_views: Callable[[Any], Any], cases: Sequence[Case], settings: Settings, key: str) -> None:
+    from .cases import CaseLoader
+    from .page import ReviewPage
+    from .session import Session
+
+    loader = CaseLoader(settings.device, lambda case, state: session.progress(case, state), settings.analyses)
+    session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names)
+    ReviewPage(server, session)
+
+    @server.controller.add("on_server_ready")
+    def ready(**_: Any) -> None:
+        settings.announce(access.page_url(settings.host, server.port, key))
+        asyncio.get_running_loop().create_task(session.open_case(0))
+
+    tabs = Tabs(session.tabs_changed)
+    server.controller.on_client_connected.add(tabs.opened)
+    server.controller.on_client_exited.add(tabs.closed)
+    try:
+        await server.start(exec_mode="coroutine", **access.server_arguments(server, settings.host, settings.port, key))
+    finally:
+        loader.close()
+        await session.close_case()
+
+
+class Tabs:
+    """How many tabs show the page."""
+
+    def __init__(self, changed: Callable[[int], None]):
+        self.count = 0
+        self._changed = changed
+
+    def opened(self, *_: Any, **__: Any) -> None:
+        """A tab has connected."""
+        self.count += 1
+        self._changed(self.count)
+
+    def closed(self, *_: Any, **__: Any) -> None:
+        """A tab is gone, closed or broken."""
+        self.count = max(0, self.count - 1)
+        self._changed(self.count)

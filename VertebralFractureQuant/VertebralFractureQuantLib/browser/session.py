@@ -1,0 +1,538 @@
+"""The review of a worklist in the browser: what a key or a button does, and what the page's state says.
+
+Holds no measurement: it calls `scene.Editor` and shows what comes back. All of it runs in the server's one event loop;
+only reading and analysing a case leave it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from trame_slicer.views import SliceView
+
+from ..analysis import Models, load_models
+from ..cohort.jobs import JobState
+from ..cohort.worklist import Case, case_status
+from ..errors import VFQError
+from ..journal import Journal
+from ..keypoints import FAULTS
+from ..levels import NAMES
+from ..record import SpineAnalysis
+from ..report.markups import POINT_NAMES
+from ..report.outputs import write_review
+from ..scene import navigation
+from ..scene.editor import Editor
+from ..scene.machine import Machine
+from ..scene.placing import Placing
+from ..scene.straight import ANTERIOR_MM, LATERAL_MM
+from ..scene.study import StudyScene
+from .cases import CaseLoader, Prepared
+from .keys import ACTIONS
+from .table import row, rows, summary
+from .views import ReviewViews
+
+SAVE_AFTER_S = 0.5
+RETRY_S = 5.0
+LATERAL_STEP_MM = 1.0
+FEWEST_CLICKS = 3
+
+STATE: dict[str, Any] = {
+    "case_name": "",
+    "worklist": [],
+    "rows": [],
+    "summary": {},
+    "selected": None,
+    "doubtful_first": False,
+    "undoable": None,
+    "redoable": None,
+    "lateral": 0.0,
+    "preset": "bone",
+    "mode": None,
+    "clicks": 0,
+    "hint": "",
+    "message": "",
+    "busy": None,
+    "unsaved": "",
+    "tabs": 1,
+    "help_open": False,
+    "worklist_open": False,
+    "names": list(NAMES),
+}
+
+
+class Session:
+    """One person's review. `open_case` shows a case; the other public methods are the actions of `keys.KEYS`."""
+
+    def __init__(self, server: Any, views: ReviewViews, cases: Sequence[Case], loader: CaseLoader, who: str, shown: bool):
+        self.server = server
+        self.views = views
+        self.cases = list(cases)
+        self.loader = loader
+        self.who = who
+        self.show_names = shown
+        self.study = StudyScene(views.app.scene, views.ids())
+        self.editor: Editor | None = None
+        self.case: Case | None = None
+        self._machine: SpineAnalysis | None = None  # what the machine found in the case that is open
+        self._placing: Placing | None = None
+        self._models: Models | VFQError | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self.state.update(STATE)
+        self._show_worklist()
+        for view in (views.straightened, views.patient[0]):
+            view.interactor().AddObserver("LeftButtonPressEvent", lambda *_, view=view: self.pick(view))
+
+    @property
+    def state(self) -> Any:
+        """The page's state; what is set here, the page shows."""
+        return self.server.state
+
+    # -- cases
+
+    async def open_case(self, index: int) -> None:
+        """Show a case of the worklist; what was open is saved and closed."""
+        await self.close_case()
+        self.case = self.cases[index]
+        self.loader.keep(self.cases[index : index + 2])
+        with self.state:
+            self.state.update({**STATE, "case_name": self._name(index), "busy": {"stage": "opening", "share": None}})
+            self._show_worklist()
+        try:
+            prepared = await self.loader.get(self.case)
+            with self.state:
+                self._show(prepared)
+        except VFQError as error:
+            self._tell(error)
+        except asyncio.CancelledError:
+            return
+        finally:
+            with self.state:
+                self.state.busy = None
+                self._show_worklist()
+        if index + 1 < len(self.cases):
+            self.loader.prefetch(self.cases[index + 1])
+
+    async def close_case(self) -> None:
+        """Save and close the study that is open."""
+        self._end_clicks()
+        if self.editor:
+            self.editor.finish_drag()
+            await self._save()
+            self.editor.journal.close()
+        self.editor = None
+        self.study.close()
+
+    def _show(self, prepared: Prepared) -> None:
+        case, self._machine = prepared.case, prepared.analysis
+        self.study.open(prepared.ct, prepared.made, prepared.analysis)
+        models = self._networks()
+        machine = Machine(prepared.ct, *((None, models) if isinstance(models, VFQError) else (models, None)))
+        context = {"models": [vars(stamp) for stamp in prepared.analysis.models]}
+        case.folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(case.folder / "review.sqlite", self.study.state(), context)
+        self.editor = Editor(self.study, journal, machine, self.who)
+        self.editor.changed = self._changed
+        self.editor.moved = self._moved
+        self.views.show(self.study.nodes["straightened"], self.study.nodes["ct"])
+        self.fit_views()
+        self._changed()
+        if prepared.analysis.status != "ok" and not self.study.vertebrae:
+            self.state.message = f"{prepared.analysis.message} Or press s and click the spine yourself."
+        elif self.state.rows:
+            self.select(self.state.rows[0]["id"])
+
+    def _networks(self) -> Models | VFQError:
+        if self._models is None:
+            try:
+                self._models = load_models("cpu")
+            except VFQError as error:
+                self._models = error
+        return self._models
+
+    # -- what a hand does
+
+    def select(self, vertebra_id: str | None) -> None:
+        """Mark a vertebra and bring it into the middle of the views."""
+        self._select(vertebra_id)
+        if vertebra_id:
+            middle = self.study.vertebrae[vertebra_id].straight().mean((0, 1))
+            navigation.center_within(self._straightened, middle, self.study.straightening.curve.length)
+            self._center_patient(vertebra_id, self.views.patient)
+        self.views.render()
+
+    def _select(self, vertebra_id: str | None) -> None:
+        self.study.select(vertebra_id)
+        self.state.selected = vertebra_id
+
+    def _center_patient(self, vertebra_id: str, views: Sequence[SliceView]) -> None:
+        middle = self.study.vertebrae[vertebra_id].keypoints().mean((0, 1))
+        for view in views:
+            navigation.center_on(view.get_view_node(), middle)
+            view.schedule_render()
+
+    def act(self, action: str, *args: Any) -> None:
+        """Do an action by its name. A refusal becomes a message; nothing else happens."""
+        try:
+            with self.state:
+                if action in ALWAYS or self.editor:
+                    getattr(self, action)(*args)
+        except (VFQError, ValueError) as error:
+            self._tell(error)
+
+    def press(self, key: str) -> None:
+        """A key of `keys.KEYS`."""
+        if key in ACTIONS:
+            self.act(ACTIONS[key])
+
+    def _moved(self, vertebra_id: str) -> None:
+        """Live: only the rows that the points under the finger change."""
+        changed = {r["id"]: r for r in self.state.rows}
+        order = self.study.order
+        at = order.index(vertebra_id)
+        near = {i: row(self.study, i) for i in order[max(0, at - 2) : at + 3]}
+        with self.state:
+            self.state.rows = [near.get(i, old) for i, old in changed.items()]
+            self.state.summary = summary(self.study)
+            if self.state.selected != vertebra_id:
+                self._select(vertebra_id)
+
+    def _changed(self) -> None:
+        """After an act: everything, and to disk."""
+        assert self.editor is not None
+        with self.state:
+            order = self.editor.by_doubt() if self.state.doubtful_first else self.study.order
+            self.state.rows = rows(self.study, order)
+            self.state.summary = summary(self.study)
+            self.state.undoable, self.state.redoable = self.editor.journal.undoable, self.editor.journal.redoable
+            self.state.unsaved = self.editor.journal.problem or ""
+            if self.study.selected not in self.study.vertebrae:
+                self.state.selected = None
+            self._select(self.state.selected)
+        self.views.render()
+        self._save_soon()
+
+    # -- the actions of the keyboard
+
+    def next_vertebra(self) -> None:
+        """Select the next row."""
+        self._step(1)
+
+    def previous_vertebra(self) -> None:
+        """Select the row before."""
+        self._step(-1)
+
+    def toggle_order(self) -> None:
+        """Doubtful first, or cranial first."""
+        self.state.doubtful_first = not self.state.doubtful_first
+        self._changed()
+
+    def confirm(self) -> None:
+        """Confirm the selected vertebra."""
+        self._judge("confirmed")
+
+    def reject(self) -> None:
+        """Reject the selected vertebra."""
+        self._judge("rejected")
+
+    def reopen(self) -> None:
+        """Open the selected vertebra again."""
+        self._selected_do(lambda editor, i: editor.review(i, "open"))
+
+    def undo(self) -> None:
+        """Take the last act back."""
+        if self.editor:
+            self.editor.undo()
+
+    def redo(self) -> None:
+        """Do it again."""
+        if self.editor:
+            self.editor.redo()
+
+    def level_up(self) -> None:
+        """One level higher."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, -1))
+
+    def level_down(self) -> None:
+        """One level lower."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, 1))
+
+    def name(self, vertebra_id: str, level: str) -> None:
+        """Name a vertebra; the others follow."""
+        if self.editor:
+            self.editor.name(vertebra_id, level)
+
+    def toggle_pin(self) -> None:
+        """Pin the selected vertebra's name, or let it follow."""
+        self._selected_do(lambda editor, i: editor.pin(i, not self.study.vertebrae[i].details["pinned"]))
+
+    def reset(self) -> None:
+        """Back to the machine's points."""
+        self._selected_do(lambda editor, i: editor.reset(i))
+
+    def delete(self) -> None:
+        """Delete the selected vertebra; while clicking, the last click."""
+        if self._placing:
+            self._placing.take_back()
+            self.state.clicks = len(self._placing.points())
+        else:
+            self._selected_do(lambda editor, i: editor.delete(i))
+
+    def start_adding(self) -> None:
+        """The next click in the straightened view is a vertebra."""
+        self._start_clicks("add", self.study.views.straightened, (), self._add)
+
+    def start_placing(self) -> None:
+        """The next six clicks in the straightened view are a vertebra's points."""
+        self._start_clicks("place", self.study.views.straightened, POINT_NAMES, self._place)
+
+    def start_rescue(self) -> None:
+        """Clicks in the patient's views are points of the spine."""
+        self._start_clicks("rescue", self.study.views.patient, (), self._count)
+
+    def finish_clicks(self) -> None:
+        """Rebuild along the clicks."""
+        if self.state.mode != "rescue" or not self._placing:
+            return
+        points = self._placing.points()
+        if len(points) < FEWEST_CLICKS:
+            raise VFQError("too_few_points", f"{len(points)} points are clicked; a curve needs {FEWEST_CLICKS}.")
+        self._end_clicks()
+        asyncio.get_running_loop().create_task(self._rescue(points))
+
+    def cancel(self) -> None:
+        """Leave clicking; close what is open over the page; stop an analysis that runs."""
+        self._end_clicks()
+        if self.case and self.state.busy:
+            self.loader.cancel(self.case.name)
+        self.state.update({"message": "", "help_open": False, "worklist_open": False})
+
+    def lateral_left(self) -> None:
+        """The sagittal plane to the patient's left."""
+        self.move_lateral(self.state.lateral - LATERAL_STEP_MM)
+
+    def lateral_right(self) -> None:
+        """The sagittal plane to the patient's right."""
+        self.move_lateral(self.state.lateral + LATERAL_STEP_MM)
+
+    def move_lateral(self, lateral: float) -> None:
+        """The sagittal plane of the straightened view to R = `lateral` mm."""
+        self.state.lateral = float(np.clip(lateral, -LATERAL_MM, LATERAL_MM))
+        navigation.move_lateral(self._straightened, self.state.lateral)
+        self.views.straightened.schedule_render()
+
+    def toggle_window(self) -> None:
+        """Bone or soft tissue."""
+        self.state.preset = "soft" if self.state.preset == "bone" else "bone"
+        self.study.show_window(self.state.preset)
+
+    def fit_views(self) -> None:
+        """The whole spine; close-ups of the patient around its middle."""
+        length = self.study.straightening.curve.length
+        self.state.lateral = 0.0
+        navigation.fit(self._straightened, (0.0, 0.0, -length / 2), 2 * ANTERIOR_MM, length)
+        middle = self.study.straightening.to_patient(np.array([0.0, 0.0, -length / 2]))
+        for view in self.views.patient:
+            navigation.fit(view.get_view_node(), middle, navigation.CLOSE_UP_MM, navigation.CLOSE_UP_MM)
+        self.views.render()
+
+    def next_case(self) -> None:
+        """The next case of the worklist."""
+        self._other_case(1)
+
+    def previous_case(self) -> None:
+        """The case before."""
+        self._other_case(-1)
+
+    def toggle_help(self) -> None:
+        """The list of keys."""
+        self.state.help_open = not self.state.help_open
+
+    # -- the actions of the mouse alone
+
+    def show_case(self, index: int) -> None:
+        """A case by its place in the worklist."""
+        self.state.worklist_open = False
+        asyncio.get_running_loop().create_task(self.open_case(index))
+
+    def save_scene(self) -> None:
+        """The whole scene for desktop Slicer, into the case's folder."""
+        assert self.case is not None
+        path = self.case.folder / "review.mrb"
+        partial = path.with_name("partial.mrb")
+        if not self.views.app.io_manager.save_scene(partial):
+            raise VFQError("output_not_writable", "The scene could not be written. Check the folder and the free space.")
+        partial.replace(path)
+        self.state.message = f"{path.name} is in the case's folder."
+
+    def pick(self, view: SliceView) -> None:
+        """A press in a view that shows all vertebrae: the one under it is selected, the patient's views go there."""
+        if not self.editor or self._placing:
+            return
+        found = self.study.at(_pressed(view), straightened=view is self.views.straightened)
+        if found and found != self.state.selected:
+            with self.state:
+                self._select(found)
+                self._center_patient(found, [v for v in self.views.patient if v is not view])
+
+    def tabs_changed(self, count: int) -> None:
+        """Another tab came or went; a drag whose tab was closed is over."""
+        with self.state:
+            self.state.tabs = count
+            if self.editor:
+                self.editor.finish_drag()
+
+    # -- how
+
+    @property
+    def _straightened(self) -> Any:
+        return self.views.straightened.get_view_node()
+
+    def _step(self, by: int) -> None:
+        ids = [r["id"] for r in self.state.rows]
+        if ids:
+            at = ids.index(self.state.selected) + by if self.state.selected in ids else 0
+            self.select(ids[min(max(at, 0), len(ids) - 1)])
+
+    def _judge(self, verdict: str) -> None:
+        ids = [r["id"] for r in self.state.rows]
+        at = ids.index(self.state.selected) if self.state.selected in ids else 0
+        self._selected_do(lambda editor, i: editor.review(i, verdict))
+        left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
+        if left:
+            self.select(left[0])
+
+    def _selected_do(self, do: Callable[[Editor, str], None]) -> None:
+        if self.editor and self.state.selected:
+            do(self.editor, self.state.selected)
+
+    def _start_clicks(
+        self, mode: str, views: Sequence[str], labels: Sequence[str], clicked: Callable[[np.ndarray], None]
+    ) -> None:
+        self._end_clicks()
+        self._placing = Placing(self.study.scene, views, labels, lambda points: self._guarded(clicked, points))
+        self.state.update({"mode": mode, "clicks": 0, "message": ""})
+        self.views.render()
+
+    def _end_clicks(self) -> None:
+        if self._placing:
+            self._placing.end()
+            self._placing = None
+        self.state.update({"mode": None, "clicks": 0})
+
+    def _guarded(self, clicked: Callable[[np.ndarray], None], points: np.ndarray) -> None:
+        """A click arrives from within MRML's event, whose nodes must not vanish under it: answer after it."""
+
+        def answer() -> None:
+            try:
+                with self.state:
+                    clicked(points)
+            except (VFQError, ValueError) as error:
+                self._tell(error)
+
+        asyncio.get_running_loop().call_soon(answer)
+
+    def _add(self, points: np.ndarray) -> None:
+        self._end_clicks()
+        if self.editor:
+            self.select(self.editor.add(points[-1]))
+
+    def _place(self, points: np.ndarray) -> None:
+        self._count(points)
+        if len(points) == len(POINT_NAMES) and self.editor:
+            self._end_clicks()
+            self.select(self.editor.place(points))
+
+    def _count(self, points: np.ndarray) -> None:
+        self.state.clicks = len(points)
+
+    async def _rescue(self, points: np.ndarray) -> None:
+        assert self.editor is not None
+        editor = self.editor
+        with self.state:
+            self.state.busy = {"stage": "rebuilding along your points", "share": None}
+        try:
+            analysis, made = await asyncio.to_thread(editor.machine.along, points)
+            with self.state:
+                editor.rescue(analysis, made)
+                self.fit_views()
+                self.state.message = f"{len(analysis.vertebrae)} vertebrae found along your points."
+        except VFQError as error:
+            self._tell(error)
+        finally:
+            with self.state:
+                self.state.busy = None
+
+    def _other_case(self, by: int) -> None:
+        at = (self.cases.index(self.case) if self.case else 0) + by
+        if not 0 <= at < len(self.cases):
+            raise VFQError("no_other_case", "This is the last case." if by > 0 else "This is the first case.")
+        self.show_case(at)
+
+    def _save_soon(self) -> None:
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.get_running_loop().create_task(self._save_later())
+
+    async def _save_later(self) -> None:
+        await asyncio.sleep(SAVE_AFTER_S)
+        await self._save()
+        while self.editor and self.state.unsaved:
+            await asyncio.sleep(RETRY_S)
+            await self._save()
+
+    async def _save(self) -> None:
+        """The journal has each act already; this writes the files that others read, and what the journal could not."""
+        if not self.editor or not self.case:
+            return
+        journal = self.editor.journal
+        journal.flush()
+        try:
+            if journal.undoable or journal.redoable:
+                await asyncio.to_thread(write_review, self.study.analysis(), self.case.folder, self._machine)
+            problem = journal.problem or ""
+        except VFQError as error:
+            problem = error.message
+        with self.state:
+            self.state.unsaved = problem
+            self._show_worklist()
+
+    def _tell(self, error: VFQError | ValueError) -> None:
+        with self.state:
+            self.state.message = error.message if isinstance(error, VFQError) else str(error)
+
+    def _name(self, index: int) -> str:
+        """A file's name can be a patient's: it is shown only where that is asked for."""
+        return self.cases[index].name if self.show_names else f"Case {index + 1}"
+
+    def _show_worklist(self) -> None:
+        self.state.worklist = [self._work(i, case) for i, case in enumerate(self.cases)]
+
+    def _work(self, index: int, case: Case) -> dict[str, Any]:
+        status = case_status(case)
+        return {
+            "index": index,
+            "name": self._name(index),
+            "state": status.state,
+            "code": status.code or "",
+            "grade": status.worst_grade,
+            "open": status.open,
+            "total": status.total,
+            "current": case == self.case,
+        }
+
+    def progress(self, case: Case, state: JobState) -> None:
+        """How far the analysis of a case is."""
+        if self.case and case.name == self.case.name:
+            with self.state:
+                self.state.busy = {"stage": state.stage or "starting", "share": state.share}
+
+
+def _pressed(view: SliceView) -> np.ndarray:
+    """`(3,)` RAS mm of the view's world under the mouse."""
+    x, y = view.interactor().GetEventPosition()
+    return np.array(view.get_view_node().GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3])
+
+
+ALWAYS = {"next_case", "previous_case", "toggle_help", "cancel", "show_case"}

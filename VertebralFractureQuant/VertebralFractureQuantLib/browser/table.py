@@ -1,0 +1,63 @@
+"""The study as the page shows it: rows of plain values, one a vertebra, and a line about the patient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..genant import GRADES
+from ..keypoints import FAULTS
+from ..scene.study import StudyScene
+
+Row = dict[str, Any]
+
+
+def row(study: StudyScene, vertebra_id: str) -> Row:
+    """One vertebra. `g` is the ratio in full, `ratio` as it is read."""
+    v = study.vertebra(vertebra_id)
+    m = v.measurement
+    faults = study.faults[vertebra_id]
+    return {
+        "id": vertebra_id,
+        "level": study.label(vertebra_id),
+        "named": v.level is not None,
+        "pinned": v.pinned,
+        "ha": f"{m.heights_mm[0]:.1f}",
+        "hm": f"{m.heights_mm[1]:.1f}",
+        "hp": f"{m.heights_mm[2]:.1f}",
+        "g": repr(m.genant_ratio),
+        "ratio": f"{m.genant_ratio:.2f}",
+        "spread": "" if v.spread is None else f"±{v.spread:.2f}",
+        "borderline": m.borderline,
+        "grade": m.grade,
+        "shape": m.shape or "",
+        "fault": " ".join(FAULTS[f] for f in faults),
+        "origin": v.origin,
+        "review": v.review,
+        "reviewer": "" if v.reviewer is None else f"{v.reviewer}, {v.reviewed_at}",
+    }
+
+
+def rows(study: StudyScene, order: list[str]) -> list[Row]:
+    """All vertebrae in an order of ids."""
+    return [row(study, i) for i in order]
+
+
+def summary(study: StudyScene) -> dict[str, Any]:
+    """The patient: worst grade and where, SDI, which levels were assessed, how many are still open."""
+    record = study.analysis()
+    assessed = [i for i in study.order if study.vertebrae[i].details["review"] != "rejected"]
+    worst = min(assessed, key=lambda i: _severity(study, i), default=None)
+    return {
+        "grade": record.patient_grade,
+        "worst": f"{study.label(worst)} {study.measurements[worst].genant_ratio:.2f}" if worst else "",
+        "sdi": record.spinal_deformity_index,
+        "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
+        "assessed": len(assessed),
+        "open": sum(v.review == "open" for v in record.vertebrae),
+        "total": len(record.vertebrae),
+    }
+
+
+def _severity(study: StudyScene, vertebra_id: str) -> tuple[int, float]:
+    m = study.measurements[vertebra_id]
+    return -GRADES.index(m.grade), m.genant_ratio

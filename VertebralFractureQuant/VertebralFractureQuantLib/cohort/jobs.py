@@ -1,0 +1,307 @@
+"""One analysis in a child process, so that no face ever freezes, and a crash of the child is a message.
+
+The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object a
+line: {"stage": "detect", "share": 0.6}, at the end {"done": true} or {"error": code, "message": sentence}. It ends by
+itself once its standard input is closed, so that none computes on for a face that died. `AnalysisJob` is the face's
+end of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from .studies import Library, Study, measure_study, without_paths
+
+MODULE = "VertebralFractureQuantLib.cohort.jobs"
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+KILL_WAIT_S = 5.0
+GRACE_S = 5.0  # what an orphan may take to clean up behind itself
+INTERRUPTED = 130
+
+Status = Literal["running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a job is. `share` of the whole is 0 to 1; `code` and `message` tell why it failed, else are empty."""
+
+    status: Status = "running"
+    stage: str = ""
+    share: float = 0.0
+    code: str = ""
+    message: str = ""
+
+
+class Process(Protocol):
+    """A child process, as far as a job needs one."""
+
+    def lines(self) -> Iterator[str]:
+        """What it writes to standard output, line by line until it ends; waits."""
+
+    def wait(self) -> int:
+        """Its exit status; waits."""
+
+    def last_words(self) -> str:
+        """The last line that it wrote to standard error."""
+
+    def kill(self) -> None:
+        """End it and its children at once; nothing where it has ended."""
+
+
+def analysis_command(
+    source: Path,
+    output: Path,
+    case: str,
+    device: str = "auto",
+    interpreter: str | Path | None = None,
+    series: str | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """The command that analyses `source` into `output/<case>/`; `interpreter` is this one where not given."""
+    command = [str(interpreter or sys.executable), "-m", MODULE, "--output", str(output), f"--case={case}"]
+    command += ["--device", device]
+    command += ["--overwrite"] if overwrite else []
+    command += [f"--series={series}"] if series else []
+    return [*command, "--", str(source)]
+
+
+class AnalysisJob:
+    """An analysis under way. A face calls `update` now and then, and `cancel` where it is no longer wanted."""
+
+    def __init__(self, command: Sequence[str], start: Callable[[Sequence[str]], Process] | None = None):
+        self._command = list(command)
+        self._state = JobState()
+        self._heard: queue.SimpleQueue[str | _End] = queue.SimpleQueue()
+        self._process: Process | None = None
+        try:
+            self._process = (start or start_process)(self._command)
+        except OSError as error:
+            self._fail(f"The analysis could not be started ({error.strerror or error}). Check the installation.")
+            return
+        threading.Thread(target=_listen, args=(self._process, self._heard), daemon=True).start()
+
+    def update(self) -> JobState:
+        """The state as of what the child has said since; never waits."""
+        with suppress(queue.Empty):
+            while self._state.status == "running":
+                heard = self._heard.get_nowait()
+                if isinstance(heard, str):
+                    self._state = _after(self._state, heard)
+                else:
+                    self._fail(_death(heard))
+        return self._state
+
+    def cancel(self) -> None:
+        """Kill the child and its children, and clear away what they had half written; nothing where it has ended.
+
+        Returns once they are gone, within milliseconds.
+        """
+        if self.update().status != "running" or not self._process:
+            return
+        self._process.kill()
+        self._state = replace(self._state, status="cancelled", message="The analysis was cancelled.")
+        _tidy(self._command)
+
+    def _fail(self, message: str) -> None:
+        self._state = replace(self._state, status="failed", code="child_died", message=message)
+        _tidy(self._command)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a child ended."""
+
+    exit_status: int
+    last_words: str
+
+
+def _listen(process: Process, heard: queue.SimpleQueue[str | _End]) -> None:
+    """Pass on what the child says, and then how it ended."""
+    with suppress(OSError, ValueError):  # the pipe breaks where the child is killed
+        for line in process.lines():
+            heard.put(line)
+    heard.put(_End(process.wait(), process.last_words()))
+
+
+def _after(state: JobState, line: str) -> JobState:
+    """The state after a line of the child; what is not of ours (a library's chatter) changes nothing."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return state
+    if not isinstance(said, dict):
+        return state
+    if said.get("done"):
+        return replace(state, status="done", share=1.0)
+    if "error" in said:
+        return replace(state, status="failed", code=str(said["error"]), message=str(said.get("message", "")))
+    if isinstance(said.get("share"), (int, float)):
+        return replace(state, stage=str(said.get("stage", "")), share=min(max(float(said["share"]), 0.0), 1.0))
+    return state
+
+
+def _death(end: _End) -> str:
+    """A sentence about a child that ended without a word."""
+    known = f"exit status {end.exit_status}"
+    if end.exit_status < 0:
+        with suppress(ValueError):
+            known = f"killed by {signal.Signals(-end.exit_status).name}"
+    words = f": {without_paths(end.last_words, Path())}" if end.last_words else ""
+    return (
+        f"The analysis ended without a word ({known}){words}. Often memory runs out: close other programs, or give a "
+        "crop of the scan, and try again."
+    )
+
+
+def _tidy(command: Sequence[str]) -> None:
+    """Clear away what the command of a killed child was writing."""
+    from ..report.outputs import discard_unfinished
+
+    if MODULE in command:
+        wanted = _parser().parse_args(command[list(command).index(MODULE) + 1 :])
+        discard_unfinished(wanted.output, wanted.case)
+
+
+class _ChildProcess:
+    """A real `Process`. Its standard input is a pipe that closes when this process dies, which ends it too."""
+
+    def __init__(self, command: Sequence[str]):
+        path = os.pathsep.join([str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._popen = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
+            start_new_session=os.name == "posix",  # a group of its own, which can be killed as a whole
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._words: deque[str] = deque(maxlen=1)
+        self._listener = threading.Thread(target=self._keep_last_words, daemon=True)
+        self._listener.start()
+
+    def lines(self) -> Iterator[str]:
+        yield from self._pipe(self._popen.stdout)
+
+    def wait(self) -> int:
+        return self._popen.wait()
+
+    def last_words(self) -> str:
+        self._listener.join(timeout=1.0)
+        return self._words[0] if self._words else ""
+
+    def kill(self) -> None:
+        if self._popen.poll() is None:
+            _kill_tree(self._popen)
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(KILL_WAIT_S)
+
+    def _keep_last_words(self) -> None:
+        with suppress(OSError, ValueError):
+            self._words.extend(line.strip() for line in self._pipe(self._popen.stderr) if line.strip())
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None, "it was opened as a pipe"
+        return pipe
+
+
+def start_process(command: Sequence[str]) -> Process:
+    """Start `command` with pipes, this library on its path. OSError where the interpreter is not there."""
+    return _ChildProcess(command)
+
+
+def _kill_tree(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The child: analyse one scan, and say how far it is. Returns `vfq`'s exit status: 0, or 3 for a coded failure."""
+    wanted = _parser().parse_args(arguments)
+    say = _channel()
+    _end_with_the_parent()
+    study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series)
+    engine = Library()
+    load = partial(engine.load_models, wanted.device)
+    outcome = measure_study(study, engine, load, lambda stage, share: say({"stage": stage, "share": round(share, 3)}))
+    if outcome.error is None:
+        say({"done": True})
+        return 0
+    say({"error": outcome.record.status, "message": outcome.record.message})
+    return 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Analyse one CT scan in its own process.")
+    parser.add_argument("input", type=Path, metavar="SCAN")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--case", required=True)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--series")
+    parser.add_argument("--overwrite", action="store_true")
+    return parser
+
+
+def _channel() -> Callable[[dict[str, Any]], None]:
+    """Standard output for our lines alone; what libraries print goes to standard error from here on."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(message: dict[str, Any]) -> None:
+        with suppress(OSError):  # the parent is gone; `_end_with_the_parent` sees to that
+            lines.write(json.dumps(message) + "\n")
+            lines.flush()
+
+    return say
+
+
+def _end_with_the_parent() -> None:
+    """Interrupt this process once its standard input is closed.
+
+    The pipe is moved away from standard input first: on Windows, whoever asks what standard input is (numpy's import
+    does) would wait for the read.
+    """
+    pipe = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
+
+
+def _watch(pipe: int) -> None:
+    import _thread
+
+    with suppress(OSError):
+        while os.read(pipe, 1024):
+            pass
+    _thread.interrupt_main()
+    threading.Event().wait(GRACE_S)
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,144 @@
+"""One study from its scan to its folder on disk, the same for the command, the browser and Slicer.
+
+What fails is a result too: its coded reason is written as the folder's analysis.json, without any path of the computer.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import VFQError, as_coded
+
+if TYPE_CHECKING:
+    from ..ct import CTVolume
+    from ..record import SpineAnalysis
+
+ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
+
+# Shares of a whole study that lie behind once it is read and once it is analysed.
+READ_SHARE, ANALYZED_SHARE = 0.3, 0.7
+
+Progress = Callable[[str, float], None]
+
+
+class Engine(Protocol):
+    """The library functions that a study needs; a test hands in others."""
+
+    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        """See `ct.read_ct`."""
+
+    def load_models(self, device: str) -> Any:
+        """See `analysis.load_models`."""
+
+    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
+        """See `analysis.analyze`."""
+
+
+class Library:
+    """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
+
+    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        """See `ct.read_ct`."""
+        from ..ct import read_ct
+
+        return read_ct(path, series=series)
+
+    def load_models(self, device: str) -> Any:
+        """See `analysis.load_models`."""
+        from ..analysis import load_models
+
+        return load_models(device)
+
+    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
+        """See `analysis.analyze`."""
+        from ..analysis import analyze
+
+        return analyze(ct, models, progress)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A scan to be measured into `output/<case>/`; `series` is the UID of the DICOM series to take."""
+
+    path: Path
+    case: str
+    output: Path
+    overwrite: bool = False
+    series: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The record of a study, which is the reason of its failure where there was an `error`."""
+
+    record: SpineAnalysis
+    error: Exception | None = None
+
+
+def measure_study(
+    study: Study,
+    engine: Engine,
+    models: Callable[[], Any],
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Read, analyse and write one study; never an exception but KeyboardInterrupt and the like.
+
+    `models` gives the networks, and may fail as `load_models` does. `progress` is told the step and the share of the
+    whole that is done; `note` is told what was decided while reading.
+    """
+    from ..report.outputs import check_output, write_outputs
+
+    tell = progress or (lambda stage, share: None)
+    try:
+        check_output(study.output, study.case, study.overwrite)
+        analysis, ct = _measure(study, engine, models, tell, note or (lambda sentence: None))
+        tell("write", ANALYZED_SHARE)
+        write_outputs(analysis, ct, study.output, study.overwrite)
+        tell("write", 1.0)
+        return Outcome(analysis)
+    except Exception as error:
+        return Outcome(_failure(study, error), error)
+
+
+def _measure(
+    study: Study, engine: Engine, models: Callable[[], Any], tell: Progress, note: Callable[[str], None]
+) -> tuple[SpineAnalysis, CTVolume]:
+    def tell_analysis(stage: str, share: float) -> None:
+        tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
+
+    tell("read", 0.0)
+    started = time.perf_counter()
+    ct = engine.read_ct(study.path, study.series)
+    read_s = time.perf_counter() - started
+    for sentence in ct.notes:
+        note(sentence)
+    analysis = engine.analyze(ct, models(), tell_analysis)
+    timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
+    return replace(analysis, case=study.case, timing_s=timing), ct
+
+
+def _failure(study: Study, error: Exception) -> SpineAnalysis:
+    """The record of a failure, written unless it is the folder itself that failed."""
+    from ..record import SpineAnalysis
+    from ..report.outputs import write_outputs
+
+    failure = as_coded(error)
+    record = SpineAnalysis(study.case, status=failure.code, message=without_paths(failure.message, study.path))
+    if failure.code not in ("output_exists", "output_not_writable"):
+        with suppress(VFQError):
+            write_outputs(record, None, study.output, study.overwrite)
+    return record
+
+
+def without_paths(message: str, path: Path) -> str:
+    """A record holds no path of this computer: the input's, and any absolute one, is cut to its last part."""
+    if len(path.parts) > 1:
+        message = message.replace(str(path), path.name)
+    return ABSOLUTE_FOLDERS.sub("", message)

@@ -1,0 +1,268 @@
+"""What a person does to a study: each act is whole, can be undone without limit, and is in the journal when it ends.
+
+Both faces call this and nothing else to change a vertebra. Points are patient RAS mm; a click in a straightened view is
+straight RAS mm. Who acts, and when, stands in the journal and on the vertebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from ..curve import SpineCurve
+from ..errors import VFQError
+from ..genant import BORDERLINE_MARGIN, grade_doubt, measure
+from ..journal import Journal
+from ..keypoints import FAULTS, from_outline
+from ..levels import NAMES, renamed, steps_between
+from ..record import SpineAnalysis, Vertebra
+from .machine import Machine
+from .straight import Reformat, reformat
+from .study import CURVE, StudyScene
+from .vertebra import State, state_of
+
+MOVED_MM = 0.01  # a click through the transform and back is no move
+NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are one
+
+
+class Editor:
+    """The acts on one study.
+
+    changed : called after every finished act, undo and redo.
+    moved : called with a vertebra's id while a hand moves it.
+    """
+
+    def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str):
+        self.study = study
+        self.journal = journal
+        self.machine = machine
+        self.who = who
+        self.changed: Callable[[], None] = lambda: None
+        self.moved: Callable[[str], None] = lambda _: None
+        self._dragged: str | None = None
+        study.listeners.started = self._start
+        study.listeners.moved = self._move
+        study.listeners.ended = self._end
+        self._show(journal.state)
+
+    # -- acts
+
+    def finish_drag(self) -> None:
+        """End a drag whose end never came (a closed browser tab): what was moved so far is an act."""
+        if self._dragged:
+            self._end(self._dragged)
+
+    def reset(self, vertebra_id: str) -> None:
+        """Back to the machine's points. VFQError `no_machine_points` for a vertebra that a person placed."""
+        state = self._state(vertebra_id)
+        if state["machine_keypoints"] is None:
+            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} stands where the machine put it.")
+        points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
+        self._commit("reset", {vertebra_id: {**_reopened(state), **points}})
+
+    def delete(self, vertebra_id: str) -> None:
+        """Remove a vertebra; undo brings it back."""
+        self._commit("delete", {vertebra_id: None})
+
+    def add(self, straight: np.ndarray) -> str:
+        """A vertebra with the six points that the detector gives at a click `(3,)` straight mm; its id."""
+        found = self.machine.propose(self._curve(), np.asarray(straight, float))
+        middle = found.keypoints.mean((0, 1))
+        for vertebra_id, markups in self.study.vertebrae.items():
+            if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
+                raise VFQError(
+                    "vertebra_there", f"{self._label(vertebra_id)} stands here already. Drag its points, or delete it."
+                )
+        return self._insert("add", found)
+
+    def place(self, straight: np.ndarray) -> str:
+        """A vertebra of six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; its id."""
+        patient = self.study.straightening.to_patient(np.asarray(straight, float))
+        keypoints = from_outline(patient)
+        return self._insert("place", Vertebra(keypoints, measure(keypoints), origin="reader"))
+
+    def name(self, vertebra_id: str, level: str) -> None:
+        """Name a vertebra and pin it; the others follow. ValueError for an unknown name."""
+        order = self.study.order
+        states = [self._state(i) for i in order]
+        pinned = [bool(s["pinned"]) for s in states]
+        names = renamed([s["level"] for s in states], pinned, self._steps(), order.index(vertebra_id), level)
+        self._commit(
+            "name",
+            {
+                i: {**state, "level": new, "pinned": state["pinned"] or i == vertebra_id}
+                for i, state, new in zip(order, states, names, strict=True)
+            },
+        )
+
+    def shift_level(self, vertebra_id: str, by: int) -> None:
+        """One level down (by = 1) or up (-1); an unnamed vertebra gets its most probable name."""
+        state = self._state(vertebra_id)
+        likely = state["level_probabilities"]
+        if state["level"] is None:
+            self.name(vertebra_id, max((n for n in likely if n in NAMES), key=lambda n: likely[n], default="L1"))
+            return
+        regular = [n for n in NAMES if n not in ("T13", "L6") or n == state["level"]]
+        i = regular.index(state["level"]) + by
+        self.name(vertebra_id, regular[min(max(i, 0), len(regular) - 1)])
+
+    def pin(self, vertebra_id: str, pinned: bool) -> None:
+        """Hold a vertebra's name when others are named, or let it follow."""
+        self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
+
+    def review(self, vertebra_id: str, verdict: str) -> None:
+        """"confirmed", "rejected" or "open". VFQError `faulty_vertebra` where faulty points would be confirmed."""
+        faults = self.study.faults[vertebra_id]
+        if verdict == "confirmed" and faults:
+            raise VFQError(
+                "faulty_vertebra",
+                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Put it right or reject it.",
+            )
+        signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
+        unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
+        self._commit(verdict, {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}})
+
+    def rescue(self, analysis: SpineAnalysis, made: Reformat) -> None:
+        """Another curve and what was found along it (`Machine.along`). Vertebrae that a person moved, placed, named,
+        confirmed or rejected stay; the others give way."""
+        kept = {i: v for i, v in self.study.vertebrae.items() if _touched(v.details)}
+        changes: dict[str, Any] = {i: None for i in self.study.vertebrae if i not in kept}
+        middles = [v.keypoints().mean((0, 1)) for v in kept.values()]
+        fresh = [v for v in analysis.vertebrae if not _near(v, middles)]
+        changes.update(zip(self._new_ids(len(fresh)), map(state_of, fresh), strict=True))
+        changes[CURVE] = {"curve": analysis.curve.tolist(), "limits_mm": list(analysis.limits_mm or ())}
+        self.study.put_curve(analysis, made)
+        self._commit("rescue", changes)
+
+    def undo(self) -> str | None:
+        """Take the last act back; its kind, or None."""
+        self.finish_drag()
+        kind = self.journal.undoable
+        self._show_changes(self.journal.undo(self.who))
+        return kind
+
+    def redo(self) -> str | None:
+        """Do the act again that was taken back last; its kind, or None."""
+        self.finish_drag()
+        kind = self.journal.redoable
+        self._show_changes(self.journal.redo(self.who))
+        return kind
+
+    # -- order
+
+    def by_doubt(self) -> list[str]:
+        """The vertebrae's ids, the most doubtful open one first; those that are reviewed come last."""
+        return sorted(self.study.order, key=lambda i: (self._state(i)["review"] != "open", -self.doubt(i)))
+
+    def doubt(self, vertebra_id: str) -> float:
+        """0..1: 1 for faulty points; else the chance that the grade is another one, or that there is no vertebra."""
+        if self.study.faults[vertebra_id]:
+            return 1.0
+        v = self.study.vertebra(vertebra_id)
+        spread = BORDERLINE_MARGIN if v.spread is None else v.spread
+        return max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
+
+    # -- drags
+
+    def _start(self, vertebra_id: str) -> None:
+        self._dragged = vertebra_id
+
+    def _move(self, vertebra_id: str) -> None:
+        self.moved(vertebra_id)
+        if self._dragged is None:  # moved by a program, as in the Markups module
+            self._end(vertebra_id)
+
+    def _end(self, vertebra_id: str) -> None:
+        self._dragged = None
+        before, now = self.journal.state[vertebra_id], self._state(vertebra_id)
+        if np.abs(np.subtract(before["keypoints"], now["keypoints"])).max() < MOVED_MM:
+            self.study.put({vertebra_id: before})
+            return
+        machine = before["keypoints"] if before["origin"] == "model" else before["machine_keypoints"]
+        self._commit("move", {vertebra_id: {**_reopened(now), "machine_keypoints": machine, "origin": "reader"}})
+
+    # -- how
+
+    def _insert(self, kind: str, vertebra: Vertebra) -> str:
+        """A new vertebra; between named ones it gets the name that is left."""
+        (vertebra_id,) = self._new_ids(1)
+        state = state_of(vertebra)
+        self.study.put({vertebra_id: state})
+        self._commit(kind, {vertebra_id: {**state, "level": self._name_between(vertebra_id)}})
+        return vertebra_id
+
+    def _name_between(self, vertebra_id: str) -> str | None:
+        order = self.study.order
+        at, names = order.index(vertebra_id), [self._state(i)["level"] for i in order]
+        neighbour = next((i for i in (at - 1, at + 1) if 0 <= i < len(order) and names[i]), None)
+        if neighbour is None:
+            return None
+        held = [i != at for i in range(len(order))]
+        name = renamed(names, held, self._steps(), neighbour, str(names[neighbour]))[at]
+        return None if name in names else name
+
+    def _commit(self, kind: str, changes: dict[str, Any]) -> None:
+        known = self.journal.state
+        changes = {key: state for key, state in changes.items() if key not in known or known[key] != state}
+        self.study.put({key: state for key, state in changes.items() if key != CURVE})
+        self.journal.commit(kind, changes, self.who)
+        self.changed()
+
+    def _show(self, state: dict[str, Any]) -> None:
+        """Show a whole state, as after a restart."""
+        now = self.study.state()
+        self._show_changes({key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)})
+
+    def _show_changes(self, changes: dict[str, tuple[Any, Any]] | None) -> None:
+        if not changes:
+            return
+        if CURVE in changes:
+            self._show_curve(changes[CURVE][1])
+        self.study.put({key: after for key, (_, after) in changes.items() if key != CURVE})
+        self.changed()
+
+    def _show_curve(self, state: dict[str, Any]) -> None:
+        points = np.asarray(state["curve"], float)
+        self.study.put_curve(self.study.with_curve(points, state["limits_mm"]), reformat(self.machine.ct, SpineCurve(points)))
+
+    def _curve(self) -> SpineCurve:
+        return self.study.straightening.curve
+
+    def _state(self, vertebra_id: str) -> State:
+        return self.study.vertebrae[vertebra_id].state()
+
+    def _label(self, vertebra_id: str) -> str:
+        return self.study.label(vertebra_id)
+
+    def _steps(self) -> Sequence[int]:
+        points = np.stack([self.study.vertebrae[i].keypoints() for i in self.study.order])
+        tall = np.array([np.mean(self.study.measurements[i].heights_mm) for i in self.study.order])
+        return [int(n) for n in steps_between(points.mean((1, 2)), tall)]
+
+    def _new_ids(self, count: int) -> list[str]:
+        known = {key for act in self.journal.trail() for key in act.changes} | set(self.journal.original)
+        first = 1 + max((int(key[1:]) for key in known if key[1:].isdigit()), default=0)
+        return [f"v{first + i}" for i in range(count)]
+
+
+def _reopened(state: State) -> State:
+    """A vertebra that was changed is to be looked at again, unless it is rejected."""
+    if state["review"] != "confirmed":
+        return state
+    return {**state, "review": "open", "reviewer": None, "reviewed_at": None}
+
+
+def _touched(details: State) -> bool:
+    return details["origin"] == "reader" or details["pinned"] or details["review"] != "open"
+
+
+def _near(vertebra: Vertebra, middles: Sequence[np.ndarray]) -> bool:
+    middle = vertebra.keypoints.mean((0, 1))
+    return any(np.linalg.norm(m - middle) < NEAR_MM for m in middles)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

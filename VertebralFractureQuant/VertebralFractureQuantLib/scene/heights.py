@@ -1,0 +1,78 @@
+"""The middle heights of all vertebrae as line segments in the colours of their grades (anterior and posterior heights
+are sides of the vertebrae's own outlines): one model for the straightened view in straight RAS mm, one for the patient's.
+
+One model of all vertebrae is one actor; markups lines would be one more widget a vertebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ..genant import GRADES
+from ..keypoints import MIDDLE
+from ..report.markups import GRADE_COLORS
+
+COLORS = {**GRADE_COLORS, "faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
+INDEX = {name: i for i, name in enumerate((*GRADES, "faulty", "rejected"))}
+SCALARS = "grade"
+
+
+def draw(node: Any, points: np.ndarray, grades: Sequence[str]) -> None:
+    """All vertebrae anew: key points `(n, 3, 2, 3)` mm and names from `COLORS`."""
+    data = vtk.vtkPolyData()
+    data.SetPoints(vtk.vtkPoints())
+    data.GetPoints().SetData(numpy_to_vtk(points[:, MIDDLE].reshape(-1, 3), deep=True))
+    data.SetLines(_segments(len(points)))
+    scalars = numpy_to_vtk(np.array([INDEX[g] for g in grades], np.int32), deep=True)
+    scalars.SetName(SCALARS)
+    data.GetCellData().SetScalars(scalars)
+    node.SetAndObservePolyData(data)
+    node.GetDisplayNode().SetActiveScalar(SCALARS, vtk.vtkAssignAttribute.CELL_DATA)
+
+
+def move(node: Any, index: int, points: np.ndarray, grade: str) -> None:
+    """One vertebra `(3, 2, 3)` moves; the others stay."""
+    data = node.GetPolyData()
+    vtk_to_numpy(data.GetPoints().GetData())[2 * index : 2 * index + 2] = points[MIDDLE]
+    scalars = data.GetCellData().GetArray(SCALARS)
+    scalars.SetValue(index, INDEX[grade])
+    scalars.Modified()
+    data.GetPoints().Modified()
+    data.Modified()
+
+
+def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
+    """A model node for the segments, shown in the views with these IDs, projected onto their planes."""
+    node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetSelectable(False)  # a click is meant for the points beneath
+    display = node.GetDisplayNode()
+    display.SetViewNodeIDs(list(view_ids))
+    display.SetVisibility2D(True)
+    display.SetSliceDisplayModeToProjection()
+    display.SetSliceIntersectionThickness(2)
+    display.SetScalarVisibility(True)
+    display.SetAndObserveColorNodeID(colors.GetID())
+    display.SetScalarRangeFlag(display.UseManualScalarRange)
+    display.SetScalarRange(0, len(INDEX) - 1)
+    return node
+
+
+def fill_colors(node: Any) -> None:
+    """The grades' colours into a vtkMRMLColorTableNode."""
+    node.SetTypeToUser()
+    node.SetNumberOfColors(len(INDEX))
+    for name, i in INDEX.items():
+        node.SetColor(i, name, *COLORS[name])
+
+
+def _segments(count: int) -> vtk.vtkCellArray:
+    lines = vtk.vtkCellArray()
+    for i in range(count):
+        lines.InsertNextCell(2, [2 * i, 2 * i + 1])
+    return lines

@@ -1,0 +1,55 @@
+"""What the networks can do for a person who edits: six points at one click, a whole spine along a drawn curve.
+
+Plain data in and out, no MRML; may run in any thread. Clicks are straight [R, A, S] or patient RAS mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..analysis import Models, analyze_along, propose_vertebra, straightened_slab
+from ..ct import CTVolume
+from ..curve import SpineCurve
+from ..errors import VFQError
+from ..record import SpineAnalysis, Vertebra
+from .straight import Reformat, reformat
+
+
+@dataclass(eq=False)
+class Machine:
+    """The networks on one CT; `models` is None where they cannot be loaded, `why` says why."""
+
+    ct: CTVolume
+    models: Models | None
+    why: VFQError | None = None
+
+    def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
+        """The vertebra at a click `(3,)` straight mm. VFQError `bad_weights` ..., `outside_reformat`."""
+        anterior, arc = float(straight[1]), -float(straight[2])
+        found = propose_vertebra(self.ct, curve, self._models, anterior, arc, self._slab(curve))
+        if found is None:
+            raise VFQError("outside_reformat", "The click lies outside the straightened picture. Click on a vertebra.")
+        return found
+
+    def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
+        """The spine along points `(n, 3)` patient RAS mm, three at least. VFQError `too_few_points` ..."""
+        analysis = analyze_along(self.ct, self._models, points)
+        return analysis, reformat(self.ct, SpineCurve(analysis.curve))
+
+    @property
+    def _models(self) -> Models:
+        if self.models is None:
+            raise self.why or VFQError("bad_weights", "The networks are not there; place the six points by hand.")
+        return self.models
+
+    def _slab(self, curve: SpineCurve) -> np.ndarray:
+        if self._latest is None or self._latest[0] is not curve:
+            self._latest = curve, straightened_slab(self.ct, curve)
+        return self._latest[1]
+
+    @cached_property
+    def _latest(self) -> tuple[SpineCurve, np.ndarray] | None:
+        return None

@@ -1,0 +1,95 @@
+"""The straightened reformat as MRML nodes: a volume in straight space, and the transform under which markups stand in it.
+
+A markups node under the transform has patient RAS mm as its local points and straight RAS mm as its world points; so a
+straightened view shows and drags them, and what is measured and stored stays in the patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ..ct import CTVolume
+from ..curve import SpineCurve
+from ..straightening import Straightening
+
+LATERAL_MM = 20.0  # the reformat reaches so far to either side,
+ANTERIOR_MM = 64.0  # so far to front and back of the curve
+LATERAL_SPACING_MM = 1.0
+PLANE_SPACING_MM = 0.75
+# The transform is exact within this reach; it is as wide as a normal plane may be before neighbouring ones cross.
+REACH_MM = 80.0
+BEYOND_MM = 40.0  # past the curve's ends, where points may be dragged too
+TRANSFORM_STEP_MM = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reformat:
+    """A straightened volume `[k, j, i]` = [S, A, R] int16 HU and what it was sampled along. Made without MRML, so in
+    any thread."""
+
+    straightening: Straightening
+    voxels: np.ndarray
+
+    @cached_property
+    def origin(self) -> tuple[float, float, float]:
+        """Straight RAS mm of the first voxel: leftmost, rearmost, lowest."""
+        return -LATERAL_MM, -ANTERIOR_MM, -(self.voxels.shape[0] - 1) * PLANE_SPACING_MM
+
+
+def reformat(ct: CTVolume, curve: SpineCurve) -> Reformat:
+    """Sample the CT along the curve: +-20 mm to the sides, +-64 mm to front and back, over the curve's length."""
+    straightening = Straightening(curve)
+    laterals = np.arange(-LATERAL_MM, LATERAL_MM + LATERAL_SPACING_MM / 2, LATERAL_SPACING_MM)
+    slab = straightening.sample_slab(ct, ANTERIOR_MM, laterals, PLANE_SPACING_MM)
+    voxels = np.clip(np.rint(slab.transpose(1, 2, 0)[::-1]), -32768, 32767).astype(np.int16)
+    return Reformat(straightening, np.ascontiguousarray(voxels))
+
+
+def show_reformat(node: Any, made: Reformat) -> None:
+    """Put a reformat into a vtkMRMLScalarVolumeNode."""
+    fill_volume(node, made.voxels, made.origin, (LATERAL_SPACING_MM, PLANE_SPACING_MM, PLANE_SPACING_MM))
+
+
+def fill_volume(
+    node: Any, voxels: np.ndarray, origin: Sequence[float], spacing: Sequence[float], directions: np.ndarray | None = None
+) -> None:
+    """Voxels `[k, j, i]` and geometry (RAS mm; columns of `directions` are the axes i, j, k) into a volume node."""
+    slicer.util.updateVolumeFromArray(node, voxels)
+    node.SetOrigin(*origin)
+    node.SetSpacing(*spacing)
+    node.SetIJKToRASDirections(*(np.eye(3) if directions is None else directions).ravel().tolist())
+
+
+def straightening_transform(straightening: Straightening) -> vtk.vtkAbstractTransform:
+    """Straight to patient RAS mm, as a grid: along R and A it is linear, so two nodes a side are exact."""
+    length = straightening.curve.length
+    s = np.arange(-length - BEYOND_MM, BEYOND_MM + TRANSFORM_STEP_MM, TRANSFORM_STEP_MM)
+    side = np.array([-REACH_MM, REACH_MM])
+    straight = np.stack(np.meshgrid(s, side, side, indexing="ij")[::-1], -1)  # [s, a, r] -> (r, a, s)
+    shift = straightening.to_patient(straight) - straight
+
+    grid = vtk.vtkImageData()
+    grid.SetDimensions(2, 2, len(s))
+    grid.SetOrigin(-REACH_MM, -REACH_MM, s[0])
+    grid.SetSpacing(2 * REACH_MM, 2 * REACH_MM, TRANSFORM_STEP_MM)
+    grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    vtk_to_numpy(grid.GetPointData().GetScalars())[:] = shift.reshape(-1, 3)
+
+    transform = slicer.vtkOrientedGridTransform()
+    transform.SetDisplacementGridData(grid)
+    transform.SetInterpolationModeToLinear()
+    transform.SetInverseTolerance(1e-3)
+    return transform
+
+
+def show_transform(node: Any, straightening: Straightening) -> None:
+    """Make a vtkMRMLGridTransformNode the way from patient (its children's local points) to straight space (world)."""
+    node.SetAndObserveTransformFromParent(straightening_transform(straightening))

@@ -1,0 +1,373 @@
+"""One study in an MRML scene: the CT, its straightened reformat, six-point markups on it, and the numbers that follow them.
+
+The scene is the truth while a person edits: key points are read from the nodes, measured, and shown; the record
+(`analysis`) is written from them. Local points are patient RAS mm. The scene and the view nodes are handed in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ..ct import CTVolume
+from ..curve import SpineCurve
+from ..errors import VFQError
+from ..genant import Measurement, crush_neighbourhood, measure_column
+from ..keypoints import faults, outline
+from ..record import SpineAnalysis, Vertebra, from_json, to_json
+from ..straightening import Straightening
+from . import heights, table, vertebra
+from .straight import Reformat, show_reformat, show_transform
+from .vertebra import State, VertebraMarkups
+from .volumes import nodes_of, show_ct, show_window
+
+ROLE = "VertebralFractureQuant.role"
+CURVE = "curve"  # the key of the curve among what an act can change; every other key is a vertebra's id
+ROLES = {
+    "ct": "vtkMRMLScalarVolumeNode",
+    "straightened": "vtkMRMLScalarVolumeNode",
+    "straightening": "vtkMRMLGridTransformNode",
+    "grades": "vtkMRMLColorTableNode",
+    "heights": "vtkMRMLModelNode",
+    "heights-patient": "vtkMRMLModelNode",
+    "measurements": "vtkMRMLTableNode",
+    "study": "vtkMRMLTextNode",
+}
+NAMES = {"ct": "CT", "straightened": "Straightened", "straightening": "Straightening", "study": "Study"}
+
+
+@dataclass(frozen=True)
+class Views:
+    """IDs of the slice view nodes: those that show the straightened reformat, the patient's sagittal ones, in which all
+    vertebrae stand, and the patient's others, in which only the selected one does."""
+
+    straightened: tuple[str, ...] = ()
+    sagittal: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
+
+    @property
+    def patient(self) -> tuple[str, ...]:
+        """All that show the patient."""
+        return self.sagittal + self.across
+
+
+@dataclass
+class Listeners:
+    """Who is told what a hand does in a view; each gets the vertebra's id."""
+
+    started: Callable[[str], None] = lambda _: None
+    moved: Callable[[str], None] = lambda _: None
+    ended: Callable[[str], None] = lambda _: None
+
+
+class StudyScene:
+    """The nodes of one study. Every change of a vertebra goes through `put`, or is a hand's in a view."""
+
+    def __init__(self, scene: Any, views: Views):
+        self.scene = scene
+        self.views = views
+        self.listeners = Listeners()
+        self.nodes: dict[str, Any] = {}
+        self.vertebrae: dict[str, VertebraMarkups] = {}
+        self.measurements: dict[str, Measurement] = {}
+        self.faults: dict[str, tuple[str, ...]] = {}
+        self.selected: str | None = None
+        self.straightening = Straightening(SpineCurve(np.eye(3)))  # patient <-> straight space along the study's curve
+        self._order: list[str] = []
+        self._observations: list[tuple[Any, int]] = []
+        self._busy = False
+
+    # -- opening and closing
+
+    def open(self, ct: CTVolume, made: Reformat, analysis: SpineAnalysis, ct_node: Any = None) -> None:
+        """Show a study; a study that is open is closed first. `ct_node` is the CT's node where one is in the scene."""
+        self.close()
+        with self._quiet_scene():
+            self._create_nodes(ct_node)
+            if ct_node is None:
+                show_ct(self.nodes["ct"], ct)
+            self.show_window("bone")
+            self.put_curve(analysis, made)
+            for i, v in enumerate(analysis.vertebrae, start=1):
+                self._create_vertebra(f"v{i}", vertebra.state_of(v))
+            self.refresh()
+
+    def reopen(self) -> None:
+        """Take over the study of a scene that was loaded from a file. VFQError `empty_scene` where it holds none."""
+        self._forget()
+        self.nodes = {role: self._find(role) for role in ROLES}
+        missing = [role for role in ("ct", "straightened", "straightening", "study") if self.nodes[role] is None]
+        if missing:
+            raise VFQError(
+                "empty_scene",
+                f"The scene holds no reviewed study (no {missing[0]} node). Open a scene that was saved by this module.",
+            )
+        for role in ROLES:
+            if self.nodes[role] is None:
+                self.nodes[role] = self._create(role)
+        self.straightening = Straightening(SpineCurve(self._study().curve))
+        for each in vertebra.find(self.scene):
+            self._adopt(each)
+        self.refresh()
+
+    def close(self) -> None:
+        """Remove the study's nodes from the scene."""
+        nodes = [*self.nodes.values(), *(n for v in self.vertebrae.values() for n in (v.node, v.mirror))]
+        self._forget()
+        with self._quiet_scene():
+            for node in nodes:
+                if node is not None and node.GetScene() is not None:
+                    self.scene.RemoveNode(node)
+
+    # -- what is there
+
+    @property
+    def order(self) -> list[str]:
+        """The vertebrae's ids from cranial to caudal."""
+        return list(self._order)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that an act can change: each vertebra's state by its id, and the curve's by `CURVE`."""
+        return {CURVE: self.curve_state(), **{i: v.state() for i, v in self.vertebrae.items()}}
+
+    def vertebra(self, vertebra_id: str) -> Vertebra:
+        """One vertebra with its measurement."""
+        found = vertebra.vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
+        return replace(found, spread=self._spread(vertebra_id))
+
+    def analysis(self) -> SpineAnalysis:
+        """The record of the study as it stands in the scene."""
+        return replace(self._study(), vertebrae=tuple(self.vertebra(i) for i in self._order))
+
+    def with_curve(self, curve: np.ndarray, limits_mm: Sequence[float]) -> SpineAnalysis:
+        """The study's record without vertebrae, along another curve `(n, 3)` RAS mm."""
+        return replace(self._study(), curve=curve, limits_mm=tuple(limits_mm))
+
+    def curve_state(self) -> dict[str, Any]:
+        """The curve's points and limits as JSON."""
+        study = json.loads(self.nodes["study"].GetText())
+        return {"curve": study["curve"], "limits_mm": study["limits_mm"]}
+
+    def at(self, point: np.ndarray, straightened: bool) -> str | None:
+        """The vertebra in whose outline a point `(3,)` lies, seen from the side: straight or patient RAS mm."""
+        for vertebra_id, markups in self.vertebrae.items():
+            points = outline(markups.straight() if straightened else markups.keypoints())
+            if _encloses(points[:, 1:], point[1:]):
+                return vertebra_id
+        return None
+
+    # -- changes
+
+    def put(self, changes: dict[str, State | None]) -> None:
+        """Create, overwrite or (None) remove vertebrae, and show what follows from it."""
+        with self._quiet():
+            for vertebra_id, state in changes.items():
+                if state is None:
+                    self._remove(vertebra_id)
+                elif vertebra_id in self.vertebrae:
+                    self.vertebrae[vertebra_id].put(state)
+                else:
+                    self._create_vertebra(vertebra_id, state)
+        self.refresh()
+
+    def put_curve(self, analysis: SpineAnalysis, made: Reformat) -> None:
+        """Another curve and its reformat; the vertebrae keep their places in the patient."""
+        with self._quiet():
+            self.nodes["study"].SetText(json.dumps(to_json(replace(analysis, vertebrae=()))))
+            self.straightening = made.straightening
+            show_transform(self.nodes["straightening"], made.straightening)
+            show_reformat(self.nodes["straightened"], made)
+
+    def select(self, vertebra_id: str | None) -> None:
+        """Mark one vertebra, or none."""
+        for each in {self.selected, vertebra_id} & set(self.vertebrae):
+            chosen = each == vertebra_id
+            self.vertebrae[each].select(chosen, self.views.patient if chosen else self.views.sagittal)
+        self.selected = vertebra_id
+
+    def show_window(self, name: str) -> None:
+        """The window preset of both volumes."""
+        for role in ("ct", "straightened"):
+            show_window(self.nodes[role], name)
+
+    def refresh(self) -> None:
+        """Order, measure and draw all vertebrae."""
+        self._order = sorted(self.vertebrae, key=lambda i: -self.vertebrae[i].straight()[..., 2].mean())
+        measured = measure_column(self._keypoints(), self._spreads())
+        self.measurements = dict(zip(self._order, measured, strict=True))
+        for vertebra_id in self._order:
+            self._judge(vertebra_id)
+        self._draw_heights()
+        table.fill(self.nodes["measurements"], self._rows())
+
+    def follow(self, vertebra_id: str) -> None:
+        """Measure and draw anew what depends on one vertebra that moved: itself, and its neighbours' crush test."""
+        index = self._order.index(vertebra_id)
+        near = crush_neighbourhood(index, len(self._order))
+        measured = measure_column(self._keypoints(), self._spreads(), only=near)
+        for i, measurement in zip(near, measured, strict=True):
+            each = self._order[i]
+            before, self.measurements[each] = self.measurements[each], measurement
+            if i == index or before.grade != measurement.grade:
+                self._judge(each)
+                self._draw_heights_of(i)
+            table.fill_row(self.nodes["measurements"], i, measurement, self.faults[each])
+
+    # -- how
+
+    def label(self, vertebra_id: str) -> str:
+        """The level's name, or "V1", "V2", ... from the top where it is unknown."""
+        return self.vertebrae[vertebra_id].details["level"] or f"V{self._order.index(vertebra_id) + 1}"
+
+    def _judge(self, vertebra_id: str) -> None:
+        markups, measurement = self.vertebrae[vertebra_id], self.measurements[vertebra_id]
+        self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
+        markups.show(f"{self.label(vertebra_id)}  {measurement.genant_ratio:.2f}", self._color(vertebra_id))
+
+    def _rows(self) -> Iterator[tuple[str, Vertebra, tuple[str, ...]]]:
+        return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self._order)
+
+    def _draw_heights_of(self, index: int) -> None:
+        vertebra_id = self._order[index]
+        markups, color = self.vertebrae[vertebra_id], self._color(vertebra_id)
+        heights.move(self.nodes["heights"], index, markups.straight(), color)
+        heights.move(self.nodes["heights-patient"], index, markups.keypoints(), color)
+
+    def _draw_heights(self) -> None:
+        markups = [self.vertebrae[i] for i in self._order]
+        colors = [self._color(i) for i in self._order]
+        heights.draw(self.nodes["heights"], _stacked([m.straight() for m in markups]), colors)
+        heights.draw(self.nodes["heights-patient"], _stacked([m.keypoints() for m in markups]), colors)
+
+    def _color(self, vertebra_id: str) -> str:
+        if self.vertebrae[vertebra_id].details["review"] == "rejected":
+            return "rejected"
+        return "faulty" if self.faults[vertebra_id] else self.measurements[vertebra_id].grade
+
+    def _keypoints(self) -> np.ndarray:
+        return _stacked([self.vertebrae[i].keypoints() for i in self._order])
+
+    def _spreads(self) -> list[float | None]:
+        return [self._spread(i) for i in self._order]
+
+    def _spread(self, vertebra_id: str) -> float | None:
+        """The network's doubt belongs to its own points; it waits in the details for a reset."""
+        details = self.vertebrae[vertebra_id].details
+        return details["genant_spread"] if details["origin"] == "model" else None
+
+    def _study(self) -> SpineAnalysis:
+        return from_json(json.loads(self.nodes["study"].GetText()))
+
+    # -- nodes
+
+    def _create_nodes(self, ct_node: Any) -> None:
+        for role in ROLES:
+            given = ct_node if role == "ct" else None
+            self.nodes[role] = given or self._create(role)
+        self.nodes["ct"].SetAttribute(ROLE, "ct")
+
+    def _create(self, role: str) -> Any:
+        views = {"heights": self.views.straightened, "heights-patient": self.views.sagittal}
+        name = NAMES.get(role, role.capitalize())
+        if role in views:
+            node = heights.create(self.scene, name, views[role], self.nodes["grades"])
+        else:
+            node = self.scene.AddNewNodeByClass(ROLES[role], name)
+        if role == "grades":
+            heights.fill_colors(node)
+        node.SetAttribute(ROLE, role)
+        return node
+
+    def _find(self, role: str) -> Any:
+        return next((n for n in nodes_of(self.scene, ROLES[role]) if n.GetAttribute(ROLE) == role), None)
+
+    def _create_vertebra(self, vertebra_id: str, state: State) -> None:
+        views = (self.views.straightened, self.views.sagittal)
+        transform = self.nodes["straightening"].GetID()
+        self._adopt(vertebra.create(self.scene, vertebra_id, state, transform, views))
+
+    def _adopt(self, markups: VertebraMarkups) -> None:
+        self.vertebrae[markups.id] = markups
+        events = slicer.vtkMRMLMarkupsNode
+        for node in (markups.node, markups.mirror):
+            self._observe(node, events.PointStartInteractionEvent, self._on_start, markups.id)
+            self._observe(node, events.PointModifiedEvent, self._on_move, markups.id)
+            self._observe(node, events.PointEndInteractionEvent, self._on_end, markups.id)
+
+    def _observe(self, node: Any, event: int, tell: Callable[[str, Any], None], vertebra_id: str) -> None:
+        self._observations.append((node, node.AddObserver(event, lambda caller, *_: tell(vertebra_id, caller))))
+
+    def _on_start(self, vertebra_id: str, _: Any) -> None:
+        if not self._busy:
+            self.listeners.started(vertebra_id)
+
+    def _on_move(self, vertebra_id: str, moved: Any) -> None:
+        if self._busy:
+            return
+        with self._quiet():
+            self.vertebrae[vertebra_id].follow(moved)
+            self.follow(vertebra_id)
+        self.listeners.moved(vertebra_id)
+
+    def _on_end(self, vertebra_id: str, _: Any) -> None:
+        if not self._busy:
+            self.listeners.ended(vertebra_id)
+
+    def _remove(self, vertebra_id: str) -> None:
+        markups = self.vertebrae.pop(vertebra_id)
+        gone = (markups.node, markups.mirror)
+        self._stop_observing(lambda node: node in gone)
+        for node in gone:
+            self.scene.RemoveNode(node)
+        if self.selected == vertebra_id:
+            self.selected = None
+
+    def _forget(self) -> None:
+        self._stop_observing(lambda _: True)
+        self.nodes, self.vertebrae, self.measurements, self.faults = {}, {}, {}, {}
+        self._order, self.selected = [], None
+
+    def _stop_observing(self, which: Callable[[Any], bool]) -> None:
+        for node, tag in self._observations:
+            if which(node):
+                node.RemoveObserver(tag)
+        self._observations = [(n, t) for n, t in self._observations if not which(n)]
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Changes that are not a hand's."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
+
+    @contextmanager
+    def _quiet_scene(self) -> Iterator[None]:
+        """Many nodes at once: views refresh when all are there."""
+        self.scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
+        try:
+            with self._quiet():
+                yield
+        finally:
+            self.scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+
+
+def _stacked(points: Iterable[np.ndarray]) -> np.ndarray:
+    each = list(points)
+    return np.stack(each) if each else np.empty((0, 3, 2, 3))
+
+
+def _encloses(polygon: np.ndarray, point: np.ndarray) -> bool:
+    """Whether a point `(2,)` lies in a polygon `(n, 2)`: a ray from it crosses the outline an odd number of times."""
+    (x0, y0), (x1, y1) = polygon.T, np.roll(polygon, -1, axis=0).T
+    crossed = (y0 > point[1]) != (y1 > point[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = point[0] < x0 + (point[1] - y0) * (x1 - x0) / (y1 - y0)
+    return bool((crossed & left).sum() % 2)

@@ -1,0 +1,54 @@
+"""The results table: a vtkMRMLTableNode with one row a vertebra, cranial first; heights in mm.
+
+What Slicer's table views, plots and Python users read; it follows the points like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import slicer
+import vtk
+
+from ..genant import Measurement
+from ..keypoints import FAULTS
+from ..record import Vertebra
+
+NUMBERS = ("ha mm", "hm mm", "hp mm", "G")
+WORDS = ("grade", "shape", "borderline", "fault")
+COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin")
+DOUBLES = (*NUMBERS, "spread")
+
+Row = tuple[str, Vertebra, tuple[str, ...]]
+
+
+def fill(node: Any, rows: Iterable[Row]) -> None:
+    """Write all rows (label, vertebra, faults) anew."""
+    rows = list(rows)
+    with slicer.util.NodeModify(node):
+        node.RemoveAllColumns()
+        for name in COLUMNS:
+            column = vtk.vtkDoubleArray() if name in DOUBLES else vtk.vtkStringArray()
+            column.SetName(name)
+            column.SetNumberOfValues(len(rows))
+            node.AddColumn(column)
+        for index, (label, vertebra, faults) in enumerate(rows):
+            _set(node, index, "level", label)
+            _set(node, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
+            _set(node, index, "review", vertebra.review)
+            _set(node, index, "origin", vertebra.origin)
+            fill_row(node, index, vertebra.measurement, faults)
+
+
+def fill_row(node: Any, index: int, measurement: Measurement, faults: tuple[str, ...]) -> None:
+    """What is measured on one vertebra."""
+    m = measurement
+    values = (*m.heights_mm, m.genant_ratio, m.grade, m.shape or "", "~" if m.borderline else "")
+    for name, value in zip((*NUMBERS, *WORDS), (*values, "; ".join(FAULTS[f] for f in faults)), strict=True):
+        _set(node, index, name, value)
+    node.Modified()
+
+
+def _set(node: Any, row: int, name: str, value: Any) -> None:
+    node.GetTable().GetColumnByName(name).SetValue(row, value)

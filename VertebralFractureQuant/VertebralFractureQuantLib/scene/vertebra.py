@@ -1,0 +1,182 @@
+"""One vertebra in the scene: a closed curve of six control points A+ M+ P+ P- M- A-, and its mirror.
+
+`node` observes the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and a
+straightened view shows it. `mirror` holds the same local points without a transform, for the patient's own views. What
+is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels with
+the scene. Measurements are not stored: they follow from the points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ..genant import Measurement
+from ..keypoints import from_outline, outline
+from ..record import Vertebra, vertebra_from_json, vertebra_to_json
+from ..report.markups import POINT_NAMES
+from .heights import COLORS
+from .volumes import nodes_of
+
+ID = "VertebralFractureQuant.id"
+DETAILS = "VertebralFractureQuant.vertebra"
+MIRROR = "mirror"  # node reference from `node` to its mirror
+AS_FAR_AS_ANY = 1e3  # mm from the plane to which outlines are drawn in their own colour, by default 1
+MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
+UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
+
+State = dict[str, Any]
+
+
+def state_of(vertebra: Vertebra) -> State:
+    """A vertebra as JSON without what is measured on it: what an act changes, and what a scene stores."""
+    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in MEASURED}
+
+
+def vertebra_of(state: State, measurement: Measurement = UNMEASURED) -> Vertebra:
+    """Inverse of `state_of`."""
+    measured = dict(zip(MEASURED, (getattr(measurement, name) for name in MEASURED), strict=True))
+    return vertebra_from_json({**state, **measured})
+
+
+class VertebraMarkups:
+    """The pair of markups nodes of one vertebra."""
+
+    def __init__(self, node: Any, mirror: Any):
+        self.node = node
+        self.mirror = mirror
+        self.details: State = json.loads(node.GetAttribute(DETAILS) or "{}")  # all but the points
+
+    @property
+    def id(self) -> str:
+        """The vertebra's name for programs; it never changes, nor is it given twice."""
+        return str(self.node.GetAttribute(ID))
+
+    def keypoints(self) -> np.ndarray:
+        """`(3, 2, 3)` patient RAS mm."""
+        return from_outline(_local_points(self.node))
+
+    def straight(self) -> np.ndarray:
+        """`(3, 2, 3)` straight RAS mm."""
+        return from_outline(_world_points(self.node))
+
+    def state(self) -> State:
+        """All that is known of the vertebra but its measurement."""
+        return {**self.details, "keypoints": self.keypoints().tolist()}
+
+    def put(self, state: State) -> None:
+        """Write a state into both nodes."""
+        self.details = {key: value for key, value in state.items() if key != "keypoints"}
+        self.node.SetAttribute(DETAILS, json.dumps(self.details))
+        points = outline(np.asarray(state["keypoints"], float))
+        for each in (self.node, self.mirror):
+            set_points(each, points)
+
+    def follow(self, moved: Any) -> None:
+        """Carry the points of the one of the two nodes that was `moved` over to the other."""
+        other = self.mirror if moved is self.node else self.node
+        set_points(other, _local_points(moved))
+
+    def show(self, label: str, grade: str) -> None:
+        """Name and colour (of `COLORS`), only where they change: each change costs a rendering."""
+        for node in (self.node, self.mirror):
+            if node.GetName() != label:
+                node.SetName(label)
+            _paint(node.GetDisplayNode(), COLORS[grade])
+
+    def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
+        """Draw it thicker, or as the others, and its mirror in the views with these IDs."""
+        for node in (self.node, self.mirror):
+            node.GetDisplayNode().SetLineThickness(0.5 if selected else 0.25)
+        self.mirror.GetDisplayNode().SetViewNodeIDs(list(mirror_views))
+
+
+def create(scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]) -> VertebraMarkups:
+    """New nodes for a vertebra; `views` are the IDs of the straightened views and of the patient's."""
+    node, mirror = (_closed_curve(scene, ids) for ids in views)
+    node.SetAttribute(ID, vertebra_id)
+    node.SetNodeReferenceID(MIRROR, mirror.GetID())
+    node.SetAndObserveTransformNodeID(transform_id)
+    markups = VertebraMarkups(node, mirror)
+    markups.put(state)
+    return markups
+
+
+def find(scene: Any) -> list[VertebraMarkups]:
+    """The vertebrae of a scene that was loaded from a file."""
+    nodes = nodes_of(scene, "vtkMRMLMarkupsClosedCurveNode")
+    return [VertebraMarkups(n, n.GetNodeReference(MIRROR)) for n in nodes if n.GetAttribute(ID)]
+
+
+def set_points(node: Any, points: np.ndarray) -> None:
+    """Local positions `(6, 3)`; points that stand there already are not touched."""
+    with slicer.util.NodeModify(node):
+        missing = len(points) - node.GetNumberOfControlPoints()
+        if missing:
+            _add_points(node, points)
+            return
+        for i, (old, new) in enumerate(zip(_local_points(node), points, strict=True)):
+            if not np.array_equal(old, new):
+                node.SetNthControlPointPosition(i, *new)
+
+
+def _add_points(node: Any, points: np.ndarray) -> None:
+    node.SetFixedNumberOfControlPoints(False)
+    node.RemoveAllControlPoints()
+    for name, point in zip(POINT_NAMES, points, strict=True):
+        i = node.AddControlPoint(*point)
+        node.SetNthControlPointLabel(i, name)
+    node.SetFixedNumberOfControlPoints(True)
+
+
+def _local_points(node: Any) -> np.ndarray:
+    points = np.empty((len(POINT_NAMES), 3))
+    for i, row in enumerate(points):
+        node.GetNthControlPointPosition(i, row)
+    return points
+
+
+def _world_points(node: Any) -> np.ndarray:
+    points = np.empty((len(POINT_NAMES), 3))
+    for i, row in enumerate(points):
+        node.GetNthControlPointPositionWorld(i, row)
+    return points
+
+
+def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
+    node.SetCurveTypeToLinear()
+    node.SetFixedNumberOfControlPoints(True)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetViewNodeIDs(list(view_ids))
+    display.SetPointLabelsVisibility(False)
+    display.SetPropertiesLabelVisibility(True)
+    display.SetTextScale(3.0)
+    display.SetUseGlyphScale(False)
+    display.SetGlyphSize(2.2)
+    display.SetGlyphTypeFromString("Circle2D")
+    display.SetCurveLineSizeMode(display.UseLineThickness)
+    display.SetLineThickness(0.25)
+    display.SetLineColorFadingStart(AS_FAR_AS_ANY)
+    display.SetLineColorFadingEnd(AS_FAR_AS_ANY + 1)
+    display.SetLineColorFadingHueOffset(0.0)
+    display.SetActiveColor(1.0, 1.0, 1.0)
+    display.SetSliceProjection(True)
+    display.SetSliceProjectionUseFiducialColor(True)
+    display.SetSliceProjectionOutlinedBehindSlicePlane(False)
+    display.SetSliceProjectionOpacity(1.0)
+    display.SetFillVisibility(False)
+    return node
+
+
+def _paint(display: Any, color: tuple[float, float, float]) -> None:
+    if display.GetSelectedColor() == color:
+        return
+    with slicer.util.NodeModify(display):
+        display.SetColor(*color)
+        display.SetSelectedColor(*color)
