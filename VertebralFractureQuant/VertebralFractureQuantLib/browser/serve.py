@@ -15,6 +15,8 @@ from ..cohort.worklist import Case
 from ..errors import VFQError
 from . import access
 
+TABS_EVERY_S = 0.3
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -72,28 +74,33 @@ async def _run(server: Any, make_views: Callable[[Any], Any], cases: Sequence[Ca
         asyncio.get_running_loop().create_task(session.open_case(0))
 
     tabs = Tabs(session.tabs_changed)
-    server.controller.on_client_connected.add(tabs.opened)
-    server.controller.on_client_exited.add(tabs.closed)
+    server.controller.on_server_bind.add(tabs.bind)
+    watching = asyncio.get_running_loop().create_task(tabs.watch())
     try:
         await server.start(exec_mode="coroutine", **access.server_arguments(server, settings.host, settings.port, key))
     finally:
+        watching.cancel()
         loader.close()
         await session.close_case()
 
 
 class Tabs:
-    """How many tabs show the page."""
+    """How many tabs show the page: asked of the connections themselves, since a tab that crashes says no goodbye."""
 
     def __init__(self, changed: Callable[[int], None]):
-        self.count = 0
         self._changed = changed
+        self._handlers: Sequence[Any] = ()
 
-    def opened(self, *_: Any, **__: Any) -> None:
-        """A tab has connected."""
-        self.count += 1
-        self._changed(self.count)
+    def bind(self, web_app: Any) -> None:
+        """The server's web application is about to listen."""
+        self._handlers = web_app._ws_handlers
 
-    def closed(self, *_: Any, **__: Any) -> None:
-        """A tab is gone, closed or broken."""
-        self.count = max(0, self.count - 1)
-        self._changed(self.count)
+    async def watch(self) -> None:
+        """Tell of every change, until cancelled."""
+        known = 0
+        while True:
+            count = sum(len(handler.authentified_client_ids) for handler in self._handlers)
+            if count != known:
+                known = count
+                self._changed(count)
+            await asyncio.sleep(TABS_EVERY_S)
