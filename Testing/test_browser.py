@@ -22,13 +22,13 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-from VertebralFractureQuantLib.ct import write_ct
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
-from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis
-from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM
-from VertebralFractureQuantLib.straightening import Straightening
-from VertebralFractureQuantLib.curve import SpineCurve
+from VertebralFractureQuantLib.ct import write_ct  # noqa: E402
+from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
+from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
+from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
@@ -116,7 +116,14 @@ def page(chromium, server: Server) -> Iterator[object]:
 def open_page(chromium, server: Server):
     page = chromium.new_page(viewport=SIZE)
     page.outside = []
-    page.on("request", lambda r: page.outside.append(r.url) if not r.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1")) else None)
+    page.on(
+        "request",
+        lambda r: (
+            page.outside.append(r.url)
+            if not r.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1"))
+            else None
+        ),
+    )
     page.goto(server.url)
     page.wait_for_selector("tr[data-id]", timeout=30000)
     page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
@@ -205,7 +212,9 @@ def test_a_dragged_point_moves_the_number_the_colour_and_the_patients_point(page
     wanted = picture.straightening.to_straight(v.keypoints[1, 0]) - [0, 0, down]
     where = picture.straightening.to_straight(moved.keypoints[1, 0])
     np.testing.assert_allclose(where[1:], wanted[1:], atol=1.5 * picture.mm)
-    np.testing.assert_array_equal(np.delete(moved.keypoints.reshape(6, 3), 2, 0), np.delete(v.keypoints.reshape(6, 3), 2, 0))
+    np.testing.assert_array_equal(
+        np.delete(moved.keypoints.reshape(6, 3), 2, 0), np.delete(v.keypoints.reshape(6, 3), 2, 0)
+    )
     assert g(page, vertebra_id) == pytest.approx(moved.measurement.genant_ratio, abs=1e-9)
     assert moved.measurement.genant_ratio == pytest.approx(
         measure_column([w.keypoints for w in record.vertebrae])[at].genant_ratio, abs=1e-9
@@ -371,7 +380,7 @@ def test_nothing_on_the_page_in_the_log_or_from_outside_tells_who_the_patient_is
 
 
 def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, output, tmp_path):
-    first, second = sorted(scans.iterdir())
+    first = sorted(scans.iterdir())[0]
     other = folder_of(output, 1) / "analysis.json"
     server = Server([str(first), "--analysis", str(other), "--output", str(tmp_path / "elsewhere")])
     try:

@@ -233,13 +233,13 @@ def test_every_exception_has_a_code(error, code):
 
 
 def test_the_demo_compares_with_the_truth_and_says_where_to_look(vfq):
-    result = vfq("demo", "--seed", "3")
+    result = vfq("demo", "--no-review", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert "Found 4 of 4 vertebrae, 0 false; the points are 0.52 mm off on average." in result.stdout
     assert {"ct.nii.gz", "truth.json", "overview.png"} <= {p.name for p in Path("vfq-demo/phantom-3").iterdir()}
     assert str(Path("vfq-demo/phantom-3/overview.png")) in result.stdout
-    assert vfq("demo", "--seed", "3").exit_code == 3
-    assert vfq("demo", "--seed", "3", "--overwrite").exit_code == 0
+    assert vfq("demo", "--no-review", "--seed", "3").exit_code == 3
+    assert vfq("demo", "--no-review", "--seed", "3", "--overwrite").exit_code == 0
 
 
 def test_a_phantom_takes_the_options_that_were_given_and_no_others(vfq):

@@ -93,7 +93,11 @@ def test_the_trail_only_grows_and_cannot_be_rewritten(journal, path):
     journal.commit("one", {"v1": 1}, "a")
     journal.undo("b")
     journal.redo("c")
-    assert [(a.kind, a.who, a.undoes) for a in journal.trail()] == [("one", "a", None), ("undo", "b", 1), ("redo", "c", 1)]
+    assert [(a.kind, a.who, a.undoes) for a in journal.trail()] == [
+        ("one", "a", None),
+        ("undo", "b", 1),
+        ("redo", "c", 1),
+    ]
     journal.close()
     with sqlite3.connect(path) as file:
         for statement in ("UPDATE acts SET who = 'x'", "DELETE FROM acts"):
@@ -157,7 +161,9 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     assert caught.value.code == "output_not_writable"
 
 
-@pytest.mark.parametrize("content", [b"not a database, but long enough to be read as a header" * 40, b"SQLite format 3\0" + b"\1" * 200])
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to be read as a header" * 40, b"SQLite format 3\0" + b"\1" * 200]
+)
 def test_a_damaged_file_is_not_a_journal(path, content):
     path.write_bytes(content)
     with pytest.raises(VFQError) as caught:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from VertebralFractureQuantLib.genant import measure_column
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.genant import measure_column
 from VertebralFractureQuantLib.record import (
     ModelStamp,
     SpineAnalysis,
@@ -138,7 +138,9 @@ def test_a_file_is_read_or_refused_by_its_name(analysis, tmp_path):
 
 
 def test_a_stored_ratio_is_the_ratio_of_the_stored_points(analysis):
-    turned = [v.keypoints @ np.linalg.qr(np.arange(9).reshape(3, 3) ** 2 + np.eye(3))[0] / 3 for v in analysis.vertebrae]
+    turned = [
+        v.keypoints @ np.linalg.qr(np.arange(9).reshape(3, 3) ** 2 + np.eye(3))[0] / 3 for v in analysis.vertebrae
+    ]
     vertebrae = tuple(Vertebra(k, m) for k, m in zip(turned, measure_column(turned), strict=True))
     again = from_json(json.loads(json.dumps(to_json(replace(analysis, vertebrae=vertebrae)))))
     for v, m in zip(again.vertebrae, measure_column([v.keypoints for v in again.vertebrae]), strict=True):
@@ -188,10 +190,7 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras"}
     assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
-    assert all(
-        set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA
-        for v in data["vertebrae"]
-    )
+    assert all(set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA for v in data["vertebrae"])
 
 
 def test_the_patient_is_as_bad_as_the_worst_assessed_vertebra(analysis):

@@ -10,20 +10,20 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
-from VertebralFractureQuantLib.ct import CTVolume
-from VertebralFractureQuantLib.curve import SpineCurve, fit_curve
-from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.journal import Journal
-from VertebralFractureQuantLib.keypoints import outline
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json
-from VertebralFractureQuantLib.scene.editor import Editor
-from VertebralFractureQuantLib.scene.heights import COLORS
-from VertebralFractureQuantLib.scene.machine import Machine
-from VertebralFractureQuantLib.scene.straight import reformat
-from VertebralFractureQuantLib.scene.study import StudyScene, Views
-from VertebralFractureQuantLib.scene.volumes import ct_of
-from VertebralFractureQuantLib.straightening import Straightening
+from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.journal import Journal  # noqa: E402
+from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json  # noqa: E402
+from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
+from VertebralFractureQuantLib.scene.heights import COLORS  # noqa: E402
+from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
+from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
+from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
+from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")
 EVENTS = slicer.vtkMRMLMarkupsNode
@@ -107,7 +107,9 @@ def drag(study: StudyScene, vertebra_id: str, shift, point: int | None = 1, mirr
 def library(study: StudyScene):
     """The library's measurements of the points that stand in the nodes."""
     keypoints = np.stack([study.vertebrae[i].keypoints() for i in study.order])
-    return dict(zip(study.order, measure_column(keypoints, [study.vertebra(i).spread for i in study.order]), strict=True))
+    return dict(
+        zip(study.order, measure_column(keypoints, [study.vertebra(i).spread for i in study.order]), strict=True)
+    )
 
 
 def assert_numbers_are_the_librarys(study: StudyScene) -> None:
@@ -345,9 +347,7 @@ def test_a_new_curve_keeps_what_a_person_touched_and_can_be_undone(study, editor
     assert len(study.order) == 4  # two touched, and of three found the one where none was touched, and another
     np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
     np.testing.assert_allclose(study.straightening.curve.points, curve.points)
-    np.testing.assert_allclose(
-        study.vertebrae[moved].straight(), Straightening(curve).to_straight(kept), atol=0.005
-    )
+    np.testing.assert_allclose(study.vertebrae[moved].straight(), Straightening(curve).to_straight(kept), atol=0.005)
     editor.undo()
     assert study.state() == before
     np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)
@@ -399,7 +399,9 @@ def test_a_slicer_scene_on_disk_comes_back_linked_and_alive(study, editor, tmp_p
         np.testing.assert_allclose(w.keypoints, v.keypoints, atol=1e-9)
     drag(back, back.order[2], (0, 0, -5))
     assert_numbers_are_the_librarys(back)
-    np.testing.assert_array_equal(_local(back.vertebrae[back.order[2]].mirror), outline(back.analysis().vertebrae[2].keypoints))
+    np.testing.assert_array_equal(
+        _local(back.vertebrae[back.order[2]].mirror), outline(back.analysis().vertebrae[2].keypoints)
+    )
 
 
 def test_an_empty_scene_is_refused_in_words():

@@ -118,9 +118,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     return _record(ct, spine, vertebrae, models, timing)
 
 
-def analyze_along(
-    ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None
-) -> SpineAnalysis:
+def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
     """Straighten along a person's three or more points `(n, 3)` RAS mm on the spine, in any order, detect and measure.
 
     The curve is the person's; no vertebra, or a lone one, is a result here: the person will add the others.

@@ -32,7 +32,7 @@ from .cli_common import (
     write_whole,
 )
 from .cli_evaluate import evaluate_app
-from .cli_review import review
+from .cli_review import BrowserOption, PortOption, ReaderOption, review, serve_review
 from .cohort.studies import Library, Study, measure_study
 from .cohort.worklist import find_cases
 
@@ -162,19 +162,24 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 7,
     device: DeviceOption = Device.AUTO,
     overwrite: OverwriteOption = False,
+    show: Annotated[bool, typer.Option("--review/--no-review", help="Open it in the browser afterwards.")] = True,
+    port: PortOption = 0,
+    reader: ReaderOption = None,
+    browser: BrowserOption = True,
     debug: DebugOption = False,
 ) -> None:
-    """Make a synthetic scoliotic chest CT with fractures, analyse it, and compare with the known truth."""
+    """Analyse a synthetic scoliotic chest CT with fractures, compare with its known truth, and review it."""
+    from .cohort.worklist import Case
     from .evaluation.matching import compare
     from .report.outputs import check_output, write_outputs
 
     engine, case = ctx.obj, f"phantom-{seed}"
     with coded_exit(debug):
         check_output(output, case, overwrite)
-        with _progress(Console(stderr=True)) as show:
-            show(case, "making the phantom", 0.0)
+        with _progress(Console(stderr=True)) as tell:
+            tell(case, "making the phantom", 0.0)
             ct, truth = engine.make_phantom(seed, scoliosis_deg=35.0, fracture_rate=0.3, field_of_view="chest")
-            found = engine.analyze(ct, engine.load_models(device.value), lambda stage, part: show(case, stage, part))
+            found = engine.analyze(ct, engine.load_models(device.value), lambda stage, part: tell(case, stage, part))
             found = replace(found, case=case)
             extras = {
                 "ct.nii.gz": lambda p: engine.write_ct(ct, p),
@@ -182,6 +187,9 @@ def demo(
             }
             folder = write_outputs(found, ct, output, overwrite, extras)
     _print_comparison(compare(found, truth.keypoints, list(truth.levels)), folder)
+    if show:
+        with coded_exit(debug):
+            serve_review([Case(case, folder / "ct.nii.gz", folder)], port, reader, browser, show_names=True)
 
 
 @app.command()

@@ -31,19 +31,24 @@ def review(
         typer.Argument(metavar="CT_OR_FOLDER", help="NIfTI, NRRD or MHA files, DICOM folders, or a folder of scans."),
     ],
     analysis: Annotated[
-        Path | None, typer.Option(help="analysis.json of the one CT; without it, or without an earlier one, it is made.")
+        Path | None,
+        typer.Option(help="analysis.json of the one CT; without it, or without an earlier one, it is made."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Holds one folder a case: the analysis, the review, its journal. [default: vfq-review]"
+            "--output",
+            "-o",
+            help="Holds one folder a case: the analysis, the review, its journal. [default: vfq-review]",
         ),
     ] = None,
     port: PortOption = 0,
-    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs --key-file.")] = (
-        "127.0.0.1"
-    ),
-    key_file: Annotated[Path | None, typer.Option(help="File, yours alone, with a key of your own for the page.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs --key-file.")
+    ] = ("127.0.0.1"),
+    key_file: Annotated[
+        Path | None, typer.Option(help="File, yours alone, with a key of your own for the page.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: auto, cpu, cuda, mps.")] = "auto",
     reader: ReaderOption = None,
     show_names: Annotated[

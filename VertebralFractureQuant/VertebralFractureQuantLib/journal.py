@@ -57,8 +57,8 @@ class Journal:
 
     Raises
     ------
-    VFQError : `study_in_use` where another process has it open; `output_not_writable`; `not_a_journal` where the file is
-        another's, damaged, or of a newer version.
+    VFQError : `study_in_use` where another process has it open; `output_not_writable`; `not_a_journal` where the file
+        is another's, damaged, or of a newer version.
     """
 
     def __init__(self, path: Path, original: State, context: dict[str, Any] | None = None):
@@ -126,7 +126,9 @@ class Journal:
                 self._file.executemany("INSERT INTO acts VALUES (?, ?, ?, ?, ?, ?)", map(_row, self._pending))
             self._pending, self.problem = [], None
         except sqlite3.Error as error:
-            self.problem = f"{len(self._pending)} acts cannot be written ({error}). Free space on the disk; I try again."
+            self.problem = (
+                f"{len(self._pending)} acts cannot be written ({error}). Free space on the disk; I try again."
+            )
 
     def trail(self) -> list[Act]:
         """All acts, first to last."""
@@ -240,7 +242,8 @@ def _opening(path: Path) -> Iterator[None]:
                 "study_in_use", "This case is open in another window of the program. Close it there first."
             ) from error
         raise VFQError(
-            "output_not_writable", f"{path.parent.name}: the journal cannot be written ({error}). Check rights and space."
+            "output_not_writable",
+            f"{path.parent.name}: the journal cannot be written ({error}). Check rights and space.",
         ) from error
     except (sqlite3.DatabaseError, TypeError, ValueError, IndexError) as error:
         raise VFQError(

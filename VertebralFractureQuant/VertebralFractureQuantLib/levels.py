@@ -87,9 +87,9 @@ def renamed(
 ) -> list[str | None]:
     """The names of a column `(n,)`, cranial first, after a person named vertebra `index`: the others follow.
 
-    Names go on by `steps` `(n - 1,)` along the regular column, with T13 or L6 in it where `name` or a pinned name is one
-    of them; up to the next pinned vertebra, which keeps its name, as does what lies beyond it. What would lie above C2
-    or below the last lumbar level is None. ValueError for an unknown name.
+    Names go on by `steps` `(n - 1,)` along the regular column, with T13 or L6 in it where `name` or a pinned name is
+    one of them; up to the next pinned vertebra, which keeps its name, as does what lies beyond it. What would lie above
+    C2 or below the last lumbar level is None. ValueError for an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"unknown level {name!r}: one of {', '.join(NAMES)} is needed")
@@ -108,8 +108,8 @@ def renamed(
 
 
 def contradictions(names: Sequence[str | None]) -> list[int]:
-    """Indices of vertebrae whose name is that of one further up, or lies above it. Names left out are no contradiction:
-    a vertebra may be missing in the picture as well as in the spine."""
+    """Indices of vertebrae whose name is that of one further up, or lies above it. A name left out is none: a vertebra
+    may be missing in the picture, or in the spine."""
     found, lowest = [], -1
     for i, name in enumerate(names):
         if name is None:

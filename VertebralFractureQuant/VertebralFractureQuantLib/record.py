@@ -31,8 +31,8 @@ class Vertebra:
     """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm.
 
     `spread` is the standard deviation of G that the network expects of itself, None for a reader's points;
-    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %; it is `pinned` where
-    a person set it. `machine_keypoints` is where the network put the points, once a person moved them.
+    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %; it is `pinned`
+    where a person set it. `machine_keypoints` is where the network put the points, once a person moved them.
     """
 
     keypoints: np.ndarray

@@ -68,7 +68,9 @@ def middle_line(ct: CTVolume) -> SpineCurve:
 class CaseLoader:
     """Analyses, reads and keeps at most two cases: the present one and the next."""
 
-    def __init__(self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None):
+    def __init__(
+        self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None
+    ):
         self._device = device
         self._progress = progress
         self._analyses = analyses or {}

@@ -40,7 +40,8 @@ html { overflow: hidden; }
 .stack { display: grid; grid-template-rows: repeat(3, minmax(0, 1fr)); gap: 3px; min-height: 0; min-width: 0; }
 .straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px; min-height: 0; min-width: 0; }
 .view { position: relative; min-height: 0; min-width: 0; overflow: hidden; background: #000; }
-.view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none; text-shadow: 0 0 3px #000; }
+.view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none;
+  text-shadow: 0 0 3px #000; }
 .side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
   background: #1b1c1e; }
 .rows { overflow-y: auto; }
@@ -58,7 +59,9 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 .fault { color: #ff5cff; font-size: 12px; white-space: normal; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
 .summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }
-.keys td { padding: 2px 10px 2px 0; font-size: 14px; } .keys kbd { background: #333; border-radius: 3px; padding: 1px 6px; }
+.keys td { padding: 2px 10px 2px 0; font-size: 14px; }
+.keys kbd { background: #333; border-radius: 3px; padding: 1px 6px; }
+.contradiction { color: #ff5cff; }
 """ + "".join(f".grade.{name} {{ background: {_css_color(color)}; }}\n" for name, color in GRADE_COLORS.items())
 
 
@@ -147,7 +150,9 @@ class ReviewPage:
             with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
                 with html.Div(v_if="summary.total"):
                     html.Span("Worst: ")
-                    html.Span("{{ summary.grade }}", classes="grade", v_bind_class="summary.grade", v_if="summary.grade")
+                    html.Span(
+                        "{{ summary.grade }}", classes="grade", v_bind_class="summary.grade", v_if="summary.grade"
+                    )
                     html.B(" {{ summary.worst }} ")
                     html.Span(" · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})")
                     html.Div(
@@ -167,7 +172,9 @@ class ReviewPage:
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
                 html.A("close", click="message = ''", style="cursor: pointer; text-decoration: underline")
-            html.Div("Not on disk yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"'])
+            html.Div(
+                "Not on disk yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"']
+            )
 
     def _head(self) -> None:
         with html.Thead(), html.Tr():
@@ -180,32 +187,37 @@ class ReviewPage:
             html.Th("")
 
     def _body(self) -> None:
-        with html.Tbody():
-            with html.Template(v_for="r in rows", key="r.id"):
-                with html.Tr(
-                    click=(self.session.act, "['select', r.id]"),
-                    v_bind_class="{selected: r.id == selected, rejected: r.review == 'rejected'}",
-                    raw_attrs=[':data-id="r.id"', ':data-g="r.g"', ':data-review="r.review"'],
-                ):
-                    with html.Td(classes="left", raw_attrs=['data-cell="level"']):
-                        html.Span("{{ r.level }}")
-                        v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="pinned")
-                        self._level_menu()
-                    for name in ("ha", "hm", "hp"):
-                        html.Td(f"{{{{ r.{name} }}}}", raw_attrs=[f'data-cell="{name}"'])
-                    with html.Td(raw_attrs=['data-cell="g"']):
-                        html.Span("{{ r.borderline ? '~' : '' }}", title="A threshold is within reach of the error")
-                        html.Span("{{ r.ratio }}", classes="ratio")
-                        html.Span("{{ r.spread }}", classes="spread")
-                    with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
-                        html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
-                    html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
-                    with html.Td():
-                        v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="a person's points")
-                        v3.VIcon("mdi-check", v_if="r.review == 'confirmed'", size=14, color="green", v_bind_title="r.reviewer")
-                        v3.VIcon("mdi-close", v_if="r.review == 'rejected'", size=14, v_bind_title="r.reviewer")
-                with html.Tr(v_if="r.fault"):
-                    html.Td("{{ r.fault }}", classes="left fault", colspan=8, raw_attrs=[':data-fault="r.id"'])
+        with html.Tbody(), html.Template(v_for="r in rows", key="r.id"):
+            with html.Tr(
+                click=(self.session.act, "['select', r.id]"),
+                v_bind_class="{selected: r.id == selected, rejected: r.review == 'rejected'}",
+                raw_attrs=[':data-id="r.id"', ':data-g="r.g"', ':data-review="r.review"'],
+            ):
+                with html.Td(classes="left", raw_attrs=['data-cell="level"']):
+                    html.Span("{{ r.level }}", v_bind_class="{contradiction: r.contradiction}")
+                    v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="pinned")
+                    self._level_menu()
+                for name in ("ha", "hm", "hp"):
+                    html.Td(f"{{{{ r.{name} }}}}", raw_attrs=[f'data-cell="{name}"'])
+                with html.Td(raw_attrs=['data-cell="g"']):
+                    html.Span("{{ r.borderline ? '~' : '' }}", title="A threshold is within reach of the error")
+                    html.Span("{{ r.ratio }}", classes="ratio")
+                    html.Span("{{ r.spread }}", classes="spread")
+                with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
+                    html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
+                html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
+                with html.Td():
+                    v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="a person's points")
+                    v3.VIcon(
+                        "mdi-check",
+                        v_if="r.review == 'confirmed'",
+                        size=14,
+                        color="green",
+                        v_bind_title="r.reviewer",
+                    )
+                    v3.VIcon("mdi-close", v_if="r.review == 'rejected'", size=14, v_bind_title="r.reviewer")
+            with html.Tr(v_if="r.fault"):
+                html.Td("{{ r.fault }}", classes="left fault", colspan=8, raw_attrs=[':data-fault="r.id"'])
 
     def _level_menu(self) -> None:
         with v3.VMenu():
@@ -247,38 +259,48 @@ class ReviewPage:
         )
 
     def _help(self) -> None:
-        with v3.VDialog(v_model=("help_open",), max_width=640), v3.VCard(title="Keys", raw_attrs=['data-test="help"']):
-            with v3.VCardText(), html.Table(classes="keys"):
-                for entry in KEYS:
-                    with html.Tr():
-                        with html.Td():
-                            for key in entry.keys:
-                                html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
-                        html.Td(entry.what)
+        with (
+            v3.VDialog(v_model=("help_open",), max_width=640),
+            v3.VCard(title="Keys", raw_attrs=['data-test="help"']),
+            v3.VCardText(),
+            html.Table(classes="keys"),
+        ):
+            for entry in KEYS:
+                with html.Tr():
+                    with html.Td():
+                        for key in entry.keys:
+                            html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
+                    html.Td(entry.what)
 
     def _worklist(self) -> None:
-        with v3.VNavigationDrawer(v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']):
-            with v3.VList(density="compact"):
-                with v3.VListItem(
-                    v_for="w in worklist",
-                    key="w.index",
-                    active=("w.current",),
-                    title=("w.name",),
-                    click=(self.session.act, "['show_case', w.index]"),
-                    raw_attrs=[':data-case="w.index"'],
-                ):
-                    with v3.Template(v_slot_append=True):
-                        html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
-                        html.Span(
-                            "{{ w.code || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
-                            classes="text-caption",
-                        )
+        with (
+            v3.VNavigationDrawer(
+                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']
+            ),
+            v3.VList(density="compact"),
+            v3.VListItem(
+                v_for="w in worklist",
+                key="w.index",
+                active=("w.current",),
+                title=("w.name",),
+                click=(self.session.act, "['show_case', w.index]"),
+                raw_attrs=[':data-case="w.index"'],
+            ),
+            v3.Template(v_slot_append=True),
+        ):
+            html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
+            html.Span(
+                "{{ w.code || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
+                classes="text-caption",
+            )
 
     def _busy(self) -> None:
-        with v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"):
-            with v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']):
-                html.Div("{{ busy && busy.stage }}", classes="mb-3")
-                v3.VProgressLinear(
-                    model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
-                )
-                v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])
+        with (
+            v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"),
+            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']),
+        ):
+            html.Div("{{ busy && busy.stage }}", classes="mb-3")
+            v3.VProgressLinear(
+                model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+            )
+            v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])

@@ -1,4 +1,4 @@
-"""The server of the review page: one process, one person's worklist, on this machine's own address unless told otherwise.
+"""The server of the review page: one process, one worklist, on this machine's own address unless told otherwise.
 
 Nothing is ever uploaded or fetched from outside; the page is reached with a key that stands in the announced address.
 """
@@ -59,7 +59,9 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
     asyncio.run(_run(server, ReviewViews, cases, settings, key))
 
 
-async def _run(server: Any, make_views: Callable[[Any], Any], cases: Sequence[Case], settings: Settings, key: str) -> None:
+async def _run(
+    server: Any, make_views: Callable[[Any], Any], cases: Sequence[Case], settings: Settings, key: str
+) -> None:
     from .cases import CaseLoader
     from .page import ReviewPage
     from .session import Session

@@ -18,7 +18,6 @@ from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError
 from ..journal import Journal
-from ..keypoints import FAULTS
 from ..levels import NAMES
 from ..record import SpineAnalysis
 from ..report.markups import POINT_NAMES
@@ -66,7 +65,9 @@ STATE: dict[str, Any] = {
 class Session:
     """One person's review. `open_case` shows a case; the other public methods are the actions of `keys.KEYS`."""
 
-    def __init__(self, server: Any, views: ReviewViews, cases: Sequence[Case], loader: CaseLoader, who: str, shown: bool):
+    def __init__(
+        self, server: Any, views: ReviewViews, cases: Sequence[Case], loader: CaseLoader, who: str, shown: bool
+    ):
         self.server = server
         self.views = views
         self.cases = list(cases)
@@ -363,7 +364,9 @@ class Session:
         path = self.case.folder / "review.mrb"
         partial = path.with_name("partial.mrb")
         if not self.views.app.io_manager.save_scene(partial):
-            raise VFQError("output_not_writable", "The scene could not be written. Check the folder and the free space.")
+            raise VFQError(
+                "output_not_writable", "The scene could not be written. Check the folder and the free space."
+            )
         partial.replace(path)
         self.state.message = f"{path.name} is in the case's folder."
 

@@ -6,20 +6,23 @@ from typing import Any
 
 from ..genant import GRADES
 from ..keypoints import FAULTS
+from ..levels import contradictions
 from ..scene.study import StudyScene
 
 Row = dict[str, Any]
 
 
 def row(study: StudyScene, vertebra_id: str) -> Row:
-    """One vertebra. `g` is the ratio in full, `ratio` as it is read."""
+    """One vertebra. `g` is the ratio in full, `ratio` as it is read; `contradiction`: its name lies above one further
+    up, or repeats it."""
     v = study.vertebra(vertebra_id)
+    names = [study.vertebrae[i].details["level"] for i in study.order]
     m = v.measurement
     faults = study.faults[vertebra_id]
     return {
         "id": vertebra_id,
         "level": study.label(vertebra_id),
-        "named": v.level is not None,
+        "contradiction": study.order.index(vertebra_id) in contradictions(names),
         "pinned": v.pinned,
         "ha": f"{m.heights_mm[0]:.1f}",
         "hm": f"{m.heights_mm[1]:.1f}",

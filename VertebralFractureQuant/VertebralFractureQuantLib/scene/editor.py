@@ -114,7 +114,7 @@ class Editor:
         self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
 
     def review(self, vertebra_id: str, verdict: str) -> None:
-        """"confirmed", "rejected" or "open". VFQError `faulty_vertebra` where faulty points would be confirmed."""
+        """ "confirmed", "rejected" or "open". VFQError `faulty_vertebra` where faulty points would be confirmed."""
         faults = self.study.faults[vertebra_id]
         if verdict == "confirmed" and faults:
             raise VFQError(
@@ -123,7 +123,9 @@ class Editor:
             )
         signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
         unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
-        self._commit(verdict, {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}})
+        self._commit(
+            verdict, {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}}
+        )
 
     def rescue(self, analysis: SpineAnalysis, made: Reformat) -> None:
         """Another curve and what was found along it (`Machine.along`). Vertebrae that a person moved, placed, named,
@@ -214,7 +216,9 @@ class Editor:
     def _show(self, state: dict[str, Any]) -> None:
         """Show a whole state, as after a restart."""
         now = self.study.state()
-        self._show_changes({key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)})
+        self._show_changes(
+            {key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)}
+        )
 
     def _show_changes(self, changes: dict[str, tuple[Any, Any]] | None) -> None:
         if not changes:
@@ -226,7 +230,9 @@ class Editor:
 
     def _show_curve(self, state: dict[str, Any]) -> None:
         points = np.asarray(state["curve"], float)
-        self.study.put_curve(self.study.with_curve(points, state["limits_mm"]), reformat(self.machine.ct, SpineCurve(points)))
+        self.study.put_curve(
+            self.study.with_curve(points, state["limits_mm"]), reformat(self.machine.ct, SpineCurve(points))
+        )
 
     def _curve(self) -> SpineCurve:
         return self.study.straightening.curve

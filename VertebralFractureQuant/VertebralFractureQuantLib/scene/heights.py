@@ -1,5 +1,5 @@
 """The middle heights of all vertebrae as line segments in the colours of their grades (anterior and posterior heights
-are sides of the vertebrae's own outlines): one model for the straightened view in straight RAS mm, one for the patient's.
+are sides of the outlines): one model in straight RAS mm for the straightened view, one in patient RAS mm.
 
 One model of all vertebrae is one actor; markups lines would be one more widget a vertebra.
 """

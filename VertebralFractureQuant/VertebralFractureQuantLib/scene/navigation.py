@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+Point = Sequence[float] | np.ndarray
+
 CLOSE_UP_MM = 140.0  # a patient view's height when a vertebra is first looked at
 
 
-def fit(node: Any, center: Sequence[float], width_mm: float, height_mm: float) -> None:
+def fit(node: Any, center: Point, width_mm: float, height_mm: float) -> None:
     """Look at `center` so that width x height fit into the view."""
     columns, rows, _ = node.GetDimensions()
     mm = max(width_mm / max(columns, 1), height_mm / max(rows, 1))
@@ -18,12 +20,12 @@ def fit(node: Any, center: Sequence[float], width_mm: float, height_mm: float) -
     center_on(node, center)
 
 
-def center_on(node: Any, center: Sequence[float]) -> None:
+def center_on(node: Any, center: Point) -> None:
     """Move the plane through `center` `(3,)` and `center` into the middle of the view."""
     node.JumpSliceByCentering(*(float(c) for c in center))
 
 
-def center_within(node: Any, center: Sequence[float], length_mm: float) -> None:
+def center_within(node: Any, center: Point, length_mm: float) -> None:
     """Centre on a place of the straightened spine, of which S runs from -length to 0, without showing what lies beyond
     its ends; the lateral plane stays."""
     half = node.GetFieldOfView()[1] / 2

@@ -1,4 +1,4 @@
-"""The straightened reformat as MRML nodes: a volume in straight space, and the transform under which markups stand in it.
+"""The straightened reformat as MRML nodes: a volume in straight space, and the transform that puts markups on it.
 
 A markups node under the transform has patient RAS mm as its local points and straight RAS mm as its world points; so a
 straightened view shows and drags them, and what is measured and stored stays in the patient.
@@ -59,7 +59,11 @@ def show_reformat(node: Any, made: Reformat) -> None:
 
 
 def fill_volume(
-    node: Any, voxels: np.ndarray, origin: Sequence[float], spacing: Sequence[float], directions: np.ndarray | None = None
+    node: Any,
+    voxels: np.ndarray,
+    origin: Sequence[float],
+    spacing: Sequence[float],
+    directions: np.ndarray | None = None,
 ) -> None:
     """Voxels `[k, j, i]` and geometry (RAS mm; columns of `directions` are the axes i, j, k) into a volume node."""
     slicer.util.updateVolumeFromArray(node, voxels)

@@ -1,4 +1,4 @@
-"""One study in an MRML scene: the CT, its straightened reformat, six-point markups on it, and the numbers that follow them.
+"""One study in an MRML scene: the CT, its straightened reformat, six-point markups, and the numbers that follow them.
 
 The scene is the truth while a person edits: key points are read from the nodes, measured, and shown; the record
 (`analysis`) is written from them. Local points are patient RAS mm. The scene and the view nodes are handed in.
@@ -106,7 +106,7 @@ class StudyScene:
         if missing:
             raise VFQError(
                 "empty_scene",
-                f"The scene holds no reviewed study (no {missing[0]} node). Open a scene that was saved by this module.",
+                f"The scene holds no reviewed study (no {missing[0]} node). Open one that was saved by this module.",
             )
         for role in ROLES:
             if self.nodes[role] is None:
@@ -147,7 +147,7 @@ class StudyScene:
 
     def with_curve(self, curve: np.ndarray, limits_mm: Sequence[float]) -> SpineAnalysis:
         """The study's record without vertebrae, along another curve `(n, 3)` RAS mm."""
-        return replace(self._study(), curve=curve, limits_mm=tuple(limits_mm))
+        return replace(self._study(), curve=curve, limits_mm=(limits_mm[0], limits_mm[1]))
 
     def curve_state(self) -> dict[str, Any]:
         """The curve's points and limits as JSON."""
@@ -186,9 +186,10 @@ class StudyScene:
 
     def select(self, vertebra_id: str | None) -> None:
         """Mark one vertebra, or none."""
-        for each in {self.selected, vertebra_id} & set(self.vertebrae):
-            chosen = each == vertebra_id
-            self.vertebrae[each].select(chosen, self.views.patient if chosen else self.views.sagittal)
+        for each, markups in self.vertebrae.items():
+            if each in (self.selected, vertebra_id):
+                chosen = each == vertebra_id
+                markups.select(chosen, self.views.patient if chosen else self.views.sagittal)
         self.selected = vertebra_id
 
     def show_window(self, name: str) -> None:

@@ -1,8 +1,8 @@
 """One vertebra in the scene: a closed curve of six control points A+ M+ P+ P- M- A-, and its mirror.
 
-`node` observes the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and a
-straightened view shows it. `mirror` holds the same local points without a transform, for the patient's own views. What
-is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels with
+`node` observes the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and
+a straightened view shows it. `mirror` holds the same local points without a transform, for the patient's own views.
+What is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels with
 the scene. Measurements are not stored: they follow from the points.
 """
 
@@ -95,7 +95,9 @@ class VertebraMarkups:
         self.mirror.GetDisplayNode().SetViewNodeIDs(list(mirror_views))
 
 
-def create(scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]) -> VertebraMarkups:
+def create(
+    scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]
+) -> VertebraMarkups:
     """New nodes for a vertebra; `views` are the IDs of the straightened views and of the patient's."""
     node, mirror = (_closed_curve(scene, ids) for ids in views)
     node.SetAttribute(ID, vertebra_id)
