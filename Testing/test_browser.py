@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,9 @@ from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
 from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
@@ -285,6 +288,88 @@ def test_six_clicks_make_a_vertebra_in_their_order(page, output):
     record = saved(folder_of(output, 0), lambda r: any(v.origin == "reader" for v in r.vertebrae))
     placed = next(v for v in record.vertebrae if v.origin == "reader")
     assert np.linalg.norm(placed.keypoints - k, axis=-1).max() < 3 * picture.mm
+
+
+def test_three_clicks_on_the_spine_rebuild_the_study_and_undo_brings_it_back(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    before = {f"v{i + 1}": v.measurement.genant_ratio for i, v in enumerate(analysis.vertebrae)}
+    picture = Picture(page, analysis)
+    press(page, "z")
+    press(page, "s")
+    box = page.query_selector("[data-view=Sagittal]").bounding_box()
+    mm = max(CLOSE_UP_MM / box["width"], CLOSE_UP_MM / box["height"])
+    middle = picture.straightening.to_patient(np.array([0.0, 0.0, picture.middle]))
+    for s in (40.0, 0.0, -40.0):
+        point = picture.straightening.to_patient(np.array([0.0, 0.0, picture.middle + s])) - middle
+        x, y = box["x"] + box["width"] / 2 - point[1] / mm, box["y"] + box["height"] / 2 - point[2] / mm
+        page.mouse.move(x, y)
+        page.wait_for_timeout(200)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(300)
+    assert "3 so far" in page.inner_text("[data-test=hint]")
+    press(page, "Enter")
+    page.wait_for_function("document.querySelector('[data-test=message]')?.innerText.includes('along your points')")
+    ids = page.eval_on_selector_all("tr[data-id]", "rows => rows.map(r => r.dataset.id)")
+    assert len(ids) >= 2 and not set(ids) & set(before)
+    record = saved(folder_of(output, 0), lambda r: len(r.curve) != len(analysis.curve))
+    drawn = SpineCurve(record.curve)
+    assert drawn.distance_to(picture.straightening.to_patient(np.array([[0.0, 0.0, picture.middle]])))[0] < 3.0
+    press(page, "u")
+    page.wait_for_timeout(1000)
+    assert {i: g(page, i) for i in before} == pytest.approx(before, abs=1e-9)
+
+
+def test_a_click_in_a_vertebra_selects_its_row(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    page.mouse.click(*picture.xy(analysis.vertebrae[2].keypoints.mean((0, 1))))
+    page.wait_for_selector("tr[data-id=v3].selected")
+
+
+def test_the_scene_is_saved_for_slicer(page, output):
+    page.click("[data-test=save_scene]")
+    page.wait_for_function(
+        "document.querySelector('[data-test=message]')?.innerText.includes('review.mrb')", timeout=60000
+    )
+    from trame_slicer.core import SlicerApp
+
+    app = SlicerApp()
+    assert app.io_manager.load_scene(folder_of(output, 0) / "review.mrb")
+    study = StudyScene(app.scene, Views())
+    study.reopen()
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    for v, w in zip(study.analysis().vertebrae, analysis.vertebrae, strict=True):
+        assert v.measurement.genant_ratio == pytest.approx(w.measurement.genant_ratio, abs=1e-9)
+    leaked = [n for n in zipfile.ZipFile(folder_of(output, 0) / "review.mrb").namelist() if "Doe" in n]
+    assert leaked == []
+
+
+def test_what_the_disk_refuses_is_said_and_written_later(page, output):
+    folder = folder_of(output, 0)
+    blocker = folder / "analysis.json"
+    kept = blocker.read_bytes()
+    blocker.unlink()
+    (blocker / "in the way").mkdir(parents=True)
+    page.click("tr[data-id=v1] [data-cell=g]")
+    press(page, "x")
+    page.wait_for_selector("[data-test=unsaved]")
+    shutil.rmtree(blocker)
+    blocker.write_bytes(kept)
+    page.wait_for_selector("[data-test=unsaved]", state="detached", timeout=15000)
+    assert saved(folder, lambda r: r.vertebrae[0].review == "rejected").vertebrae[0].review == "rejected"
+
+
+def test_a_second_server_on_the_same_case_is_told_so(chromium, server, page, scans, output):
+    other = Server([str(scans), "--output", str(output)])
+    try:
+        second = chromium.new_page(viewport=SIZE)
+        second.goto(other.url)
+        second.wait_for_selector("[data-test=message]", timeout=20000)
+        assert "open in another window" in second.inner_text("[data-test=message]")
+        assert second.locator("tr[data-id]").count() == 0
+        second.close()
+    finally:
+        other.stop()
 
 
 def test_after_kill_9_the_page_comes_back_with_every_finished_act(chromium, server, scans, output):

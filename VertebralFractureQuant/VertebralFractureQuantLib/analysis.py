@@ -232,9 +232,8 @@ def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Mo
 def drawn_curve(points: np.ndarray) -> SpineCurve:
     """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`."""
     points = np.asarray(points, float).reshape(-1, 3)
-    points = points[np.argsort(-points[:, 2])]
-    distinct = points[np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > DISTINCT_MM]]
-    covered = float(np.linalg.norm(np.diff(distinct, axis=0), axis=1).sum())
+    distinct = _distinct(points[np.argsort(-points[:, 2])])
+    covered = float(np.linalg.norm(distinct[-1] - distinct[0])) if len(distinct) else 0.0
     if len(distinct) < FEWEST_POINTS or covered < SHORTEST_DRAWN_MM:
         raise VFQError(
             "too_few_points",
@@ -242,6 +241,15 @@ def drawn_curve(points: np.ndarray) -> SpineCurve:
             f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm apart or more from first to last.",
         )
     return fit_curve(distinct, DRAWN_SMOOTHING_MM)
+
+
+def _distinct(points: np.ndarray) -> np.ndarray:
+    """Without the points `(n, 3)` that lie on the last one before them; clicks of a trembling hand are one."""
+    kept: list[np.ndarray] = []
+    for point in points:
+        if not kept or np.linalg.norm(point - kept[-1]) > DISTINCT_MM:
+            kept.append(point)
+    return np.reshape(kept, (-1, 3))
 
 
 def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
@@ -303,9 +311,10 @@ def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tu
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = _to_patient(curve, found.keypoints)
     whole = near & inside(ct, patient).all((1, 2))
-    from .networks.detector import Detections
-
-    return _vertebrae(patient[whole], Detections(found.keypoints[whole], found.scores[whole], found.spreads[whole]))
+    complete = replace(
+        found, keypoints=found.keypoints[whole], scores=found.scores[whole], spreads=found.spreads[whole]
+    )
+    return _vertebrae(patient[whole], complete)
 
 
 def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:

@@ -39,6 +39,7 @@ CODES = {
     "empty_scene": "the scene holds no reviewed study",
     "no_other_case": "the worklist ends here",
     "cancelled": "a person cancelled it",
+    "port_in_use": "another program listens on the port",
     "unsafe_host": "others could reach the page, and no key of the user's own was given",
     "unsafe_key": "the key of the page is weak, or others can read it",
     "child_died": "the process that analysed ended without a word",

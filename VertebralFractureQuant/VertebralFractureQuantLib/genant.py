@@ -81,6 +81,11 @@ def worst_grade(grades: Iterable[str]) -> str | None:
     return max(grades, key=GRADES.index, default=None)
 
 
+def deformity_index(grades: Iterable[str]) -> int:
+    """SDI, the spinal deformity index: the sum of grades 0 to 3 (Crans et al. 2005)."""
+    return sum(map(GRADES.index, grades))
+
+
 def is_borderline(ratio: float, margin: float = BORDERLINE_MARGIN) -> bool:
     """Whether a grade threshold lies within `margin` of the ratio."""
     return any(abs(ratio - t) <= margin + ROUNDING for t in (MILD, MODERATE, SEVERE))

@@ -20,6 +20,7 @@ from .errors import VFQError
 
 APPLICATION_ID = 0x56465131  # "VFQ1": tells our file from any other SQLite file
 VERSION = 1
+UNDO, REDO = "undo", "redo"  # kinds of acts that refer to another one
 TABLES = """
 CREATE TABLE origin (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE acts (
@@ -58,7 +59,7 @@ class Journal:
     Raises
     ------
     VFQError : `study_in_use` where another process has it open; `output_not_writable`; `not_a_journal` where the file
-        is another's, damaged, or of a newer version.
+        is another's, damaged, or of a newer version. It is then left as it was, and open to others.
     """
 
     def __init__(self, path: Path, original: State, context: dict[str, Any] | None = None):
@@ -66,16 +67,16 @@ class Journal:
         self._pending: list[Act] = []
         self._done: list[Act] = []
         self._undone: list[Act] = []
-        with _opening(path):
-            self._file = _connected(path)
-            if _is_new(self._file):
-                _begin(self._file, original, context or {})
+        first = _as_json({"original": original, "context": context or {}})
+        with _opening(path) as self._file:
+            if _is_new(self._file, path):
+                _begin(self._file, first)
             self.original: State = _origin(self._file, "original")
             self.context: dict[str, Any] = _origin(self._file, "context")
+            self.state: State = dict(self.original)
             self._trail = _read(self._file)
-        self.state: State = dict(self.original)
-        for act in self._trail:
-            self._replay(act)
+            for act in self._trail:
+                self._replay(act)
 
     @property
     def undoable(self) -> str | None:
@@ -96,9 +97,12 @@ class Journal:
         """An act that makes the state of each key what `changes` says (None deletes). Without any change it is none.
 
         Where the disk fails, the act is kept in memory and `problem` says why; the next commit or `flush` tries again.
+        ValueError or TypeError for what is no JSON, and for the kinds that are `undo`'s and `redo`'s.
         """
-        known = self.state
-        real = {key: (known.get(key), after) for key, after in changes.items() if known.get(key) != after}
+        if kind in (UNDO, REDO):
+            raise ValueError(f"{kind!r} is no act of its own: call {kind}()")
+        known, wanted = self.state, _as_json(changes)
+        real = {key: (known.get(key), after) for key, after in wanted.items() if known.get(key) != after}
         if real:
             self._append(kind, real, who)
 
@@ -108,14 +112,14 @@ class Journal:
             return None
         last = self._done[-1]
         back = {key: (after, before) for key, (before, after) in last.changes.items()}
-        return self._append("undo", back, who, last.number)
+        return self._append(UNDO, back, who, last.number)
 
     def redo(self, who: str) -> Changes | None:
         """Do the act again that was taken back last."""
         if not self._undone:
             return None
         last = self._undone[-1]
-        return self._append("redo", last.changes, who, last.number)
+        return self._append(REDO, last.changes, who, last.number)
 
     def flush(self) -> None:
         """Write what could not be written before."""
@@ -127,7 +131,7 @@ class Journal:
             self._pending, self.problem = [], None
         except sqlite3.Error as error:
             self.problem = (
-                f"{len(self._pending)} acts cannot be written ({error}). Free space on the disk; I try again."
+                f"Acts that cannot be written: {len(self._pending)} ({error}). Free space on the disk; I try again."
             )
 
     def trail(self) -> list[Act]:
@@ -140,7 +144,6 @@ class Journal:
         self._file.close()
 
     def _append(self, kind: str, changes: Changes, who: str, undoes: int | None = None) -> Changes:
-        json.dumps(changes, allow_nan=False)  # fails here rather than in the middle of writing
         act = Act(len(self._trail) + 1, datetime.now(timezone.utc).isoformat(), who, kind, changes, undoes)
         self._trail.append(act)
         self._replay(act)
@@ -154,31 +157,21 @@ class Journal:
                 self.state.pop(key, None)
             else:
                 self.state[key] = after
-        if act.kind == "undo":
+        if act.kind == UNDO:
             self._undone.append(self._done.pop())
-        elif act.kind == "redo":
+        elif act.kind == REDO:
             self._done.append(self._undone.pop())
         else:
             self._done.append(act)
             self._undone.clear()
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    """The file, with an exclusive lock that the system releases should this process be killed."""
-    file = sqlite3.connect(path, timeout=0, isolation_level="DEFERRED", check_same_thread=False)
-    try:
-        file.execute("PRAGMA locking_mode=EXCLUSIVE")
-        file.execute("PRAGMA journal_mode=WAL")
-        file.execute("PRAGMA synchronous=FULL")
-        file.execute("BEGIN IMMEDIATE")
-        file.commit()
-    except sqlite3.Error:
-        file.close()
-        raise
-    return file
+def _as_json(value: Any) -> Any:
+    """A copy, nobody else's to change, as it will be read back. ValueError or TypeError for what is no JSON."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
-def _is_new(file: sqlite3.Connection) -> bool:
+def _is_new(file: sqlite3.Connection, path: Path) -> bool:
     """Whether the file is empty; VFQError `not_a_journal` where it is not ours."""
     (application,) = file.execute("PRAGMA application_id").fetchone()
     (version,) = file.execute("PRAGMA user_version").fetchone()
@@ -186,14 +179,21 @@ def _is_new(file: sqlite3.Connection) -> bool:
     if not tables and not application:
         return True
     if application != APPLICATION_ID:
-        raise VFQError("not_a_journal", "review.sqlite is not a journal of this program. Move it away.")
+        raise VFQError("not_a_journal", f"{path.name} is not a journal of this program. Move it away.")
     if version > VERSION:
-        raise VFQError("not_a_journal", "review.sqlite was written by a newer version. Update this program.")
+        raise VFQError("not_a_journal", f"{path.name} was written by a newer version. Update this program.")
     return False
 
 
-def _begin(file: sqlite3.Connection, original: State, context: dict[str, Any]) -> None:
-    first = {"original": original, "context": context}
+def _lock(file: sqlite3.Connection) -> None:
+    """Keep others out until the file is closed; the system does that too, should this process be killed."""
+    file.execute("PRAGMA journal_mode=WAL")
+    file.execute("PRAGMA synchronous=FULL")
+    file.execute("BEGIN IMMEDIATE")
+    file.commit()
+
+
+def _begin(file: sqlite3.Connection, first: dict[str, Any]) -> None:
     rows = [(name, json.dumps(value, allow_nan=False)) for name, value in first.items()]
     with file:
         file.execute("BEGIN IMMEDIATE")
@@ -233,19 +233,33 @@ def _row(act: Act) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _opening(path: Path) -> Iterator[None]:
+def _opening(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file, looked at before anything in it is changed; closed again where it cannot be a journal of ours."""
+    file = None
     try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise VFQError(
-                "study_in_use", "This case is open in another window of the program. Close it there first."
-            ) from error
-        raise VFQError(
-            "output_not_writable",
-            f"{path.parent.name}: the journal cannot be written ({error}). Check rights and space.",
-        ) from error
-    except (sqlite3.DatabaseError, TypeError, ValueError, IndexError) as error:
-        raise VFQError(
-            "not_a_journal", "review.sqlite is damaged. Move it away; analysis.json holds what was last saved."
-        ) from error
+        file = sqlite3.connect(path, timeout=0, isolation_level="DEFERRED", check_same_thread=False)
+        file.execute("PRAGMA locking_mode=EXCLUSIVE")
+        _is_new(file, path)
+        _lock(file)
+        yield file
+    except Exception as error:
+        if file:
+            file.close()
+        if isinstance(error, VFQError):
+            raise
+        raise _refusal(error, path) from error
+
+
+def _refusal(error: Exception, path: Path) -> VFQError:
+    """Why a journal cannot be opened."""
+    text = str(error)
+    if not isinstance(error, sqlite3.OperationalError) or "no such" in text:
+        return VFQError(
+            "not_a_journal", f"{path.name} is damaged. Move it away; analysis.json holds what was last saved."
+        )
+    if "locked" in text:
+        return VFQError("study_in_use", "This case is open in another window of the program. Close it there first.")
+    return VFQError(
+        "output_not_writable",
+        f"{path.parent.name}: the journal cannot be written ({text}). Check rights and space.",
+    )

@@ -93,7 +93,7 @@ def renamed(
     """
     if name not in NAMES:
         raise ValueError(f"unknown level {name!r}: one of {', '.join(NAMES)} is needed")
-    held = {name, *(n for n, pin in zip(names, pinned, strict=True) if pin)}
+    held = {name, *(n for i, (n, pin) in enumerate(zip(names, pinned, strict=True)) if pin and i != index)}
     column = [n for n in NAMES if n in LEVELS or n in held]
     new = list(names)
     new[index] = name
@@ -107,18 +107,30 @@ def renamed(
     return new
 
 
-def contradictions(names: Sequence[str | None]) -> list[int]:
-    """Indices of vertebrae whose name is that of one further up, or lies above it. A name left out is none: a vertebra
-    may be missing in the picture, or in the spine."""
+def contradictions(names: Sequence[str | None], steps: Sequence[int] | None = None) -> list[int]:
+    """Indices of vertebrae whose name is that of one further up, or lies above it.
+
+    Without `steps`, a name left out is none: a vertebra may be missing in the picture, or in the spine. With them
+    `(n - 1,)`, a name must also lie so many levels below the last known one as they say, in the regular spine or in one
+    of `VARIANTS`: one step from T11 to L1 is no contradiction, T12 may be missing. ValueError for an unknown name.
+    """
+    place = np.r_[0, np.cumsum(steps or [])].astype(int)
+    known = [(i, name) for i, name in enumerate(names) if name is not None]
     found, lowest = [], -1
-    for i, name in enumerate(names):
-        if name is None:
-            continue
-        place = NAMES.index(name)
-        if place <= lowest:
+    for at, (i, name) in enumerate(known):
+        above, upper = known[at - 1] if at else (i, name)
+        skips = steps is not None and not _follows(upper, name, int(place[i] - place[above]))
+        if skips or NAMES.index(name) <= lowest:
             found.append(i)
-        lowest = max(lowest, place)
+        lowest = max(lowest, NAMES.index(name))
     return found
+
+
+def _follows(upper: str, name: str, levels: int) -> bool:
+    """Whether a spine is known in which `name` lies so many levels below `upper`."""
+    return any(
+        upper in column and name in column and column.index(name) - column.index(upper) == levels for column in VARIANTS
+    )
 
 
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:

@@ -7,19 +7,21 @@ No patient name, id, date, UID or path is ever in it.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import VFQError
-from .genant import GRADES, Measurement, worst_grade
-from .keypoints import check_keypoints
+from .genant import GRADES, SHAPES, Measurement, deformity_index, worst_grade
 
 SCHEMA = "vfq-analysis/1"
+SPACE = "RAS_mm"
 ORIGINS = ("model", "reader")
 REVIEWS = ("open", "confirmed", "rejected")
 SAME_PLACE_MM = 0.05  # headers of different formats round
@@ -96,8 +98,8 @@ class SpineAnalysis:
 
     @property
     def spinal_deformity_index(self) -> int:
-        """SDI: the sum of grades 0 to 3 over the assessed vertebrae (Genant; Crans et al. 2005)."""
-        return sum(GRADES.index(v.measurement.grade) for v in self.assessed)
+        """SDI over the assessed vertebrae."""
+        return deformity_index(v.measurement.grade for v in self.assessed)
 
 
 def vertebra_name(vertebra: Vertebra, index: int) -> str:
@@ -112,7 +114,7 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
         "case": analysis.case,
         "status": analysis.status,
         "message": analysis.message,
-        "space": "RAS_mm",
+        "space": SPACE,
         "source": {
             "shape": _list(analysis.shape),
             "spacing_mm": _list(analysis.spacing_mm),
@@ -139,7 +141,7 @@ def from_json(data: Any) -> SpineAnalysis:
         raise _other_schema(schema)
     try:
         return _from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise VFQError(
             "not_an_analysis", f"The analysis is damaged ({type(error).__name__}: {error}). Analyse the scan again."
         ) from error
@@ -151,23 +153,23 @@ def read_analysis(path: Path) -> SpineAnalysis:
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise VFQError("not_found", f"There is no file {path.name!r}. Check the path.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VFQError(
             "not_an_analysis", f"{path.name!r} cannot be read as an analysis. Give an analysis.json of vfq analyze."
         ) from error
 
 
-def check_belongs(analysis: SpineAnalysis, shape: Sequence[int], ijk_to_ras: np.ndarray) -> None:
+def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ras: np.ndarray) -> None:
     """VFQError `other_ct` unless a CT `[k, j, i]` lies where the analysed one lay: same shape, spacing and corners.
 
     Records without a matrix are held against shape and spacing alone.
     """
-    spacing = np.linalg.norm(np.asarray(ijk_to_ras)[:3, :3], axis=0)[::-1]
-    same = analysis.shape is not None and tuple(analysis.shape) == tuple(shape)
+    spacing = np.linalg.norm(np.asarray(ct_ijk_to_ras)[:3, :3], axis=0)[::-1]
+    same = analysis.shape is not None and tuple(analysis.shape) == tuple(ct_shape)
     same = same and np.allclose(analysis.spacing_mm or np.nan, spacing, rtol=0, atol=SAME_SPACING_MM)
     if same and analysis.ijk_to_ras is not None:
-        corners = _corners(shape)
-        moved = np.linalg.norm((corners @ (analysis.ijk_to_ras - ijk_to_ras).T)[:, :3], axis=1)
+        corners = _corners(ct_shape)
+        moved = np.linalg.norm((corners @ (analysis.ijk_to_ras - ct_ijk_to_ras).T)[:, :3], axis=1)
         same = bool(moved.max() <= SAME_PLACE_MM)
     if not same:
         raise VFQError(
@@ -192,21 +194,26 @@ def _other_schema(schema: Any) -> VFQError:
 
 
 def _from_json(data: dict[str, Any]) -> SpineAnalysis:
-    source = data.get("source") or {}
-    matrix = source.get("ijk_to_ras")
+    source = _typed(dict, data.get("source") or {})
+    _one_of((SPACE,), data.get("space", SPACE))
     return SpineAnalysis(
-        case=data["case"],
-        status=data["status"],
-        message=data.get("message", ""),
-        shape=_tuple(source.get("shape")),
-        spacing_mm=_tuple(source.get("spacing_mm")),
-        ijk_to_ras=None if matrix is None else np.asarray(matrix, float).reshape(4, 4),
-        models=tuple(ModelStamp(m["role"], m["name"], m["sha256"], m.get("backend")) for m in data.get("models", ())),
-        curve=np.asarray(data.get("curve") or np.empty((0, 3)), float).reshape(-1, 3),
-        limits_mm=_tuple(data.get("limits_mm")),
-        vertebrae=tuple(vertebra_from_json(v) for v in data.get("vertebrae", ())),
-        timing_s=dict(data.get("timing_s", {})),
+        case=_text(data["case"]),
+        status=_text(data["status"]),
+        message=_text(data.get("message", "")),
+        shape=_optional(_counts, source.get("shape")),
+        spacing_mm=_optional(lambda v: _numbers(v, 3), source.get("spacing_mm")),
+        ijk_to_ras=_optional(lambda v: _array(v, (4, 4)), source.get("ijk_to_ras")),
+        models=tuple(_stamp(m) for m in _typed(list, data.get("models", []))),
+        curve=_curve(data.get("curve")),
+        limits_mm=_optional(lambda v: _numbers(v, 2), data.get("limits_mm")),
+        vertebrae=tuple(vertebra_from_json(v) for v in _typed(list, data.get("vertebrae", []))),
+        timing_s=_shares(data.get("timing_s")),
     )
+
+
+def _stamp(data: Any) -> ModelStamp:
+    role, name, sha256 = (_text(_typed(dict, data)[key]) for key in ("role", "name", "sha256"))
+    return ModelStamp(role, name, sha256, _optional(_text, data.get("backend")))
 
 
 def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
@@ -234,34 +241,89 @@ def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
 
 
 def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
-    """Inverse of `vertebra_to_json`. KeyError, TypeError or ValueError where the entry is damaged."""
-    machine = data.get("machine_keypoints")
+    """Inverse of `vertebra_to_json`. KeyError, TypeError, ValueError or OverflowError where the entry is damaged."""
+    _typed(dict, data)
     measurement = Measurement(
-        heights_mm=tuple(data["heights_mm"]),
-        genant_ratio=data["genant_ratio"],
-        grade=GRADES[GRADES.index(data["grade"])],
-        shape=data["shape"],
-        borderline=data["borderline"],
-        crush_ratio=data.get("crush_ratio"),
+        heights_mm=_numbers(data["heights_mm"], 3),
+        genant_ratio=_number(data["genant_ratio"]),
+        grade=_one_of(GRADES, data["grade"]),
+        shape=_one_of((None, *SHAPES), data["shape"]),
+        borderline=_typed(bool, data["borderline"]),
+        crush_ratio=_optional(_number, data.get("crush_ratio")),
     )
     return Vertebra(
         keypoints=_keypoints(data["keypoints"]),
         measurement=measurement,
-        score=data["score"],
-        spread=data.get("genant_spread"),
-        level=data["level"],
-        level_probabilities=data.get("level_probabilities") or {},
-        origin=ORIGINS[ORIGINS.index(data.get("origin", "model"))],
-        review=REVIEWS[REVIEWS.index(data.get("review", "open"))],
-        machine_keypoints=None if machine is None else _keypoints(machine),
-        pinned=data.get("pinned", False),
-        reviewer=data.get("reviewer"),
-        reviewed_at=data.get("reviewed_at"),
+        score=_number(data["score"]),
+        spread=_optional(_number, data.get("genant_spread")),
+        level=_optional(_text, data["level"]),
+        level_probabilities=_shares(data.get("level_probabilities")),
+        origin=_one_of(ORIGINS, data.get("origin", "model")),
+        review=_one_of(REVIEWS, data.get("review", "open")),
+        machine_keypoints=_optional(_keypoints, data.get("machine_keypoints")),
+        pinned=_typed(bool, data.get("pinned", False)),
+        reviewer=_optional(_text, data.get("reviewer")),
+        reviewed_at=_optional(_text, data.get("reviewed_at")),
     )
 
 
+def _typed(kind: type, value: Any) -> Any:
+    """`value` itself; TypeError unless it is a `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, got {value!r:.40}")
+    return value
+
+
+def _text(value: Any) -> str:
+    return str(_typed(str, value))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(_typed(Real, value)):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return float(value)
+
+
+def _numbers(values: Any, count: int) -> Any:
+    if len(values) != count:
+        raise ValueError(f"expected {count} numbers, got {len(values)}")
+    return tuple(_number(v) for v in values)
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    _numbers(values, 3)
+    return tuple(_typed(int, v) for v in values)
+
+
+def _shares(value: Any) -> dict[str, float]:
+    return {_text(name): _number(v) for name, v in _typed(dict, value or {}).items()}
+
+
+def _one_of(options: Sequence[Any], value: Any) -> Any:
+    if value not in options:
+        raise ValueError(f"expected one of {options}, got {value!r:.40}")
+    return value
+
+
+def _optional(read: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else read(value)
+
+
+def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers of this shape, in which -1 is any length; nothing that only resembles numbers."""
+    array = np.asarray(value)
+    fits = len(shape) == array.ndim and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
+    if array.dtype.kind not in "iuf" or not fits or not np.isfinite(array).all():
+        raise ValueError(f"expected finite numbers of shape {shape}")
+    return array.astype(float)
+
+
+def _curve(value: Any) -> np.ndarray:
+    return _array(value, (-1, 3)) if value else np.empty((0, 3))
+
+
 def _keypoints(value: Any) -> np.ndarray:
-    return check_keypoints(value).reshape(3, 2, 3)
+    return _array(value, (3, 2, 3))
 
 
 def _float(value: float | None) -> float | None:

@@ -78,8 +78,13 @@ async def _run(
     tabs = Tabs(session.tabs_changed)
     server.controller.on_server_bind.add(tabs.bind)
     watching = asyncio.get_running_loop().create_task(tabs.watch())
+    arguments = access.server_arguments(server, settings.host, settings.port, key)
     try:
-        await server.start(exec_mode="coroutine", **access.server_arguments(server, settings.host, settings.port, key))
+        await server.start(exec_mode="coroutine", **arguments)
+    except OSError as error:
+        raise VFQError(
+            "port_in_use", f"Port {settings.port} cannot be used ({error.strerror}). Give another --port, or none."
+        ) from error
     finally:
         watching.cancel()
         loader.close()

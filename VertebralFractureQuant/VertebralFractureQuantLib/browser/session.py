@@ -16,7 +16,7 @@ from trame_slicer.views import SliceView
 from ..analysis import Models, load_models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
-from ..errors import VFQError
+from ..errors import VFQError, as_coded
 from ..journal import Journal
 from ..levels import NAMES
 from ..record import SpineAnalysis
@@ -35,6 +35,7 @@ from .views import ReviewViews
 
 SAVE_AFTER_S = 0.5
 RETRY_S = 5.0
+FLUSH_S = 0.1  # until the page has shown what it was told
 LATERAL_STEP_MM = 1.0
 FEWEST_CLICKS = 3
 
@@ -81,8 +82,8 @@ class Session:
         self._placing: Placing | None = None
         self._models: Models | VFQError | None = None
         self._saving: asyncio.Task[None] | None = None
-        self.state.update(STATE)
-        self._show_worklist()
+        self.state.update({**STATE, "worklist": [self._work(i, case) for i, case in enumerate(self.cases)]})
+        views.straightened.modified.connect(self._scrolled)
         for view in (views.straightened, views.patient[0]):
             view.interactor().AddObserver("LeftButtonPressEvent", lambda *_, view=view: self.pick(view))
 
@@ -99,20 +100,22 @@ class Session:
         self.case = self.cases[index]
         self.loader.keep(self.cases[index : index + 2])
         with self.state:
-            self.state.update({**STATE, "case_name": self._name(index), "busy": {"stage": "opening", "share": None}})
-            self._show_worklist()
+            listed = [{**w, "current": w["index"] == index} for w in self.state.worklist]
+            fresh = {"case_name": self._name(index), "busy": {"stage": "opening", "share": None}, "worklist": listed}
+            self.state.update({**STATE, **fresh, "tabs": self.state.tabs})
         try:
             prepared = await self.loader.get(self.case)
             with self.state:
                 self._show(prepared)
-        except VFQError as error:
-            self._tell(error)
         except asyncio.CancelledError:
             return
+        except Exception as error:
+            self.study.close()  # what is not journalled must not be edited
+            self._tell(error)
         finally:
             with self.state:
                 self.state.busy = None
-                self._show_worklist()
+                self._show_work(index)
         if index + 1 < len(self.cases):
             self.loader.prefetch(self.cases[index + 1])
 
@@ -180,7 +183,7 @@ class Session:
             with self.state:
                 if action in ALWAYS or self.editor:
                     getattr(self, action)(*args)
-        except (VFQError, ValueError) as error:
+        except Exception as error:
             self._tell(error)
 
     def press(self, key: str) -> None:
@@ -360,15 +363,8 @@ class Session:
 
     def save_scene(self) -> None:
         """The whole scene for desktop Slicer, into the case's folder."""
-        assert self.case is not None
-        path = self.case.folder / "review.mrb"
-        partial = path.with_name("partial.mrb")
-        if not self.views.app.io_manager.save_scene(partial):
-            raise VFQError(
-                "output_not_writable", "The scene could not be written. Check the folder and the free space."
-            )
-        partial.replace(path)
-        self.state.message = f"{path.name} is in the case's folder."
+        self.state.busy = {"stage": "saving the scene for 3D Slicer", "share": None}
+        asyncio.get_running_loop().create_task(self._save_scene())
 
     def pick(self, view: SliceView) -> None:
         """A press in a view that shows all vertebrae: the one under it is selected, the patient's views go there."""
@@ -432,7 +428,7 @@ class Session:
             try:
                 with self.state:
                     clicked(points)
-            except (VFQError, ValueError) as error:
+            except Exception as error:
                 self._tell(error)
 
         asyncio.get_running_loop().call_soon(answer)
@@ -462,11 +458,39 @@ class Session:
                 editor.rescue(analysis, made)
                 self.fit_views()
                 self.state.message = f"{len(analysis.vertebrae)} vertebrae found along your points."
-        except VFQError as error:
+        except Exception as error:
             self._tell(error)
         finally:
             with self.state:
                 self.state.busy = None
+
+    async def _save_scene(self) -> None:
+        """MRML belongs to this thread, so the page waits; a moment earlier it is told so."""
+        assert self.case is not None
+        path = self.case.folder / "review.mrb"
+        partial = path.with_name("partial.mrb")
+        await asyncio.sleep(FLUSH_S)
+        try:
+            if not self.views.app.io_manager.save_scene(partial):
+                raise VFQError(
+                    "output_not_writable", "The scene could not be written. Check the folder and the free space."
+                )
+            partial.replace(path)
+            with self.state:
+                self.state.message = f"{path.name} is in the case's folder; open it in 3D Slicer."
+        except Exception as error:
+            self._tell(error)
+        finally:
+            partial.unlink(missing_ok=True)
+            with self.state:
+                self.state.busy = None
+
+    def _scrolled(self, _: Any) -> None:
+        """The wheel moves the straightened plane as the slider does."""
+        lateral = round(navigation.lateral_mm(self._straightened), 2)
+        if lateral != self.state.lateral:
+            with self.state:
+                self.state.lateral = lateral
 
     def _other_case(self, by: int) -> None:
         at = (self.cases.index(self.case) if self.case else 0) + by
@@ -499,18 +523,22 @@ class Session:
             problem = error.message
         with self.state:
             self.state.unsaved = problem
-            self._show_worklist()
+            self._show_work(self.cases.index(self.case))
 
-    def _tell(self, error: VFQError | ValueError) -> None:
+    def _tell(self, error: Exception) -> None:
+        """Any failure is a sentence on the page; a traceback would hold paths."""
         with self.state:
-            self.state.message = error.message if isinstance(error, VFQError) else str(error)
+            self.state.message = as_coded(error).message
 
     def _name(self, index: int) -> str:
         """A file's name can be a patient's: it is shown only where that is asked for."""
         return self.cases[index].name if self.show_names else f"Case {index + 1}"
 
-    def _show_worklist(self) -> None:
-        self.state.worklist = [self._work(i, case) for i, case in enumerate(self.cases)]
+    def _show_work(self, index: int) -> None:
+        """One case of the list anew; the others lie on disk as they lay."""
+        worklist = list(self.state.worklist)
+        worklist[index] = self._work(index, self.cases[index])
+        self.state.worklist = worklist
 
     def _work(self, index: int, case: Case) -> dict[str, Any]:
         status = case_status(case)

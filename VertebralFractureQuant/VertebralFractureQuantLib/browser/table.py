@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..genant import GRADES
+from ..genant import GRADES, deformity_index, worst_grade
 from ..keypoints import FAULTS
 from ..levels import contradictions
 from ..scene.study import StudyScene
@@ -47,17 +47,18 @@ def rows(study: StudyScene, order: list[str]) -> list[Row]:
 
 def summary(study: StudyScene) -> dict[str, Any]:
     """The patient: worst grade and where, SDI, which levels were assessed, how many are still open."""
-    record = study.analysis()
-    assessed = [i for i in study.order if study.vertebrae[i].details["review"] != "rejected"]
+    reviews = [study.vertebrae[i].details["review"] for i in study.order]
+    assessed = [i for i, verdict in zip(study.order, reviews, strict=True) if verdict != "rejected"]
+    grades = [study.measurements[i].grade for i in assessed]
     worst = min(assessed, key=lambda i: _severity(study, i), default=None)
     return {
-        "grade": record.patient_grade,
+        "grade": worst_grade(grades),
         "worst": f"{study.label(worst)} {study.measurements[worst].genant_ratio:.2f}" if worst else "",
-        "sdi": record.spinal_deformity_index,
+        "sdi": deformity_index(grades),
         "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
         "assessed": len(assessed),
-        "open": sum(v.review == "open" for v in record.vertebrae),
-        "total": len(record.vertebrae),
+        "open": reviews.count("open"),
+        "total": len(reviews),
     }
 
 

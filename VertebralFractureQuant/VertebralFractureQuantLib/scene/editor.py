@@ -7,6 +7,7 @@ straight RAS mm. Who acts, and when, stands in the journal and on the vertebra.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -135,9 +136,8 @@ class Editor:
         middles = [v.keypoints().mean((0, 1)) for v in kept.values()]
         fresh = [v for v in analysis.vertebrae if not _near(v, middles)]
         changes.update(zip(self._new_ids(len(fresh)), map(state_of, fresh), strict=True))
-        changes[CURVE] = {"curve": analysis.curve.tolist(), "limits_mm": list(analysis.limits_mm or ())}
-        self.study.put_curve(analysis, made)
-        self._commit("rescue", changes)
+        self.study.put_curve(replace(analysis, case=self.study.analysis().case), made)
+        self._commit("rescue", {**changes, CURVE: self.study.curve_state()})
 
     def undo(self) -> str | None:
         """Take the last act back; its kind, or None."""
@@ -229,10 +229,8 @@ class Editor:
         self.changed()
 
     def _show_curve(self, state: dict[str, Any]) -> None:
-        points = np.asarray(state["curve"], float)
-        self.study.put_curve(
-            self.study.with_curve(points, state["limits_mm"]), reformat(self.machine.ct, SpineCurve(points))
-        )
+        analysis = self.study.with_curve(state)
+        self.study.put_curve(analysis, reformat(self.machine.ct, SpineCurve(analysis.curve)))
 
     def _curve(self) -> SpineCurve:
         return self.study.straightening.curve

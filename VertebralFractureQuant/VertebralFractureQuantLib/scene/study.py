@@ -7,7 +7,7 @@ The scene is the truth while a person edits: key points are read from the nodes,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +29,7 @@ from .volumes import nodes_of, show_ct, show_window
 
 ROLE = "VertebralFractureQuant.role"
 CURVE = "curve"  # the key of the curve among what an act can change; every other key is a vertebra's id
+CURVE_KEYS = ("curve", "limits_mm", "status", "message")
 ROLES = {
     "ct": "vtkMRMLScalarVolumeNode",
     "straightened": "vtkMRMLScalarVolumeNode",
@@ -143,16 +144,18 @@ class StudyScene:
 
     def analysis(self) -> SpineAnalysis:
         """The record of the study as it stands in the scene."""
-        return replace(self._study(), vertebrae=tuple(self.vertebra(i) for i in self._order))
+        study = replace(self._study(), vertebrae=tuple(self.vertebra(i) for i in self._order))
+        # What a person placed in a study that the machine could not measure is a measurement.
+        return replace(study, status="ok", message="") if study.vertebrae else study
 
-    def with_curve(self, curve: np.ndarray, limits_mm: Sequence[float]) -> SpineAnalysis:
-        """The study's record without vertebrae, along another curve `(n, 3)` RAS mm."""
-        return replace(self._study(), curve=curve, limits_mm=(limits_mm[0], limits_mm[1]))
+    def with_curve(self, state: dict[str, Any]) -> SpineAnalysis:
+        """The study's record without vertebrae, along another curve, as `curve_state` tells it."""
+        return from_json({**to_json(self._study()), **state})
 
     def curve_state(self) -> dict[str, Any]:
-        """The curve's points and limits as JSON."""
+        """The curve's points `(n, 3)` RAS mm and limits, and whether one was found, as JSON."""
         study = json.loads(self.nodes["study"].GetText())
-        return {"curve": study["curve"], "limits_mm": study["limits_mm"]}
+        return {key: study[key] for key in CURVE_KEYS}
 
     def at(self, point: np.ndarray, straightened: bool) -> str | None:
         """The vertebra in whose outline a point `(3,)` lies, seen from the side: straight or patient RAS mm."""

@@ -2,8 +2,8 @@
 
 `node` observes the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and
 a straightened view shows it. `mirror` holds the same local points without a transform, for the patient's own views.
-What is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels with
-the scene. Measurements are not stored: they follow from the points.
+What is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels
+with the scene. Measurements are not stored: they follow from the points.
 """
 
 from __future__ import annotations
