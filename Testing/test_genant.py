@@ -1,6 +1,8 @@
 """Heights are patient millimetres, grades change at the published ratios, and a crush is told from a normal spine."""
 
 import json
+import statistics
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from VertebralFractureQuantLib.genant import (
     Measurement,
+    crush_neighbourhood,
     expected_heights,
     genant_ratio,
     grade,
@@ -244,6 +247,38 @@ def test_too_few_neighbours_expect_nothing():
 def test_a_steadily_growing_column_is_as_expected():
     growing = 18 * 1.035 ** np.arange(9)
     np.testing.assert_allclose(expected_heights(growing), growing)
+
+
+def test_measuring_some_gives_what_measuring_all_gives_in_the_order_of_the_column():
+    _, column = spine(T8=0.6, L1=0.75)
+    spreads = [None, 0.02, *[0.08] * (len(column) - 2)]
+    everything = measure_column(column, spreads)
+    assert measure_column(column, spreads, only={7, 0, 12}) == [everything[i] for i in (0, 7, 12)]
+    assert measure_column(column, spreads, only=()) == []
+
+
+def test_a_moved_vertebra_changes_its_neighbourhood_and_nothing_else():
+    _, column = spine()
+    before = measure_column(column)
+    for moved in range(len(column)):
+        after = measure_column([b * 0.9 if i == moved else b for i, b in enumerate(column)])
+        changed = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
+        assert moved in changed and changed <= set(crush_neighbourhood(moved, len(column)))
+
+
+def test_the_neighbourhood_ends_where_the_column_ends():
+    assert [list(crush_neighbourhood(i, 4)) for i in (0, 3)] == [[0, 1, 2], [1, 2, 3]]
+    assert list(crush_neighbourhood(0, 1)) == [0]
+
+
+def test_a_moving_point_is_measured_in_less_than_half_a_millisecond():
+    points = np.stack([body(20, 18, 21)] * 24)
+    taken = []
+    for _ in range(300):
+        start = time.perf_counter()
+        measure_column(points, [0.05] * 24, only=crush_neighbourhood(12, 24))
+        taken.append(time.perf_counter() - start)
+    assert statistics.median(taken) < 0.5e-3
 
 
 @pytest.mark.realct

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.keypoints import (
     ANTERIOR,
+    FAULTS,
     INFERIOR,
     MIDDLE,
     POSTERIOR,
     SUPERIOR,
     centers,
     check_keypoints,
+    faults,
     from_outline,
     outline,
 )
@@ -55,3 +57,53 @@ def test_points_that_are_nowhere_are_refused():
 def test_an_outline_without_six_points_is_refused():
     with pytest.raises(ValueError, match="six points"):
         from_outline(np.zeros((5, 3)))
+
+
+FLAT = BODY[..., 1:]
+
+
+def changed(**points):
+    """The sound body with some points elsewhere: `a_superior=(A, S)`."""
+    flat = FLAT.copy()
+    for name, place in points.items():
+        flat["amp".index(name[0]), ("superior", "inferior").index(name[2:])] = place
+    return flat
+
+
+def test_a_sound_body_has_no_fault_even_tilted_wedged_or_biconcave():
+    turn = np.deg2rad(40)
+    tilt = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    assert faults(FLAT) == faults(FLAT @ tilt.T) == ()
+    assert faults(changed(a_superior=(15, -8))) == ()
+    assert faults(changed(m_superior=(0, 1), m_inferior=(0, -1))) == ()
+
+
+def test_a_body_turned_back_to_front_is_swapped_and_so_is_one_whose_middle_lies_outside():
+    assert faults(FLAT[::-1]) == ("anterior_posterior_swapped",)
+    assert faults(FLAT + np.array([0, -40, 0])[:, None, None] * (1, 0)) == ("anterior_posterior_swapped",)
+
+
+def test_a_lower_point_above_its_upper_one_is_named_for_any_single_segment():
+    assert faults(FLAT[:, ::-1]) == ("endplates_swapped",)
+    for segment in range(3):
+        flat = FLAT.copy()
+        flat[segment] = flat[segment, ::-1]
+        assert "endplates_swapped" in faults(flat)
+
+
+def test_crossing_heights_are_a_fault_though_each_alone_is_sound():
+    crossed = changed(a_inferior=(-4, -10), m_inferior=(9, -10), p_inferior=(-15, -10))
+    assert faults(crossed) == ("segments_cross",)
+
+
+def test_crossing_endplates_are_a_fault():
+    assert "segments_cross" in faults(changed(m_superior=(0, -12)))
+
+
+def test_lines_that_only_touch_do_not_cross():
+    assert "segments_cross" not in faults(changed(m_superior=(0, 8), m_inferior=(0, 8)))
+
+
+def test_every_fault_has_its_sentence():
+    assert set(faults(FLAT[::-1, ::-1])) <= set(FAULTS)
+    assert all(sentence.endswith(".") for sentence in FAULTS.values())

@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from VertebralFractureQuantLib.levels import CLASSES, LEVELS, NAMES, name_levels, steps_between
+from VertebralFractureQuantLib.levels import (
+    CLASSES,
+    LEVELS,
+    NAMES,
+    contradictions,
+    name_levels,
+    renamed,
+    steps_between,
+)
 
 
 def looks(names, sharpness=12.0):
@@ -74,3 +82,81 @@ def test_a_gap_with_room_for_a_vertebra_skips_a_name():
 
 def test_more_vertebrae_than_a_spine_has_are_left_without_names():
     assert names_of(name_levels(looks([None] * 30), np.ones(29, int))) == [None] * 30
+
+
+FREE = [False] * 4
+
+
+def test_naming_one_vertebra_names_all_that_follow_up_and_down():
+    assert renamed([None] * 4, FREE, [1, 1, 1], 2, "L1") == ["T11", "T12", "L1", "L2"]
+
+
+def test_a_step_over_a_missing_vertebra_skips_its_name_in_both_directions():
+    assert renamed([None] * 4, FREE, [2, 1, 3], 1, "T6") == ["T4", "T6", "T7", "T10"]
+
+
+def test_a_pinned_vertebra_and_all_beyond_it_keep_their_names():
+    names = ["T1", "T2", "T3", "T4", "T5", "T6"]
+    pinned = [False, True, False, False, True, False]
+    assert renamed(names, pinned, [1] * 5, 3, "T9") == ["T1", "T2", "T8", "T9", "T5", "T6"]
+
+
+def test_a_pin_without_a_name_is_kept_too():
+    assert renamed([None] * 4, [True, False, False, False], [1] * 3, 2, "L1") == [None, "T12", "L1", "L2"]
+
+
+def test_beyond_c2_and_the_last_lumbar_vertebra_there_is_no_name():
+    assert renamed(["x"] * 4, FREE, [1, 1, 1], 1, "C2") == [None, "C2", "C3", "C4"]
+    assert renamed(["x"] * 4, FREE, [1, 1, 1], 2, "L5") == ["L3", "L4", "L5", None]
+    assert renamed(["x"] * 4, FREE, [1, 1, 1], 2, "L6") == ["L4", "L5", "L6", None]
+
+
+def test_a_thirteenth_thoracic_vertebra_stands_in_the_column_only_where_a_person_said_so():
+    assert renamed([None] * 4, FREE, [1, 1, 1], 1, "T12") == ["T11", "T12", "L1", "L2"]
+    assert renamed([None] * 4, FREE, [1, 1, 1], 1, "T13") == ["T12", "T13", "L1", "L2"]
+    assert renamed([None, "T13", None, None], [False, True, False, False], [1] * 3, 3, "L2") == [
+        None,
+        "T13",
+        "L1",
+        "L2",
+    ]
+    assert renamed(["T13", None, None, None], [True, False, False, False], [1] * 3, 3, "L1") == [
+        "T13",
+        "T12",
+        "T13",
+        "L1",
+    ]
+
+
+def test_a_person_who_takes_a_t13_back_is_believed():
+    pinned = [False, True, False, False]
+    assert renamed(["T12", "T13", "L1", "L2"], pinned, [1] * 3, 1, "T12") == ["T11", "T12", "L1", "L2"]
+
+
+def test_a_name_that_no_vertebra_has_is_refused():
+    with pytest.raises(ValueError, match="unknown level 'S1'"):
+        renamed([None], [False], [], 0, "S1")
+
+
+def test_a_repeated_name_and_one_that_lies_above_are_contradictions():
+    assert contradictions(["T5", "T6", None, "T6", "T4", "T8"]) == [3, 4]
+    assert contradictions(["T5", None, "T9"]) == []
+
+
+def test_with_steps_a_name_must_lie_as_far_down_as_its_vertebra():
+    assert contradictions(["T5", "T6", None, "T9", "T10"], np.array([1, 1, 2, 1])) == []
+    assert contradictions(["T5", "T6", "T9", "T10"], [1, 1, 1]) == [2]
+    assert contradictions(["T5", "T6"], [2]) == [1]
+
+
+def test_a_spine_with_one_vertebra_more_or_less_is_no_contradiction():
+    for column in (["T11", "L1"], ["T12", "L1"], ["T12", "T13", "L1"], ["L5", "L6"], ["L3", "L4"]):
+        assert contradictions(column, [1] * (len(column) - 1)) == []
+    assert contradictions(["T12", "L1"], [2]) == []  # a T13 between them was not found
+    assert contradictions(["L4", "L6"], [1]) == [1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_follows_a_name_never_contradicts_it(name):
+    steps = [1, 2, 1, 1, 3, 1]
+    assert contradictions(renamed([None] * 7, [False] * 7, steps, 3, name), steps) == []

@@ -13,9 +13,11 @@ from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, Ver
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
     OFFSET_SCALE_MM,
     OUTPUTS,
+    SPREAD_SCALE,
     _decode,
     detect,
     pixel_positions,
+    propose,
     window,
 )
 from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
@@ -183,3 +185,60 @@ def test_the_path_is_the_best_of_all_paths_and_may_run_along_the_border():
     ]
     best = max(paths, key=lambda p: sum(gain[i, v] for i, v in enumerate(p)))
     assert continuous_path(heat).tolist() == place[list(best)].tolist()
+
+
+SQUARE = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]])  # (A, row) mm
+
+
+def seen(faint, sure, spread=0.05):
+    """A network that sees one body around row 30 of A = 0, surely in the pixels `sure`, hardly in `faint`; and another
+    body, 40 mm below, in all other pixels."""
+
+    def predict(x):
+        rows, columns = x.shape[2:]
+        out = np.zeros((1, OUTPUTS, rows, columns), np.float32)
+        position = pixel_positions(rows, columns)
+        where = np.full((rows, columns, 1, 1, 1), 70.0)
+        for pixels, objectness in ((faint, -4.0), (sure, 4.0)):
+            for row, anterior in pixels:
+                out[0, 0, row, anterior + 64] = objectness
+                where[row, anterior + 64] = 30.0
+        targets = SQUARE + np.concatenate([0 * where, where], -1)
+        offsets = (targets - position[:, :, None, None]) / OFFSET_SCALE_MM
+        out[0, 1:13] = offsets.reshape(rows, columns, 12).transpose(2, 0, 1)
+        out[0, 13] = np.log(spread)
+        return (out,)
+
+    return predict
+
+
+def test_a_click_gives_the_points_that_its_pixel_sees_though_the_pixel_doubts_them():
+    found = propose(seen([(30, 5)], []), np.zeros((90, 128)), 5.0, 30.0)
+    assert np.allclose(found.keypoints, [SQUARE + (0, 30)], atol=0.01)
+    assert found.scores[0] == pytest.approx(1 / (1 + np.exp(4)), abs=1e-4)
+    assert found.spreads[0] == pytest.approx(0.05 * SPREAD_SCALE, rel=1e-3)
+
+
+def test_the_pixels_that_agree_with_the_clicked_one_vote_and_the_clicked_one_counts_in_full():
+    def shifted(x):
+        (out,) = seen([(30, 5)], [(31, 5)])(x)
+        out[0, 2:13:2, 31, 5 + 64] += 3 / OFFSET_SCALE_MM  # this one sees the body 3 mm lower
+        return (out,)
+
+    found = propose(shifted, np.zeros((60, 128)), 5.0, 30.0)
+    sure = 1 / (1 + np.exp(-4))
+    assert np.allclose(found.keypoints, [SQUARE + (0, 30 + 3 * sure / (1 + sure))], atol=0.01)
+
+
+def test_a_click_finds_what_detection_finds_there():
+    predict = seen([], [(r, a) for r in range(26, 35) for a in range(-4, 5)])
+    detected = detect(predict, np.zeros((90, 128)))
+    best = np.abs(detected.keypoints[..., 1].mean((1, 2)) - 30).argmin()
+    assert np.allclose(
+        propose(predict, np.zeros((90, 128)), 1.4, 30.4).keypoints[0], detected.keypoints[best], atol=0.01
+    )
+
+
+@pytest.mark.parametrize("place", [(0.0, -0.6), (0.0, 89.6), (-64.6, 10.0), (63.6, 10.0)])
+def test_a_click_beside_the_picture_gives_nothing(place):
+    assert propose(seen([], []), np.zeros((90, 128)), *place) is None

@@ -66,6 +66,23 @@ def test_a_record_survives_the_way_to_json_text_and_back(analysis):
     np.testing.assert_array_equal(again.curve, analysis.curve)
 
 
+def test_a_record_of_the_first_version_is_still_read(analysis):
+    data = to_json(replace(analysis, ijk_to_ras=np.eye(4)))
+    for key in ("machine_keypoints", "pinned", "reviewer", "reviewed_at", "crush_ratio", "level_probabilities"):
+        for vertebra in data["vertebrae"]:
+            del vertebra[key]
+    del data["source"]["ijk_to_ras"], data["models"][0]["backend"]
+    older = from_json(data)
+    first = older.vertebrae[0]
+    assert (older.ijk_to_ras, first.machine_keypoints, first.reviewer, first.pinned) == (None, None, None, False)
+
+
+def test_where_the_ct_lay_survives_to_the_last_digit(analysis):
+    matrix = np.diag([1 / 3, 2 / 3, 0.7, 1.0])
+    again = from_json(json.loads(json.dumps(to_json(replace(analysis, ijk_to_ras=matrix)))))
+    np.testing.assert_array_equal(again.ijk_to_ras, matrix)
+
+
 def test_a_coded_failure_survives_without_vertebrae():
     failed = SpineAnalysis("case 2", status="no_spine_found", message="Give a CT of the trunk.")
     again = from_json(json.loads(json.dumps(to_json(failed))))
@@ -110,6 +127,33 @@ def test_another_schema_is_refused(schema, code):
         {"keypoints": [[[float("nan")] * 3] * 2] * 3},
         {"grade": "terrible"},
         {"review": "perhaps"},
+        {"shape": "square"},
+        {"case": 7},
+        {"status": None},
+        {"space": "LPS_mm"},
+        {"source": [1]},
+        {"source": {"shape": [4, 5]}},
+        {"source": {"spacing_mm": ["1", "1", "1"]}},
+        {"source": {"ijk_to_ras": [[float("inf")] * 4] * 4}},
+        {"models": [7]},
+        {"curve": [["1", "2", "3"]]},
+        {"curve": [[10**400, 0, 0]]},
+        {"limits_mm": [1]},
+        {"vertebrae": {}},
+        {"timing_s": {"total": "long"}},
+        {"keypoints": [[["1", "2", "3"]] * 2] * 3},
+        {"machine_keypoints": [1]},
+        {"heights_mm": [20, 20]},
+        {"heights_mm": [20, 20, float("nan")]},
+        {"genant_ratio": "0.8"},
+        {"genant_ratio": 10**400},
+        {"score": True},
+        {"genant_spread": []},
+        {"level": 7},
+        {"level_probabilities": {"T7": None}},
+        {"pinned": "no"},
+        {"borderline": 0},
+        {"reviewer": ["a"]},
     ],
 )
 def test_damage_anywhere_is_said_and_never_a_traceback(analysis, damage):
@@ -129,10 +173,15 @@ def test_a_file_is_read_or_refused_by_its_name(analysis, tmp_path):
     with pytest.raises(VFQError, match=r"analysis\.json") as caught:
         read_analysis(path)
     assert caught.value.code == "not_found"
-    path.write_text("{")
-    with pytest.raises(VFQError) as caught:
+    for damaged in ("{", "", "[" * 100_000, "7", "NaN", "\N{SNOWMAN}"):
+        path.write_text(damaged, encoding="utf-16" if damaged == "\N{SNOWMAN}" else "utf-8")
+        with pytest.raises(VFQError) as caught:
+            read_analysis(path)
+        assert caught.value.code == "not_an_analysis"
+    path.write_text('{"schema": "vfq-analysis/2"}')
+    with pytest.raises(VFQError, match="newer version") as caught:
         read_analysis(path)
-    assert caught.value.code == "not_an_analysis"
+    assert caught.value.code == "newer_schema"
     path.write_text(json.dumps(to_json(analysis)))
     assert to_json(read_analysis(path)) == to_json(analysis)
 

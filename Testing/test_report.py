@@ -118,7 +118,14 @@ def test_markups_come_back_as_they_were_written(analysis, tmp_path):
     write_markups(analysis, tmp_path / "k.mrk.json")
     back = read_markups(tmp_path / "k.mrk.json")
     assert [name for name, _ in back] == ["T7 G 1.00", "T8 G 1.00", "T9 G 0.55", "V4 G 1.00"]
-    np.testing.assert_allclose([k for _, k in back], [v.keypoints for v in analysis.vertebrae], atol=1e-3)
+    np.testing.assert_array_equal([k for _, k in back], [v.keypoints for v in analysis.vertebrae])
+
+
+def test_markups_keep_every_digit(tmp_path):
+    points = box((1 / 3, -2 / 7, 1e3 / 9))
+    [measurement] = measure_column(points[None])
+    write_markups(SpineAnalysis("case", vertebrae=(Vertebra(points, measurement),)), tmp_path / "k.mrk.json")
+    np.testing.assert_array_equal(read_markups(tmp_path / "k.mrk.json")[0][1], points)
 
 
 def test_markups_in_ras_are_read_as_they_stand_and_other_markups_are_passed_over(analysis, tmp_path):

@@ -114,7 +114,7 @@ def contradictions(names: Sequence[str | None], steps: Sequence[int] | None = No
     `(n - 1,)`, a name must also lie so many levels below the last known one as they say, in the regular spine or in one
     of `VARIANTS`: one step from T11 to L1 is no contradiction, T12 may be missing. ValueError for an unknown name.
     """
-    place = np.r_[0, np.cumsum(steps or [])].astype(int)
+    place = np.r_[0, np.cumsum([] if steps is None else steps)].astype(int)
     known = [(i, name) for i, name in enumerate(names) if name is not None]
     found, lowest = [], -1
     for at, (i, name) in enumerate(known):
