@@ -10,10 +10,13 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.ct import CTVolume, read_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
+from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+from VertebralFractureQuantLib.record import check_belongs  # noqa: E402
+from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 REFERENCES = {
     "LIDC-IDRI-0001": "LIDC-IDRI-0001_ct_full",
@@ -46,6 +49,88 @@ def test_every_vertebra_of_an_unseen_phantom_is_found_and_measured(models, phant
     assert point_errors(found, truth.keypoints, matching).mean() < 2.0
     assert steps == sorted(steps) and steps[-1] == 1.0
     assert {"localize", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
+
+
+def test_a_record_tells_where_its_ct_lies(models, phantom):
+    ct, _ = phantom
+    result = analysis.analyze(ct, models)
+    np.testing.assert_array_equal(result.ijk_to_ras, ct.ijk_to_ras)
+    check_belongs(result, ct.voxels.shape, ct.ijk_to_ras)
+
+
+def test_a_few_clicks_on_the_spine_in_any_order_find_its_vertebrae(models, phantom):
+    ct, truth = phantom
+    clicks = truth.keypoints.mean((1, 2))[::2][::-1]
+    steps = []
+    result = analysis.analyze_along(
+        ct, models, clicks[[1, 0, *range(2, len(clicks))]], lambda *told: steps.append(told)
+    )
+    height = truth.keypoints.mean((1, 2))[:, 2]
+    spanned = np.flatnonzero((height >= clicks[:, 2].min()) & (height <= clicks[:, 2].max()))
+    found = np.stack([v.keypoints for v in result.vertebrae])
+    matching = match(found, truth.keypoints)
+    assert result.status == "ok" and len(set(matching.missed) & set(spanned)) <= 1
+    assert point_errors(found, truth.keypoints, matching).mean() < 2.5
+    assert [share for _, share in steps] == sorted(share for _, share in steps) and steps[-1][1] == 1.0
+    assert {"refine", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
+    np.testing.assert_array_equal(result.ijk_to_ras, ct.ijk_to_ras)
+
+
+def test_along_a_persons_curve_no_vertebra_is_a_result_and_no_failure(models):
+    empty = CTVolume(np.full((60, 60, 60), -1000, np.int16), np.diag([2.0, 2.0, 2.5, 1.0]), "air")
+    result = analysis.analyze_along(empty, models, np.array([[60.0, 60, s] for s in (20, 70, 130)]))
+    assert (result.status, result.vertebrae) == ("ok", ())
+    assert result.limits_mm == pytest.approx((20.0, 130.0), abs=1)
+
+
+def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():
+    s = np.arange(0, 400, 45.0)
+    clicks = np.column_stack([25 * np.sin(s / 90), 18 * np.cos(s / 70), -s])
+    curve = analysis.drawn_curve(np.random.default_rng(0).permutation(clicks))
+    assert curve.distance_to(clicks).max() < 1.0
+    assert curve.points[0] == pytest.approx(clicks[0], abs=1e-6)
+    assert np.linalg.norm(curve.curvatures, axis=1).max() < 1 / 25
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.empty((0, 3)),
+        [[0, 0, 0], [0, 0, -100]],
+        [[0, 0, 0], [0, 0, -1], [0, 0, -100], [0, 0, -100.5]],  # two places, clicked twice
+        [[0, 0, 0], [0, 0, -8], [0, 0, -16]],
+        [[0, 0, 0], [15, 0, -1], [0, 0, -2]],  # far to and fro is no length
+    ],
+)
+def test_too_few_or_too_close_clicks_are_a_coded_refusal(points):
+    with pytest.raises(VFQError, match="too few for a curve") as caught:
+        analysis.drawn_curve(np.array(points, float))
+    assert caught.value.code == "too_few_points"
+
+
+def test_a_stroke_of_many_close_points_is_a_curve():
+    assert analysis.drawn_curve(np.column_stack([np.zeros((90, 2)), -1.0 * np.arange(90)])).length > 80
+
+
+def test_a_click_on_a_vertebra_proposes_its_points(models, phantom):
+    ct, _ = phantom
+    result = analysis.analyze(ct, models)
+    curve = SpineCurve(result.curve)
+    wanted = result.vertebrae[len(result.vertebrae) // 2]
+    _, anterior, minus_arc = Straightening(curve).to_straight(wanted.keypoints.mean((0, 1)))
+    slab = analysis.straightened_slab(ct, curve)
+    proposed = analysis.propose_vertebra(ct, curve, models, anterior, -minus_arc, slab)
+    assert np.linalg.norm(proposed.keypoints - wanted.keypoints, axis=-1).mean() < 1.0
+    assert (proposed.origin, proposed.level, proposed.pinned, proposed.machine_keypoints) == (
+        "model",
+        None,
+        False,
+        None,
+    )
+    assert proposed.measurement == measure_column(proposed.keypoints[None], [proposed.spread])[0]
+    unaided = analysis.propose_vertebra(ct, curve, models, anterior, -minus_arc)
+    np.testing.assert_array_equal(unaided.keypoints, proposed.keypoints)
+    assert analysis.propose_vertebra(ct, curve, models, 0.0, curve.length + 5, slab) is None
 
 
 def turned(ct, axes, flips):

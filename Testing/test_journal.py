@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_acts_survive_closing_to_the_last_digit(journal, path):
 
 def test_a_commit_without_a_change_is_no_act(journal):
     journal.commit("move", {"v1": FIRST["v1"]}, "a")
+    journal.commit("move", {"v1": {"keypoints": (1 / 3,), "level": None}}, "a")  # a tuple, which JSON reads as a list
+    journal.commit("delete", {"never there": None}, "a")
+    assert journal.trail() == []
+
+
+def test_what_the_caller_changes_afterwards_is_not_in_the_journal(journal):
+    points = [1.0, 2.0]
+    journal.commit("move", {"v1": {"keypoints": points}}, "a")
+    points.append(3.0)
+    assert journal.state["v1"] == {"keypoints": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize("kind", ["undo", "redo"])
+def test_an_act_cannot_pass_itself_off_as_an_undo(journal, kind):
+    with pytest.raises(ValueError, match="no act of its own"):
+        journal.commit(kind, {"v1": 1}, "a")
     assert journal.trail() == []
 
 
@@ -149,9 +166,27 @@ for i in range(10_000):
 
 
 def test_a_second_opener_is_refused_at_once(journal, path):
+    start = time.perf_counter()
     with pytest.raises(VFQError, match="open in another window") as caught:
         Journal(path, FIRST)
     assert caught.value.code == "study_in_use"
+    assert time.perf_counter() - start < 1
+
+
+def test_another_process_is_refused_until_the_journal_is_closed(journal, path):
+    script = f"""
+from pathlib import Path
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.journal import Journal
+try:
+    print(Journal(Path({str(path)!r}), {{}}).original["v2"]["level"])
+except VFQError as error:
+    print(error.code)
+"""
+    said = [subprocess.check_output([sys.executable, "-c", script], text=True).strip()]
+    journal.close()
+    said.append(subprocess.check_output([sys.executable, "-c", script], text=True).strip())
+    assert said == ["study_in_use", "L1"]
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
@@ -179,6 +214,32 @@ def test_anothers_database_is_left_alone(path):
     with pytest.raises(VFQError) as caught:
         Journal(path, FIRST)
     assert caught.value.code == "not_a_journal"
+    with sqlite3.connect(path) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    file.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE origin",
+        "DROP TABLE acts",
+        "UPDATE origin SET value = '7'",
+        "UPDATE origin SET value = '{'",
+        "INSERT INTO acts VALUES (1, 't', 'a', 'undo', '{}', NULL)",
+        "INSERT INTO acts VALUES (1, 't', 'a', 'set', '[]', NULL)",
+        "INSERT INTO acts VALUES (1, 't', 'a', 'set', '{\"v1\": 7}', NULL)",
+    ],
+)
+def test_a_damaged_journal_is_refused_and_not_held(journal, path, damage):
+    journal.close()
+    with sqlite3.connect(path) as file:
+        file.execute(damage)
+    file.close()
+    for _ in range(2):  # the first refusal must not keep the file locked
+        with pytest.raises(VFQError, match="damaged") as caught:
+            Journal(path, FIRST)
+        assert caught.value.code == "not_a_journal"
 
 
 def test_a_newer_journal_is_refused(journal, path):

@@ -80,7 +80,7 @@ def test_a_sound_body_has_no_fault_even_tilted_wedged_or_biconcave():
 
 def test_a_body_turned_back_to_front_is_swapped_and_so_is_one_whose_middle_lies_outside():
     assert faults(FLAT[::-1]) == ("anterior_posterior_swapped",)
-    assert faults(FLAT + np.array([0, -40, 0])[:, None, None] * (1, 0)) == ("anterior_posterior_swapped",)
+    assert "anterior_posterior_swapped" in faults(FLAT + np.array([0, -40, 0])[:, None, None] * (1, 0))
 
 
 def test_a_lower_point_above_its_upper_one_is_named_for_any_single_segment():
@@ -94,6 +94,11 @@ def test_a_lower_point_above_its_upper_one_is_named_for_any_single_segment():
 def test_crossing_heights_are_a_fault_though_each_alone_is_sound():
     crossed = changed(a_inferior=(-4, -10), m_inferior=(9, -10), p_inferior=(-15, -10))
     assert faults(crossed) == ("segments_cross",)
+
+
+def test_an_outline_that_crosses_its_own_endplate_is_a_fault_too():
+    folded = [[[7, 14], [28, -8]], [[-4, 12], [-11, -5]], [[-4, 10], [-16, -15]]]
+    assert faults(np.array(folded, float)) == ("segments_cross",)
 
 
 def test_crossing_endplates_are_a_fault():

@@ -18,8 +18,8 @@ from VertebralFractureQuantLib.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
-from VertebralFractureQuantLib.scene.heights import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
+from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402

@@ -16,6 +16,9 @@ ENDPLATES = ("superior", "inferior")
 # The closed outline A+ M+ P+ P- M- A-, as (position, endplate) pairs.
 OUTLINE = ((0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1))
 
+# The heights, then the endplates, as pairs of rows of the six points [A+, A-, M+, M-, P+, P-].
+SEGMENTS = ((0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5))
+
 FAULTS = {
     "anterior_posterior_swapped": "The anterior points lie behind the posterior ones.",
     "endplates_swapped": "A lower point lies above its upper one.",
@@ -67,15 +70,14 @@ def faults(flat: np.ndarray) -> tuple[str, ...]:
     return tuple(name for name, wrong in judged.items() if wrong)
 
 
-# Sides of the outline and heights, as pairs of rows of the six points [A+, A-, M+, M-, P+, P-]; then all pairs of
-# those that share no point.
-_SEGMENTS = np.array([(0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5)])
-_PAIRS = np.array([(a, b) for a in range(7) for b in range(a) if not set(_SEGMENTS[a]) & set(_SEGMENTS[b])])
+_INDEX = np.array(SEGMENTS)
+# All pairs of segments that share no point.
+_PAIRS = np.array([(a, b) for a in range(7) for b in range(a) if not set(SEGMENTS[a]) & set(SEGMENTS[b])])
 
 
 def _crosses(points: np.ndarray) -> bool:
-    p, q = points.reshape(6, 2)[_SEGMENTS[_PAIRS[:, 0]]].transpose(1, 0, 2)
-    r, s = points.reshape(6, 2)[_SEGMENTS[_PAIRS[:, 1]]].transpose(1, 0, 2)
+    p, q = points.reshape(6, 2)[_INDEX[_PAIRS[:, 0]]].transpose(1, 0, 2)
+    r, s = points.reshape(6, 2)[_INDEX[_PAIRS[:, 1]]].transpose(1, 0, 2)
     return bool(((_side(p, q, r) * _side(p, q, s) < 0) & (_side(r, s, p) * _side(r, s, q) < 0)).any())
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
+
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    # VTK would look for an X server first, and complain four times, before it renders without one.
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 from trame.widgets import html
 from trame_slicer.core import SlicerApp

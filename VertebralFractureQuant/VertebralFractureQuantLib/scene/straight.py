@@ -28,6 +28,7 @@ PLANE_SPACING_MM = 0.75
 REACH_MM = 80.0
 BEYOND_MM = 40.0  # past the curve's ends, where points may be dragged too
 TRANSFORM_STEP_MM = 1.0
+INVERSE_MM = 0.003  # where the grid's cells meet, the inverse gets no nearer
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def straightening_transform(straightening: Straightening) -> vtk.vtkAbstractTran
     transform = slicer.vtkOrientedGridTransform()
     transform.SetDisplacementGridData(grid)
     transform.SetInterpolationModeToLinear()
-    transform.SetInverseTolerance(1e-3)
+    transform.SetInverseTolerance(INVERSE_MM)
     return transform
 
 

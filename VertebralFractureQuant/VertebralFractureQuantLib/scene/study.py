@@ -22,7 +22,7 @@ from ..genant import Measurement, crush_neighbourhood, measure_column
 from ..keypoints import faults, outline
 from ..record import SpineAnalysis, Vertebra, from_json, to_json
 from ..straightening import Straightening
-from . import heights, table, vertebra
+from . import outlines, table, vertebra
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import State, VertebraMarkups
 from .volumes import nodes_of, show_ct, show_window
@@ -35,8 +35,8 @@ ROLES = {
     "straightened": "vtkMRMLScalarVolumeNode",
     "straightening": "vtkMRMLGridTransformNode",
     "grades": "vtkMRMLColorTableNode",
-    "heights": "vtkMRMLModelNode",
-    "heights-patient": "vtkMRMLModelNode",
+    "outlines": "vtkMRMLModelNode",
+    "outlines-patient": "vtkMRMLModelNode",
     "measurements": "vtkMRMLTableNode",
     "study": "vtkMRMLTextNode",
 }
@@ -207,7 +207,7 @@ class StudyScene:
         self.measurements = dict(zip(self._order, measured, strict=True))
         for vertebra_id in self._order:
             self._judge(vertebra_id)
-        self._draw_heights()
+        self._draw_outlines()
         table.fill(self.nodes["measurements"], self._rows())
 
     def follow(self, vertebra_id: str) -> None:
@@ -220,7 +220,7 @@ class StudyScene:
             before, self.measurements[each] = self.measurements[each], measurement
             if i == index or before.grade != measurement.grade:
                 self._judge(each)
-                self._draw_heights_of(i)
+                self._draw_outline(i)
             table.fill_row(self.nodes["measurements"], i, measurement, self.faults[each])
 
     # -- how
@@ -237,17 +237,17 @@ class StudyScene:
     def _rows(self) -> Iterator[tuple[str, Vertebra, tuple[str, ...]]]:
         return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self._order)
 
-    def _draw_heights_of(self, index: int) -> None:
+    def _draw_outline(self, index: int) -> None:
         vertebra_id = self._order[index]
         markups, color = self.vertebrae[vertebra_id], self._color(vertebra_id)
-        heights.move(self.nodes["heights"], index, markups.straight(), color)
-        heights.move(self.nodes["heights-patient"], index, markups.keypoints(), color)
+        outlines.move(self.nodes["outlines"], index, markups.straight(), color)
+        outlines.move(self.nodes["outlines-patient"], index, markups.keypoints(), color)
 
-    def _draw_heights(self) -> None:
+    def _draw_outlines(self) -> None:
         markups = [self.vertebrae[i] for i in self._order]
         colors = [self._color(i) for i in self._order]
-        heights.draw(self.nodes["heights"], _stacked([m.straight() for m in markups]), colors)
-        heights.draw(self.nodes["heights-patient"], _stacked([m.keypoints() for m in markups]), colors)
+        outlines.draw(self.nodes["outlines"], _stacked([m.straight() for m in markups]), colors)
+        outlines.draw(self.nodes["outlines-patient"], _stacked([m.keypoints() for m in markups]), colors)
 
     def _color(self, vertebra_id: str) -> str:
         if self.vertebrae[vertebra_id].details["review"] == "rejected":
@@ -277,14 +277,14 @@ class StudyScene:
         self.nodes["ct"].SetAttribute(ROLE, "ct")
 
     def _create(self, role: str) -> Any:
-        views = {"heights": self.views.straightened, "heights-patient": self.views.sagittal}
+        views = {"outlines": self.views.straightened, "outlines-patient": self.views.sagittal}
         name = NAMES.get(role, role.capitalize())
         if role in views:
-            node = heights.create(self.scene, name, views[role], self.nodes["grades"])
+            node = outlines.create(self.scene, name, views[role], self.nodes["grades"])
         else:
             node = self.scene.AddNewNodeByClass(ROLES[role], name)
         if role == "grades":
-            heights.fill_colors(node)
+            outlines.fill_colors(node)
         node.SetAttribute(ROLE, role)
         return node
 

@@ -19,7 +19,7 @@ from ..genant import Measurement
 from ..keypoints import from_outline, outline
 from ..record import Vertebra, vertebra_from_json, vertebra_to_json
 from ..report.markups import POINT_NAMES
-from .heights import COLORS
+from .outlines import COLORS
 from .volumes import nodes_of
 
 ID = "VertebralFractureQuant.id"
@@ -152,6 +152,7 @@ def _world_points(node: Any) -> np.ndarray:
 def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
     node.SetCurveTypeToLinear()
+    node.SetNumberOfPointsPerInterpolatingSegment(1)  # sides as straight in the view as the outlines' are
     node.SetFixedNumberOfControlPoints(True)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()

@@ -1,7 +1,8 @@
-"""The middle heights of all vertebrae as line segments in the colours of their grades (anterior and posterior heights
-are sides of the outlines): one model in straight RAS mm for the straightened view, one in patient RAS mm.
+"""The heights and endplates of all vertebrae as line segments in the colours of their grades: one model in straight
+RAS mm for the straightened view, one in patient RAS mm.
 
-One model of all vertebrae is one actor; markups lines would be one more widget a vertebra.
+The markups' own lines are drawn in their plane only; these are projected onto any. One model of all vertebrae is one
+actor, markups lines would be seven more widgets a vertebra.
 """
 
 from __future__ import annotations
@@ -14,34 +15,35 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..genant import GRADES
-from ..keypoints import MIDDLE
+from ..keypoints import SEGMENTS
 from ..report.markups import GRADE_COLORS
 
 COLORS = {**GRADE_COLORS, "faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
 INDEX = {name: i for i, name in enumerate((*GRADES, "faulty", "rejected"))}
 SCALARS = "grade"
+POINTS = 6  # of a vertebra
 
 
-def draw(node: Any, points: np.ndarray, grades: Sequence[str]) -> None:
+def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
     """All vertebrae anew: key points `(n, 3, 2, 3)` mm and names from `COLORS`."""
     data = vtk.vtkPolyData()
     data.SetPoints(vtk.vtkPoints())
-    data.GetPoints().SetData(numpy_to_vtk(points[:, MIDDLE].reshape(-1, 3), deep=True))
+    data.GetPoints().SetData(numpy_to_vtk(points.reshape(-1, 3), deep=True))
     data.SetLines(_segments(len(points)))
-    scalars = numpy_to_vtk(np.array([INDEX[g] for g in grades], np.int32), deep=True)
+    scalars = numpy_to_vtk(np.repeat([INDEX[c] for c in colors], POINTS).astype(np.int32), deep=True)
     scalars.SetName(SCALARS)
-    data.GetCellData().SetScalars(scalars)
+    data.GetPointData().SetScalars(scalars)
     node.SetAndObservePolyData(data)
-    node.GetDisplayNode().SetActiveScalar(SCALARS, vtk.vtkAssignAttribute.CELL_DATA)
+    node.GetDisplayNode().SetActiveScalar(SCALARS, vtk.vtkAssignAttribute.POINT_DATA)
 
 
-def move(node: Any, index: int, points: np.ndarray, grade: str) -> None:
+def move(node: Any, index: int, points: np.ndarray, color: str) -> None:
     """One vertebra `(3, 2, 3)` moves; the others stay."""
     data = node.GetPolyData()
-    vtk_to_numpy(data.GetPoints().GetData())[2 * index : 2 * index + 2] = points[MIDDLE]
-    scalars = data.GetCellData().GetArray(SCALARS)
-    scalars.SetValue(index, INDEX[grade])
-    scalars.Modified()
+    rows = slice(POINTS * index, POINTS * (index + 1))
+    vtk_to_numpy(data.GetPoints().GetData())[rows] = points.reshape(-1, 3)
+    vtk_to_numpy(data.GetPointData().GetArray(SCALARS))[rows] = INDEX[color]
+    data.GetPointData().GetArray(SCALARS).Modified()
     data.GetPoints().Modified()
     data.Modified()
 
@@ -55,7 +57,7 @@ def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
     display.SetViewNodeIDs(list(view_ids))
     display.SetVisibility2D(True)
     display.SetSliceDisplayModeToProjection()
-    display.SetSliceIntersectionThickness(2)
+    display.SetSliceIntersectionThickness(1)
     display.SetScalarVisibility(True)
     display.SetAndObserveColorNodeID(colors.GetID())
     display.SetScalarRangeFlag(display.UseManualScalarRange)
@@ -73,6 +75,7 @@ def fill_colors(node: Any) -> None:
 
 def _segments(count: int) -> vtk.vtkCellArray:
     lines = vtk.vtkCellArray()
-    for i in range(count):
-        lines.InsertNextCell(2, [2 * i, 2 * i + 1])
+    for first in range(0, POINTS * count, POINTS):
+        for start, end in SEGMENTS:
+            lines.InsertNextCell(2, [first + start, first + end])
     return lines
