@@ -82,6 +82,8 @@ class Session:
         self._placing: Placing | None = None
         self._models: Models | VFQError | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self._turn = 0
         self.state.update({**STATE, "worklist": [self._work(i, case) for i, case in enumerate(self.cases)]})
         views.straightened.modified.connect(self._scrolled)
         for view in (views.straightened, views.patient[0]):
@@ -95,39 +97,49 @@ class Session:
     # -- cases
 
     async def open_case(self, index: int) -> None:
-        """Show a case of the worklist; what was open is saved and closed."""
+        """Show a case of the worklist; what was open is saved and closed. Of two in a hurry, the later one is shown."""
+        self._turn += 1
+        turn, case = self._turn, self.cases[index]
         await self.close_case()
-        self.case = self.cases[index]
+        if turn != self._turn:
+            return
+        self.case = case
         self.loader.keep(self.cases[index : index + 2])
-        with self.state:
-            listed = [{**w, "current": w["index"] == index} for w in self.state.worklist]
-            fresh = {"case_name": self._name(index), "busy": {"stage": "opening", "share": None}, "worklist": listed}
-            self.state.update({**STATE, **fresh, "tabs": self.state.tabs})
+        self._show_opening(index)
         try:
-            prepared = await self.loader.get(self.case)
-            with self.state:
-                self._show(prepared)
+            prepared = await self.loader.get(case)
+            if turn == self._turn:
+                with self.state:
+                    self._show(prepared)
         except asyncio.CancelledError:
             return
         except Exception as error:
-            self.study.close()  # what is not journalled must not be edited
-            self._tell(error)
-        finally:
+            if turn == self._turn:
+                self.study.close()  # what is not journalled must not be edited
+                self._tell(error)
+        if turn == self._turn:
             with self.state:
                 self.state.busy = None
                 self._show_work(index)
-        if index + 1 < len(self.cases):
-            self.loader.prefetch(self.cases[index + 1])
+            for following in self.cases[index + 1 : index + 2]:
+                self.loader.prefetch(following)
 
     async def close_case(self) -> None:
         """Save and close the study that is open."""
         self._end_clicks()
         if self.editor:
             self.editor.finish_drag()
-            await self._save()
-            self.editor.journal.close()
-        self.editor = None
+        editor, self.editor = self.editor, None
+        if editor and self.case:
+            await self._save(editor, self.case)
+            editor.journal.close()
         self.study.close()
+
+    def _show_opening(self, index: int) -> None:
+        listed = [{**w, "current": w["index"] == index} for w in self.state.worklist]
+        fresh = {"case_name": self._name(index), "busy": {"stage": "opening", "share": None}, "worklist": listed}
+        with self.state:
+            self.state.update({**STATE, **fresh, "tabs": self.state.tabs})
 
     def _show(self, prepared: Prepared) -> None:
         case, self._machine = prepared.case, prepared.analysis
@@ -504,26 +516,25 @@ class Session:
 
     async def _save_later(self) -> None:
         await asyncio.sleep(SAVE_AFTER_S)
-        await self._save()
-        while self.editor and self.state.unsaved:
+        while self.editor and self.case:
+            await self._save(self.editor, self.case)
+            if not self.state.unsaved:
+                return
             await asyncio.sleep(RETRY_S)
-            await self._save()
 
-    async def _save(self) -> None:
+    async def _save(self, editor: Editor, case: Case) -> None:
         """The journal has each act already; this writes the files that others read, and what the journal could not."""
-        if not self.editor or not self.case:
-            return
-        journal = self.editor.journal
-        journal.flush()
-        try:
-            if journal.undoable or journal.redoable:
-                await asyncio.to_thread(write_review, self.study.analysis(), self.case.folder, self._machine)
-            problem = journal.problem or ""
-        except VFQError as error:
-            problem = error.message
+        editor.journal.flush()
+        record, problem = self.study.analysis(), editor.journal.problem
+        if editor.journal.trail():
+            async with self._writing:
+                try:
+                    await asyncio.to_thread(write_review, record, case.folder, self._machine)
+                except VFQError as error:
+                    problem = error.message
         with self.state:
-            self.state.unsaved = problem
-            self._show_work(self.cases.index(self.case))
+            self.state.unsaved = problem or ""
+            self._show_work(self.cases.index(case))
 
     def _tell(self, error: Exception) -> None:
         """Any failure is a sentence on the page; a traceback would hold paths."""
