@@ -138,6 +138,10 @@ class Journal:
         """All acts, first to last."""
         return list(self._trail)
 
+    def unsaved_acts(self) -> list[Act]:
+        """The acts that are not on disk yet."""
+        return list(self._pending)
+
     def close(self) -> None:
         """Write what is left, and let others open the file."""
         self.flush()

@@ -88,7 +88,7 @@ async def _run(
     finally:
         watching.cancel()
         loader.close()
-        await session.close_case()
+        await session.end()
 
 
 class Tabs:

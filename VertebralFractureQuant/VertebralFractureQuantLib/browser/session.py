@@ -7,7 +7,10 @@ only reading and analysing a case leave it.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from ..analysis import Models, load_models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, as_coded
+from ..genant import crush_neighbourhood
 from ..journal import Journal
 from ..levels import NAMES
 from ..record import SpineAnalysis
@@ -100,7 +104,11 @@ class Session:
         """Show a case of the worklist; what was open is saved and closed. Of two in a hurry, the later one is shown."""
         self._turn += 1
         turn, case = self._turn, self.cases[index]
-        await self.close_case()
+        try:
+            await self.close_case()
+        except VFQError as error:
+            self._tell(error)
+            return
         if turn != self._turn:
             return
         self.case = case
@@ -125,15 +133,31 @@ class Session:
                 self.loader.prefetch(following)
 
     async def close_case(self) -> None:
-        """Save and close the study that is open."""
+        """Save and close the study that is open. VFQError `output_not_writable` where acts cannot be written: then it
+        stays open."""
         self._end_clicks()
-        if self.editor:
+        if self.editor and self.case:
             self.editor.finish_drag()
-        editor, self.editor = self.editor, None
-        if editor and self.case:
-            await self._save(editor, self.case)
-            editor.journal.close()
+            await self._save(self.editor, self.case)
+            if self.editor.journal.unsaved:
+                raise VFQError("output_not_writable", f"This case stays open: {self.editor.journal.problem}")
+            self.editor.journal.close()
+        self.editor = None
         self.study.close()
+
+    async def end(self) -> None:
+        """Save and close before the server stops; acts that their own disk refuses are put elsewhere.
+
+        VFQError `output_not_writable`, which says where.
+        """
+        try:
+            await self.close_case()
+        except VFQError as error:
+            assert self.editor is not None
+            acts = [asdict(act) for act in self.editor.journal.unsaved_acts()]
+            with NamedTemporaryFile("w", prefix="vfq-unsaved-", suffix=".json", delete=False) as file:
+                json.dump(acts, file)
+            raise VFQError(error.code, f"{error.message} The acts that are not in it lie in {file.name}.") from error
 
     def _show_opening(self, index: int) -> None:
         listed = [{**w, "current": w["index"] == index} for w in self.state.worklist]
@@ -205,12 +229,12 @@ class Session:
 
     def _moved(self, vertebra_id: str) -> None:
         """Live: only the rows that the points under the finger change."""
-        changed = {r["id"]: r for r in self.state.rows}
         order = self.study.order
-        at = order.index(vertebra_id)
-        near = {i: row(self.study, i) for i in order[max(0, at - 2) : at + 3]}
+        near = {order[i] for i in crush_neighbourhood(order.index(vertebra_id), len(order))}
         with self.state:
-            self.state.rows = [near.get(i, old) for i, old in changed.items()]
+            self.state.rows = [
+                row(self.study, r["id"], r["contradiction"]) if r["id"] in near else r for r in self.state.rows
+            ]
             self.state.summary = summary(self.study)
             if self.state.selected != vertebra_id:
                 self._select(vertebra_id)

@@ -12,17 +12,16 @@ from ..scene.study import StudyScene
 Row = dict[str, Any]
 
 
-def row(study: StudyScene, vertebra_id: str) -> Row:
-    """One vertebra. `g` is the ratio in full, `ratio` as it is read; `contradiction`: its name lies above one further
-    up, or repeats it."""
+def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
+    """One vertebra. `g` is the ratio in full, `ratio` as it is read; `contradiction`: its name does not follow those
+    above it."""
     v = study.vertebra(vertebra_id)
-    names = [study.vertebrae[i].details["level"] for i in study.order]
     m = v.measurement
     faults = study.faults[vertebra_id]
     return {
         "id": vertebra_id,
         "level": study.label(vertebra_id),
-        "contradiction": study.order.index(vertebra_id) in contradictions(names),
+        "contradiction": contradiction,
         "pinned": v.pinned,
         "ha": f"{m.heights_mm[0]:.1f}",
         "hm": f"{m.heights_mm[1]:.1f}",
@@ -42,7 +41,9 @@ def row(study: StudyScene, vertebra_id: str) -> Row:
 
 def rows(study: StudyScene, order: list[str]) -> list[Row]:
     """All vertebrae in an order of ids."""
-    return [row(study, i) for i in order]
+    names = [study.vertebrae[i].details["level"] for i in study.order]
+    wrong = {study.order[i] for i in contradictions(names, study.steps())}
+    return [row(study, i, i in wrong) for i in order]
 
 
 def summary(study: StudyScene) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..errors import VFQError
 from ..genant import BORDERLINE_MARGIN, grade_doubt, measure
 from ..journal import Journal
 from ..keypoints import FAULTS, from_outline
-from ..levels import NAMES, renamed, steps_between
+from ..levels import NAMES, renamed
 from ..record import SpineAnalysis, Vertebra
 from .machine import Machine
 from .straight import Reformat, reformat
@@ -90,7 +90,7 @@ class Editor:
         order = self.study.order
         states = [self._state(i) for i in order]
         pinned = [bool(s["pinned"]) for s in states]
-        names = renamed([s["level"] for s in states], pinned, self._steps(), order.index(vertebra_id), level)
+        names = renamed([s["level"] for s in states], pinned, self.study.steps(), order.index(vertebra_id), level)
         self._commit(
             "name",
             {
@@ -203,7 +203,7 @@ class Editor:
         if neighbour is None:
             return None
         held = [i != at for i in range(len(order))]
-        name = renamed(names, held, self._steps(), neighbour, str(names[neighbour]))[at]
+        name = renamed(names, held, self.study.steps(), neighbour, str(names[neighbour]))[at]
         return None if name in names else name
 
     def _commit(self, kind: str, changes: dict[str, Any]) -> None:
@@ -240,11 +240,6 @@ class Editor:
 
     def _label(self, vertebra_id: str) -> str:
         return self.study.label(vertebra_id)
-
-    def _steps(self) -> Sequence[int]:
-        points = np.stack([self.study.vertebrae[i].keypoints() for i in self.study.order])
-        tall = np.array([np.mean(self.study.measurements[i].heights_mm) for i in self.study.order])
-        return [int(n) for n in steps_between(points.mean((1, 2)), tall)]
 
     def _new_ids(self, count: int) -> list[str]:
         known = {key for act in self.journal.trail() for key in act.changes} | set(self.journal.original)

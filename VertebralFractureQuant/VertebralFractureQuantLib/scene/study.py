@@ -20,6 +20,7 @@ from ..curve import SpineCurve
 from ..errors import VFQError
 from ..genant import Measurement, crush_neighbourhood, measure_column
 from ..keypoints import faults, outline
+from ..levels import steps_between
 from ..record import SpineAnalysis, Vertebra, from_json, to_json
 from ..straightening import Straightening
 from . import outlines, table, vertebra
@@ -147,6 +148,13 @@ class StudyScene:
         study = replace(self._study(), vertebrae=tuple(self.vertebra(i) for i in self._order))
         # What a person placed in a study that the machine could not measure is a measurement.
         return replace(study, status="ok", message="") if study.vertebrae else study
+
+    def steps(self) -> list[int]:
+        """How many levels each vertebra but the first lies below the one above it."""
+        if len(self._order) < 2:
+            return []
+        tall = np.array([np.mean(self.measurements[i].heights_mm) for i in self._order])
+        return [int(n) for n in steps_between(self._keypoints().mean((1, 2)), tall)]
 
     def with_curve(self, state: dict[str, Any]) -> SpineAnalysis:
         """The study's record without vertebrae, along another curve, as `curve_state` tells it."""
