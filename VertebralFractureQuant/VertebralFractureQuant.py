@@ -63,19 +63,10 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         return analyze(self.ctFromNode(volumeNode), load_models(device))
 
     def ctFromNode(self, volumeNode):
-        """The node's voxels and geometry as a checked `CTVolume`; a parent transform is applied."""
-        import numpy as np
-        import vtk
-        from VertebralFractureQuantLib.ct import from_array
+        """The node's voxels and geometry as a checked `CTVolume`; a linear parent transform is applied."""
+        from VertebralFractureQuantLib.scene.volumes import ct_of
 
-        matrix = vtk.vtkMatrix4x4()
-        volumeNode.GetIJKToRASMatrix(matrix)
-        ijkToRas = slicer.util.arrayFromVTKMatrix(matrix)
-        if volumeNode.GetParentTransformNode():
-            toWorld = vtk.vtkMatrix4x4()
-            volumeNode.GetParentTransformNode().GetMatrixTransformToWorld(toWorld)
-            ijkToRas = slicer.util.arrayFromVTKMatrix(toWorld) @ ijkToRas
-        return from_array(slicer.util.arrayFromVolume(volumeNode), np.asarray(ijkToRas), volumeNode.GetName())
+        return ct_of(volumeNode)
 
 
 class VertebralFractureQuantTest(ScriptedLoadableModuleTest):

@@ -19,6 +19,8 @@ from .views import PATIENT, STRAIGHTENED
 
 TITLE = "Vertebral Fracture Quantification"
 NOTICE = "Research use only. Not for diagnosis."
+# While a point is dragged, only rows that changed are drawn anew.
+ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
 HINTS = {
     "add": "Click the middle of the vertebra in the straightened picture. Esc: leave it.",
     "place": "Click the points in the straightened picture, next: {{ ['A+ upper anterior', 'M+ upper middle', "
@@ -187,7 +189,7 @@ class ReviewPage:
             html.Th("")
 
     def _body(self) -> None:
-        with html.Tbody(), html.Template(v_for="r in rows", key="r.id"):
+        with html.Tbody(), html.Template(v_for="r in rows", key="r.id", raw_attrs=[ONLY_CHANGED]):
             with html.Tr(
                 click=(self.session.act, "['select', r.id]"),
                 v_bind_class="{selected: r.id == selected, rejected: r.review == 'rejected'}",
