@@ -292,7 +292,7 @@ def on_disk(tmp_path: Path, text: str | None = None, *reviews: str, begun: bool 
     if text is not None or reviews:
         (folder / "analysis.json").write_text(json.dumps(to_json(analysis(*reviews))) if text is None else text)
     if begun:
-        (folder / "review.sqlite").write_bytes(b"")
+        (folder / "machine.json").write_bytes(b"")
     return Case("scan", tmp_path / "scan.nii", folder)
 
 
