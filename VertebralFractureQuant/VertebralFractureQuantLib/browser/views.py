@@ -23,8 +23,9 @@ PATIENT = ("Sagittal", "Coronal", "Axial")
 COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33"}
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
-FRAMES_AT_REST = 6.0  # of the views that the mouse is not in: they follow a drag without slowing it
-QUALITY = 70
+FOLLOW_S, APART_S = 0.2, 0.05
+BEFORE_OTHERS = 100.0  # the markups widget keeps to itself what it has used
+QUALITY = 90  # the quality of pictures at rest: another would have each picture rendered twice
 
 
 class ReviewViews:
@@ -37,7 +38,7 @@ class ReviewViews:
             server,
             slice_view_ui_f=_label,
             target_fps=FRAMES_PER_SECOND,
-            blur_fps=FRAMES_AT_REST,
+            blur_fps=FRAMES_PER_SECOND,
             interactive_quality=QUALITY,
         )
         self.straightened = self._create(STRAIGHTENED, "Sagittal")
@@ -68,23 +69,32 @@ class ReviewViews:
         props = ViewProps(orientation=orientation, label=name, color=COLORS[name], background_color="#000000")
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
-        view.set_scheduled_render(NumbersFirst(view._scheduled_render))
+        view.set_scheduled_render(NumbersFirst(view._scheduled_render, view, list(COLORS).index(name)))
         return view
 
 
 class NumbersFirst(ScheduledRenderStrategy):
-    """A picture takes the server longer than a number: what a move has changed in the table is sent before it."""
+    """Pictures take the server longer than numbers: what a move has changed in the table is sent before them, and the
+    views that the mouse is not in follow a little later, one after the other."""
 
-    def __init__(self, then: ScheduledRenderStrategy):
+    def __init__(self, then: ScheduledRenderStrategy, view: SliceView, place: int):
         super().__init__()
         self._then = then
         self._waiting = False
+        self._later_s = FOLLOW_S + place * APART_S
+        view.interactor().AddObserver("MouseMoveEvent", lambda *_: self._enter(), BEFORE_OTHERS)
 
     def schedule_render(self) -> None:
         """Ask for a picture a moment later; called for every node that changes."""
         if not self._waiting:
             self._waiting = True
-            asyncio.get_event_loop().call_later(NUMBERS_AHEAD_S, self._ask)
+            delay = NUMBERS_AHEAD_S if NumbersFirst.under_mouse in (None, self) else self._later_s
+            asyncio.get_event_loop().call_later(delay, self._ask)
+
+    under_mouse: NumbersFirst | None = None
+
+    def _enter(self) -> None:
+        NumbersFirst.under_mouse = self
 
     def _ask(self) -> None:
         self._waiting = False

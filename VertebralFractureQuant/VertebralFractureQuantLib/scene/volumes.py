@@ -42,8 +42,16 @@ def show_ct(node: Any, ct: CTVolume) -> None:
 
 def show_window(node: Any, name: str) -> None:
     """Window and level of a volume node by the name of a preset in `WINDOWS`."""
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display = node.GetDisplayNode() or _display(node)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(*WINDOWS[name])
+
+
+def _display(node: Any) -> Any:
+    """A display node; `CreateDefaultDisplayNodes` would spend half a second on a window of its own."""
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.SetAutoWindowLevel(False)
+    node.GetScene().AddNode(display)
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    node.SetAndObserveDisplayNodeID(display.GetID())
+    return display
