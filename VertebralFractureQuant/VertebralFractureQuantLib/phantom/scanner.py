@@ -50,7 +50,7 @@ def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise
     return Protocol(
         slice_mm=slice_mm,
         thickness_mm=slice_mm * float(rng.uniform(0.9, 1.6)),
-        blur_mm=float(rng.uniform(0.25, 1.0)),
+        blur_mm=float(rng.uniform(0.25, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.7)),
         sharpen=float(max(0.0, rng.normal(0, 0.7))),
         noise_hu=float(drawn) if noise_hu is None else noise_hu,
         grain_mm=float(rng.uniform(0.6, 1.6)),
