@@ -26,6 +26,7 @@ TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
 MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
+GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
 LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
 LUNG_SIZE = (0.0, 0.5, 0.9, 1.0, 0.95, 0.0)
@@ -335,12 +336,28 @@ class Painter:
         return strength
 
     def _bone(self, hu: Tensor, rel: Tensor, points: Tensor, body: Body, w: float) -> Tensor:
-        r, a, z = rel.unbind(1)
+        """Arch, body and what grows on it; each only where it may show, as noise is dear."""
         p = self._posterior[body.level]
-        rough = 1 + 0.12 * self.noise(points, 2.2) + 0.12 * self.noise(points, 7.0)
         arch = arch_distance(rel, body, p, self._build)
-        hu = _bone_over(hu, arch, body.cortex * p["arch"] * rough, body.spongiosa + 60, 1.4, w)
-        ends, wall = end_distance(body, r, a, z), wall_distance(body, r, a, z)
+        near = (arch < 4 * w + 1.0).nonzero()[:, 0]
+        rough = 1 + 0.12 * self.noise(points[near], 2.2) + 0.12 * self.noise(points[near], 7.0)
+        cortex = body.cortex * p["arch"] * rough
+        hu[near] = _bone_over(hu[near], arch[near], cortex, body.spongiosa + 60, 1.4, w)
+        ends, wall = end_distance(body, *rel.unbind(1)), wall_distance(body, *rel.unbind(1))
+        near = (torch.maximum(ends, wall) < GROWTHS_REACH_MM).nonzero()[:, 0]
+        hu[near] = self._body(hu[near], rel[near], points[near], body, ends[near], wall[near], w)
+        if body.level == "C2":
+            hu = _dens_and_atlas(hu, rel, body, w)
+        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
+            for side in (1, -1):
+                screw = capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
+                hu = _over(hu, screw, 3000.0, w)
+        return hu
+
+    def _body(
+        self, hu: Tensor, rel: Tensor, points: Tensor, body: Body, ends: Tensor, wall: Tensor, w: float
+    ) -> Tensor:
+        r, a, z = rel.unbind(1)
         depth = -rounded_edge(ends, wall, body.rounding)
         inner = torch.sigmoid(-torch.maximum(ends + body.shell[0], wall + body.shell[1]) / w * 1.7)
         thick, denser = body.subchondral
@@ -348,31 +365,27 @@ class Painter:
         trabeculae = body.texture * (body.spongiosa + 40) * (self.noise(points, 2.2) + self.noise(points, 5.0))
         core = body.spongiosa + denser * zone + trabeculae
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
-        core = core - p["vein"] * vein * 120
+        core = core - self._posterior[body.level]["vein"] * vein * 120
         share = torch.where(z > 0, body.endplates[0], body.endplates[1])
         share = share * (1 + body.ring * torch.sigmoid((wall + 4.0) / 0.8))
         share = torch.where(ends > wall - 1.0, share, 1.0)
         rim = body.cortex * share * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
-        value = rim + inner * (core - rim)
-        hu = _over(hu, -depth, value, w)
+        hu = _over(hu, -depth, rim + inner * (core - rim), w)
         for gr, ga, gz, size, tall, grown, confined in body.growths:
             q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)
             distance = (q - 1) * min(size, tall)
             distance = torch.maximum(distance, -depth) if confined else distance
-            hu = _over(hu, distance, torch.full_like(r, grown), max(w, 0.6))
-        if body.level == "C2":
-            dens = capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
-            hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
-            arch = torch.minimum(
-                capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0), capsule(rel, (-20, -10, 19), (-14, 5, 19), 6)
-            )
-            arch = torch.minimum(arch, capsule(rel, (20, -10, 19), (14, 5, 19), 6))
-            hu = _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
-        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
-            for side in (1, -1):
-                screw = capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
-                hu = _over(hu, screw, torch.full_like(r, 3000.0), w)
+            hu = _over(hu, distance, grown, max(w, 0.6))
         return hu
+
+
+def _dens_and_atlas(hu: Tensor, rel: Tensor, body: Body, w: float) -> Tensor:
+    dens = capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
+    hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
+    arch = capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0)
+    for side in (1, -1):
+        arch = torch.minimum(arch, capsule(rel, (side * 20, -10, 19), (side * 14, 5, 19), 6))
+    return _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
 
 
 def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
