@@ -25,6 +25,7 @@ TRUNK_LEVELS = (0, 4, 6, 8, 13, 18, 20, 23, 26)
 TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
 MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
+SHARE_OF_SHIFT = (1.0, 0.5, 1.0)  # at the middle readers follow the depression rather than its blurred flank
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
 GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
@@ -417,7 +418,8 @@ class Endplates:
 
     def shifts(self, protocol: Protocol) -> np.ndarray:
         """`(n, 3, 2, 1)` mm from the exact points outward to the seen ones."""
-        return visible_shift(protocol, self.plates, np.abs(self.outward[..., 2]), self.gaps)[..., None]
+        shifts = visible_shift(protocol, self.plates, np.abs(self.outward[..., 2]), self.gaps)
+        return (shifts * np.array(SHARE_OF_SHIFT)[:, None])[..., None]
 
 
 def endplates_of(anatomy: Anatomy, exact: np.ndarray) -> Endplates:

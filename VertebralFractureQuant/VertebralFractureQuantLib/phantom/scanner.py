@@ -17,8 +17,8 @@ AIR = -1000.0
 
 
 INTERPOLATION_MM = 0.3  # standard deviation of the blur by which a picture is interpolated from the voxels
-FLANK_SHARE = 0.6  # of the way from the surface to the half maximum, where readers set their points
-GAP_SHARE = 0.15  # of a disc's height that its two endplates' flanks may take, each
+FLANK_SHARE = 0.75  # of the way from the surface to the half maximum, where readers set their points
+GAP_SHARE = 0.12  # of a disc's height that its two endplates' flanks may take, each
 
 
 @dataclass(frozen=True)
