@@ -34,7 +34,7 @@ AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
 LOG_SPREAD = (-6.0, 0.0)
-SPREAD_SCALE = 1.5  # from the network's spread (Laplace) to a standard deviation that holds on scans: see model card
+SPREAD_SCALE = 1.15  # from the network's spread (Laplace) to a standard deviation that holds on scans: see model card
 SCORE_THRESHOLD = 0.7  # objectness, paper
 
 
@@ -54,14 +54,19 @@ def window(picture: HU) -> HU:
     return (picture.clip(low, high) - 150.0) / 350.0
 
 
-def pixel_positions(rows: int, columns: int) -> np.ndarray:
+def pixel_positions(rows: int, columns: int, spacing_mm: float = SPACING_MM) -> np.ndarray:
     """`(rows, columns, 2)`: (A, row) mm of every pixel."""
-    row, column = np.indices((rows, columns), np.float32) * SPACING_MM
+    row, column = np.indices((rows, columns), np.float32) * spacing_mm
     return np.stack([column - HALF_WIDTH_MM, row], -1)
 
 
-def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD) -> Detections:
-    """Vertebrae of one straightened picture `(rows, 128)` HU."""
+def detect(
+    predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD, spacing_mm: float = SPACING_MM
+) -> Detections:
+    """Vertebrae of one straightened picture `(rows, 128)` HU with pixels of `spacing_mm`.
+
+    The network knows pixels of 1 mm: in smaller ones it sees a larger patient.
+    """
     from scipy.special import expit
 
     rows, columns = picture.shape
@@ -69,7 +74,7 @@ def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCO
     padded = np.pad(picture.astype(np.float32), rest, constant_values=AIR_HU)
     (out,) = predict(window(padded)[None, None])
     out = out[0, :, :rows, :columns]
-    points = pixel_positions(rows, columns)[..., None, :] + _offsets(out)
+    points = pixel_positions(rows, columns, spacing_mm)[..., None, :] + _offsets(out) * (spacing_mm / SPACING_MM)
     spreads = SPREAD_SCALE * np.exp(out[-1].clip(*LOG_SPREAD))
     return _decode(expit(out[0]).ravel(), points.reshape(-1, 6, 2), spreads.ravel(), score_threshold)
 
