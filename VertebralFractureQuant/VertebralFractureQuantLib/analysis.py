@@ -213,10 +213,11 @@ def extended(curve: SpineCurve, by_mm: float) -> SpineCurve:
 
 
 def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
-    """The detector's input: `(rows, 128)` HU, pixels of `PIXEL_MM`, rows along the arc, columns along A from -64 mm."""
-    from .networks.detector import COLUMNS, HALF_WIDTH_MM
+    """The detector's input: `(rows, 128)` HU, pixels of `PIXEL_MM`, rows along the arc, columns along A, 0 in the 64th."""
+    from .networks.detector import COLUMNS, HALF_WIDTH_MM, SPACING_MM
 
-    planes = Straightening(curve).sample_slab(ct, HALF_WIDTH_MM, np.array(SLAB_MM), PIXEL_MM)
+    half_mm = HALF_WIDTH_MM * PIXEL_MM / SPACING_MM
+    planes = Straightening(curve).sample_slab(ct, half_mm, np.array(SLAB_MM), PIXEL_MM)
     slab: np.ndarray = planes.mean(0)[:, :COLUMNS]
     return slab
 

@@ -55,9 +55,9 @@ def window(picture: HU) -> HU:
 
 
 def pixel_positions(rows: int, columns: int, spacing_mm: float = SPACING_MM) -> np.ndarray:
-    """`(rows, columns, 2)`: (A, row) mm of every pixel."""
-    row, column = np.indices((rows, columns), np.float32) * spacing_mm
-    return np.stack([column - HALF_WIDTH_MM, row], -1)
+    """`(rows, columns, 2)`: (A, row) mm of every pixel; A is 0 in column 64."""
+    row, column = np.indices((rows, columns), np.float32)
+    return np.stack([column - HALF_WIDTH_MM / SPACING_MM, row], -1) * spacing_mm
 
 
 def detect(
