@@ -213,7 +213,8 @@ def extended(curve: SpineCurve, by_mm: float) -> SpineCurve:
 
 
 def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
-    """The detector's input: `(rows, 128)` HU, pixels of `PIXEL_MM`, rows along the arc, columns along A, 0 in column 64."""
+    """The detector's input: `(rows, 128)` HU, pixels of `PIXEL_MM`, rows along the arc, columns along A with 0 in the
+    64th."""
     from .networks.detector import COLUMNS, HALF_WIDTH_MM, SPACING_MM
 
     half_mm = HALF_WIDTH_MM * PIXEL_MM / SPACING_MM
