@@ -50,7 +50,7 @@ SIZES = {
 }
 HEIGHT, WEDGE, DEPTH, WIDTH, DISC_FRONT, DISC_BACK = zip(*SIZES.values(), strict=True)
 # Bodies of the chest are heart-shaped, seen from above.
-TAPER = {"T2": 0.05, "T3": 0.12, "T4": 0.18, "T5": 0.22, "T6": 0.22, "T7": 0.2, "T8": 0.16, "T9": 0.12, "T10": 0.08}
+TAPER = {"T2": 0.1, "T3": 0.22, "T4": 0.3, "T5": 0.32, "T6": 0.3, "T7": 0.27, "T8": 0.22, "T9": 0.17, "T10": 0.12}
 SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38, 28)
 SACRUM_WEDGE = (1.15, 1.0, 0.9)
 SEEN_OUTSIDE_MM = 0.35  # the annotators' points lie so far outside of the bone, see `scanner.visible_shift`
@@ -359,7 +359,7 @@ def _body(
         scale_ends=_end_scales(rng, level),
         waist=float(np.clip(rng.normal(0.08, 0.04), 0, 0.2)),
         exponent=float(rng.uniform(2.0, 2.9)),
-        taper=TAPER.get(level, 0.0) + float(rng.normal(0, 0.04)),
+        taper=TAPER.get(level, 0.0) + float(rng.normal(0, 0.05)),
         rounding=rounding,
         notch=float(rng.uniform(0.0, 2.0)),
         plateau=float(rng.uniform(1.8, 4.0)),

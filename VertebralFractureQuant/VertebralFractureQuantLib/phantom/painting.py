@@ -178,7 +178,7 @@ class Painter:
         for side in (1, -1):
             off = side * wide * r.uniform(0.42, 0.5)
             lung = ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
-            lung = torch.maximum(lung, (5.2 - level) * 14)
+            lung = torch.maximum(lung, (6.0 - level) * 14)
             hu = _over(hu, lung, lung_hu, max(w, 0.7))
         hu = _over(hu, torch.maximum(_gutters(r, u, v, level), cavity), lung_hu, max(w, 0.7))
         hu = self._psoas(hu, points, u, v, level)
@@ -216,7 +216,8 @@ class Painter:
         cava = torch.hypot((u - 18) / 1.2, v - front - 12) - 9
         cava = torch.maximum(cava, (torch.abs(level - 19.5) - 3.5) * 20)
         hu = _over(hu, cava, torch.full_like(hu, 0.8 * soft["blood_hu"] + 10), w)
-        trachea = torch.hypot(u - 3, v - front - 20) - 8
+        ahead = front + 12 + 3.2 * (level - 4).clamp(0, 7)  # kyphosis leads the spine away from it
+        trachea = torch.hypot(u - 3, v - ahead) - 8
         trachea = torch.maximum(trachea, (torch.abs(level - 5.5) - 4.5) * 16)
         hu = _over(hu, trachea - 1.5, torch.full_like(hu, 50.0), w)
         return _over(hu, trachea, torch.full_like(hu, AIR), w)
@@ -393,7 +394,7 @@ def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Ten
     """Distance to the parts of the lungs that lie beside the bodies of T2 to T11 or T12, in front of the ribs."""
     aside = u.abs() - 17 - r.uniform(0, 6)
     behind = v + r.uniform(4, 12) + 0.4 * aside.clamp_min(0)
-    upper, lower = (r.uniform(6.4, 7.4) - level) * 20, (level - r.uniform(16.3, 18.0)) * 20
+    upper, lower = (r.uniform(6.6, 7.9) - level) * 20, (level - r.uniform(16.3, 18.0)) * 20
     return torch.maximum(torch.maximum(-aside, -behind), torch.maximum(torch.maximum(upper, lower), v - 60))
 
 
