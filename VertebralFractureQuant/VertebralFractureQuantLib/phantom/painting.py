@@ -175,10 +175,11 @@ class Painter:
         vessels = torch.sigmoid(9 * (self.noise(points, 6.0) - 1.1))
         lung_hu = lung_hu + vessels * (soft["blood_hu"] - lung_hu)
         reach, back = r.uniform(0.36, 0.47), r.uniform(-0.05, 0.05)
+        apex = r.uniform(5.2, 6.6)
         for side in (1, -1):
             off = side * wide * r.uniform(0.42, 0.5)
             lung = ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
-            lung = torch.maximum(lung, (6.0 - level) * 14)
+            lung = torch.maximum(lung, (apex - level) * 14)
             hu = _over(hu, lung, lung_hu, max(w, 0.7))
         hu = _over(hu, torch.maximum(_gutters(r, u, v, level), cavity), lung_hu, max(w, 0.7))
         hu = self._psoas(hu, points, u, v, level)
@@ -192,7 +193,7 @@ class Painter:
         soft, r = self.anatomy.soft, np.random.default_rng(self.anatomy.seed + 6)
         beside = torch.maximum(torch.maximum((v + 5).abs() - 20, u.abs() - 85), (18.0 - level) * 20)
         hu = _over(hu, beside, soft["fat_hu"] + 30 * self.noise(points, 14.0).abs(), 1.5)
-        grown = ((level - 17.0) / 5.0).clamp(0.05, 1.2)
+        grown = ((level - r.uniform(16.3, 17.2)) / r.uniform(3.5, 5.0)).clamp(0.05, 1.2)
         size = r.uniform(12, 24) * grown
         muscle = ellipse(u.abs() - r.uniform(19, 23) - 4 * grown - 0.8 * size, v + 4, size, size * r.uniform(0.9, 1.4))
         muscle = torch.maximum(muscle, (17.3 - level) * 20)
@@ -394,7 +395,7 @@ def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Ten
     """Distance to the parts of the lungs that lie beside the bodies of T2 to T11 or T12, in front of the ribs."""
     aside = u.abs() - 17 - r.uniform(0, 6)
     behind = v + r.uniform(4, 12) + 0.4 * aside.clamp_min(0)
-    upper, lower = (r.uniform(6.6, 7.9) - level) * 20, (level - r.uniform(16.3, 18.0)) * 20
+    upper, lower = (r.uniform(5.8, 7.9) - level) * 20, (level - r.uniform(16.3, 18.6)) * 20
     return torch.maximum(torch.maximum(-aside, -behind), torch.maximum(torch.maximum(upper, lower), v - 60))
 
 
