@@ -51,12 +51,6 @@ def test_a_single_contrary_look_is_outvoted():
     assert names_of(name_levels(looks(seen), np.ones(9, int))) == column
 
 
-def test_ribs_name_a_column_whose_bodies_all_look_one_level_off():
-    seen = ["C6", "C7", "T1", "T3", "T4", "T5", "T6", "T7", "T8"]
-    named = name_levels(looks(seen), np.ones(8, int))
-    assert [max(n.distribution, key=n.distribution.get) for n in named] == ["C6", "C7", *(f"T{i}" for i in range(1, 8))]
-
-
 def test_probabilities_are_those_of_known_names_and_sum_to_one():
     for named in name_levels(looks(list(LEVELS[15:21]), 6.0), np.ones(5, int)):
         assert set(named.distribution) <= set(NAMES)
@@ -74,7 +68,7 @@ def test_a_gap_with_room_for_a_vertebra_skips_a_name():
     centers[:, 2] = -24.0 * np.array([0, 1, 2, 3, 5, 6, 7, 8])
     steps = steps_between(centers, heights)
     assert steps.tolist() == [1, 1, 1, 2, 1, 1, 1]
-    seen = ["T8", "T9", "T10", "T11", "L1", "L2", "L3", "L4"]
+    seen = [f"T{i}" for i in (2, 3, 4, 5, 7, 8, 9, 10)]
     assert names_of(name_levels(looks(seen), steps)) == seen
 
 

@@ -31,11 +31,9 @@ VARIANTS = {
     (*CERVICAL, *THORACIC, *LUMBAR[:-1]): 0.02,
 }
 LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
-# What a reader counts from is seen plainly: the first and the last rib, which part the regions, and where the column
-# ends, above C2 and at the sacrum. Within a region vertebrae look a level off all for the same reason (a large patient,
-# say): their evidence must not be counted as if it were independent.
-REGION_TRUST = 1.0
-TRUST = 0.05
+# Vertebrae of a column look a level off for the same reason (a small patient, say): their evidence must not be counted
+# as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
+TRUST = 0.12
 ENDS = (ABOVE, SACRUM)
 FLOOR = 1e-3  # no look forbids a name
 LEAST_CONFIDENCE = 0.85  # a wrong name is worse than none
@@ -84,15 +82,10 @@ def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
-    """How well `(n,)` looks agree with a name: fully by end and region of the column, with reserve by the level."""
+    """How well `(n,)` looks agree with a name: fully by whether the column has ended, with reserve by the level."""
     ended = np.logaddexp(*(looks[:, CLASSES.index(n)] for n in ENDS))
     level = np.mean([looks[:, CLASSES.index(n)] for n in LOOKS_LIKE.get(name, (name,))], 0)
-    if name in ENDS:
-        return ended + TRUST * level
-    goes_on = np.log1p(-np.exp(np.minimum(ended, -FLOOR)))
-    region = np.logaddexp.reduce([looks[:, CLASSES.index(n)] for n in LEVELS if n[0] == name[0]], axis=0)
-    seen: np.ndarray = goes_on + REGION_TRUST * region + TRUST * level
-    return seen
+    return (ended if name in ENDS else np.log1p(-np.exp(np.minimum(ended, -FLOOR)))) + TRUST * level
 
 
 def _name(names: list[str], probability: np.ndarray) -> LevelName:
