@@ -161,6 +161,8 @@ def test_detect_pads_the_picture_and_gives_points_of_the_picture():
 
     found = detect(predict, np.zeros((40, 128), np.int16))
     assert np.allclose(found.keypoints, [square + (70 - 64, 20)])
+    finer = detect(predict, np.zeros((40, 128), np.int16), spacing_mm=0.5)  # the same picture of half the size
+    assert np.allclose(finer.keypoints, found.keypoints / 2)
 
 
 def test_the_path_stays_on_the_spine_where_something_brighter_wins_a_few_slices():

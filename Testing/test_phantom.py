@@ -12,7 +12,8 @@ from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
 from VertebralFractureQuantLib.levels import LEVELS  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy, rotation  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints  # noqa: E402
+from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints, outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
 
 SMALL = PhantomOptions(scoliosis_deg=20.0, field_of_view="spine", spacing_mm=(1.4, 3.0), noise_hu=10.0)
@@ -66,6 +67,36 @@ def test_points_lie_in_the_sagittal_plane_of_the_curve_even_of_a_rotated_vertebr
     lateral = np.einsum("npec,nc->npe", exact_keypoints(anatomy) - centers[:, None, None], frames[:, 0])
     assert max(abs(b.twist) for b in anatomy.bodies) > np.deg2rad(4)
     assert np.abs(lateral).max() < 1.5
+
+
+def widest_bone(level):
+    """How far (mm) bone reaches to the side of a vertebra of `level`, in the middle of three patients."""
+    reach = []
+    for seed in range(3):
+        body = next(b for b in an_anatomy(seed).bodies if b.level == level)
+        rng = np.random.default_rng(seed)
+        build = draw_build(rng, 1.0)
+        r, a, z = torch.meshgrid(torch.arange(5.0, 60), torch.arange(-60.0, 20), torch.arange(-12.0, 13), indexing="ij")
+        points = torch.stack([r, a, z], -1).reshape(-1, 3)
+        bone = arch_distance(points, body, draw_posterior(rng, body, build), build) < 0
+        reach.append(float(points[bone, 0].max()))
+    return np.median(reach)
+
+
+def test_ribs_processes_and_the_sacrum_tell_the_levels():
+    assert widest_bone("C5") < 34 < widest_bone("L3") < 55
+    assert widest_bone("T6") == 59  # a rib goes on beyond what was looked at
+    assert widest_bone("S1") > widest_bone("S3") + 5
+
+
+def test_bodies_of_the_chest_narrow_towards_the_front_and_lumbar_ones_do_not():
+    def narrowing(level):
+        body = next(b for b in an_anatomy().bodies if b.level == level)
+        r = torch.arange(0.0, 40.0, 0.1)
+        front, back = (r[outline_distance(body, r, r * 0 + a * body.depth, 1.0) < 0].max() for a in (0.3, -0.3))
+        return float(front / back)
+
+    assert narrowing("T6") < 0.85 < narrowing("L3")
 
 
 def test_the_wished_cobb_angle_is_met():

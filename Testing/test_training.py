@@ -36,6 +36,23 @@ def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
     assert len(np.unique(ends.round(2), axis=0)) < 20  # all pixels of a vertebra agree
 
 
+def test_key_points_move_with_the_picture_that_is_bent():
+    """A bright spot on a key point lies on the bent key point, and a stretched body is told to be taller."""
+    rows, columns = np.indices((120, 128))
+    points = np.array([[[[5.0, 40.0], [4.0, 60.0]]] * 3])  # (A, row) mm
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        bend = samples._bend(rng, (120, 128))
+        moved, stretch = samples._bent_keypoints(points, bend, 0)
+        assert stretch[0, 0] == pytest.approx(np.linalg.norm(moved[0, 0, 0] - moved[0, 0, 1]) / np.hypot(1, 20))
+        for end in (0, 1):
+            a, row = points[0, 0, end]
+            spot = np.exp(-((columns - 64 - a) ** 2 + (rows - row) ** 2) / 8)
+            seen = samples._bent(torch.as_tensor(spot, dtype=torch.float32), bend).clamp_min(0).numpy()
+            middle = np.array([(seen * (columns - 64)).sum(), (seen * rows).sum()]) / seen.sum()
+            assert np.abs(middle - moved[0, 0, end]).max() < 0.7
+
+
 def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column):
     crops = [samples.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
     ignored = [crop["weight"].numpy() == 0 for crop in crops]
@@ -71,7 +88,9 @@ def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
     anatomy = draw_anatomy(np.random.default_rng(7))
     plates = endplates_of(anatomy, exact_keypoints(anatomy))
     thin, thick = (plates.shifts(draw_protocol(np.random.default_rng(1), mm)) for mm in (1.0, 4.0))
-    assert (thin > 0).all() and thick.mean() > 1.5 * thin.mean()
+    assert (thin > 0).all() and thick[:, [0, 2]].mean() > 1.2 * thin[:, [0, 2]].mean()
+    ends = plates.shifts(draw_protocol(np.random.default_rng(1), 1.0))[[0, -1], :, [0, 1], 0]
+    assert (ends[:, 1] < 0.6 * ends[:, [0, 2]].min(1)).all()  # no disc is in the way there, and the middle lies closer
     assert (thick[..., 0] <= 0.3 * np.maximum(plates.gaps, 0)).all()
 
 

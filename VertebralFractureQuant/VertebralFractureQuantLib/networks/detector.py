@@ -34,7 +34,7 @@ AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
 LOG_SPREAD = (-6.0, 0.0)
-SPREAD_SCALE = 1.5  # from the network's spread (Laplace) to a standard deviation that holds on scans: see model card
+SPREAD_SCALE = 1.15  # from the network's spread (Laplace) to a standard deviation that holds on scans: see model card
 SCORE_THRESHOLD = 0.7  # objectness, paper
 
 
@@ -54,34 +54,41 @@ def window(picture: HU) -> HU:
     return (picture.clip(low, high) - 150.0) / 350.0
 
 
-def pixel_positions(rows: int, columns: int) -> np.ndarray:
-    """`(rows, columns, 2)`: (A, row) mm of every pixel."""
-    row, column = np.indices((rows, columns), np.float32) * SPACING_MM
-    return np.stack([column - HALF_WIDTH_MM, row], -1)
+def pixel_positions(rows: int, columns: int, spacing_mm: float = SPACING_MM) -> np.ndarray:
+    """`(rows, columns, 2)`: (A, row) mm of every pixel; A is 0 in column 64."""
+    row, column = np.indices((rows, columns), np.float32)
+    return np.stack([column - HALF_WIDTH_MM / SPACING_MM, row], -1) * spacing_mm
 
 
-def detect(predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD) -> Detections:
-    """Vertebrae of one straightened picture `(rows, 128)` HU."""
-    return _decode(*_pixels(predict, picture), score_threshold)
+def detect(
+    predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD, spacing_mm: float = SPACING_MM
+) -> Detections:
+    """Vertebrae of one straightened picture `(rows, 128)` HU with pixels of `spacing_mm`.
+
+    The network knows pixels of 1 mm: in smaller ones it sees a larger patient.
+    """
+    return _decode(*_pixels(predict, picture, spacing_mm), score_threshold)
 
 
-def propose(predict: Predictor, picture: np.ndarray, anterior_mm: float, row_mm: float) -> Detections | None:
+def propose(
+    predict: Predictor, picture: np.ndarray, anterior_mm: float, row_mm: float, spacing_mm: float = SPACING_MM
+) -> Detections | None:
     """The vertebra that the network sees from one pixel of `(rows, 128)` HU, for a person who clicked there.
 
     The pixel's six points, voted on by the pixels that agree with it; the clicked one counts as any other, however low
     its objectness. None where the pixel lies outside the picture.
     """
-    row, column = round(row_mm / SPACING_MM), round((anterior_mm + HALF_WIDTH_MM) / SPACING_MM)
+    row, column = round(row_mm / spacing_mm), round(anterior_mm / spacing_mm + HALF_WIDTH_MM / SPACING_MM)
     if not (0 <= row < picture.shape[0] and 0 <= column < picture.shape[1]):
         return None
-    scores, points, spreads = _pixels(predict, picture)
+    scores, points, spreads = _pixels(predict, picture, spacing_mm)
     clicked = row * picture.shape[1] + column
     votes = _votes(points, np.maximum(scores, np.arange(len(scores)) == clicked), clicked)
     voted = np.einsum("c,cpex->pex", votes, points)
     return Detections(voted[None], scores[[clicked]], (votes @ spreads)[None])
 
 
-def _pixels(predict: Predictor, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pixels(predict: Predictor, picture: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every pixel: objectness `(n,)`, key points `(n, 3, 2, 2)` as (A, row) mm, spread of G `(n,)`."""
     from scipy.special import expit
 
@@ -90,7 +97,7 @@ def _pixels(predict: Predictor, picture: np.ndarray) -> tuple[np.ndarray, np.nda
     padded = np.pad(picture.astype(np.float32), rest, constant_values=AIR_HU)
     (out,) = predict(window(padded)[None, None])
     out = out[0, :, :rows, :columns].astype(float)
-    points = pixel_positions(rows, columns)[..., None, :] + _offsets(out)
+    points = pixel_positions(rows, columns, spacing_mm)[..., None, :] + _offsets(out) * (spacing_mm / SPACING_MM)
     spreads = SPREAD_SCALE * np.exp(out[-1].clip(*LOG_SPREAD))
     return expit(out[0]).ravel(), points.reshape(-1, 3, 2, 2), spreads.ravel()
 

@@ -49,6 +49,8 @@ SIZES = {
     "L5": (26.8, 1.15, 33.0, 50, 12.0, 5.0),
 }
 HEIGHT, WEDGE, DEPTH, WIDTH, DISC_FRONT, DISC_BACK = zip(*SIZES.values(), strict=True)
+# Bodies of the chest are heart-shaped, seen from above.
+TAPER = {"T2": 0.1, "T3": 0.22, "T4": 0.3, "T5": 0.32, "T6": 0.3, "T7": 0.27, "T8": 0.22, "T9": 0.17, "T10": 0.12}
 SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38, 28)
 SACRUM_WEDGE = (1.15, 1.0, 0.9)
 SEEN_OUTSIDE_MM = 0.35  # the annotators' points lie so far outside of the bone, see `scanner.visible_shift`
@@ -91,6 +93,7 @@ class Body:
     scale_ends: tuple[float, float]  # size of the superior and inferior endplate against the mean
     waist: float
     exponent: float  # of the superellipse outline
+    taper: float  # how much narrower the front is than the middle
     rounding: float  # radius of the edge between endplate and wall
     notch: float  # depth of the posterior concavity
     plateau: float  # exponent of the endplate's concavity: 2 round, 4 flat-bottomed
@@ -102,6 +105,7 @@ class Body:
     cortex: float  # HU
     endplates: tuple[float, float]  # the endplates' share of it
     shell: tuple[float, float]  # thickness of endplates and of walls
+    ring: float  # how much brighter than its middle an endplate's periphery is, the ring apophysis
     subchondral: tuple[float, float]  # thickness of the denser zone under the endplates, and its extra HU
     growths: tuple[tuple[float, ...], ...] = ()  # r, a, z, radius_in_plane, radius_z, HU, 1 if confined to the body
 
@@ -142,7 +146,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
     size = rng.normal(1.0, 0.09)
     depth = size * rng.normal(1.05, 0.09)
     disc = float(np.clip(rng.normal(1.05, 0.3), 0.4, 1.9))
-    sag = float(np.clip(rng.normal(0.1, 0.045), -0.02, 0.22))  # endplate concavity of this patient
+    sag = float(np.clip(rng.normal(0.12, 0.05), -0.02, 0.25))  # endplate concavity of this patient
     wedge = rng.normal(-0.012, 0.015)
     lordosis = rng.normal(1.0, 0.2)
     shapes = []
@@ -316,6 +320,9 @@ def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
         "texture": float(rng.uniform(0.05, 0.4)),
         "shell": (float(rng.uniform(0.5, 2.2)), float(rng.uniform(0.4, 1.8))),
         "subchondral": (float(rng.uniform(1.0, 5.5)), float(max(0.0, rng.normal(110, 120)))),
+        "ring": float(max(0.0, rng.normal(0.3, 0.5))),
+        "lips": float(rng.choice([0, 0.35, 0.8], p=[0.35, 0.35, 0.3]) * options.pathology),
+        "dense_corners": float(rng.choice([0, 0.3, 0.7], p=[0.5, 0.3, 0.2]) * options.pathology),
         "osteophytes": float(rng.choice([0, 0.15, 0.6], p=[0.4, 0.35, 0.25]) * options.pathology),
         "schmorl": float(rng.choice([0, 0.2], p=[0.7, 0.3]) * options.pathology),
         "cement": float(rng.choice([0, 0.15], p=[0.92, 0.08]) * options.pathology),
@@ -351,7 +358,8 @@ def _body(
         corners=corners,
         scale_ends=_end_scales(rng, level),
         waist=float(np.clip(rng.normal(0.08, 0.04), 0, 0.2)),
-        exponent=float(rng.uniform(2.2, 3.2)),
+        exponent=float(rng.uniform(2.0, 2.9)),
+        taper=TAPER.get(level, 0.0) + float(rng.normal(0, 0.05)),
         rounding=rounding,
         notch=float(rng.uniform(0.0, 2.0)),
         plateau=float(rng.uniform(1.8, 4.0)),
@@ -366,6 +374,7 @@ def _body(
             look["endplates"][1] * float(rng.normal(1, 0.15)),
         ),
         shell=look["shell"],
+        ring=look["ring"] * float(rng.uniform(0.3, 1.7)),
         subchondral=(look["subchondral"][0] * rng.uniform(0.7, 1.3), look["subchondral"][1] * rng.uniform(0.6, 1.4)),
         growths=_growths(rng, shape, corners, look),
     )
@@ -389,6 +398,11 @@ def _growths(rng: np.random.Generator, shape: dict, corners: np.ndarray, look: d
                 size = rng.uniform(1.2, 4.5)
                 a = front * (half + size * rng.uniform(0.0, 0.8))
                 out.append((rng.normal(0, 4), a, z, size, size * rng.uniform(0.5, 1.6), rng.uniform(250, 1000), 0))
+            corner = (front * half, corners[0 if front > 0 else 2, end], side)
+            if rng.random() < look["lips"]:
+                out.append(_lip(rng, *corner))
+            if rng.random() < look["dense_corners"]:
+                out.append(_dense_corner(rng, *corner))
         if rng.random() < look["sclerosis"] or (shape["fracture"] and rng.random() < 0.4):
             a = rng.uniform(-0.6, 0.6) * half
             z = np.interp(a, [-half, 0, half], corners[::-1, end]) - side * rng.uniform(1.5, 4)
@@ -404,6 +418,19 @@ def _growths(rng: np.random.Generator, shape: dict, corners: np.ndarray, look: d
             (rng.normal(0, 4), rng.normal(0, 4), 0.0, rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(1200, 2800), 1)
         )
     return tuple(tuple(float(x) for x in g) for g in out)
+
+
+def _lip(rng: np.random.Generator, a: float, z: float, side: int) -> tuple[float, ...]:
+    """A rim drawn out along the wall towards the next body: with its fellow it may close the disc's edge."""
+    tall = rng.uniform(0.8, 2.0)
+    inward = np.sign(a) * rng.uniform(-1.0, 1.2)
+    return (0.0, a - inward, z + side * rng.uniform(0.0, tall), rng.uniform(0.7, 2.0), tall, rng.uniform(200, 700), 0)
+
+
+def _dense_corner(rng: np.random.Generator, a: float, z: float, side: int) -> tuple[float, ...]:
+    """Sclerosis in the corner between endplate and wall."""
+    size = rng.uniform(2.0, 6.0)
+    return (0.0, a, z - side * rng.uniform(0, 2), size, size * rng.uniform(0.5, 1.1), rng.uniform(250, 800), 1)
 
 
 def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
@@ -424,6 +451,9 @@ def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
         "annulus_hu": float(rng.uniform(0, 90)),
         "vacuum": float(rng.choice([0, 0.2], p=[0.7, 0.3])),
         "disc_calcified": float(rng.choice([0, 0.15], p=[0.7, 0.3])),
+        "bridging": float(rng.choice([0, 0.5, 1.0], p=[0.25, 0.4, 0.35])),  # share of discs with bright outer fibres
+        "bridge_hu": float(rng.uniform(80, 600)),
+        "bridge_mm": float(rng.uniform(0.8, 3.0)),
         "canal_hu": float(rng.uniform(5, 45)),
         "aorta_r": float(rng.uniform(8, 18)),
         "aorta_left": float(rng.uniform(0.3, 1.4)),  # angle from anterior to the left

@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .anatomy import COLUMN, ROUND_CORNER, SACRUM, Anatomy, Body
+from .anatomy import COLUMN, ROUND_CORNER, SACRUM, SIZES, Anatomy, Body
+from .posterior import arch_distance, draw_build, draw_posterior
 from .scanner import AIR, Protocol, visible_shift
+from .surfaces import capsule, ellipse
 
 # Width and depth of the trunk by level against the chest's, C2, C7, T1, T3, T8, L1, L3, S1, S3.
 TRUNK_LEVELS = (0, 4, 6, 8, 13, 18, 20, 23, 26)
 TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
 MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
+SHARE_OF_SHIFT = (1.0, 0.5, 1.0)  # at the middle readers follow the depression rather than its blurred flank
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
+GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
 LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
 LUNG_SIZE = (0.0, 0.5, 0.9, 1.0, 0.95, 0.0)
@@ -39,8 +43,10 @@ class Painter:
         self._lattice = self._tensor(self._rng.standard_normal((33, 33, 33)))[None, None]
         self._column = self._column_table()
         self._blobs = self._draw_blobs()
-        self._posterior = {b.level: _draw_posterior(self._rng, b) for b in anatomy.bodies}
-        self._discs = self._rng.random((len(COLUMN), 2))
+        wide = np.mean([b.width / SIZES[b.level][3] for b in anatomy.bodies if b.level in SIZES])
+        self._build = draw_build(self._rng, float(wide))
+        self._posterior = {b.level: draw_posterior(self._rng, b, self._build) for b in anatomy.bodies}
+        self._discs = self._rng.random((len(COLUMN), 4))
 
     def hounsfield(self, points: Tensor, softness: float = 0.4) -> Tensor:
         """HU `(n,)` at patient RAS points `(n, 3)`."""
@@ -54,7 +60,7 @@ class Painter:
         wide = soft["trunk_wide"] * _table(level, TRUNK_LEVELS, TRUNK_WIDE)
         deep = soft["trunk_deep"] * _table(level, TRUNK_LEVELS, TRUNK_DEEP)
         middle = deep - soft["behind_spine"]
-        skin = _ellipse(u, v - middle, wide, deep)
+        skin = ellipse(u, v - middle, wide, deep)
         hu = torch.full_like(u, AIR)
         hu = self._table_and_arms(hu, u, v, points[:, 2], level, wide, w)
         hu = _over(hu, skin, soft["fat_hu"] + 12 * self.noise(points, 25.0), w)
@@ -161,7 +167,7 @@ class Painter:
         middle: Tensor, w: float,
     ) -> Tensor:  # fmt: skip
         soft, r = self.anatomy.soft, np.random.default_rng(self.anatomy.seed + 1)
-        cavity = _ellipse(u, v - middle - 8, 0.86 * wide - soft["fat"], 0.80 * deep - soft["fat"])
+        cavity = ellipse(u, v - middle - 8, 0.86 * wide - soft["fat"], 0.80 * deep - soft["fat"])
         belly = torch.maximum(cavity, (16.5 - level) * 12)
         hu = _over(hu, torch.maximum(belly, 14.0 - v), soft["fat_hu"] + 45 * self.noise(points, 14.0).abs(), 1.5)
         size = _table(level, LUNG_LEVELS, LUNG_SIZE).clamp_min(1e-3)
@@ -169,15 +175,29 @@ class Painter:
         vessels = torch.sigmoid(9 * (self.noise(points, 6.0) - 1.1))
         lung_hu = lung_hu + vessels * (soft["blood_hu"] - lung_hu)
         reach, back = r.uniform(0.36, 0.47), r.uniform(-0.05, 0.05)
+        apex = r.uniform(5.2, 6.6)
         for side in (1, -1):
             off = side * wide * r.uniform(0.42, 0.5)
-            lung = _ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
-            lung = torch.maximum(lung, (5.2 - level) * 14)
+            lung = ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
+            lung = torch.maximum(lung, (apex - level) * 14)
             hu = _over(hu, lung, lung_hu, max(w, 0.7))
+        hu = _over(hu, torch.maximum(_gutters(r, u, v, level), cavity), lung_hu, max(w, 0.7))
+        hu = self._psoas(hu, points, u, v, level)
         for lvl, bu, bv, ru, rv, rz, value in self._blobs:
             q = ((u - bu) / ru) ** 2 + ((v - bv) / rv) ** 2 + ((level - lvl) * 24 / rz) ** 2
             hu = _over(hu, (q.sqrt() - 1) * min(ru, rv, rz), value + 8 * self.noise(points, 7.0), max(w, 0.7))
         return self._tubes(hu, points, u, v, level, w)
+
+    def _psoas(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
+        """Fat behind the peritoneum, and in it the muscle that begins at T12 and grows downward."""
+        soft, r = self.anatomy.soft, np.random.default_rng(self.anatomy.seed + 6)
+        beside = torch.maximum(torch.maximum((v + 5).abs() - 20, u.abs() - 85), (18.0 - level) * 20)
+        hu = _over(hu, beside, soft["fat_hu"] + 30 * self.noise(points, 14.0).abs(), 1.5)
+        grown = ((level - r.uniform(16.3, 17.2)) / r.uniform(3.5, 5.0)).clamp(0.05, 1.2)
+        size = r.uniform(12, 24) * grown
+        muscle = ellipse(u.abs() - r.uniform(19, 23) - 4 * grown - 0.8 * size, v + 4, size, size * r.uniform(0.9, 1.4))
+        muscle = torch.maximum(muscle, (17.3 - level) * 20)
+        return _over(hu, muscle, soft["muscle_hu"] + 8 * self.noise(points, 18.0), 1.0)
 
     def _tubes(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor, w: float) -> Tensor:
         """Aorta before the spine (T4 to L4), vena cava, trachea, oesophagus."""
@@ -197,7 +217,8 @@ class Painter:
         cava = torch.hypot((u - 18) / 1.2, v - front - 12) - 9
         cava = torch.maximum(cava, (torch.abs(level - 19.5) - 3.5) * 20)
         hu = _over(hu, cava, torch.full_like(hu, 0.8 * soft["blood_hu"] + 10), w)
-        trachea = torch.hypot(u - 3, v - front - 20) - 8
+        ahead = front + 12 + 3.2 * (level - 4).clamp(0, 7)  # kyphosis leads the spine away from it
+        trachea = torch.hypot(u - 3, v - ahead) - 8
         trachea = torch.maximum(trachea, (torch.abs(level - 5.5) - 4.5) * 16)
         hu = _over(hu, trachea - 1.5, torch.full_like(hu, 50.0), w)
         return _over(hu, trachea, torch.full_like(hu, AIR), w)
@@ -224,7 +245,7 @@ class Painter:
     ) -> Tensor:
         """Twelve rings that fall towards the front, and the sternum."""
         r, soft = np.random.default_rng(self.anatomy.seed + 3), self.anatomy.soft
-        wall = _ellipse(u, v, wide, deep)
+        wall = ellipse(u, v, wide, deep)
         angle = (1 + torch.cos(torch.atan2(u / wide, v / deep))) / 2  # 0 behind, 1 in front
         fall = r.uniform(50, 110)
         ring = torch.full_like(u, 1e3)
@@ -235,6 +256,7 @@ class Painter:
                 lying = torch.hypot(wall, (points[:, 2] - z) / 1.5) - 4.2
                 end = 1.0 if number <= 10 else 0.35  # floating ribs
                 ring = torch.minimum(ring, torch.maximum(lying, (angle - end) * 60))
+        ring = torch.maximum(ring, 45.0 - u.abs())  # beside the spine `posterior` paints them
         hu = _bone_over(hu, ring, soft["rib_hu"] * 1.6 + 200, soft["rib_hu"] * 0.4, 1.3, w)
         sternum = torch.maximum((v - deep).abs() - 5, u.abs() - 18)
         sternum = torch.maximum(sternum, (torch.abs(level - 10) - 3.2) * 20)
@@ -245,11 +267,11 @@ class Painter:
         r, wide = np.random.default_rng(self.anatomy.seed + 5), self.anatomy.soft["trunk_wide"]
         high, across = r.uniform(5.0, 7.5), r.uniform(0.8, 1.05) * wide
         out = torch.stack([u.abs(), v, (level - high) * -18], 1)
-        flesh = _capsule(out, (across - 10, 5, -15), (across, 10, -60), 48.0)
+        flesh = capsule(out, (across - 10, 5, -15), (across, 10, -60), 48.0)
         hu = _over(hu, flesh, torch.full_like(u, self.anatomy.soft["muscle_hu"]), w)
-        head = _capsule(out, (across, 8, 0), (across, 8, -8), 23.0)
-        collar = _capsule(out, (15, 55, -22), (across - 20, 15, 12), 6.0)
-        blade = torch.maximum(_capsule(out, (0.45 * wide, -25, -75), (across - 25, -8, -10), 30.0), (v + 18).abs() - 5)
+        head = capsule(out, (across, 8, 0), (across, 8, -8), 23.0)
+        collar = capsule(out, (15, 55, -22), (across - 20, 15, 12), 6.0)
+        blade = torch.maximum(capsule(out, (0.45 * wide, -25, -75), (across - 25, -8, -10), 30.0), (v + 18).abs() - 5)
         bone = torch.minimum(torch.minimum(head, collar), blade)
         return _bone_over(hu, bone, r.uniform(350, 900), r.uniform(60, 200), 2.0, w)
 
@@ -287,7 +309,7 @@ class Painter:
         reach = tall + 7 + (body.level in SACRUM) * -4
         wall = outline_distance(body, r, a, 1.03)
         belt = (z.abs() - reach).clamp_min(-5)
-        jacket = torch.maximum(_ellipse(r, a + body.depth / 2 + 18, body.width / 2 + 26, 26.0), belt)
+        jacket = torch.maximum(ellipse(r, a + body.depth / 2 + 18, body.width / 2 + 26, 26.0), belt)
         hu = _over(hu, jacket, torch.full_like(r, soft["muscle_hu"] - 5), 2.0)  # muscle between the processes
         disc_hu = soft["disc_hu"] + soft["annulus_hu"] * torch.sigmoid(wall + 4.0)
         chance = self._discs[i]
@@ -295,23 +317,50 @@ class Painter:
             disc_hu = disc_hu - 400 * torch.sigmoid(3 * self.noise(rel * 0.6 + 7, 5.0) - 1)
         elif chance[1] < soft["disc_calcified"]:
             disc_hu = disc_hu + 400 * torch.sigmoid(4 * self.noise(rel + 3, 4.0) - 3)
+        disc_hu = disc_hu + self._ligaments(chance, a, wall)
         hu = _over(hu, torch.maximum(wall, belt), disc_hu, max(w, 0.5))
         p = self._posterior[body.level]
-        canal = _ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
+        canal = ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
         canal = torch.maximum(canal, torch.maximum(belt, wall * -1))
         hu = _over(hu, canal - 1.5, torch.full_like(r, -60.0 * p["epidural"]), w)
         hu = _over(hu, canal, torch.full_like(r, soft["canal_hu"]), w)
         if i < 18:
-            cord = torch.maximum(_ellipse(r, a - p["canal_a"], 5.5, 4.0), belt)
+            cord = torch.maximum(ellipse(r, a - p["canal_a"], 5.5, 4.0), belt)
             hu = _over(hu, cord, torch.full_like(r, soft["canal_hu"] + 15), w)
         return hu
 
+    def _ligaments(self, chance: np.ndarray, a: Tensor, wall: Tensor) -> Tensor:
+        """HU that the outer annulus and the longitudinal ligaments add at a disc's front and back: calcified fibres
+        and rims that meet bridge many discs, above all behind, where a thick slice shows them as bright as bone."""
+        soft, ahead = self.anatomy.soft, torch.sigmoid(a / 2)
+        layer = torch.exp(-(((wall + 0.7) / soft["bridge_mm"]) ** 2))
+        front, back = (max(0.0, soft["bridging"] - c) / max(soft["bridging"], 1e-6) for c in chance[2:])
+        strength: Tensor = soft["bridge_hu"] * (front * ahead + back * (1 - ahead)) * layer
+        return strength
+
     def _bone(self, hu: Tensor, rel: Tensor, points: Tensor, body: Body, w: float) -> Tensor:
-        r, a, z = rel.unbind(1)
+        """Arch, body and what grows on it; each only where it may show, as noise is dear."""
         p = self._posterior[body.level]
-        rough = 1 + 0.12 * self.noise(points, 2.2) + 0.12 * self.noise(points, 7.0)
-        hu = _bone_over(hu, self._arch(rel, body, p), body.cortex * p["arch"] * rough, body.spongiosa + 60, 1.4, w)
-        ends, wall = end_distance(body, r, a, z), wall_distance(body, r, a, z)
+        arch = arch_distance(rel, body, p, self._build)
+        near = (arch < 4 * w + 1.0).nonzero()[:, 0]
+        rough = 1 + 0.12 * self.noise(points[near], 2.2) + 0.12 * self.noise(points[near], 7.0)
+        cortex = body.cortex * p["arch"] * rough
+        hu[near] = _bone_over(hu[near], arch[near], cortex, body.spongiosa + 60, 1.4, w)
+        ends, wall = end_distance(body, *rel.unbind(1)), wall_distance(body, *rel.unbind(1))
+        near = (torch.maximum(ends, wall) < GROWTHS_REACH_MM).nonzero()[:, 0]
+        hu[near] = self._body(hu[near], rel[near], points[near], body, ends[near], wall[near], w)
+        if body.level == "C2":
+            hu = _dens_and_atlas(hu, rel, body, w)
+        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
+            for side in (1, -1):
+                screw = capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
+                hu = _over(hu, screw, 3000.0, w)
+        return hu
+
+    def _body(
+        self, hu: Tensor, rel: Tensor, points: Tensor, body: Body, ends: Tensor, wall: Tensor, w: float
+    ) -> Tensor:
+        r, a, z = rel.unbind(1)
         depth = -rounded_edge(ends, wall, body.rounding)
         inner = torch.sigmoid(-torch.maximum(ends + body.shell[0], wall + body.shell[1]) / w * 1.7)
         thick, denser = body.subchondral
@@ -319,56 +368,35 @@ class Painter:
         trabeculae = body.texture * (body.spongiosa + 40) * (self.noise(points, 2.2) + self.noise(points, 5.0))
         core = body.spongiosa + denser * zone + trabeculae
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
-        core = core - p["vein"] * vein * 120
+        core = core - self._posterior[body.level]["vein"] * vein * 120
         share = torch.where(z > 0, body.endplates[0], body.endplates[1])
+        share = share * (1 + body.ring * torch.sigmoid((wall + 4.0) / 0.8))
         share = torch.where(ends > wall - 1.0, share, 1.0)
         rim = body.cortex * share * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
-        value = rim + inner * (core - rim)
-        hu = _over(hu, -depth, value, w)
+        hu = _over(hu, -depth, rim + inner * (core - rim), w)
         for gr, ga, gz, size, tall, grown, confined in body.growths:
             q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)
             distance = (q - 1) * min(size, tall)
             distance = torch.maximum(distance, -depth) if confined else distance
-            hu = _over(hu, distance, torch.full_like(r, grown), max(w, 0.6))
-        if body.level == "C2":
-            dens = _capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
-            hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
-            arch = torch.minimum(
-                _capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0), _capsule(rel, (-20, -10, 19), (-14, 5, 19), 6)
-            )
-            arch = torch.minimum(arch, _capsule(rel, (20, -10, 19), (14, 5, 19), 6))
-            hu = _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
-        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
-            for side in (1, -1):
-                screw = _capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
-                hu = _over(hu, screw, torch.full_like(r, 3000.0), w)
+            hu = _over(hu, distance, grown, max(w, 0.6))
         return hu
 
-    def _arch(self, rel: Tensor, body: Body, p: dict[str, float]) -> Tensor:
-        """Pedicles, lamina, processes and rib heads, as one signed distance."""
-        r, a, z = rel.unbind(1)
-        side = torch.stack([r.abs(), a, z], 1)  # both halves at once
-        canal = _ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
-        lean = z + (a - p["canal_a"]) * -0.35  # laminae lie like shingles
-        lamina = torch.maximum((canal - p["lamina"] / 2).abs() - p["lamina"] / 2, lean.abs() - p["lamina_z"])
-        lamina = torch.maximum(lamina, a - p["canal_a"] - 1)
-        x = p["canal_w"] + 3
-        pedicle = _capsule(side, (x - 1, -body.depth / 2 + 3, p["up"]), (x, p["canal_a"] - 4, p["up"]), p["pedicle"])
-        facet = _capsule(side, (x + 2, p["canal_a"] - 6, -p["facet"]), (x + 2, p["canal_a"] - 2, p["facet"]), 4.6)
-        tip = (x + p["transverse"], p["canal_a"] - 10, 2.0)
-        transverse = _capsule(side, (x, p["canal_a"] - 4, 2.0), tip, 3.6)
-        start = p["canal_a"] - p["canal_d"] - 2
-        end = (0.0, start - p["spine"] * np.cos(p["slope"]), -3 - p["spine"] * np.sin(p["slope"]))
-        squeezed = rel / rel.new_tensor([0.55, 1.0, 1.0])
-        spinous = _capsule(squeezed, (0.0, start, -3.0), end, p["spine_r"]) * 0.7
-        parts = [lamina, pedicle, facet, transverse, spinous]
-        if body.level[0] == "T":
-            head = (body.width / 2 + 2, -body.depth / 2 + 5, float(body.corners[2, 0]) - 1)
-            parts.append(_capsule(side, head, (x + p["transverse"] + 8, p["canal_a"] - 9, 2.0), 3.8))
-        arch = parts[0]
-        for part in parts[1:]:
-            arch = torch.minimum(arch, part)
-        return arch
+
+def _dens_and_atlas(hu: Tensor, rel: Tensor, body: Body, w: float) -> Tensor:
+    dens = capsule(rel, (0, 1.0, 5.0), (0, 1.5, 26.0), 5.0)
+    hu = _bone_over(hu, dens, body.cortex, body.spongiosa, 1.2, w)
+    arch = capsule(rel, (-14, 5, 19), (14, 5, 19), 4.0)
+    for side in (1, -1):
+        arch = torch.minimum(arch, capsule(rel, (side * 20, -10, 19), (side * 14, 5, 19), 6))
+    return _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
+
+
+def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
+    """Distance to the parts of the lungs that lie beside the bodies of T2 to T11 or T12, in front of the ribs."""
+    aside = u.abs() - 17 - r.uniform(0, 6)
+    behind = v + r.uniform(4, 12) + 0.4 * aside.clamp_min(0)
+    upper, lower = (r.uniform(5.8, 7.9) - level) * 20, (level - r.uniform(16.3, 18.6)) * 20
+    return torch.maximum(torch.maximum(-aside, -behind), torch.maximum(torch.maximum(upper, lower), v - 60))
 
 
 def exact_keypoints(anatomy: Anatomy) -> np.ndarray:
@@ -392,7 +420,8 @@ class Endplates:
 
     def shifts(self, protocol: Protocol) -> np.ndarray:
         """`(n, 3, 2, 1)` mm from the exact points outward to the seen ones."""
-        return visible_shift(protocol, self.plates, np.abs(self.outward[..., 2]), self.gaps)[..., None]
+        shifts = visible_shift(protocol, self.plates, np.abs(self.outward[..., 2]), self.gaps)
+        return (shifts * np.array(SHARE_OF_SHIFT)[:, None])[..., None]
 
 
 def endplates_of(anatomy: Anatomy, exact: np.ndarray) -> Endplates:
@@ -440,6 +469,7 @@ def _rim(body: Body, direction: Tensor, end: int) -> Tensor:
 def outline_distance(body: Body, r: Tensor, a: Tensor, scale: Tensor | float) -> Tensor:
     """Distance in the axial plane to the body's outline: a superellipse with a concave back, `scale` times its size."""
     n = body.exponent
+    r = r / (1 - body.taper * (a / (body.depth / 2)).clamp(-1, 1))
     q = ((r.abs() / (body.width / 2)) ** n + (a.abs() / (body.depth / 2)) ** n).clamp_min(1e-9) ** (1 / n)
     radius = torch.hypot(r, a) / q
     dent = body.notch * torch.exp(-((r / (0.25 * body.width)) ** 2)) * torch.sigmoid(-a)
@@ -486,46 +516,6 @@ def wall_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:
 
 def _within_reach(body: Body, low: np.ndarray, high: np.ndarray) -> bool:
     return bool((body.center > low - REACH_MM).all() and (body.center < high + REACH_MM).all())
-
-
-def _draw_posterior(rng: np.random.Generator, body: Body) -> dict[str, float]:
-    """Sizes of the arch and its processes; region by the level's letter."""
-    region = body.level[0]
-    canal_d = rng.uniform(6.5, 9.5)
-    spine = {"C": (10, 24), "T": (26, 42), "L": (20, 34), "S": (5, 12)}[region]
-    slope = {"C": (0.1, 0.6), "T": (0.5, 1.15), "L": (0.0, 0.4), "S": (0.3, 0.6)}[region]
-    thick = {"C": (3, 5), "T": (3.5, 6), "L": (6, 10), "S": (4, 7)}[region]
-    height = float(np.ptp(body.corners))
-    return {
-        "canal_a": -(body.depth / 2 + canal_d + rng.uniform(-0.5, 1.5)),
-        "canal_d": canal_d,
-        "canal_w": rng.uniform(8.5, 13) * (1.15 if region == "L" else 1.0),
-        "epidural": rng.uniform(0, 1.2),
-        "lamina": rng.uniform(3.5, 7.0),
-        "lamina_z": 0.42 * height * rng.uniform(0.75, 1.15),
-        "up": height * rng.uniform(0.08, 0.25),
-        "pedicle": rng.uniform(3.0, 6.0),
-        "facet": 0.6 * height,
-        "transverse": rng.uniform(8, 26),
-        "spine": rng.uniform(*spine),
-        "slope": rng.uniform(*slope),
-        "spine_r": rng.uniform(*thick),
-        "arch": rng.uniform(0.6, 1.3),
-        "vein": float(rng.random() < 0.6),
-    }
-
-
-def _ellipse(u: Tensor, v: Tensor, ru: Tensor | float, rv: Tensor | float) -> Tensor:
-    """About the distance to an ellipse: exact for circles, a fair slope elsewhere."""
-    q = torch.hypot(u / ru, v / rv).clamp_min(1e-6)
-    return (q - 1) * torch.hypot(u, v).clamp_min(1e-3) / q
-
-
-def _capsule(x: Tensor, start: tuple[float, ...], end: tuple[float, ...], radius: float) -> Tensor:
-    p, q = x.new_tensor(start), x.new_tensor(end)
-    axis = q - p
-    t = (((x - p) @ axis) / axis.dot(axis).clamp_min(1e-6)).clamp(0, 1)
-    return (x - p - t[:, None] * axis).norm(dim=1) - radius
 
 
 def _over(hu: Tensor, distance: Tensor, value: Tensor | float, softness: float) -> Tensor:

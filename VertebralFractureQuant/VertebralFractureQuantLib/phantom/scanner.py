@@ -17,8 +17,8 @@ AIR = -1000.0
 
 
 INTERPOLATION_MM = 0.3  # standard deviation of the blur by which a picture is interpolated from the voxels
-FLANK_SHARE = 0.6  # of the way from the surface to the half maximum, where readers set their points
-GAP_SHARE = 0.15  # of a disc's height that its two endplates' flanks may take, each
+FLANK_SHARE = 0.75  # of the way from the surface to the half maximum, where readers set their points
+GAP_SHARE = 0.12  # of a disc's height that its two endplates' flanks may take, each
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise
     return Protocol(
         slice_mm=slice_mm,
         thickness_mm=slice_mm * float(rng.uniform(0.9, 1.6)),
-        blur_mm=float(rng.uniform(0.25, 1.0)),
+        blur_mm=float(rng.uniform(0.25, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.7)),
         sharpen=float(max(0.0, rng.normal(0, 0.7))),
         noise_hu=float(drawn) if noise_hu is None else noise_hu,
         grain_mm=float(rng.uniform(0.6, 1.6)),

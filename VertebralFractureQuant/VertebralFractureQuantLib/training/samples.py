@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import map_coordinates
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..curve import SpineCurve, fit_curve
 from ..genant import genant_ratio, heights
@@ -26,6 +28,9 @@ from ..straightening import Straightening
 
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0
+THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
+# How a picture is bent: distance (mm) between the knots of a smooth random field, and its displacement at them.
+BENDS_MM = ((36.0, 1.8), (14.0, 1.1), (7.0, 0.45))
 CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
 
 
@@ -54,13 +59,27 @@ def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn
     """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
     straightening = Straightening(imperfect(rng, anatomy.curve))
-    grid = straightening.sagittal_grid(HALF_WIDTH_MM)[:, :COLUMNS]
-    points = torch.as_tensor(grid, dtype=torch.float32, device=device)
-    picture = Painter(anatomy, device).hounsfield(points.reshape(-1, 3), 0.5).reshape(points.shape[:2])
+    picture, points = _painted_slab(Painter(anatomy, device), straightening, float(rng.uniform(0.0, THICKEST_SLAB_MM)))
     exact = exact_keypoints(anatomy)
     plates = endplates_of(anatomy, exact)
     flat, outside = (_flat(straightening, p) for p in (exact, exact + plates.outward))
     return PaintedColumn(picture.cpu(), points.cpu(), flat, outside - flat, heights(exact), plates)
+
+
+def _painted_slab(painter: Painter, straightening: Straightening, half_mm: float) -> tuple[Tensor, Tensor]:
+    """HU `(rows, columns)` and patient points of the middle plane: the mean over `half_mm` to both sides, as the
+    detector sees a scan. Soft tissue is much the same in these planes and painted in the middle one only."""
+    planes = [
+        torch.as_tensor(
+            straightening.sagittal_grid(HALF_WIDTH_MM, lateral_mm=x)[:, :COLUMNS],
+            dtype=torch.float32,
+            device=painter.device,
+        )
+        for x in (-half_mm, 0.0, half_mm)
+    ]
+    background = painter.background(planes[1].reshape(-1, 3), 0.5)
+    pictures = [painter.skeleton(plane.reshape(-1, 3), background, 0.5) for plane in planes]
+    return torch.stack(pictures).mean(0).reshape(planes[1].shape[:2]), planes[1]
 
 
 def _flat(straightening: Straightening, points: np.ndarray) -> np.ndarray:
@@ -89,7 +108,8 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     wide = slice(max(0, start - 20), min(rows, start + ROWS + 20))  # the slice profile reaches over the crop's edge
     protocol = draw_protocol(rng)
-    seen = acquire_picture(column.picture[wide], column.points[wide], protocol, generator)
+    bend = _bend(rng, column.picture[wide].shape)
+    seen = acquire_picture(_bent(column.picture[wide], bend), column.points[wide], protocol, generator)
     seen = seen[inside.start - wide.start : inside.stop - wide.start]
     box = _field_of_view(rng, column.points[inside])
     outside = ((column.points[inside] < box[0]) | (column.points[inside] > box[1])).any(-1)
@@ -100,10 +120,46 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     visible = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
     visible[top : top + seen.shape[0]] = ~outside
     shifts = column.endplates.shifts(protocol)
-    keypoints = column.keypoints + shifts * column.outward - np.array([0.0, start])
-    ratios = [genant_ratio(h) for h in column.heights + shifts.sum((2, 3))]
+    exact, stretch = _bent_keypoints(column.keypoints, bend, wide.start)
+    keypoints = exact + shifts * column.outward - np.array([0.0, start])
+    ratios = [genant_ratio(h) for h in column.heights * stretch + shifts.sum((2, 3))]
     known = slice(len(LEVELS))  # the sacrum is no vertebra to find
     return {"picture": picture, **_targets(keypoints[known], np.array(ratios)[known], visible.numpy())}
+
+
+def _bend(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth random displacement `(rows, columns, 2)` mm (A, row): phantoms have the shapes that somebody thought
+    of, a bent one has a shape of its own, so that the network must look instead of guessing from the neighbours."""
+    strength = rng.uniform(0.0, 1.5)
+    bend = np.zeros((*shape, 2))
+    for knots, amplitude in BENDS_MM:
+        size = [int(np.ceil(n / knots)) + 3 for n in shape]
+        values = torch.as_tensor(rng.normal(0, strength * amplitude, (1, 2, *size)))
+        fine = F.interpolate(values, scale_factor=knots, mode="bicubic", align_corners=False)[0]
+        top, left = (int(knots + rng.uniform(0, knots)) for _ in range(2))
+        bend += fine[:, top : top + shape[0], left : left + shape[1]].permute(1, 2, 0).numpy()
+    return bend
+
+
+def _bent(picture: Tensor, bend: np.ndarray) -> Tensor:
+    """The picture that shows at each pixel what lay `bend` farther on."""
+    rows, columns = picture.shape
+    place = np.indices(bend.shape[:2])[::-1].transpose(1, 2, 0) + bend
+    grid = torch.as_tensor(place / (columns - 1, rows - 1) * 2 - 1, dtype=picture.dtype)
+    bent = F.grid_sample(picture[None, None], grid[None], mode="bicubic", align_corners=True, padding_mode="border")
+    return bent[0, 0]
+
+
+def _bent_keypoints(keypoints: np.ndarray, bend: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where key points `(n, 3, 2, 2)` (A, row) are in a bent picture that begins at row `top`, and how far their
+    heights `(n, 3)` are stretched."""
+    moved = keypoints
+    for _ in range(4):  # the point that shows the old one is sought
+        at = np.stack([moved[..., 1] - top, moved[..., 0] + HALF_WIDTH_MM])
+        shift = [map_coordinates(bend[..., axis], at, order=1, mode="nearest") for axis in (0, 1)]
+        moved = keypoints - np.stack(shift, -1)
+    before, after = (np.linalg.norm(k[:, :, 0] - k[:, :, 1], axis=-1) for k in (keypoints, moved))
+    return moved, after / np.maximum(before, 1.0)
 
 
 def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
