@@ -326,6 +326,15 @@ def test_a_click_in_a_vertebra_selects_its_row(page, output):
     page.wait_for_selector("tr[data-id=v3].selected")
 
 
+def test_a_key_means_what_the_help_says_also_after_a_click_in_a_picture(page, output):
+    picture = Picture(page, read_analysis(folder_of(output, 0) / "analysis.json"))
+    page.mouse.click(*picture.xy_straight(np.array([0.0, 45.0, picture.middle])))
+    for key in ("b", "f", "f", "r"):
+        press(page, key)
+    page.wait_for_timeout(500)
+    assert "0.0 mm" in page.inner_text(".straight")
+
+
 def test_the_scene_is_saved_for_slicer(page, output):
     page.click("[data-test=save_scene]")
     page.wait_for_function(

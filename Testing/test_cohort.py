@@ -383,6 +383,13 @@ def test_a_review_rewrites_the_files_and_keeps_the_machines_for_good(reviewed):
     assert set(contents(reviewed)) == {"analysis.json", "machine.json", "keypoints.mrk.json", "measurements.csv"}
 
 
+def test_a_picture_of_the_machines_points_does_not_pass_for_the_readers(reviewed):
+    (reviewed / "overview.png").write_bytes(b"picture")
+    write_review(analysis("confirmed", "open"), reviewed)
+    assert not (reviewed / "overview.png").exists()
+    assert (reviewed / "machine-overview.png").read_bytes() == b"picture"
+
+
 def test_the_machines_analysis_can_come_from_elsewhere(tmp_path):
     folder = on_disk(tmp_path).folder
     write_review(analysis("confirmed"), folder, machine=analysis("open"))

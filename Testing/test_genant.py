@@ -19,6 +19,7 @@ from VertebralFractureQuantLib.genant import (
     is_borderline,
     measure,
     measure_column,
+    ratio_text,
     worst_grade,
 )
 
@@ -320,3 +321,8 @@ def _crushed(levels, points):
     order = np.argsort(-points.mean((1, 2))[:, 2])
     measured = measure_column(points[order])
     return [levels[i] for i, m in zip(order, measured, strict=True) if m.shape == "crush"]
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(0.7997, "0.800"), (0.803, "0.803"), (0.81, "0.81"), (0.5049, "0.50")])
+def test_a_ratio_near_a_threshold_is_told_to_three_digits(ratio, text):
+    assert ratio_text(ratio) == text

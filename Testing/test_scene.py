@@ -13,9 +13,10 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
+from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
@@ -166,7 +167,7 @@ def test_numbers_and_colour_follow_while_the_hand_moves(study, editor):
     drag(study, vertebra_id, (0, 0, -9.0))
     ratios = [ratio for ratio, _ in seen]
     assert len(ratios) >= 3 and ratios == sorted(ratios, reverse=True) and ratios[-1] < 0.6
-    assert all(f"{ratio:.2f}" in name for ratio, name in seen)
+    assert all(ratio_text(ratio) in name for ratio, name in seen)
     assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["severe"])
     assert_numbers_are_the_librarys(study)
 
@@ -304,6 +305,21 @@ def test_a_click_on_a_vertebra_that_is_there_adds_none(study, editor):
     assert len(study.order) == len(LEVELS)
 
 
+def test_a_click_where_the_network_sees_nothing_adds_none(study, editor):
+    editor.machine.propose = lambda curve, straight: replace(study.vertebra(study.order[0]), score=0.001)
+    with pytest.raises(VFQError) as caught:
+        editor.add(np.array([0.0, 50.0, -225.0]))
+    assert caught.value.code == "no_vertebra_here"
+
+
+def test_a_rejected_vertebra_cannot_be_dragged_by_mistake(study, editor):
+    vertebra_id = study.order[1]
+    editor.review(vertebra_id, "rejected")
+    assert study.vertebrae[vertebra_id].node.GetLocked() and study.vertebrae[vertebra_id].mirror.GetLocked()
+    editor.undo()
+    assert not study.vertebrae[vertebra_id].node.GetLocked()
+
+
 def test_six_clicks_place_a_vertebra_by_hand(study, editor):
     clicks = outline(_box(-212.0))
     placed = editor.place(clicks)
@@ -348,6 +364,9 @@ def test_a_new_curve_keeps_what_a_person_touched_and_can_be_undone(study, editor
     np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
     np.testing.assert_allclose(study.straightening.curve.points, curve.points)
     np.testing.assert_allclose(study.vertebrae[moved].straight(), Straightening(curve).to_straight(kept), atol=0.005)
+    levels = [study.vertebra(i).level for i in study.order]
+    assert levels[study.order.index(named)] == "L1"
+    assert levels == sorted(levels, key=NAMES.index)  # the new ones follow the name that a person gave
     editor.undo()
     assert study.state() == before
     np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)

@@ -33,6 +33,7 @@ CODES = {
     "study_in_use": "another process has the study open",
     "too_few_points": "too few points were given for a curve",
     "outside_reformat": "a click lies outside the straightened picture",
+    "no_vertebra_here": "nothing that looks like a vertebra lies at the click",
     "vertebra_there": "a vertebra stands where one is to be added",
     "faulty_vertebra": "the key points contradict each other",
     "no_machine_points": "the vertebra has no other points of the machine",

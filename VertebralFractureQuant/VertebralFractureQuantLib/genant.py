@@ -67,6 +67,12 @@ def genant_ratio(heights_mm: Sequence[float] | np.ndarray) -> float:
     return float(values.min() / values.max())
 
 
+def ratio_text(ratio: float) -> str:
+    """G to two digits; to three where two would not tell on which side of a grade's threshold it lies."""
+    near = any(abs(ratio - t) < 0.005 for t in (MILD, MODERATE, SEVERE))
+    return f"{ratio:.3f}" if near else f"{ratio:.2f}"
+
+
 def grade(ratio: float, moderate: float = MODERATE) -> str:
     """Genant grade of a ratio; a ratio on a threshold takes the worse grade (G <= t)."""
     if ratio <= SEVERE + ROUNDING:

@@ -44,10 +44,21 @@ KEYS = (
 
 ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
 
-# Typing in a field is not a command. A held key repeats only where that is wanted.
+# What the mouse does in the views, as in 3D Slicer.
+MOUSE = (
+    ("drag a point", "move it; the numbers follow"),
+    ("middle drag on a line", "move all six points"),
+    ("click in a vertebra", "select it"),
+    ("wheel", "the next plane"),
+    ("Ctrl + wheel", "zoom"),
+    ("Shift + drag", "move the picture"),
+)
+
+# Typing in a field is not a command. The views never see a key: VTK has commands of its own on them.
 LISTENER = """
 window.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
+  event.stopPropagation();
   if (event.altKey) return;
   const ctrl = event.ctrlKey || event.metaKey;
   const name = (ctrl ? "Ctrl+" : "") + (ctrl && event.shiftKey ? "Shift+" : "") + event.key;
@@ -55,4 +66,6 @@ window.addEventListener("keydown", (event) => {
   event.preventDefault();
   window.trame.trigger("key", [name]);
 }, true);
+for (const other of ["keyup", "keypress"])
+  window.addEventListener(other, (event) => { if (event.target.closest(".view")) event.stopPropagation(); }, true);
 """.replace("KNOWN", str(sorted(ACTIONS)))

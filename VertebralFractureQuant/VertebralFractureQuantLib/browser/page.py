@@ -13,12 +13,20 @@ from trame.widgets import vuetify3 as v3
 
 from ..report.markups import GRADE_COLORS
 from ..scene.straight import LATERAL_MM
-from .keys import KEYS, LISTENER
+from .keys import KEYS, LISTENER, MOUSE
 from .session import Session
 from .views import PATIENT, STRAIGHTENED
 
 TITLE = "Vertebral Fracture Quantification"
 NOTICE = "Research use only. Not for diagnosis."
+LEGEND = (
+    ("~", "a grade's threshold is within the expected error of G"),
+    ("±", "standard deviation of G that the network expects; none for a person's points"),
+    ("mdi-pin", "a person set this name: it stays when others are named"),
+    ("mdi-account-edit", "a person's points"),
+    ("mdi-check", "confirmed"),
+    ("mdi-close", "rejected: no vertebra, or not measurable; left out of worst grade and SDI"),
+)
 # While a point is dragged, only rows that changed are drawn anew.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
 HINTS = {
@@ -141,7 +149,11 @@ class ReviewPage:
                     hide_details=True,
                     raw_attrs=['data-test="lateral"'],
                 )
-                html.Div("right {{ lateral.toFixed(1) }} mm", classes="text-caption ml-2", style="width: 80px")
+                html.Div(
+                    "{{ Math.abs(lateral).toFixed(1) }} mm {{ lateral < 0 ? 'left' : 'right' }}",
+                    classes="text-caption ml-2 text-right",
+                    style="width: 90px",
+                )
 
     def _view(self, name: str) -> None:
         with html.Div(classes="view", raw_attrs=[f'data-view="{name}"']):
@@ -153,7 +165,7 @@ class ReviewPage:
                 with html.Div(v_if="summary.total"):
                     html.Span("Worst: ")
                     html.Span(
-                        "{{ summary.grade }}", classes="grade", v_bind_class="summary.grade", v_if="summary.grade"
+                        "{{ summary.grade }}", classes="grade mr-1", v_bind_class="summary.grade", v_if="summary.grade"
                     )
                     html.B(" {{ summary.worst }} ")
                     html.Span(" · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})")
@@ -182,7 +194,7 @@ class ReviewPage:
         with html.Thead(), html.Tr():
             html.Th("Level", classes="left")
             for name in ("ha", "hm", "hp"):
-                html.Th(name, title="Height in mm: anterior, middle, posterior")
+                html.Th(f"{name} mm", title="Height: anterior, middle, posterior")
             html.Th("G", title="Genant ratio: smallest height over largest; ± the spread that the network expects")
             html.Th("Grade", classes="left")
             html.Th("Shape", classes="left")
@@ -241,7 +253,7 @@ class ReviewPage:
             self._action("Reset (m)", "reset")
             self._action("Delete", "delete")
             v3.VBtn(
-                "{{ doubtful_first ? 'Doubtful first' : 'Cranial first' }} (f)",
+                "Order: {{ doubtful_first ? 'doubtful first' : 'cranial first' }} (f)",
                 size="small",
                 variant="text",
                 classes="text-none",
@@ -273,6 +285,15 @@ class ReviewPage:
                         for key in entry.keys:
                             html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
                     html.Td(entry.what)
+            for how, what in MOUSE:
+                with html.Tr():
+                    html.Td(how)
+                    html.Td(what)
+            for icon, what in LEGEND:
+                with html.Tr():
+                    with html.Td():
+                        v3.VIcon(icon, size=16) if icon.startswith("mdi-") else html.Span(icon)
+                    html.Td(what)
 
     def _worklist(self) -> None:
         with (
@@ -292,7 +313,7 @@ class ReviewPage:
         ):
             html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
             html.Span(
-                "{{ w.code || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
+                "{{ w.problem || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
                 classes="text-caption",
             )
 

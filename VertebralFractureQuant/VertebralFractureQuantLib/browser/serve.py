@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
         ) from error
     server = get_server("vfq-review", client_type="vue3")
     server.enable_module(module)
-    asyncio.run(_run(server, ReviewViews, cases, settings, key))
+    with suppress(KeyboardInterrupt):  # the usual end; by then all is saved
+        asyncio.run(_run(server, ReviewViews, cases, settings, key))
 
 
 async def _run(

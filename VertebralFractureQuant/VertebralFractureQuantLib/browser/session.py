@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from tempfile import NamedTemporaryFile
+from pathlib import Path
+from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from trame_slicer.views import SliceView
 from ..analysis import Models, load_models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
-from ..errors import VFQError, as_coded
+from ..errors import CODES, VFQError, as_coded
 from ..genant import crush_neighbourhood
 from ..journal import Journal
 from ..levels import NAMES
@@ -217,6 +219,7 @@ class Session:
         """Do an action by its name. A refusal becomes a message; nothing else happens."""
         try:
             with self.state:
+                self.state.message = ""
                 if action in ALWAYS or self.editor:
                     getattr(self, action)(*args)
         except Exception as error:
@@ -318,7 +321,9 @@ class Session:
             self._placing.take_back()
             self.state.clicks = len(self._placing.points())
         else:
+            following = self._following()
             self._selected_do(lambda editor, i: editor.delete(i))
+            self.select(following)
 
     def start_adding(self) -> None:
         """The next click in the straightened view is a vertebra."""
@@ -431,6 +436,12 @@ class Session:
             at = ids.index(self.state.selected) + by if self.state.selected in ids else 0
             self.select(ids[min(max(at, 0), len(ids) - 1)])
 
+    def _following(self) -> str | None:
+        """The row after the selected one, or before it where it is the last."""
+        ids = [r["id"] for r in self.state.rows]
+        at = ids.index(self.state.selected) if self.state.selected in ids else len(ids)
+        return next(iter((*ids[at + 1 :], *reversed(ids[:at]))), None)
+
     def _judge(self, verdict: str) -> None:
         ids = [r["id"] for r in self.state.rows]
         at = ids.index(self.state.selected) if self.state.selected in ids else 0
@@ -493,7 +504,10 @@ class Session:
             with self.state:
                 editor.rescue(analysis, made)
                 self.fit_views()
-                self.state.message = f"{len(analysis.vertebrae)} vertebrae found along your points."
+                self.state.message = (
+                    f"{len(analysis.vertebrae)} vertebrae found along your points. Those that nobody had touched gave "
+                    "way; undo brings them back."
+                )
         except Exception as error:
             self._tell(error)
         finally:
@@ -504,8 +518,8 @@ class Session:
         """MRML belongs to this thread, so the page waits; a moment earlier it is told so."""
         assert self.case is not None
         path = self.case.folder / "review.mrb"
-        partial = path.with_name("partial.mrb")
         await asyncio.sleep(FLUSH_S)
+        partial = Path(mkdtemp(prefix=".saving-", dir=self.case.folder)) / path.name
         try:
             if not self.views.app.io_manager.save_scene(partial):
                 raise VFQError(
@@ -517,7 +531,7 @@ class Session:
         except Exception as error:
             self._tell(error)
         finally:
-            partial.unlink(missing_ok=True)
+            shutil.rmtree(partial.parent, ignore_errors=True)
             with self.state:
                 self.state.busy = None
 
@@ -557,13 +571,19 @@ class Session:
                 except VFQError as error:
                     problem = error.message
         with self.state:
-            self.state.unsaved = problem or ""
+            self.state.unsaved = self._nameless(problem or "")
             self._show_work(self.cases.index(case))
 
     def _tell(self, error: Exception) -> None:
         """Any failure is a sentence on the page; a traceback would hold paths."""
         with self.state:
-            self.state.message = as_coded(error).message
+            self.state.message = self._nameless(as_coded(error).message)
+
+    def _nameless(self, text: str) -> str:
+        """Without the names of files, unless they may be shown."""
+        for i, case in enumerate(self.cases):
+            text = text.replace(case.name, self._name(i))
+        return text
 
     def _name(self, index: int) -> str:
         """A file's name can be a patient's: it is shown only where that is asked for."""
@@ -581,7 +601,7 @@ class Session:
             "index": index,
             "name": self._name(index),
             "state": status.state,
-            "code": status.code or "",
+            "problem": CODES.get(status.code, ""),
             "grade": status.worst_grade,
             "open": status.open,
             "total": status.total,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..genant import GRADES, deformity_index, worst_grade
+from ..genant import GRADES, deformity_index, ratio_text, worst_grade
 from ..keypoints import FAULTS
 from ..levels import contradictions
 from ..scene.study import StudyScene
@@ -27,7 +27,7 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "hm": f"{m.heights_mm[1]:.1f}",
         "hp": f"{m.heights_mm[2]:.1f}",
         "g": repr(m.genant_ratio),
-        "ratio": f"{m.genant_ratio:.2f}",
+        "ratio": ratio_text(m.genant_ratio),
         "spread": "" if v.spread is None else f"±{v.spread:.2f}",
         "borderline": m.borderline,
         "grade": m.grade,
@@ -54,7 +54,7 @@ def summary(study: StudyScene) -> dict[str, Any]:
     worst = min(assessed, key=lambda i: _severity(study, i), default=None)
     return {
         "grade": worst_grade(grades),
-        "worst": f"{study.label(worst)} {study.measurements[worst].genant_ratio:.2f}" if worst else "",
+        "worst": f"{study.label(worst)} {ratio_text(study.measurements[worst].genant_ratio)}" if worst else "",
         "sdi": deformity_index(grades),
         "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
         "assessed": len(assessed),

@@ -85,11 +85,12 @@ class NumbersFirst(ScheduledRenderStrategy):
         view.interactor().AddObserver("MouseMoveEvent", lambda *_: self._enter(), BEFORE_OTHERS)
 
     def schedule_render(self) -> None:
-        """Ask for a picture a moment later; called for every node that changes."""
+        """Ask for a picture a moment after the event that is being handled; called for every node that changes."""
         if not self._waiting:
             self._waiting = True
+            loop = asyncio.get_event_loop()
             delay = NUMBERS_AHEAD_S if NumbersFirst.under_mouse in (None, self) else self._later_s
-            asyncio.get_event_loop().call_later(delay, self._ask)
+            loop.call_soon(loop.call_later, delay, self._ask)
 
     under_mouse: NumbersFirst | None = None
 

@@ -45,6 +45,7 @@ OUTPUT_NAMES = frozenset(
 # What a reader's review leaves in the folder: where one of these is, nothing is replaced.
 MACHINE_NAME = "machine.json"
 REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)
+PICTURES = ("overview.png", "straightened.nrrd")
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 SLAB_LATERAL_MM = 20
@@ -128,7 +129,8 @@ def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis |
     """Rewrite analysis.json, keypoints.mrk.json and measurements.csv of the case in `folder` as a reader edited it.
 
     Each file is replaced whole, and none before all are safe on the disk. What was there before the first review is
-    kept as machine.json for good: `machine` where it is given, else the analysis.json in the folder.
+    kept as machine.json for good: `machine` where it is given, else the analysis.json in the folder. The pictures show
+    the machine's points, and are called machine-overview.png and machine-straightened.nrrd from then on.
 
     Raises
     ------
@@ -145,6 +147,9 @@ def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis |
         writers = {MACHINE_NAME: original, **writers}
     with _saving(folder):
         _replace_files(folder, writers)
+        for name in PICTURES:  # of the machine's points: never beside a reader's numbers under the same name
+            if (folder / name).exists():
+                os.replace(folder / name, folder / f"machine-{name}")
 
 
 def _replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:

@@ -25,6 +25,7 @@ from .straight import Reformat, reformat
 from .study import CURVE, StudyScene
 from .vertebra import State, state_of
 
+LEAST_SCORE = 0.02  # objectness; what it missed has a low one, what is none has next to nothing
 MOVED_MM = 0.01  # a click through the transform and back is no move
 NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are one
 
@@ -71,6 +72,11 @@ class Editor:
     def add(self, straight: np.ndarray) -> str:
         """A vertebra with the six points that the detector gives at a click `(3,)` straight mm; its id."""
         found = self.machine.propose(self._curve(), np.asarray(straight, float))
+        if found.score < LEAST_SCORE:
+            raise VFQError(
+                "no_vertebra_here",
+                "The network sees no vertebra here. Click on a vertebral body, or place its six points by hand.",
+            )
         middle = found.keypoints.mean((0, 1))
         for vertebra_id, markups in self.study.vertebrae.items():
             if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
@@ -137,6 +143,9 @@ class Editor:
         fresh = [v for v in analysis.vertebrae if not _near(v, middles)]
         changes.update(zip(self._new_ids(len(fresh)), map(state_of, fresh), strict=True))
         self.study.put_curve(replace(analysis, case=self.study.analysis().case), made)
+        self.study.put(changes)
+        for vertebra_id, level in self._names_after_pins().items():
+            changes[vertebra_id] = {**self._state(vertebra_id), "level": level}
         self._commit("rescue", {**changes, CURVE: self.study.curve_state()})
 
     def undo(self) -> str | None:
@@ -195,6 +204,15 @@ class Editor:
         self.study.put({vertebra_id: state})
         self._commit(kind, {vertebra_id: {**state, "level": self._name_between(vertebra_id)}})
         return vertebra_id
+
+    def _names_after_pins(self) -> dict[str, str | None]:
+        """The names that follow from the pinned ones; empty where none is pinned."""
+        order, details = self.study.order, [self.study.vertebrae[i].details for i in self.study.order]
+        pinned, names = [bool(d["pinned"]) for d in details], [d["level"] for d in details]
+        for at, name in enumerate(list(names)):
+            if pinned[at] and name:
+                names = renamed(names, pinned, self.study.steps(), at, name)
+        return dict(zip(order, names, strict=True)) if any(pinned) else {}
 
     def _name_between(self, vertebra_id: str) -> str | None:
         order = self.study.order

@@ -18,7 +18,7 @@ import slicer
 from ..ct import CTVolume
 from ..curve import SpineCurve
 from ..errors import VFQError
-from ..genant import Measurement, crush_neighbourhood, measure_column
+from ..genant import Measurement, crush_neighbourhood, measure_column, ratio_text
 from ..keypoints import faults, outline
 from ..levels import steps_between
 from ..record import SpineAnalysis, Vertebra, from_json, to_json
@@ -240,7 +240,7 @@ class StudyScene:
     def _judge(self, vertebra_id: str) -> None:
         markups, measurement = self.vertebrae[vertebra_id], self.measurements[vertebra_id]
         self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
-        markups.show(f"{self.label(vertebra_id)}  {measurement.genant_ratio:.2f}", self._color(vertebra_id))
+        markups.show(f"{self.label(vertebra_id)}  {ratio_text(measurement.genant_ratio)}", self._color(vertebra_id))
 
     def _rows(self) -> Iterator[tuple[str, Vertebra, tuple[str, ...]]]:
         return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self._order)
@@ -332,7 +332,9 @@ class StudyScene:
             self.listeners.ended(vertebra_id)
 
     def _remove(self, vertebra_id: str) -> None:
-        markups = self.vertebrae.pop(vertebra_id)
+        markups = self.vertebrae.pop(vertebra_id, None)
+        if markups is None:
+            return
         gone = (markups.node, markups.mirror)
         self._stop_observing(lambda node: node in gone)
         for node in gone:

@@ -84,6 +84,7 @@ class VertebraMarkups:
     def show(self, label: str, grade: str) -> None:
         """Name and colour (of `COLORS`), only where they change: each change costs a rendering."""
         for node in (self.node, self.mirror):
+            node.SetLocked(self.details["review"] == "rejected")
             if node.GetName() != label:
                 node.SetName(label)
             _paint(node.GetDisplayNode(), COLORS[grade])
