@@ -66,7 +66,7 @@ def middle_line(ct: CTVolume) -> SpineCurve:
 
 
 class CaseLoader:
-    """Analyses, reads and keeps at most two cases: the present one and the next."""
+    """Analyses and reads cases, and keeps the few that are asked for: the present one and its neighbours."""
 
     def __init__(
         self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None

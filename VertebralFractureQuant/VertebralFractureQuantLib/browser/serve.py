@@ -57,7 +57,8 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
         ) from error
     server = get_server("vfq-review", client_type="vue3")
     server.enable_module(module)
-    with suppress(KeyboardInterrupt):  # the usual end; by then all is saved
+    # The usual end, by Ctrl+C, of which aiohttp makes a SystemExit; by then all is saved.
+    with suppress(KeyboardInterrupt, SystemExit):
         asyncio.run(_run(server, ReviewViews, cases, settings, key))
 
 

@@ -114,7 +114,7 @@ class Session:
         if turn != self._turn:
             return
         self.case = case
-        self.loader.keep(self.cases[index : index + 2])
+        self.loader.keep(self.cases[max(0, index - 1) : index + 2])
         self._show_opening(index)
         try:
             prepared = await self.loader.get(case)

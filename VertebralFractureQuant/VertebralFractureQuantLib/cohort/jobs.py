@@ -3,7 +3,7 @@
 The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object a
 line: {"stage": "detect", "share": 0.6}, at the end {"done": true} or {"error": code, "message": sentence}. It ends by
 itself once its standard input is closed, so that none computes on for a face that died. `AnalysisJob` is the face's
-end of it.
+end of it. The study is not drawn: the face that waits for it will show it.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = _parser().parse_args(arguments)
     say = _channel()
     _end_with_the_parent()
-    study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series)
+    study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, pictures=False)
     engine = Library()
     load = partial(engine.load_models, wanted.device)
     outcome = measure_study(study, engine, load, lambda stage, share: say({"stage": stage, "share": round(share, 3)}))

@@ -64,13 +64,15 @@ class Library:
 
 @dataclass(frozen=True)
 class Study:
-    """A scan to be measured into `output/<case>/`; `series` is the UID of the DICOM series to take."""
+    """A scan to be measured into `output/<case>/`; `series` is the UID of the DICOM series to take, `pictures` tells
+    whether the study is drawn too."""
 
     path: Path
     case: str
     output: Path
     overwrite: bool = False
     series: str | None = None
+    pictures: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ def measure_study(
         check_output(study.output, study.case, study.overwrite)
         analysis, ct = _measure(study, engine, models, tell, note or (lambda sentence: None))
         tell("write", ANALYZED_SHARE)
-        write_outputs(analysis, ct, study.output, study.overwrite)
+        write_outputs(analysis, ct, study.output, study.overwrite, pictures=study.pictures)
         tell("write", 1.0)
         return Outcome(analysis)
     except Exception as error:

@@ -96,6 +96,7 @@ def write_outputs(
     folder: Path,
     overwrite: bool = False,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
+    pictures: bool = True,
 ) -> Path:
     """Write `folder/<case>/` whole or not at all, and return it.
 
@@ -105,6 +106,7 @@ def write_outputs(
     ct : the volume that was analysed, for the pictures; may be None for a failed study.
     overwrite : replace an earlier folder, once the new one is whole.
     extras : further files, each a name with the function that writes it to a path.
+    pictures : whether straightened.nrrd and overview.png are made, which takes longer than all else.
 
     Raises
     ------
@@ -116,9 +118,10 @@ def write_outputs(
     with _writable(folder), _whole_folder(target) as fresh:
         _write_json(analysis, fresh / "analysis.json")
         if analysis.status == "ok":
-            if ct is None:
-                raise ValueError("a measured study needs its CT to be drawn")
-            _write_measured(analysis, ct, fresh)
+            write_measurements(analysis, fresh / "measurements.csv")
+            write_markups(analysis, fresh / "keypoints.mrk.json")
+            if pictures:
+                _draw(analysis, ct, fresh)
         for name, write in (extras or {}).items():
             write(fresh / name)
         _check_replaceable(target, overwrite)  # a review may have begun meanwhile
@@ -218,9 +221,9 @@ def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> Non
         raise OSError(0, "the straightened volume could not be stored") from error
 
 
-def _write_measured(analysis: SpineAnalysis, ct: CTVolume, folder: Path) -> None:
-    write_measurements(analysis, folder / "measurements.csv")
-    write_markups(analysis, folder / "keypoints.mrk.json")
+def _draw(analysis: SpineAnalysis, ct: CTVolume | None, folder: Path) -> None:
+    if ct is None:
+        raise ValueError("a measured study needs its CT to be drawn")
     write_straightened(analysis, ct, folder / "straightened.nrrd")
     if find_spec("matplotlib"):  # absent from desktop Slicer, which draws the study itself
         from .overview import write_overview  # slow to import
