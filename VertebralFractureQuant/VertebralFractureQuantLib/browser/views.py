@@ -15,6 +15,7 @@ from trame.widgets import html
 from trame_slicer.core import SlicerApp
 from trame_slicer.rca_view import register_rca_factories
 from trame_slicer.views import ScheduledRenderStrategy, SliceView, ViewLayoutDefinition, ViewProps, ViewType
+from vtkmodules.vtkCommonCore import vtkObject
 
 from ..scene.study import Views
 
@@ -41,8 +42,10 @@ class ReviewViews:
             blur_fps=FRAMES_PER_SECOND,
             interactive_quality=QUALITY,
         )
+        vtkObject.GlobalWarningDisplayOff()  # each view warns of an event that trame-slicer sends itself
         self.straightened = self._create(STRAIGHTENED, "Sagittal")
         self.patient = [self._create(name, name) for name in PATIENT]
+        vtkObject.GlobalWarningDisplayOn()
 
     @property
     def all(self) -> list[SliceView]:
