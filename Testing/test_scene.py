@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 
@@ -10,7 +11,9 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
-from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.browser.cases import prepare  # noqa: E402
+from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
+from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
 from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa: E402
@@ -446,3 +449,65 @@ def test_a_move_is_measured_within_a_few_milliseconds(study, editor):
         node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 0.1 * i]))
         times.append(time.perf_counter() - started)
     assert np.median(times) < 0.02  # a tenth of this on a quiet machine
+
+
+def test_without_weights_a_person_can_go_on_by_hand_and_is_told_why(study, tmp_path, ct):
+    why = VFQError("bad_weights", "The weights of the detector are damaged. Install the package again.")
+    journal = Journal(tmp_path / "review.sqlite", study.state(), {})
+    editor = Editor(study, journal, Machine(ct, None, why), "reader")
+    with pytest.raises(VFQError, match="weights of the detector are damaged"):
+        editor.add(np.array([0.0, 0.0, -212.0]))
+    assert study.vertebra(editor.place(outline(_box(-212.0)))).origin == "reader"
+    journal.close()
+
+
+@pytest.fixture
+def case(analysis, ct, tmp_path) -> Case:
+    """A case on disk, analysed."""
+    write_ct(ct, tmp_path / "scan.nii.gz")
+    case = Case("scan", tmp_path / "scan.nii.gz", tmp_path / "out" / "scan")
+    case.folder.mkdir(parents=True)
+    (case.folder / "analysis.json").write_text(json.dumps(to_json(analysis)))
+    return case
+
+
+def _rewrite(case: Case, **changes) -> None:
+    path = case.folder / "analysis.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_case_is_prepared_with_the_reformat_of_its_curve(case, analysis):
+    prepared = prepare(case)
+    assert len(prepared.analysis.vertebrae) == len(LEVELS)
+    np.testing.assert_array_equal(prepared.made.straightening.curve.points, analysis.curve)
+
+
+def test_a_newer_analysis_is_refused_and_told_so(case):
+    _rewrite(case, schema="vfq-analysis/2")
+    with pytest.raises(VFQError, match="newer version") as caught:
+        prepare(case)
+    assert caught.value.code == "newer_schema"
+
+
+def test_an_analysis_of_another_ct_is_refused(case, ct):
+    write_ct(replace(ct, ijk_to_ras=ct.ijk_to_ras @ np.diag([1, 1, 1.01, 1])), case.source)
+    with pytest.raises(VFQError) as caught:
+        prepare(case)
+    assert caught.value.code == "other_ct"
+
+
+def test_a_scan_in_which_nothing_was_found_is_shown_along_its_middle(case, ct):
+    nothing = {"shape": None, "spacing_mm": None, "ijk_to_ras": None}
+    _rewrite(case, status="no_spine_found", message="No spine found.", curve=[], vertebrae=[], source=nothing)
+    prepared = prepare(case)
+    assert prepared.analysis.status == "no_spine_found"
+    middle = prepared.made.straightening.curve.points.mean(0)
+    corners = np.array([[0, 0, 0, 1], [84, 79, 89, 1]]) @ ct.ijk_to_ras.T
+    np.testing.assert_allclose(middle, corners[:, :3].mean(0), atol=1.5)
+
+
+def test_a_scan_that_is_no_ct_stays_a_failure(case):
+    _rewrite(case, status="not_ct", message="These are labels.", vertebrae=[])
+    with pytest.raises(VFQError, match="These are labels") as caught:
+        prepare(case)
+    assert caught.value.code == "not_ct"
