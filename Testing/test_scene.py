@@ -288,6 +288,9 @@ def test_reset_says_so_where_there_is_nothing_to_go_back_to(study, editor):
     with pytest.raises(VFQError, match="stands where the machine put it") as caught:
         editor.reset(study.order[0])
     assert caught.value.code == "no_machine_points"
+    placed = editor.place(outline(_box(-212.0)))
+    with pytest.raises(VFQError, match="a person's from the start"):
+        editor.reset(placed)
 
 
 def test_one_click_adds_a_vertebra_with_the_name_that_is_left(study, editor):

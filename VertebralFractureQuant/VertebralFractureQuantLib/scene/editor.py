@@ -61,7 +61,8 @@ class Editor:
         """Back to the machine's points. VFQError `no_machine_points` for a vertebra that a person placed."""
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
-            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} stands where the machine put it.")
+            told = "stands where the machine put it" if state["origin"] == "model" else "is a person's from the start"
+            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} {told}: there are no other points.")
         points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
         self._commit("reset", {vertebra_id: {**_reopened(state), **points}})
 
