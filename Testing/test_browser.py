@@ -418,6 +418,11 @@ def test_a_tab_that_is_closed_in_mid_drag_loses_nothing(chromium, server, output
     page = open_page(chromium, server)
     assert g(page, "v2") == pytest.approx(live, abs=1e-12)
     assert page.is_enabled("[data-test=undo]")
+    x, y = picture.xy(analysis.vertebrae[1].keypoints[0, 0])
+    page.mouse.move(x, y)
+    page.mouse.move(x + 40, y + 40, steps=8)
+    page.wait_for_timeout(400)
+    assert g(page, "v2") == pytest.approx(live, abs=1e-12)  # no button is down: the point stays
     page.close()
 
 

@@ -105,22 +105,17 @@ def grade_doubt(ratio: float, spread: float) -> float:
     return 1.0 - (high - low)
 
 
-def expected_heights(mean_heights: np.ndarray) -> np.ndarray:
-    """What each vertebra's neighbours (up to two on either side) lead to expect as its mean height, mm.
-
-    Input `(n,)` mm, cranial to caudal; nan where there are fewer than two neighbours. The median of the neighbours'
-    heights, each carried over by the normal growth from level to level, resists a fractured neighbour.
-    """
-    values = np.asarray(mean_heights, float)
-    return np.array([_expected_height(values, i) for i in range(len(values))])
-
-
 def crush_neighbourhood(index: int, count: int) -> range:
     """The vertebrae of `count` whose measurement depends on where vertebra `index` stands, itself among them."""
     return range(max(0, index - CRUSH_NEIGHBOURS), min(count, index + CRUSH_NEIGHBOURS + 1))
 
 
-def _expected_height(heights: np.ndarray, i: int) -> float:
+def expected_height(heights: np.ndarray, i: int) -> float:
+    """What the neighbours of vertebra `i` (up to two on either side) lead to expect as its mean height, mm.
+
+    heights : `(n,)` mean heights in mm, cranial to caudal. nan where there are fewer than two neighbours. The median of
+    the neighbours' heights, each carried over by the normal growth from level to level, resists a fractured neighbour.
+    """
     near = [j for j in crush_neighbourhood(i, len(heights)) if j != i]
     if len(near) < CRUSH_NEIGHBOURS:
         return float("nan")
@@ -169,7 +164,7 @@ def measure_column(
     return [
         _measurement(
             all_heights[i],
-            _expected_height(means, i),
+            expected_height(means, i),
             CRUSH_RATIO_AT_END if i in (0, count - 1) else CRUSH_RATIO,
             margins[i],
         )

@@ -332,7 +332,3 @@ def _float(value: float | None) -> float | None:
 
 def _list(value: Any) -> Any:
     return None if value is None else np.asarray(value).tolist()
-
-
-def _tuple(value: Any) -> Any:
-    return None if value is None else tuple(value)

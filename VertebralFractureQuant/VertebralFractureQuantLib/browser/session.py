@@ -418,10 +418,12 @@ class Session:
                 self._center_patient(found, [v for v in self.views.patient if v is not view])
 
     def tabs_changed(self, count: int) -> None:
-        """Another tab came or went; a drag whose tab was closed is over."""
+        """Another tab came or went; a drag whose tab was closed is over, for the views too."""
         with self.state:
-            self.state.tabs = count
-            if self.editor:
+            gone, self.state.tabs = count < self.state.tabs, count
+            if gone:
+                self.views.release()
+            if gone and self.editor:
                 self.editor.finish_drag()
 
     # -- how

@@ -63,6 +63,12 @@ class ReviewViews:
         for view in self.patient:
             view.set_background_volume_id(ct.GetID())
 
+    def release(self) -> None:
+        """Let go of all mouse buttons, for a hand that will not any more."""
+        for view in self.all:
+            view.interactor().InvokeEvent("LeftButtonReleaseEvent")
+            view.interactor().InvokeEvent("MiddleButtonReleaseEvent")
+
     def render(self) -> None:
         """Ask for a picture of every view."""
         for view in self.all:

@@ -44,6 +44,9 @@ OUTPUT_NAMES = frozenset(
 )
 # What a reader's review leaves in the folder: where one of these is, nothing is replaced.
 MACHINE_NAME = "machine.json"
+NOT_SAVED = (
+    "the review cannot be saved ({reason}). Make room or see to the folder's rights; the files there are still whole."
+)
 REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)
 PICTURES = ("overview.png", "straightened.nrrd")
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -148,7 +151,7 @@ def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis |
     original = _original(folder, machine)
     if original:
         writers = {MACHINE_NAME: original, **writers}
-    with _saving(folder):
+    with _writable(folder, NOT_SAVED):
         _replace_files(folder, writers)
         for name in PICTURES:  # of the machine's points: never beside a reader's numbers under the same name
             if (folder / name).exists():
@@ -300,28 +303,14 @@ def _temporary(target: Path, kind: str) -> Path:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
+def _writable(
+    folder: Path, told: str = "the output folder cannot be written ({reason}); choose another --output."
+) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise VFQError(
-            "output_not_writable",
-            f"{folder.name}: the output folder cannot be written ({reason}); choose another --output.",
-        ) from error
-
-
-@contextmanager
-def _saving(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise VFQError(
-            "output_not_writable",
-            f"{folder.name}: the review cannot be saved ({reason}). Make room or see to the folder's rights; the files "
-            "there are still whole.",
-        ) from error
+        raise VFQError("output_not_writable", f"{folder.name}: {told.format(reason=reason)}") from error
 
 
 def _sync(file: Path) -> None:

@@ -5,8 +5,7 @@ Plain data in and out, no MRML; may run in any thread. Clicks are straight [R, A
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +24,7 @@ class Machine:
     ct: CTVolume
     models: Models | None
     why: VFQError | None = None
+    _latest: tuple[SpineCurve, np.ndarray] | None = field(default=None, init=False)
 
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
         """The vertebra at a click `(3,)` straight mm. VFQError `bad_weights` ..., `outside_reformat`."""
@@ -49,7 +49,3 @@ class Machine:
         if self._latest is None or self._latest[0] is not curve:
             self._latest = curve, straightened_slab(self.ct, curve)
         return self._latest[1]
-
-    @cached_property
-    def _latest(self) -> tuple[SpineCurve, np.ndarray] | None:
-        return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ class Reformat:
     straightening: Straightening
     voxels: np.ndarray
 
-    @cached_property
+    @property
     def origin(self) -> tuple[float, float, float]:
         """Straight RAS mm of the first voxel: leftmost, rearmost, lowest."""
         return -LATERAL_MM, -ANTERIOR_MM, -(self.voxels.shape[0] - 1) * PLANE_SPACING_MM
