@@ -7,62 +7,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from ..cohort.jobs import AnalysisJob, JobState, analysis_command
 from ..cohort.worklist import Case
-from ..ct import CTVolume, read_ct
-from ..curve import SpineCurve, fit_curve
+from ..ct import read_ct
 from ..errors import VFQError
-from ..record import SpineAnalysis, check_belongs, read_analysis
-from ..scene.straight import Reformat, reformat
+from ..record import read_analysis
+from ..scene.opening import RESCUABLE, Prepared, check_reviewable, machine_analysis, prepare
 
 POLL_S = 0.1
-# The scan can be read, the machine found nothing in it: a person can still click the spine.
-RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A case that can be shown at once: the machine's analysis, and the reformat along its curve."""
-
-    case: Case
-    ct: CTVolume
-    analysis: SpineAnalysis
-    made: Reformat
-
-
-def prepare(case: Case, analysis_file: Path | None = None) -> Prepared:
+def read_case(case: Case, analysis_file: Path | None = None) -> Prepared:
     """Read a case that is analysed. VFQError `other_ct`, `newer_schema`, the analysis' own failure, ... ."""
-    analysis = read_analysis(analysis_file or original_of(case))
-    if analysis.status != "ok" and analysis.status not in RESCUABLE:
-        raise VFQError(analysis.status, analysis.message)
-    ct = read_ct(case.source)
-    if analysis.shape is None:
-        analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
-    check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
-    curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
-    analysis = replace(analysis, case=case.name, curve=curve.points)
-    return Prepared(case, ct, analysis, reformat(ct, curve))
-
-
-def original_of(case: Case) -> Path:
-    """The machine's own analysis: beside the reviewed one, where there is one."""
-    machine = case.folder / "machine.json"
-    return machine if machine.exists() else case.folder / "analysis.json"
-
-
-def middle_line(ct: CTVolume) -> SpineCurve:
-    """Head to foot through the middle of the volume: something to look along until a person clicks the spine."""
-    columns = np.array(ct.voxels.shape[::-1]) - 1.0
-    corners = np.array(np.meshgrid(*[(0, n) for n in columns])).reshape(3, -1).T
-    ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]
-    low, high = ras.min(0), ras.max(0)
-    middle = (low + high) / 2
-    return fit_curve(np.stack([[middle[0], middle[1], s] for s in np.linspace(high[2], low[2], 5)]))
+    analysis = read_analysis(analysis_file) if analysis_file else machine_analysis(case.folder)
+    check_reviewable(analysis)
+    return prepare(read_ct(case.source), analysis, case.name)
 
 
 class CaseLoader:
@@ -115,7 +76,7 @@ class CaseLoader:
         given = self._analyses.get(case.name)
         if given is None and not (case.folder / "analysis.json").exists():
             await self._analyze(case)
-        return await asyncio.to_thread(prepare, case, given)
+        return await asyncio.to_thread(read_case, case, given)
 
     async def _analyze(self, case: Case) -> None:
         job = AnalysisJob(analysis_command(case.source, case.folder.parent, case.name, self._device, sys.executable))

@@ -1,58 +1,8 @@
-"""The keyboard of the review page: one table from which the handler works and the help is written."""
+"""The keyboard in the page: a listener that hands the keys of `scene.keys.KEYS` to the server."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Key:
-    """`keys` as the browser names them, Ctrl (or Cmd) written before; `action` is a method of `Session`."""
-
-    keys: tuple[str, ...]
-    action: str
-    what: str
-
-
-KEYS = (
-    Key(("n", "ArrowDown"), "next_vertebra", "next vertebra"),
-    Key(("p", "ArrowUp"), "previous_vertebra", "previous vertebra"),
-    Key(("f",), "toggle_order", "order: doubtful first, or cranial first"),
-    Key(("c", " "), "confirm", "confirm, and go to the next"),
-    Key(("x",), "reject", "reject, and go to the next"),
-    Key(("o",), "reopen", "open again"),
-    Key(("Ctrl+z", "u"), "undo", "undo"),
-    Key(("Ctrl+y", "Ctrl+Shift+Z", "r"), "redo", "redo"),
-    Key(("[",), "level_up", "name it one level higher; the others follow"),
-    Key(("]",), "level_down", "name it one level lower; the others follow"),
-    Key(("t",), "toggle_pin", "pin the name, or let it follow"),
-    Key(("a",), "start_adding", "add a vertebra with one click on it in the straightened picture"),
-    Key(("b",), "start_placing", "add a vertebra by hand: six clicks, A+ M+ P+ P- M- A-"),
-    Key(("m",), "reset", "back to the machine's points"),
-    Key(("Delete", "Backspace"), "delete", "delete the vertebra, or the last click"),
-    Key(("s",), "start_rescue", "spine not found or curve wrong: click it yourself in the patient's views"),
-    Key(("Enter",), "finish_clicks", "done clicking: rebuild along the clicks"),
-    Key(("Escape",), "cancel", "cancel clicking, close messages"),
-    Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
-    Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),
-    Key(("w",), "toggle_window", "window: bone or soft tissue"),
-    Key(("z",), "fit_views", "see the whole spine again"),
-    Key(("PageDown", "."), "next_case", "next case"),
-    Key(("PageUp", ","), "previous_case", "previous case"),
-    Key(("?",), "toggle_help", "this list"),
-)
-
-ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
-
-# What the mouse does in the views, as in 3D Slicer.
-MOUSE = (
-    ("drag a point", "move it; the numbers follow"),
-    ("middle drag on a line", "move all six points"),
-    ("click in a vertebra", "select it"),
-    ("wheel", "the next plane"),
-    ("Ctrl + wheel", "zoom"),
-    ("Shift + drag", "move the picture"),
-)
+from ..scene.keys import ACTIONS
 
 # Typing in a field is not a command. The views never see a key: VTK has commands of its own on them.
 LISTENER = """

@@ -12,8 +12,9 @@ from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
 from ..report.markups import GRADE_COLORS
+from ..scene.keys import KEYS, MOUSE
 from ..scene.straight import LATERAL_MM
-from .keys import KEYS, LISTENER, MOUSE
+from .keys import LISTENER
 from .session import Session
 from .views import PATIENT, STRAIGHTENED
 

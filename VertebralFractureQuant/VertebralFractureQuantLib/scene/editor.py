@@ -33,11 +33,12 @@ NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are one
 class Editor:
     """The acts on one study.
 
+    scene_first : whether the scene's state counts, not the journal's, where they differ.
     changed : called after every finished act, undo and redo.
     moved : called with a vertebra's id while a hand moves it.
     """
 
-    def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str):
+    def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str, scene_first: bool = False):
         self.study = study
         self.journal = journal
         self.machine = machine
@@ -48,7 +49,10 @@ class Editor:
         study.listeners.started = self._start
         study.listeners.moved = self._move
         study.listeners.ended = self._end
-        self._show(journal.state)
+        if scene_first:
+            self._take_over()
+        else:
+            self._show(journal.state)
 
     # -- acts
 
@@ -231,6 +235,11 @@ class Editor:
         self.study.put({key: state for key, state in changes.items() if key != CURVE})
         self.journal.commit(kind, changes, self.who)
         self.changed()
+
+    def _take_over(self) -> None:
+        """What the scene shows is an act on what the journal knew, as after a scene was loaded."""
+        now = self.study.state()
+        self.journal.commit("load", {key: now.get(key) for key in {*now, *self.journal.state}}, self.who)
 
     def _show(self, state: dict[str, Any]) -> None:
         """Show a whole state, as after a restart."""

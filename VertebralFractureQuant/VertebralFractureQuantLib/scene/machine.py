@@ -26,6 +26,11 @@ class Machine:
     why: VFQError | None = None
     _latest: tuple[SpineCurve, np.ndarray] | None = field(default=None, init=False)
 
+    @classmethod
+    def of(cls, ct: CTVolume, models: Models | VFQError) -> Machine:
+        """With the networks, or with the reason why there are none."""
+        return cls(ct, None, models) if isinstance(models, VFQError) else cls(ct, models)
+
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
         """The vertebra at a click `(3,)` straight mm. VFQError `bad_weights` ..., `outside_reformat`."""
         anterior, arc = float(straight[1]), -float(straight[2])

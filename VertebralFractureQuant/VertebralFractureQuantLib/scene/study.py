@@ -84,12 +84,14 @@ class StudyScene:
         self._order: list[str] = []
         self._observations: list[tuple[Any, int]] = []
         self._busy = False
+        self._foreign_ct = False
 
     # -- opening and closing
 
     def open(self, ct: CTVolume, made: Reformat, analysis: SpineAnalysis, ct_node: Any = None) -> None:
         """Show a study; a study that is open is closed first. `ct_node` is the CT's node where one is in the scene."""
         self.close()
+        self._foreign_ct = ct_node is not None
         with self._quiet_scene():
             self._create_nodes(ct_node)
             if ct_node is None:
@@ -102,7 +104,8 @@ class StudyScene:
 
     def reopen(self) -> None:
         """Take over the study of a scene that was loaded from a file. VFQError `empty_scene` where it holds none."""
-        self._forget()
+        self.release()
+        self._foreign_ct = True
         self.nodes = {role: self._find(role) for role in ROLES}
         missing = [role for role in ("ct", "straightened", "straightening", "study") if self.nodes[role] is None]
         if missing:
@@ -119,13 +122,22 @@ class StudyScene:
         self.refresh()
 
     def close(self) -> None:
-        """Remove the study's nodes from the scene."""
-        nodes = [*self.nodes.values(), *(n for v in self.vertebrae.values() for n in (v.node, v.mirror))]
-        self._forget()
+        """Remove the study's nodes from the scene; a CT that was there before stays."""
+        nodes = [n for role, n in self.nodes.items() if role != "ct" or not self._foreign_ct]
+        nodes += [n for v in self.vertebrae.values() for n in (v.node, v.mirror)]
+        if self._foreign_ct and self.nodes.get("ct"):
+            self.nodes["ct"].RemoveAttribute(ROLE)
+        self.release()
         with self._quiet_scene():
             for node in nodes:
                 if node is not None and node.GetScene() is not None:
                     self.scene.RemoveNode(node)
+
+    def release(self) -> None:
+        """Let go of the nodes, which stay in the scene or go with it."""
+        self._stop_observing(lambda _: True)
+        self.nodes, self.vertebrae, self.measurements, self.faults = {}, {}, {}, {}
+        self._order, self.selected = [], None
 
     # -- what is there
 
@@ -341,11 +353,6 @@ class StudyScene:
             self.scene.RemoveNode(node)
         if self.selected == vertebra_id:
             self.selected = None
-
-    def _forget(self) -> None:
-        self._stop_observing(lambda _: True)
-        self.nodes, self.vertebrae, self.measurements, self.faults = {}, {}, {}, {}
-        self._order, self.selected = [], None
 
     def _stop_observing(self, which: Callable[[Any], bool]) -> None:
         for node, tag in self._observations:

@@ -1,4 +1,4 @@
-"""The study as the page shows it: rows of plain values, one a vertebra, and a line about the patient."""
+"""The study as a face shows it: rows of plain values, one a vertebra, and a line about the patient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ..genant import GRADES, deformity_index, ratio_text, worst_grade
 from ..keypoints import FAULTS
 from ..levels import contradictions
-from ..scene.study import StudyScene
+from .study import StudyScene
 
 Row = dict[str, Any]
 

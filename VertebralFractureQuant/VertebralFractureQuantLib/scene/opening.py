@@ -1,0 +1,60 @@
+"""What a review opens: a CT, its analysis, and the reformat along its curve. Plain data, made in any thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..ct import CTVolume
+from ..curve import SpineCurve, fit_curve
+from ..errors import VFQError
+from ..record import SpineAnalysis, check_belongs, read_analysis
+from .straight import Reformat, reformat
+
+# The scan can be read, the machine found nothing in it: a person can still click the spine.
+RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A study that can be shown at once: the machine's analysis, and the reformat along its curve."""
+
+    ct: CTVolume
+    analysis: SpineAnalysis
+    made: Reformat
+
+
+def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str) -> Prepared:
+    """A study of `ct` under the name `case`. VFQError `other_ct`; the analysis' own failure, where none can help it."""
+    check_reviewable(analysis)
+    if analysis.shape is None:
+        analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
+    check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
+    curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
+    analysis = replace(analysis, case=case, curve=curve.points)
+    return Prepared(ct, analysis, reformat(ct, curve))
+
+
+def check_reviewable(analysis: SpineAnalysis) -> None:
+    """VFQError, the analysis' own, where it failed and a person's clicks could not help."""
+    if analysis.status != "ok" and analysis.status not in RESCUABLE:
+        raise VFQError(analysis.status, analysis.message)
+
+
+def machine_analysis(folder: Path) -> SpineAnalysis:
+    """The machine's own analysis in a case's folder: beside the reviewed one, where there is one. VFQError as
+    `read_analysis`."""
+    machine = folder / "machine.json"
+    return read_analysis(machine if machine.exists() else folder / "analysis.json")
+
+
+def middle_line(ct: CTVolume) -> SpineCurve:
+    """Head to foot through the middle of the volume: something to look along until a person clicks the spine."""
+    columns = np.array(ct.voxels.shape[::-1]) - 1.0
+    corners = np.array(np.meshgrid(*[(0, n) for n in columns])).reshape(3, -1).T
+    ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]
+    low, high = ras.min(0), ras.max(0)
+    middle = (low + high) / 2
+    return fit_curve(np.stack([[middle[0], middle[1], s] for s in np.linspace(high[2], low[2], 5)]))

@@ -1,0 +1,469 @@
+"""The review of one study: what a key, a button or a click does, whichever face it comes from.
+
+Holds no measurement: it calls `Editor` and tells the face what to show anew. All of it runs in the thread to which MRML
+belongs; what takes long is handed to the face's `work`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from ..analysis import Models
+from ..errors import VFQError
+from ..genant import crush_neighbourhood
+from ..journal import Journal
+from ..record import SpineAnalysis
+from ..report.markups import POINT_NAMES
+from ..report.outputs import write_review
+from . import navigation
+from .editor import Editor
+from .machine import Machine
+from .opening import Prepared
+from .placing import Placing
+from .straight import ANTERIOR_MM, LATERAL_MM
+from .study import StudyScene
+
+T = TypeVar("T")
+
+LATERAL_STEP_MM = 1.0
+FEWEST_CLICKS = 3
+JOURNAL_NAME = "review.sqlite"
+
+
+class Face(Protocol):
+    """What a review needs of the program that shows it."""
+
+    @property
+    def straightened(self) -> Any:
+        """The slice node of the view that shows the straightened reformat."""
+
+    @property
+    def patient(self) -> Sequence[Any]:
+        """The slice nodes of the patient's views: sagittal, coronal, axial."""
+
+    def opened(self) -> None:
+        """A study is in the scene: put its volumes into the views."""
+
+    def changed(self) -> None:
+        """Anything may have changed: rows, their order, selection, mode, plane, window."""
+
+    def followed(self, vertebra_ids: Collection[str]) -> None:
+        """These vertebrae's numbers changed under a moving hand, or the selection did."""
+
+    def acted(self) -> None:
+        """An act is in the journal: save the files soon."""
+
+    def render(self) -> None:
+        """Pictures of all views, soon."""
+
+    def tell(self, what: str | Exception) -> None:
+        """A sentence for the person, or a failure of which one can be made."""
+
+    def later(self, do: Callable[[], None]) -> None:
+        """Call it once the event that is being handled is over."""
+
+    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Call `do` in another thread and `then` with its result in this one; a failure of either is told."""
+
+
+class Review:
+    """One person's review. The public methods without arguments are the actions of `keys.KEYS`.
+
+    Attributes
+    ----------
+    editor, folder : of the study that is open, else None; `folder` is the case's, where acts and files go.
+    mode : "add", "place" or "rescue" while clicks are taken; else None.
+    lateral : R of the straightened view's plane, mm. preset : the window, of `volumes.WINDOWS`.
+    """
+
+    def __init__(self, study: StudyScene, face: Face, who: str):
+        self.study = study
+        self.face = face
+        self.who = who
+        self._forget()
+
+    def _forget(self) -> None:
+        self.editor: Editor | None = None
+        self.folder: Path | None = None
+        self.mode: str | None = None
+        self.doubtful_first = False
+        self.lateral = 0.0
+        self.preset = "bone"
+        self._placing: Placing | None = None
+        self._machine: SpineAnalysis | None = None  # what the machine found in the study that is open
+
+    # -- opening and closing
+
+    def open(self, prepared: Prepared, folder: Path, models: Models | VFQError, ct_node: Any = None) -> None:
+        """Show a study and what was done to it before, as `folder` tells it. VFQError `study_in_use`, ...: then it is
+        not open. `models` may be the reason why there are none."""
+        self.study.open(prepared.ct, prepared.made, prepared.analysis, ct_node)
+        try:
+            self._begin(Machine.of(prepared.ct, models), folder, prepared.analysis, scene_first=False)
+        except Exception:
+            self.study.close()  # what is not journalled must not be edited
+            raise
+        self.fit_views()
+        if prepared.analysis.status != "ok" and not self.study.vertebrae:
+            self.face.tell(f"{prepared.analysis.message} Or press s and click the spine yourself.")
+        else:
+            self.select(next(iter(self.order), None))
+
+    def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
+        """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
+        another state, the scene's is one more act, which undo takes back."""
+        self._begin(machine, folder, original, scene_first=True)
+        self.fit_views()
+        self.select(next(iter(self.order), None))
+
+    def _begin(self, machine: Machine, folder: Path, original: SpineAnalysis | None, scene_first: bool) -> None:
+        context = {"models": [vars(stamp) for stamp in self.study.analysis().models]}
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder / JOURNAL_NAME, self.study.state(), context)
+        self._forget()
+        self.editor = Editor(self.study, journal, machine, self.who, scene_first)
+        self.editor.changed = self._changed
+        self.editor.moved = self._moved
+        self.folder, self._machine = folder, original
+        self.face.opened()
+        self.face.acted()
+
+    def settle(self) -> None:
+        """Leave no click and no drag half done, as before closing."""
+        self._end_clicks()
+        if self.editor:
+            self.editor.finish_drag()
+
+    def close(self, keep_nodes: bool = False) -> None:
+        """Let go of the study; `keep_nodes` leaves its nodes to a scene that is being closed. Call `settle` and save
+        before. VFQError `output_not_writable` where acts cannot be written: then it stays open."""
+        if self.editor:
+            self.editor.journal.flush()
+            if self.editor.journal.unsaved:
+                raise VFQError("output_not_writable", f"This case stays open: {self.editor.journal.problem}")
+            self.editor.journal.close()
+        self._forget()
+        self.study.release() if keep_nodes else self.study.close()
+
+    def abandon(self) -> None:
+        """At the very end: acts that their own disk refuses are put elsewhere. VFQError which says where."""
+        try:
+            self.close()
+        except VFQError as error:
+            assert self.editor is not None
+            acts = [asdict(act) for act in self.editor.journal.unsaved_acts()]
+            with NamedTemporaryFile("w", prefix="vfq-unsaved-", suffix=".json", delete=False) as file:
+                json.dump(acts, file)
+            raise VFQError(error.code, f"{error.message} The acts that are not in it lie in {file.name}.") from error
+
+    def saving(self) -> Callable[[], str]:
+        """What writes the files that others read, for any thread; it returns what is not on disk and why, or "".
+
+        The journal has each act already; here it is also given what its disk refused before.
+        """
+        assert self.editor and self.folder
+        journal, folder, machine = self.editor.journal, self.folder, self._machine
+        journal.flush()
+        record, problem, begun = self.study.analysis(), journal.problem or "", bool(journal.trail())
+
+        def write() -> str:
+            try:
+                if begun:
+                    write_review(record, folder, machine)
+            except VFQError as error:
+                return error.message
+            return problem
+
+        return write
+
+    # -- what is shown
+
+    @property
+    def order(self) -> list[str]:
+        """The vertebrae's ids as they are listed."""
+        return self.editor.by_doubt() if self.editor and self.doubtful_first else self.study.order
+
+    @property
+    def selected(self) -> str | None:
+        """The selected vertebra's id."""
+        return self.study.selected
+
+    @property
+    def clicks(self) -> int:
+        """How many clicks were taken in this mode."""
+        return len(self._placing.points()) if self._placing else 0
+
+    # -- what a hand does
+
+    def act(self, action: str, *args: Any) -> None:
+        """Do an action by its name. A refusal is told; nothing else happens."""
+        try:
+            if self.editor:
+                getattr(self, action)(*args)
+        except Exception as error:
+            self.face.tell(error)
+
+    def select(self, vertebra_id: str | None) -> None:
+        """Mark a vertebra and bring it into the middle of the views."""
+        self.study.select(vertebra_id)
+        if vertebra_id:
+            middle = self.study.vertebrae[vertebra_id].straight().mean((0, 1))
+            navigation.center_within(self.face.straightened, middle, self.study.straightening.curve.length)
+            self._center_patient(vertebra_id)
+        self.face.followed(())
+        self.face.render()
+
+    def pick(self, view: Any, point: np.ndarray) -> None:
+        """A press at `point` `(3,)` of a view's own world, of which `view` is the slice node: the vertebra under it is
+        selected, and the patient's other views go there."""
+        if not self.editor or self._placing:
+            return
+        found = self.study.at(point, straightened=view is self.face.straightened)
+        if found and found != self.selected:
+            self.study.select(found)
+            self._center_patient(found, but=view)
+            self.face.followed(())
+            self.face.render()
+
+    def move_lateral(self, lateral: float) -> None:
+        """The sagittal plane of the straightened view to R = `lateral` mm."""
+        self.lateral = float(np.clip(lateral, -LATERAL_MM, LATERAL_MM))
+        navigation.move_lateral(self.face.straightened, self.lateral)
+        self.face.changed()
+        self.face.render()
+
+    def scrolled(self) -> None:
+        """The wheel moved the straightened plane."""
+        lateral = round(navigation.lateral_mm(self.face.straightened), 2)
+        if self.editor and lateral != self.lateral:
+            self.lateral = lateral
+            self.face.changed()
+
+    def name(self, vertebra_id: str, level: str) -> None:
+        """Name a vertebra; the others follow."""
+        self._editor.name(vertebra_id, level)
+
+    # -- the actions of the keyboard
+
+    def next_vertebra(self) -> None:
+        """Select the next row."""
+        self._step(1)
+
+    def previous_vertebra(self) -> None:
+        """Select the row before."""
+        self._step(-1)
+
+    def toggle_order(self) -> None:
+        """Doubtful first, or cranial first."""
+        self.doubtful_first = not self.doubtful_first
+        self.face.changed()
+
+    def confirm(self) -> None:
+        """Confirm the selected vertebra."""
+        self._judge("confirmed")
+
+    def reject(self) -> None:
+        """Reject the selected vertebra."""
+        self._judge("rejected")
+
+    def reopen(self) -> None:
+        """Open the selected vertebra again."""
+        self._selected_do(lambda editor, i: editor.review(i, "open"))
+
+    def undo(self) -> None:
+        """Take the last act back."""
+        self._editor.undo()
+
+    def redo(self) -> None:
+        """Do it again."""
+        self._editor.redo()
+
+    def level_up(self) -> None:
+        """One level higher."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, -1))
+
+    def level_down(self) -> None:
+        """One level lower."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, 1))
+
+    def toggle_pin(self) -> None:
+        """Pin the selected vertebra's name, or let it follow."""
+        self._selected_do(lambda editor, i: editor.pin(i, not self.study.vertebrae[i].details["pinned"]))
+
+    def reset(self) -> None:
+        """Back to the machine's points."""
+        self._selected_do(lambda editor, i: editor.reset(i))
+
+    def delete(self) -> None:
+        """Delete the selected vertebra; while clicking, the last click."""
+        if self._placing:
+            self._placing.take_back()
+            self.face.changed()
+        else:
+            following = self._following()
+            self._selected_do(lambda editor, i: editor.delete(i))
+            self.select(following)
+
+    def start_adding(self) -> None:
+        """The next click in the straightened view is a vertebra."""
+        self._start_clicks("add", self.study.views.straightened, (), self._add)
+
+    def start_placing(self) -> None:
+        """The next six clicks in the straightened view are a vertebra's points."""
+        self._start_clicks("place", self.study.views.straightened, POINT_NAMES, self._place)
+
+    def start_rescue(self) -> None:
+        """Clicks in the patient's views are points of the spine."""
+        self._start_clicks("rescue", self.study.views.patient, (), lambda _: self.face.changed())
+
+    def finish_clicks(self) -> None:
+        """Rebuild along the clicks."""
+        if self.mode != "rescue" or not self._placing:
+            return
+        points = self._placing.points()
+        if len(points) < FEWEST_CLICKS:
+            raise VFQError("too_few_points", f"{len(points)} points are clicked; a curve needs {FEWEST_CLICKS}.")
+        self._end_clicks()
+        self._rescue(points)
+
+    def cancel(self) -> None:
+        """Leave clicking."""
+        self._end_clicks()
+        self.face.changed()
+
+    def lateral_left(self) -> None:
+        """The sagittal plane to the patient's left."""
+        self.move_lateral(self.lateral - LATERAL_STEP_MM)
+
+    def lateral_right(self) -> None:
+        """The sagittal plane to the patient's right."""
+        self.move_lateral(self.lateral + LATERAL_STEP_MM)
+
+    def toggle_window(self) -> None:
+        """Bone or soft tissue."""
+        self.preset = "soft" if self.preset == "bone" else "bone"
+        self.study.show_window(self.preset)
+        self.face.changed()
+
+    def fit_views(self) -> None:
+        """The whole spine; close-ups of the patient around its middle."""
+        length = self.study.straightening.curve.length
+        self.lateral = 0.0
+        navigation.fit(self.face.straightened, (0.0, 0.0, -length / 2), 2 * ANTERIOR_MM, length)
+        middle = self.study.straightening.to_patient(np.array([0.0, 0.0, -length / 2]))
+        for node in self.face.patient:
+            navigation.fit(node, middle, navigation.CLOSE_UP_MM, navigation.CLOSE_UP_MM)
+        self.face.changed()
+        self.face.render()
+
+    # -- how
+
+    @property
+    def _editor(self) -> Editor:
+        if self.editor is None:
+            raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
+        return self.editor
+
+    def _moved(self, vertebra_id: str) -> None:
+        """Live: only the numbers that the points under the finger change."""
+        order = self.study.order
+        near = {order[i] for i in crush_neighbourhood(order.index(vertebra_id), len(order))}
+        if self.selected != vertebra_id:
+            self.study.select(vertebra_id)
+        self.face.followed(near)
+
+    def _changed(self) -> None:
+        """After an act."""
+        self.study.select(self.selected)  # its nodes may be new
+        self.face.changed()
+        self.face.render()
+        self.face.acted()
+
+    def _center_patient(self, vertebra_id: str, but: Any = None) -> None:
+        middle = self.study.vertebrae[vertebra_id].keypoints().mean((0, 1))
+        for node in self.face.patient:
+            if node is not but:
+                navigation.center_on(node, middle)
+
+    def _step(self, by: int) -> None:
+        ids = self.order
+        if ids:
+            at = ids.index(self.selected) + by if self.selected in ids else 0
+            self.select(ids[min(max(at, 0), len(ids) - 1)])
+
+    def _following(self) -> str | None:
+        """The row after the selected one, or before it where it is the last."""
+        ids = self.order
+        at = ids.index(self.selected) if self.selected in ids else len(ids)
+        return next(iter((*ids[at + 1 :], *reversed(ids[:at]))), None)
+
+    def _judge(self, verdict: str) -> None:
+        ids = self.order
+        at = ids.index(self.selected) if self.selected in ids else 0
+        self._selected_do(lambda editor, i: editor.review(i, verdict))
+        left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
+        if left:
+            self.select(left[0])
+
+    def _selected_do(self, do: Callable[[Editor, str], None]) -> None:
+        if self.selected:
+            do(self._editor, self.selected)
+
+    def _start_clicks(
+        self, mode: str, views: Sequence[str], labels: Sequence[str], clicked: Callable[[np.ndarray], None]
+    ) -> None:
+        self._end_clicks()
+        self._placing = Placing(self.study.scene, views, labels, lambda points: self._answer(clicked, points))
+        self.mode = mode
+        self.face.changed()
+        self.face.render()
+
+    def _end_clicks(self) -> None:
+        if self._placing:
+            self._placing.end()
+        self._placing = self.mode = None
+
+    def _answer(self, clicked: Callable[[np.ndarray], None], points: np.ndarray) -> None:
+        """A click arrives from within MRML's event, whose nodes must not vanish under it: answer after it."""
+
+        def answer() -> None:
+            try:
+                clicked(points)
+            except Exception as error:
+                self.face.tell(error)
+
+        self.face.later(answer)
+
+    def _add(self, points: np.ndarray) -> None:
+        self.cancel()
+        self.select(self._editor.add(points[-1]))
+
+    def _place(self, points: np.ndarray) -> None:
+        self.face.changed()
+        if len(points) == len(POINT_NAMES):
+            self.cancel()
+            self.select(self._editor.place(points))
+
+    def _rescue(self, points: np.ndarray) -> None:
+        editor = self._editor
+
+        def show(found: Any) -> None:
+            analysis, made = found
+            if editor is not self.editor:
+                return  # another study was opened meanwhile
+            editor.rescue(analysis, made)
+            self.fit_views()
+            self.face.tell(
+                f"{len(analysis.vertebrae)} vertebrae found along your points. Those that nobody had touched gave way; "
+                "undo brings them back."
+            )
+
+        self.face.changed()
+        self.face.work("rebuilding along your points", lambda: editor.machine.along(points), show)
