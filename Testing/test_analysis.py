@@ -14,6 +14,7 @@ from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
 from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.record import check_belongs  # noqa: E402
 from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
@@ -179,6 +180,78 @@ def test_without_torch_the_device_is_the_cpu(monkeypatch):
     with pytest.raises(VFQError) as caught:
         analysis.choose_device("cuda")
     assert caught.value.code == "no_device"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A stand-in for a CUDA device; the test says what it is and what torch was built for."""
+
+    def put(capability=(8, 6), built_for=("sm_80", "sm_90", "compute_90"), free=40e9):
+        answers = {
+            "is_available": True,
+            "get_device_capability": capability,
+            "get_device_name": "Quadro K2000",
+            "get_arch_list": list(built_for),
+            "mem_get_info": (int(free), int(80e9)),
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    return put
+
+
+def test_a_gpu_that_torch_was_built_for_is_chosen(gpu):
+    gpu()
+    assert analysis.choose_device("auto") == analysis.choose_device("cuda") == "cuda"
+
+
+def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_refused_with_the_reason(gpu):
+    gpu(capability=(3, 0))
+    assert analysis.choose_device("auto") == "cpu"
+    with pytest.raises(VFQError) as caught:
+        analysis.choose_device("cuda")
+    assert caught.value.code == "no_device"
+    assert "Quadro K2000" in caught.value.message and "3.0" in caught.value.message and "sm_80" in caught.value.message
+    assert "Install a torch that was built for this GPU" in caught.value.message
+
+
+def test_a_gpu_that_does_not_start_is_left_alone(gpu, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("CUDA driver version is insufficient\nat somewhere")
+
+    gpu()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", broken)
+    assert analysis.choose_device("auto") == "cpu"
+    with pytest.raises(VFQError, match="insufficient") as caught:
+        analysis.choose_device("cuda")
+    assert caught.value.code == "no_device"
+
+
+def test_a_gpu_with_too_little_free_memory_leaves_the_analysis_to_the_cpu_and_says_so(gpu):
+    gpu(free=1e9)
+    models = analysis.load_models("cuda")
+    assert models.device == "cpu" and {p.device for p in (models.localizer, models.refiner, models.detector)} == {"cpu"}
+    (note,) = models.notes
+    assert "1.0 GB" in note and "CPU was used instead" in note
+
+
+def test_a_gpu_whose_memory_runs_out_while_loading_leaves_the_analysis_to_the_cpu(gpu, monkeypatch):
+    load = weights.load
+
+    def full(role, device="cpu", path=None):
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return load(role, device, path)
+
+    gpu()
+    monkeypatch.setattr(weights, "load", full)
+    models = analysis.load_models("auto")
+    assert models.device == "cpu" and "ran out of memory" in models.notes[0]
+
+
+def test_on_the_cpu_there_is_nothing_to_say(models):
+    assert models.notes == ()
 
 
 def test_without_any_engine_the_failure_says_what_to_install(monkeypatch):

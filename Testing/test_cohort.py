@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from VertebralFractureQuantLib.cohort import jobs
 from VertebralFractureQuantLib.cohort.jobs import AnalysisJob, JobState, analysis_command, start_process
+from VertebralFractureQuantLib.cohort.studies import Outcome, Study, measure_study
 from VertebralFractureQuantLib.cohort.worklist import Case, case_status, find_cases
 from VertebralFractureQuantLib.ct import CTVolume, write_ct
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json
 from VertebralFractureQuantLib.report import outputs
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs, write_review
@@ -122,12 +125,34 @@ def test_a_child_that_dies_without_a_word_is_a_failure_that_tells_what_is_known(
         assert known in state.message
 
 
-def test_updating_never_waits(played):
+def test_what_was_decided_on_the_way_is_kept_in_the_order_in_which_it_was_said(played):
+    job, process = played
+    process.say('{"note": "series 3 chosen"}\n', '{"note": 7}\n', '{"note": "The CPU was used instead."}\n')
+    process.say('{"stage": "detect", "share": 0.6}\n')
+    state = eventually(job.update, lambda s: s.stage == "detect")
+    assert state.notes == ("series 3 chosen", "The CPU was used instead.")
+    process.say('{"done": true}\n', end=0)
+    assert eventually(job.update, ended).notes == state.notes
+
+
+def test_updating_never_waits_for_the_child(played):
     job, _ = played
     started = time.perf_counter()
     for _ in range(100):
         job.update()
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < 2.0
+
+
+def test_a_host_that_holds_the_interpreter_between_updates_hears_the_child_all_the_same(played):
+    """Slicer's event loop holds the interpreter's lock; here no thread is switched to unless another lets go."""
+    interval = sys.getswitchinterval()
+    job, process = played
+    sys.setswitchinterval(60.0)
+    try:
+        process.say('{"stage": "detect", "share": 0.6}\n')
+        assert any(job.update().stage == "detect" for _ in range(20))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_cancelling_kills_and_later_words_change_nothing(played):
@@ -270,6 +295,56 @@ def test_a_phantom_is_analysed_in_a_child_as_the_command_does_it(tmp_path):
     job = AnalysisJob(analysis_command(tmp_path / "scan.nii.gz", tmp_path / "out", "scan", "cpu"))
     assert eventually(job.update, ended, 120) == JobState("done", "write", 1.0)
     assert {p.name for p in (tmp_path / "out" / "scan").iterdir()} >= {"analysis.json", "overview.png"}
+
+
+# --- a study whose GPU is too small
+
+
+class SmallGpu:
+    """An engine whose GPU runs out of memory in mid-analysis, or has too little from the start."""
+
+    def __init__(self, notes: tuple[str, ...] = ()):
+        self.notes = notes
+
+    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+        return CTVolume(np.full((40, 40, 40), -1000, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "scan", ("of the scan",))
+
+    def load_models(self, device: str) -> SimpleNamespace:
+        return SimpleNamespace(device=device, notes=self.notes if device != "cpu" else ())
+
+    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+        if models.device != "cpu" and not self.notes:
+            raise DeviceMemoryError("The GPU ran out of memory.")
+        return analysis("open", "open")
+
+
+def measured(engine: SmallGpu, tmp_path: Path) -> tuple[Outcome, list[str]]:
+    notes: list[str] = []
+    study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", pictures=False)
+    return measure_study(study, engine, lambda: engine.load_models("cuda"), note=notes.append), notes
+
+
+def test_an_analysis_whose_gpu_runs_out_of_memory_is_made_on_the_cpu_and_says_so(tmp_path):
+    outcome, notes = measured(SmallGpu(), tmp_path)
+    assert outcome.error is None and outcome.record.status == "ok"
+    assert notes == ["of the scan", "The GPU ran out of memory. The CPU was used instead; it takes longer."]
+
+
+def test_what_was_decided_while_loading_the_networks_is_said_too(tmp_path):
+    _, notes = measured(SmallGpu(("The GPU has 1.0 GB of free memory.",)), tmp_path)
+    assert notes == ["of the scan", "The GPU has 1.0 GB of free memory."]
+
+
+def test_the_child_says_what_was_decided_without_its_path(tmp_path):
+    scan = tmp_path / "secret" / "scan.nii"
+    code = (
+        "import sys, VertebralFractureQuantLib.cohort.jobs as j\n"
+        "def measure(study, engine, load, progress, note):\n"
+        "    note(f'The second image of {study.path} was taken.'); raise SystemExit(0)\n"
+        "j.measure_study = measure; j.main()"
+    )
+    job = AnalysisJob([sys.executable, "-c", code, str(scan), "--output", str(tmp_path), "--case=scan"])
+    assert eventually(job.update, ended, 60).notes == ("The second image of scan.nii was taken.",)
 
 
 # --- the worklist

@@ -27,6 +27,7 @@ LIGHT_ROOMS = (
     "cohort.studies",
     "cohort.worklist",
     "cohort.jobs",
+    "desktop.dependencies",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
 NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy")
@@ -51,6 +52,52 @@ def test_cmake_lists_every_resource():
     assert listed
     on_disk = {str(p.relative_to(MODULE)) for p in (MODULE / "Resources").rglob("*") if p.is_file()}
     assert {line.replace("${MODULE_NAME}", "VertebralFractureQuant") for line in listed[1].split()} == on_disk
+
+
+def project() -> dict:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_slicer_gets_the_packages_in_the_ranges_that_pip_gets():
+    from packaging.requirements import Requirement
+
+    lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    for_slicer = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    for_pip = {r.name: r for r in map(Requirement, project()["dependencies"])}
+    assert for_slicer
+    for requirement in for_slicer:
+        assert requirement.specifier == for_pip[requirement.name].specifier, requirement.name
+
+
+def extension_settings() -> dict[str, str]:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r'^set\(EXTENSION_(\w+) "([^"]*)"\)', text, re.MULTILINE))
+
+
+def test_the_extension_describes_itself_as_slicer_wants_it():
+    settings = extension_settings()
+    assert settings["DEPENDS"] == "PyTorch" and "research use only" in settings["DESCRIPTION"]
+    assert all(settings[key].startswith("https://") for key in ("HOMEPAGE", "ICONURL", "SCREENSHOTURLS"))
+    raw = settings["HOMEPAGE"].replace("github.com", "raw.githubusercontent.com") + "/main/"
+    for url in (settings["ICONURL"], *settings["SCREENSHOTURLS"].split()):
+        assert (ROOT / url.removeprefix(raw)).is_file(), url
+
+
+def test_the_entry_for_the_extensions_index_fits_its_schema_and_the_extension():
+    """slicer-extension-catalog-entry-schema-v1.0.2: what it requires, and no key that it does not know."""
+    import json
+
+    entry = json.loads((ROOT / "ExtensionsIndex" / "VertebralFractureQuant.json").read_bytes())
+    texts = {"$schema", "category", "scm_url", "scm_revision", "scm_type", "build_subdirectory", "dicom_support_rule"}
+    assert {"$schema", "category", "scm_url"} <= set(entry) <= texts | {"build_dependencies", "enabled", "tier"}
+    assert all(isinstance(value, str) for key, value in entry.items() if key in texts)
+    assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    assert entry["scm_url"].startswith("https://") and entry["tier"] in range(1, 6)
+    settings = extension_settings()
+    assert entry["build_dependencies"] == settings["DEPENDS"].split()
+    assert entry["category"] == settings["CATEGORY"]
+    assert entry["scm_url"].removesuffix(".git") == settings["HOMEPAGE"]
 
 
 @pytest.mark.parametrize("room", LIGHT_ROOMS)

@@ -130,6 +130,64 @@ def test_a_network_with_two_outputs_gives_both_on_each_engine():
 
 
 @pytest.mark.parametrize(
+    ("capability", "built_for", "runs"),
+    [
+        ((8, 6), ["sm_80"], True),  # machine code runs on later devices of the same major number
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80", "sm_86"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),  # PTX is compiled for every later device
+        ((7, 5), ["sm_80", "compute_80"], False),
+        ((12, 0), ["sm_90", "sm_100"], False),  # two digits of a major number
+        ((12, 0), ["sm_120"], True),
+        ((9, 0), ["sm_90a"], True),  # a letter: this device alone
+        ((10, 3), ["sm_100a", "compute_100a"], False),
+        ((9, 4), ["gfx942"], True),  # ROCm names other things, and is believed
+        ((3, 0), [], True),
+    ],
+)
+def test_a_gpu_can_run_what_was_built_for_it(capability, built_for, runs):
+    assert predictor.runs_on(capability, built_for) is runs
+
+
+class Full(torch.nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+OUT_OF_MEMORY = {
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "mps": RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+}
+
+
+@pytest.mark.parametrize("device", OUT_OF_MEMORY)
+def test_a_gpu_that_runs_out_of_memory_says_so_in_its_own_type(device, monkeypatch):
+    monkeypatch.setattr(torch, "as_tensor", lambda x, device: torch.from_numpy(x))
+    with pytest.raises(predictor.DeviceMemoryError) as caught:
+        TorchPredictor(Full(OUT_OF_MEMORY[device]), device)(np.zeros((1, 1, 16, 16), np.float32))
+    assert caught.value.code == "out_of_memory" and "device cpu" in caught.value.message
+
+
+def test_another_error_of_a_network_stays_what_it_is(monkeypatch):
+    monkeypatch.setattr(torch, "as_tensor", lambda x, device: torch.from_numpy(x))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        TorchPredictor(Full(RuntimeError("mat1 and mat2 shapes")), "cuda")(np.zeros((1, 1, 16, 16), np.float32))
+
+
+def test_a_gpu_that_cannot_even_be_asked_has_no_free_memory(monkeypatch):
+    def full():
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", full)
+    with pytest.raises(predictor.DeviceMemoryError, match=r"0\.0 GB"):
+        predictor.check_free_memory("cuda")
+
+
+@pytest.mark.parametrize(
     "role, model",
     [("localizer", SpineLocalizer(TINY)), ("refiner", SpineRefiner(TINY)), ("detector", VertebraDetector(TINY))],
 )

@@ -11,7 +11,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
-from VertebralFractureQuantLib.browser.cases import read_case  # noqa: E402
+from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
 from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
 from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
@@ -480,7 +480,7 @@ def _rewrite(case: Case, **changes) -> None:
 
 
 def test_a_case_is_prepared_with_the_reformat_of_its_curve(case, analysis):
-    prepared = read_case(case)
+    prepared = read_study(case.source, case.folder, case.name)
     assert len(prepared.analysis.vertebrae) == len(LEVELS)
     np.testing.assert_array_equal(prepared.made.straightening.curve.points, analysis.curve)
 
@@ -488,21 +488,21 @@ def test_a_case_is_prepared_with_the_reformat_of_its_curve(case, analysis):
 def test_a_newer_analysis_is_refused_and_told_so(case):
     _rewrite(case, schema="vfq-analysis/2")
     with pytest.raises(VFQError, match="newer version") as caught:
-        read_case(case)
+        read_study(case.source, case.folder, case.name)
     assert caught.value.code == "newer_schema"
 
 
 def test_an_analysis_of_another_ct_is_refused(case, ct):
     write_ct(replace(ct, ijk_to_ras=ct.ijk_to_ras @ np.diag([1, 1, 1.01, 1])), case.source)
     with pytest.raises(VFQError) as caught:
-        read_case(case)
+        read_study(case.source, case.folder, case.name)
     assert caught.value.code == "other_ct"
 
 
 def test_a_scan_in_which_nothing_was_found_is_shown_along_its_middle(case, ct):
     nothing = {"shape": None, "spacing_mm": None, "ijk_to_ras": None}
     _rewrite(case, status="no_spine_found", message="No spine found.", curve=[], vertebrae=[], source=nothing)
-    prepared = read_case(case)
+    prepared = read_study(case.source, case.folder, case.name)
     assert prepared.analysis.status == "no_spine_found"
     middle = prepared.made.straightening.curve.points.mean(0)
     corners = np.array([[0, 0, 0, 1], [84, 79, 89, 1]]) @ ct.ijk_to_ras.T
@@ -512,5 +512,5 @@ def test_a_scan_in_which_nothing_was_found_is_shown_along_its_middle(case, ct):
 def test_a_scan_that_is_no_ct_stays_a_failure(case):
     _rewrite(case, status="not_ct", message="These are labels.", vertebrae=[])
     with pytest.raises(VFQError, match="These are labels") as caught:
-        read_case(case)
+        read_study(case.source, case.folder, case.name)
     assert caught.value.code == "not_ct"

@@ -61,35 +61,47 @@ class Models:
     detector: Predictor
     stamps: tuple[ModelStamp, ...]
     device: str
+    notes: tuple[str, ...] = ()  # what was decided while loading, in sentences for people
 
 
 def choose_device(device: str = "auto") -> str:
-    """The device for "auto" | "cpu" | "cuda" | "mps"; VFQError where the wish cannot be met."""
+    """The device for "auto" | "cpu" | "cuda" | "mps"; VFQError `no_device` where the wish cannot be met."""
+    from .networks.predictor import accelerators
+
     if device == "cpu":
         return device
-    there = [*_accelerators(), "cpu"]
+    there = accelerators()
     if device == "auto":
-        return there[0]
-    if device not in there:
-        raise VFQError("no_device", f"The device {device!r} is not available here. Use --device auto or cpu.")
+        return next((name for name, unfit in there.items() if not unfit), "cpu")
+    unfit = there.get(device, f"The device {device!r} is not available here. Use the device auto or cpu.")
+    if unfit:
+        raise VFQError("no_device", unfit)
     return device
 
 
-def _accelerators() -> list[str]:
-    """The devices beside the CPU on which torch can compute here; none without torch."""
-    try:
-        import torch
-    except ImportError:
-        return []
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return [name for name, present in there.items() if present]
-
-
 def load_models(device: str = "auto") -> Models:
-    """Load the networks from the shipped weights. VFQError `bad_weights`, `no_device`, `missing_dependency`."""
-    from .networks.predictor import load
+    """Load the networks from the shipped weights; on the CPU, with a note, where the GPU has too little free memory.
+
+    VFQError `bad_weights`, `no_device`, `missing_dependency`.
+    """
+    from .networks.predictor import DeviceMemoryError, check_free_memory
 
     device = choose_device(device)
+    try:
+        check_free_memory(device)
+        return _loaded(device)
+    except DeviceMemoryError as lack:
+        return replace(_loaded("cpu"), notes=(instead_on_cpu(lack),))
+
+
+def instead_on_cpu(lack: VFQError) -> str:
+    """The note on an analysis that left the GPU."""
+    return f"{lack.message} The CPU was used instead; it takes longer."
+
+
+def _loaded(device: str) -> Models:
+    from .networks.predictor import load
+
     try:
         loaded = [load(role, device) for role in ROLES]
     except ImportError as error:

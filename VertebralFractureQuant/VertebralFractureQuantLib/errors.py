@@ -7,6 +7,7 @@ CODES = {
     "not_found": "the input does not exist",
     "not_an_image": "no reader understands the file",
     "corrupt_file": "the file is truncated or damaged",
+    "no_volume": "no volume is chosen",
     "not_3d": "the image is not a single three-dimensional volume",
     "not_ct": "the intensities are not Hounsfield units",
     "bad_voxels": "the voxels hold NaN or infinite values",

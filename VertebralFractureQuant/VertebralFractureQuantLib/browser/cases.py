@@ -11,19 +11,10 @@ from pathlib import Path
 
 from ..cohort.jobs import AnalysisJob, JobState, analysis_command
 from ..cohort.worklist import Case
-from ..ct import read_ct
 from ..errors import VFQError
-from ..record import read_analysis
-from ..scene.opening import RESCUABLE, Prepared, check_reviewable, machine_analysis, prepare
+from ..scene.opening import RESCUABLE, Prepared, read_study
 
 POLL_S = 0.1
-
-
-def read_case(case: Case, analysis_file: Path | None = None) -> Prepared:
-    """Read a case that is analysed. VFQError `other_ct`, `newer_schema`, the analysis' own failure, ... ."""
-    analysis = read_analysis(analysis_file) if analysis_file else machine_analysis(case.folder)
-    check_reviewable(analysis)
-    return prepare(read_ct(case.source), analysis, case.name)
 
 
 class CaseLoader:
@@ -76,7 +67,7 @@ class CaseLoader:
         given = self._analyses.get(case.name)
         if given is None and not (case.folder / "analysis.json").exists():
             await self._analyze(case)
-        return await asyncio.to_thread(read_case, case, given)
+        return await asyncio.to_thread(read_study, case.source, case.folder, case.name, given)
 
     async def _analyze(self, case: Case) -> None:
         job = AnalysisJob(analysis_command(case.source, case.folder.parent, case.name, self._device, sys.executable))

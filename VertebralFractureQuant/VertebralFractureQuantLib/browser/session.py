@@ -226,6 +226,11 @@ class Session:
         """See `Face`."""
         return [view.get_view_node() for view in self.views.patient]
 
+    @property
+    def cameras(self) -> Sequence[Any]:
+        """See `Face`: the page has no 3D view."""
+        return ()
+
     def opened(self) -> None:
         """See `Face`."""
         nodes = self.review.study.nodes

@@ -1,9 +1,10 @@
 """One analysis in a child process, so that no face ever freezes, and a crash of the child is a message.
 
 The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object a
-line: {"stage": "detect", "share": 0.6}, at the end {"done": true} or {"error": code, "message": sentence}. It ends by
-itself once its standard input is closed, so that none computes on for a face that died. `AnalysisJob` is the face's
-end of it. The study is not drawn: the face that waits for it will show it.
+line: {"stage": "detect", "share": 0.6}, {"note": sentence} where something was decided that a person should know, at
+the end {"done": true} or {"error": code, "message": sentence}. It ends by itself once its standard input is closed, so
+that none computes on for a face that died. `AnalysisJob` is the face's end of it. The study is not drawn: the face that
+waits for it will show it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +31,7 @@ from .studies import Library, Study, measure_study, without_paths
 MODULE = "VertebralFractureQuantLib.cohort.jobs"
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 KILL_WAIT_S = 5.0
+LET_OTHERS_RUN_S = 0.001
 GRACE_S = 5.0  # what an orphan may take to clean up behind itself
 INTERRUPTED = 130
 
@@ -37,13 +40,17 @@ Status = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is. `share` of the whole is 0 to 1; `code` and `message` tell why it failed, else are empty."""
+    """How far a job is. `share` of the whole is 0 to 1; `code` and `message` tell why it failed, else are empty.
+
+    `notes` are sentences for people about what was decided on the way, in the order in which they were said.
+    """
 
     status: Status = "running"
     stage: str = ""
     share: float = 0.0
     code: str = ""
     message: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Process(Protocol):
@@ -95,7 +102,11 @@ class AnalysisJob:
         threading.Thread(target=_listen, args=(self._process, self._heard), daemon=True).start()
 
     def update(self) -> JobState:
-        """The state as of what the child has said since; never waits."""
+        """The state as of what the child has said since; never waits for the child."""
+        if self._state.status == "running":
+            # A host such as Slicer holds the interpreter's lock in its own event loop, and Python's other threads
+            # stand still until one of its calls lets go: without this, nothing of the child would ever be heard.
+            time.sleep(LET_OTHERS_RUN_S)
         with suppress(queue.Empty):
             while self._state.status == "running":
                 heard = self._heard.get_nowait()
@@ -145,6 +156,8 @@ def _after(state: JobState, line: str) -> JobState:
         return state
     if not isinstance(said, dict):
         return state
+    if isinstance(said.get("note"), str):
+        return replace(state, notes=(*state.notes, said["note"]))
     if said.get("done"):
         return replace(state, status="done", share=1.0)
     if "error" in said:
@@ -244,7 +257,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, pictures=False)
     engine = Library()
     load = partial(engine.load_models, wanted.device)
-    outcome = measure_study(study, engine, load, lambda stage, share: say({"stage": stage, "share": round(share, 3)}))
+    outcome = measure_study(
+        study,
+        engine,
+        load,
+        lambda stage, share: say({"stage": stage, "share": round(share, 3)}),
+        lambda sentence: say({"note": without_paths(sentence, study.path)}),
+    )
     if outcome.error is None:
         say({"done": True})
         return 0

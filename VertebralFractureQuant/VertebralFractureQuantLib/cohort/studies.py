@@ -93,7 +93,7 @@ def measure_study(
     """Read, analyse and write one study; never an exception but KeyboardInterrupt and the like.
 
     `models` gives the networks, and may fail as `load_models` does. `progress` is told the step and the share of the
-    whole that is done; `note` is told what was decided while reading.
+    whole that is done; `note` is told what was decided on the way: of the scan, and of the device.
     """
     from ..report.outputs import check_output, write_outputs
 
@@ -121,9 +121,23 @@ def _measure(
     read_s = time.perf_counter() - started
     for sentence in ct.notes:
         note(sentence)
-    analysis = engine.analyze(ct, models(), tell_analysis)
+    analysis = _analyze(engine, ct, models(), tell_analysis, note)
     timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
     return replace(analysis, case=study.case, timing_s=timing), ct
+
+
+def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
+    """The analysis with `models`; once more on the CPU, from the start, where the GPU runs out of memory."""
+    from ..analysis import instead_on_cpu
+    from ..networks.predictor import DeviceMemoryError
+
+    for sentence in getattr(models, "notes", ()):  # a test's engine may hand in anything
+        note(sentence)
+    try:
+        return engine.analyze(ct, models, tell)
+    except DeviceMemoryError as lack:
+        note(instead_on_cpu(lack))
+    return engine.analyze(ct, engine.load_models("cpu"), tell)
 
 
 def _failure(study: Study, error: Exception) -> SpineAnalysis:

@@ -52,7 +52,11 @@ class Editor:
         if scene_first:
             self._take_over()
         else:
-            self._show(journal.state)
+            self.restore()
+
+    def restore(self) -> None:
+        """Show what the journal holds, where the scene lacks or changed it."""
+        self._show(self.journal.state)
 
     # -- acts
 
@@ -72,6 +76,8 @@ class Editor:
 
     def delete(self, vertebra_id: str) -> None:
         """Remove a vertebra; undo brings it back."""
+        if self._dragged == vertebra_id:
+            self._dragged = None
         self._commit("delete", {vertebra_id: None})
 
     def add(self, straight: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..analysis import Models, analyze_along, propose_vertebra, straightened_slab
+from ..analysis import Models, analyze_along, drawn_curve, propose_vertebra, straightened_slab
 from ..ct import CTVolume
 from ..curve import SpineCurve
 from ..errors import VFQError
@@ -40,9 +40,23 @@ class Machine:
         return found
 
     def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
-        """The spine along points `(n, 3)` patient RAS mm, three at least. VFQError `too_few_points` ..."""
-        analysis = analyze_along(self.ct, self._models, points)
+        """The spine along points `(n, 3)` patient RAS mm, three at least; without networks the curve alone.
+
+        VFQError `too_few_points` ...
+        """
+        analysis = analyze_along(self.ct, self.models, points) if self.models else self._drawn(points)
         return analysis, reformat(self.ct, SpineCurve(analysis.curve))
+
+    def _drawn(self, points: np.ndarray) -> SpineAnalysis:
+        ct, curve = self.ct, drawn_curve(points)
+        return SpineAnalysis(
+            ct.name,
+            shape=ct.voxels.shape,
+            spacing_mm=ct.spacing_mm,
+            ijk_to_ras=ct.ijk_to_ras,
+            curve=curve.points,
+            limits_mm=(0.0, curve.length),
+        )
 
     @property
     def _models(self) -> Models:

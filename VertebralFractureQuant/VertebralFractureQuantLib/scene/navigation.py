@@ -1,4 +1,5 @@
-"""Where the slice views look: fields of view and centres, on vtkMRMLSliceNodes; mm of the view's own world (RAS)."""
+"""Where the views look: fields of view and centres, on vtkMRMLSliceNodes and vtkMRMLCameraNodes; mm of the view's own
+world (RAS)."""
 
 from __future__ import annotations
 
@@ -43,3 +44,10 @@ def move_lateral(node: Any, lateral: float) -> None:
     """Put a sagittal view's plane at R = `lateral` mm."""
     node.GetSliceToRAS().SetElement(0, 3, float(lateral))
     node.UpdateMatrices()
+
+
+def look_at(camera: Any, center: Point) -> None:
+    """Move a vtkMRMLCameraNode, without turning it, so that `center` `(3,)` RAS mm is what it looks at."""
+    shift = np.asarray(center, float) - camera.GetFocalPoint()
+    camera.SetPosition(*(np.asarray(camera.GetPosition()) + shift))
+    camera.SetFocalPoint(*(float(c) for c in center))

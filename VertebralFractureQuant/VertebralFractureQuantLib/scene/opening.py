@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ct import CTVolume
+from ..ct import CTVolume, read_ct
 from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
 from ..record import SpineAnalysis, check_belongs, read_analysis
@@ -35,6 +35,16 @@ def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str) -> Prepared:
     curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
     analysis = replace(analysis, case=case, curve=curve.points)
     return Prepared(ct, analysis, reformat(ct, curve))
+
+
+def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
+    """A study that was analysed into `folder` from the file or DICOM folder `source`; its analysis may lie elsewhere.
+
+    VFQError `other_ct`, `newer_schema`, the analysis' own failure, or as `read_ct`.
+    """
+    analysis = read_analysis(analysis_file) if analysis_file else machine_analysis(folder)
+    check_reviewable(analysis)
+    return prepare(read_ct(source), analysis, case)
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:

@@ -7,7 +7,7 @@ actor, markups lines would be seven more widgets a vertebra.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,16 @@ from ..genant import GRADES
 from ..keypoints import SEGMENTS
 from ..report.markups import GRADE_COLORS
 
-COLORS = {**GRADE_COLORS, "faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
+Color = tuple[float, float, float]
+
+ALERTS = {"faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
+COLORS = {**GRADE_COLORS, **ALERTS}
+# Another choice shows no grade, so that a reader sets points without knowing it.
+PALETTES = {"grades": COLORS, "plain": {**dict.fromkeys(GRADE_COLORS, (0.36, 0.56, 0.94)), **ALERTS}}
 INDEX = {name: i for i, name in enumerate((*GRADES, "faulty", "rejected"))}
 SCALARS = "grade"
 POINTS = 6  # of a vertebra
+CURVE_COLOR = (0.85, 0.85, 0.85)
 
 
 def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
@@ -65,12 +71,35 @@ def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
     return node
 
 
-def fill_colors(node: Any) -> None:
-    """The grades' colours into a vtkMRMLColorTableNode."""
+def create_curve(scene: Any, name: str, view_ids: Sequence[str]) -> Any:
+    """A model node for the spine's curve in the 3D views with these IDs; without any it is not shown."""
+    node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetSelectable(False)
+    display = node.GetDisplayNode()
+    display.SetViewNodeIDs(list(view_ids))
+    display.SetVisibility(bool(view_ids))
+    display.SetColor(*CURVE_COLOR)
+    display.SetLineWidth(3)
+    return node
+
+
+def draw_curve(node: Any, points: np.ndarray) -> None:
+    """A curve's points `(n, 3)` RAS mm as one line."""
+    data = vtk.vtkPolyData()
+    data.SetPoints(vtk.vtkPoints())
+    data.GetPoints().SetData(numpy_to_vtk(np.ascontiguousarray(points, float), deep=True))
+    data.SetLines(vtk.vtkCellArray())
+    data.GetLines().InsertNextCell(len(points), list(range(len(points))))
+    node.SetAndObservePolyData(data)
+
+
+def fill_colors(node: Any, colors: Mapping[str, Color]) -> None:
+    """Colours of `PALETTES` into a vtkMRMLColorTableNode."""
     node.SetTypeToUser()
     node.SetNumberOfColors(len(INDEX))
     for name, i in INDEX.items():
-        node.SetColor(i, name, *COLORS[name])
+        node.SetColor(i, name, *colors[name])
 
 
 def _segments(count: int) -> vtk.vtkCellArray:

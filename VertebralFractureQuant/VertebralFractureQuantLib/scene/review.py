@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..analysis import Models
+from ..curve import SpineCurve
 from ..errors import VFQError
 from ..genant import crush_neighbourhood
 from ..journal import Journal
@@ -24,17 +25,20 @@ from ..report.markups import POINT_NAMES
 from ..report.outputs import write_review
 from . import navigation
 from .editor import Editor
+from .guard import Guard, Reports
 from .machine import Machine
 from .opening import Prepared
 from .placing import Placing
-from .straight import ANTERIOR_MM, LATERAL_MM
-from .study import StudyScene
+from .straight import ANTERIOR_MM, LATERAL_MM, reformat
+from .study import CURVE, StudyScene
 
 T = TypeVar("T")
 
 LATERAL_STEP_MM = 1.0
 FEWEST_CLICKS = 3
 JOURNAL_NAME = "review.sqlite"
+UNSET = "A key point was unset in another module; it is put back. To take a vertebra out, delete or reject it here."
+RENAMED = "Vertebrae are named here, by their level ([ and ]); the name that another module gave is taken back."
 
 
 class Face(Protocol):
@@ -47,6 +51,10 @@ class Face(Protocol):
     @property
     def patient(self) -> Sequence[Any]:
         """The slice nodes of the patient's views: sagittal, coronal, axial."""
+
+    @property
+    def cameras(self) -> Sequence[Any]:
+        """The camera nodes of 3D views."""
 
     def opened(self) -> None:
         """A study is in the scene: put its volumes into the views."""
@@ -80,6 +88,7 @@ class Review:
     ----------
     editor, folder : of the study that is open, else None; `folder` is the case's, where acts and files go.
     mode : "add", "place" or "rescue" while clicks are taken; else None.
+    outdated : whether the CT was changed after it was analysed.
     lateral : R of the straightened view's plane, mm. preset : the window, of `volumes.WINDOWS`.
     """
 
@@ -87,6 +96,17 @@ class Review:
         self.study = study
         self.face = face
         self.who = who
+        self._guard = Guard(
+            study,
+            Reports(
+                removed=lambda i: self.face.later(lambda: self._removed(i)),
+                lost=lambda role: self.face.later(lambda: self._lost(role)),
+                unset=lambda i: self.face.later(lambda: self._put_back(i, UNSET)),
+                renamed=lambda i: self.face.later(lambda: self._put_back(i, RENAMED)),
+                ct_changed=self._outdate,
+                closing=self._leave_scene,
+            ),
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -96,8 +116,10 @@ class Review:
         self.doubtful_first = False
         self.lateral = 0.0
         self.preset = "bone"
+        self.outdated = False
         self._placing: Placing | None = None
         self._machine: SpineAnalysis | None = None  # what the machine found in the study that is open
+        self._record: SpineAnalysis | None = None  # the study without its vertebrae
 
     # -- opening and closing
 
@@ -108,7 +130,7 @@ class Review:
         try:
             self._begin(Machine.of(prepared.ct, models), folder, prepared.analysis, scene_first=False)
         except Exception:
-            self.study.close()  # what is not journalled must not be edited
+            self._let_go(keep_nodes=False)  # what is not journalled must not be edited
             raise
         self.fit_views()
         if prepared.analysis.status != "ok" and not self.study.vertebrae:
@@ -132,6 +154,8 @@ class Review:
         self.editor.changed = self._changed
         self.editor.moved = self._moved
         self.folder, self._machine = folder, original
+        self._record = replace(self.study.analysis(), vertebrae=())
+        self._guard.watch()
         self.face.opened()
         self.face.acted()
 
@@ -148,19 +172,28 @@ class Review:
             self.editor.journal.flush()
             if self.editor.journal.unsaved:
                 raise VFQError("output_not_writable", f"This case stays open: {self.editor.journal.problem}")
-            self.editor.journal.close()
-        self._forget()
-        self.study.release() if keep_nodes else self.study.close()
+        self._let_go(keep_nodes)
 
-    def abandon(self) -> None:
+    def _let_go(self, keep_nodes: bool) -> None:
+        if self.editor:
+            self.editor.journal.close()
+        self._guard.leave()
+        self._forget()
+        if keep_nodes:
+            self.study.release()
+        else:
+            self.study.close()
+
+    def abandon(self, keep_nodes: bool = False) -> None:
         """At the very end: acts that their own disk refuses are put elsewhere. VFQError which says where."""
         try:
-            self.close()
+            self.close(keep_nodes)
         except VFQError as error:
             assert self.editor is not None
             acts = [asdict(act) for act in self.editor.journal.unsaved_acts()]
             with NamedTemporaryFile("w", prefix="vfq-unsaved-", suffix=".json", delete=False) as file:
                 json.dump(acts, file)
+            self._let_go(keep_nodes)
             raise VFQError(error.code, f"{error.message} The acts that are not in it lie in {file.name}.") from error
 
     def saving(self) -> Callable[[], str]:
@@ -363,6 +396,65 @@ class Review:
         self.face.changed()
         self.face.render()
 
+    # -- what others do to the nodes
+
+    def _removed(self, vertebra_id: str) -> None:
+        """One of a vertebra's nodes was removed by another's hand: an act like any other."""
+        if self.editor and vertebra_id in self.study.vertebrae:
+            label = self.study.label(vertebra_id)
+            self.editor.delete(vertebra_id)
+            self.face.tell(f"{label} was deleted in another module. Undo brings it back.")
+
+    def _lost(self, role: str) -> None:
+        """Another node is gone: the study is built anew from its journal, which it needs its CT for."""
+        if not self.editor or self.study.intact:
+            return
+        if role == "ct":
+            self.settle()
+            self.face.tell(self.saving()() or "The CT was removed from the scene: its review is saved and closed.")
+            self.close()
+        else:
+            self._rebuild()
+            self.face.tell("Nodes of the study were removed; they are made anew. To close a study, close its scene.")
+        self.face.changed()
+
+    def _rebuild(self) -> None:
+        editor, record = self._editor, self._record
+        assert record is not None
+        curve = editor.journal.state[CURVE]["curve"]
+        ct_node, ct, selected = self.study.nodes["ct"], editor.machine.ct, self.selected
+        made = reformat(ct, SpineCurve(np.asarray(curve)))
+        self.study.open(ct, made, record, ct_node)
+        editor.restore()
+        self._guard.watch()
+        self.face.opened()
+        self.study.select(selected if selected in self.study.vertebrae else None)
+
+    def _put_back(self, vertebra_id: str, sentence: str) -> None:
+        if self.editor and vertebra_id in self.study.vertebrae:
+            self.study.put({vertebra_id: self.editor.journal.state[vertebra_id]})
+            self.face.tell(sentence)
+
+    def _outdate(self) -> None:
+        if not self.outdated:
+            self.outdated = True
+            self.face.tell("The CT was changed after it was analysed: points and numbers belong to what it was before.")
+            self.face.changed()
+
+    def _leave_scene(self) -> None:
+        """The scene is about to be closed, with all nodes: everything is saved first."""
+        if not self.editor:
+            return
+        self.settle()
+        problem = self.saving()()
+        try:
+            self.abandon(keep_nodes=True)
+        except VFQError as error:
+            problem = error.message
+        if problem:
+            self.face.tell(problem)
+        self.face.changed()
+
     # -- how
 
     @property
@@ -391,6 +483,8 @@ class Review:
         for node in self.face.patient:
             if node is not but:
                 navigation.center_on(node, middle)
+        for camera in self.face.cameras:
+            navigation.look_at(camera, middle)
 
     def _step(self, by: int) -> None:
         ids = self.order

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 
 from ..ct import CTVolume
 from ..curve import SpineCurve
@@ -38,25 +39,33 @@ ROLES = {
     "grades": "vtkMRMLColorTableNode",
     "outlines": "vtkMRMLModelNode",
     "outlines-patient": "vtkMRMLModelNode",
+    "curve": "vtkMRMLModelNode",
     "measurements": "vtkMRMLTableNode",
     "study": "vtkMRMLTextNode",
 }
+NEEDED = ("ct", "straightened", "straightening", "study")  # what no other node tells
 NAMES = {"ct": "CT", "straightened": "Straightened", "straightening": "Straightening", "study": "Study"}
 
 
 @dataclass(frozen=True)
 class Views:
-    """IDs of the slice view nodes: those that show the straightened reformat, the patient's sagittal ones, in which all
-    vertebrae stand, and the patient's others, in which only the selected one does."""
+    """IDs of the view nodes: slice views that show the straightened reformat, the patient's sagittal ones, in which all
+    vertebrae stand, the patient's others, in which only the selected one does, and 3D views, which show the spine."""
 
     straightened: tuple[str, ...] = ()
     sagittal: tuple[str, ...] = ()
     across: tuple[str, ...] = ()
+    volume: tuple[str, ...] = ()
 
     @property
     def patient(self) -> tuple[str, ...]:
-        """All that show the patient."""
+        """All slice views that show the patient."""
         return self.sagittal + self.across
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Those in which all vertebrae stand in the patient."""
+        return self.sagittal + self.volume
 
 
 @dataclass
@@ -66,6 +75,8 @@ class Listeners:
     started: Callable[[str], None] = lambda _: None
     moved: Callable[[str], None] = lambda _: None
     ended: Callable[[str], None] = lambda _: None
+    unset: Callable[[str], None] = lambda _: None  # a point has no place any more
+    renamed: Callable[[str], None] = lambda _: None
 
 
 class StudyScene:
@@ -84,6 +95,7 @@ class StudyScene:
         self._order: list[str] = []
         self._observations: list[tuple[Any, int]] = []
         self._busy = False
+        self.colors = outlines.COLORS
         self._foreign_ct = False
 
     # -- opening and closing
@@ -107,7 +119,7 @@ class StudyScene:
         self.release()
         self._foreign_ct = True
         self.nodes = {role: self._find(role) for role in ROLES}
-        missing = [role for role in ("ct", "straightened", "straightening", "study") if self.nodes[role] is None]
+        missing = [role for role in NEEDED if self.nodes[role] is None]
         if missing:
             raise VFQError(
                 "empty_scene",
@@ -117,9 +129,11 @@ class StudyScene:
             if self.nodes[role] is None:
                 self.nodes[role] = self._create(role)
         self.straightening = Straightening(SpineCurve(self._study().curve))
-        for each in vertebra.find(self.scene):
-            self._adopt(each)
-        self.refresh()
+        with self._quiet_scene():
+            for each in vertebra.find(self.scene):
+                self._readmit(each)
+            self._show_here()
+            self.refresh()
 
     def close(self) -> None:
         """Remove the study's nodes from the scene; a CT that was there before stays."""
@@ -140,6 +154,20 @@ class StudyScene:
         self._order, self.selected = [], None
 
     # -- what is there
+
+    @property
+    def busy(self) -> bool:
+        """Whether what happens to the nodes now is the study's own doing."""
+        return self._busy
+
+    def is_in_scene(self) -> bool:
+        """Whether the scene holds a study that `reopen` could take over."""
+        return all(self._find(role) is not None for role in NEEDED)
+
+    @property
+    def intact(self) -> bool:
+        """Whether all nodes of the study are in the scene."""
+        return bool(self.nodes) and all(node.GetScene() is not None for node in self.nodes.values())
 
     @property
     def order(self) -> list[str]:
@@ -205,6 +233,7 @@ class StudyScene:
             self.nodes["study"].SetText(json.dumps(to_json(replace(analysis, vertebrae=()))))
             self.straightening = made.straightening
             show_transform(self.nodes["straightening"], made.straightening)
+            outlines.draw_curve(self.nodes["curve"], made.straightening.curve.points)
             show_reformat(self.nodes["straightened"], made)
 
     def select(self, vertebra_id: str | None) -> None:
@@ -212,13 +241,20 @@ class StudyScene:
         for each, markups in self.vertebrae.items():
             if each in (self.selected, vertebra_id):
                 chosen = each == vertebra_id
-                markups.select(chosen, self.views.patient if chosen else self.views.sagittal)
+                markups.select(chosen, self.views.whole + (self.views.across if chosen else ()))
         self.selected = vertebra_id
 
     def show_window(self, name: str) -> None:
         """The window preset of both volumes."""
         for role in ("ct", "straightened"):
             show_window(self.nodes[role], name)
+
+    def show_colors(self, name: str) -> None:
+        """Another palette of `outlines.PALETTES`."""
+        self.colors = outlines.PALETTES[name]
+        if self.nodes:
+            outlines.fill_colors(self.nodes["grades"], self.colors)
+            self.refresh()
 
     def refresh(self) -> None:
         """Order, measure and draw all vertebrae."""
@@ -250,9 +286,12 @@ class StudyScene:
         return self.vertebrae[vertebra_id].details["level"] or f"V{self._order.index(vertebra_id) + 1}"
 
     def _judge(self, vertebra_id: str) -> None:
-        markups, measurement = self.vertebrae[vertebra_id], self.measurements[vertebra_id]
+        markups = self.vertebrae[vertebra_id]
         self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
-        markups.show(f"{self.label(vertebra_id)}  {ratio_text(measurement.genant_ratio)}", self._color(vertebra_id))
+        markups.show(self._title(vertebra_id), self.colors[self._color(vertebra_id)])
+
+    def _title(self, vertebra_id: str) -> str:
+        return f"{self.label(vertebra_id)}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
 
     def _rows(self) -> Iterator[tuple[str, Vertebra, tuple[str, ...]]]:
         return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self._order)
@@ -297,14 +336,16 @@ class StudyScene:
         self.nodes["ct"].SetAttribute(ROLE, "ct")
 
     def _create(self, role: str) -> Any:
-        views = {"outlines": self.views.straightened, "outlines-patient": self.views.sagittal}
+        views = {"outlines": self.views.straightened, "outlines-patient": self.views.whole}
         name = NAMES.get(role, role.capitalize())
         if role in views:
             node = outlines.create(self.scene, name, views[role], self.nodes["grades"])
+        elif role == "curve":
+            node = outlines.create_curve(self.scene, name, self.views.volume)
         else:
             node = self.scene.AddNewNodeByClass(ROLES[role], name)
         if role == "grades":
-            outlines.fill_colors(node)
+            outlines.fill_colors(node, self.colors)
         node.SetAttribute(ROLE, role)
         return node
 
@@ -312,9 +353,30 @@ class StudyScene:
         return next((n for n in nodes_of(self.scene, ROLES[role]) if n.GetAttribute(ROLE) == role), None)
 
     def _create_vertebra(self, vertebra_id: str, state: State) -> None:
-        views = (self.views.straightened, self.views.sagittal)
+        views = (self.views.straightened, self.views.whole)
         transform = self.nodes["straightening"].GetID()
         self._adopt(vertebra.create(self.scene, vertebra_id, state, transform, views))
+
+    def _readmit(self, markups: VertebraMarkups) -> None:
+        """A vertebra of a loaded scene; one that was saved without its mirror gets another."""
+        if markups.mirror is not None:
+            self._adopt(markups)
+            return
+        vertebra_id, state = markups.id, markups.state()
+        self.scene.RemoveNode(markups.node)
+        self._create_vertebra(vertebra_id, state)
+
+    def _show_here(self) -> None:
+        """A scene may come from another face, with other views."""
+        views = self.views
+        shown = {"outlines": views.straightened, "outlines-patient": views.whole, "curve": views.volume}
+        for role, ids in shown.items():
+            self.nodes[role].GetDisplayNode().SetViewNodeIDs(list(ids))
+        self.nodes["curve"].GetDisplayNode().SetVisibility(bool(views.volume))
+        outlines.draw_curve(self.nodes["curve"], self.straightening.curve.points)
+        for markups in self.vertebrae.values():
+            markups.node.GetDisplayNode().SetViewNodeIDs(list(views.straightened))
+            markups.select(False, views.whole)
 
     def _adopt(self, markups: VertebraMarkups) -> None:
         self.vertebrae[markups.id] = markups
@@ -323,6 +385,8 @@ class StudyScene:
             self._observe(node, events.PointStartInteractionEvent, self._on_start, markups.id)
             self._observe(node, events.PointModifiedEvent, self._on_move, markups.id)
             self._observe(node, events.PointEndInteractionEvent, self._on_end, markups.id)
+            self._observe(node, events.PointPositionUndefinedEvent, self._on_unset, markups.id)
+            self._observe(node, vtk.vtkCommand.ModifiedEvent, self._on_modified, markups.id)
 
     def _observe(self, node: Any, event: int, tell: Callable[[str, Any], None], vertebra_id: str) -> None:
         self._observations.append((node, node.AddObserver(event, lambda caller, *_: tell(vertebra_id, caller))))
@@ -342,6 +406,14 @@ class StudyScene:
     def _on_end(self, vertebra_id: str, _: Any) -> None:
         if not self._busy:
             self.listeners.ended(vertebra_id)
+
+    def _on_unset(self, vertebra_id: str, _: Any) -> None:
+        if not self._busy:
+            self.listeners.unset(vertebra_id)
+
+    def _on_modified(self, vertebra_id: str, node: Any) -> None:
+        if not self._busy and vertebra_id in self.measurements and node.GetName() != self._title(vertebra_id):
+            self.listeners.renamed(vertebra_id)
 
     def _remove(self, vertebra_id: str) -> None:
         markups = self.vertebrae.pop(vertebra_id, None)

@@ -19,7 +19,7 @@ from ..genant import Measurement
 from ..keypoints import from_outline, outline
 from ..record import Vertebra, vertebra_from_json, vertebra_to_json
 from ..report.markups import POINT_NAMES
-from .outlines import COLORS
+from .outlines import Color
 from .volumes import nodes_of
 
 ID = "VertebralFractureQuant.id"
@@ -81,13 +81,13 @@ class VertebraMarkups:
         other = self.mirror if moved is self.node else self.node
         set_points(other, _local_points(moved))
 
-    def show(self, label: str, grade: str) -> None:
-        """Name and colour (of `COLORS`), only where they change: each change costs a rendering."""
+    def show(self, label: str, color: Color) -> None:
+        """Name and colour, only where they change: each change costs a rendering."""
         for node in (self.node, self.mirror):
             node.SetLocked(self.details["review"] == "rejected")
             if node.GetName() != label:
                 node.SetName(label)
-            _paint(node.GetDisplayNode(), COLORS[grade])
+            _paint(node.GetDisplayNode(), color)
 
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
         """Draw it thicker, or as the others, and its mirror in the views with these IDs."""
@@ -178,7 +178,7 @@ def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
     return node
 
 
-def _paint(display: Any, color: tuple[float, float, float]) -> None:
+def _paint(display: Any, color: Color) -> None:
     if display.GetSelectedColor() == color:
         return
     with slicer.util.NodeModify(display):

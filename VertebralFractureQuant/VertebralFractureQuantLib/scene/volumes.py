@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from ..ct import CTVolume, from_array
+from ..errors import VFQError
 
 # (window, level) in HU
 WINDOWS = {"bone": (1500.0, 300.0), "soft": (400.0, 40.0)}
@@ -24,6 +25,11 @@ def ct_of(node: Any) -> CTVolume:
 
     VFQError as `ct.from_array`.
     """
+    return from_array(*taken(node))
+
+
+def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
+    """What `ct.from_array`, in any thread, makes a CT of: voxels where they lie, ijk_to_ras, name."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
@@ -31,7 +37,45 @@ def ct_of(node: Any) -> CTVolume:
         to_world = vtk.vtkMatrix4x4()
         node.GetParentTransformNode().GetMatrixTransformToWorld(to_world)
         ijk_to_ras = slicer.util.arrayFromVTKMatrix(to_world) @ ijk_to_ras
-    return from_array(slicer.util.arrayFromVolume(node), np.asarray(ijk_to_ras), node.GetName())
+    return slicer.util.arrayFromVolume(node), np.asarray(ijk_to_ras), node.GetName()
+
+
+def voxels_of(node: Any) -> np.ndarray | None:
+    """The voxels of a volume node, where they lie; None where it has none."""
+    return slicer.util.arrayFromVolume(node) if node.GetImageData() else None
+
+
+def reviewable(node: Any) -> tuple[Any, str]:
+    """A volume node that holds still under the points: `node` itself, or a copy of it and a sentence that says so.
+
+    A copy is made of a volume under a transform (hardened) and of the present frame of a sequence.
+    VFQError `no_volume`, `not_ct`, `not_3d`.
+    """
+    voxels = None if node is None else voxels_of(node)
+    if voxels is None:
+        raise VFQError("no_volume", "No volume is chosen, or it is empty. Load a CT and choose it as the input volume.")
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise VFQError("not_ct", f"{node.GetName()!r} is a label map. Choose the CT that it belongs to.")
+    if voxels.ndim != 3:
+        raise VFQError("not_3d", f"{node.GetName()!r} has several values a voxel. Choose a CT.")
+    if node.GetParentTransformNode():
+        return _copy(node, "hardened"), f"{node.GetName()!r} is under a transform: a copy was hardened and is used."
+    if _is_frame(node):
+        return _copy(node, "frame"), f"{node.GetName()!r} is a sequence: a copy of the frame that is shown is used."
+    return node, ""
+
+
+def _copy(node: Any, why: str) -> Any:
+    copy = slicer.vtkSlicerVolumesLogic.CloneVolume(node.GetScene(), node, f"{node.GetName()} ({why})")
+    copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+    copy.HardenTransform()
+    return copy
+
+
+def _is_frame(node: Any) -> bool:
+    """Whether a sequence browser changes the node's voxels."""
+    browsers = nodes_of(node.GetScene(), "vtkMRMLSequenceBrowserNode")
+    return any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
 
 
 def show_ct(node: Any, ct: CTVolume) -> None:

@@ -1,0 +1,217 @@
+"""Studies of volumes that are in Slicer: analysed by a child process into a case's folder, or found there again.
+
+What MRML holds is taken in Slicer's own thread; it is checked, written for the child and read back in another one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import qt
+
+from ..analysis import Models, load_models
+from ..cohort.jobs import AnalysisJob, JobState, Process, analysis_command
+from ..cohort.worklist import Case, case_status
+from ..ct import CTVolume, from_array, write_ct
+from ..errors import VFQError
+from ..record import SpineAnalysis, check_belongs
+from ..report.outputs import case_name, check_writable
+from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
+from ..scene.volumes import taken
+from .face import DesktopFace
+
+POLL_MS = 100
+UNCOMPRESSED = "ct.mha"
+NO_NETWORKS = "This study was begun without the networks: place the six points by hand (b)."
+
+Start = Callable[[Sequence[str]], Process]
+
+
+def interpreter() -> str:
+    """The Python that runs the child: Slicer's launcher of it, which sets its paths."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def earlier_case(node: Any, results: Path) -> Case | None:
+    """The newest case in `results` that is of the CT in a volume node, if there is one."""
+    voxels, ijk_to_ras, name = taken(node)
+    for case in reversed(_cases(name, results)):
+        try:
+            analysis = machine_analysis(case.folder)
+            check_belongs(analysis, voxels.shape, ijk_to_ras)
+        except VFQError:
+            continue
+        if analysis.status == "ok" or analysis.status in RESCUABLE:
+            return case
+    return None
+
+
+def fresh_case(name: str, results: Path) -> Case:
+    """A case whose folder is not there, or holds nothing but an analysis that failed."""
+    known = _cases(name, results)
+    if known and case_status(known[-1]).state == "failed" and not (known[-1].folder / "review.sqlite").exists():
+        return known[-1]
+    return _case(name, results, len(known) + 1)
+
+
+def _cases(name: str, results: Path) -> list[Case]:
+    """The cases of this name: "scan", "scan-2", ..."""
+    found: list[Case] = []
+    while (case := _case(name, results, len(found) + 1)).folder.exists():
+        found.append(case)
+    return found
+
+
+def _case(name: str, results: Path, number: int) -> Case:
+    safe = case_name(Path(name.replace("/", "_")))
+    safe = safe if number == 1 else f"{safe}-{number}"
+    return Case(safe, Path(), results / safe)
+
+
+@dataclass(eq=False)
+class Opened:
+    """What is needed to show a study."""
+
+    case: Case
+    prepared: Prepared
+    models: Models | VFQError
+
+
+class Analyst:
+    """One analysis at a time. `progress` is told of a child that runs, `finished` when it has ended, well or not.
+
+    start : how a child process is started; a test hands in another.
+    """
+
+    def __init__(self, face: DesktopFace, start: Start | None = None):
+        self.face = face
+        self.progress: Callable[[JobState], None] = lambda _: None
+        self.finished: Callable[[Case, JobState], None] = lambda case, state: None
+        self._start = start
+        self._job: AnalysisJob | None = None
+        self._case: Case | None = None
+        self._models: Models | VFQError | None = None
+        self._scratch: Path | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", self._ask)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a child runs, or is about to."""
+        return self._case is not None
+
+    def analyze_volume(self, node: Any, results: Path, device: str) -> None:
+        """Analyse a volume node's CT into a fresh case. VFQError `output_not_writable`; of the CT's, told later."""
+        check_writable(results)
+        what = taken(node)
+        case = fresh_case(what[2], results)
+        self._case = case
+        self._scratch = Path(mkdtemp(prefix="vfq-"))
+        file = self._scratch / UNCOMPRESSED
+        self.face.work(
+            "handing the volume over",
+            lambda: _written(what, file),
+            lambda failure: self._begin(case, file, device, overwrite=True, failure=failure),
+        )
+
+    def analyze_case(self, case: Case, device: str) -> None:
+        """Analyse a case of a worklist from its file. VFQError `output_not_writable`."""
+        check_writable(case.folder.parent)
+        self._case = case
+        self._begin(case, case.source, device, overwrite=case_status(case).state == "failed")
+
+    def cancel(self) -> None:
+        """Kill the child; nothing where none runs."""
+        if self._job:
+            self._job.cancel()
+            self._ask()
+        elif self._case:
+            self._end(JobState("cancelled", message="The analysis was cancelled."))
+
+    def models(self) -> Models | VFQError:
+        """The networks for clicks, loaded when they are first needed; or why there are none. For any thread."""
+        if self._models is None or isinstance(self._models, VFQError):
+            try:
+                self._models = load_models("cpu")
+            except VFQError as error:
+                self._models = error
+        return self._models
+
+    def open_volume(self, node: Any, case: Case, then: Callable[[Opened], None]) -> None:
+        """Make ready the study of a volume node that was analysed into `case`."""
+        what = taken(node)
+
+        def ready() -> Opened:
+            return Opened(case, prepare(from_array(*what), machine_analysis(case.folder), case.name), self.models())
+
+        self.face.work("opening the study", ready, then)
+
+    def begin_by_hand(self, node: Any, results: Path, then: Callable[[Opened], None]) -> None:
+        """Make ready a study without any vertebra, for a person who annotates without the networks."""
+        check_writable(results)
+        what = taken(node)
+        case = fresh_case(what[2], results)
+
+        def ready() -> Opened:
+            return Opened(case, _unseen(from_array(*what), case.name), VFQError("missing_dependency", NO_NETWORKS))
+
+        self.face.work("opening the study", ready, then)
+
+    def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: VFQError | None = None) -> None:
+        if case is not self._case:
+            return  # it was cancelled while the volume was handed over
+        if failure:
+            self._end(JobState("failed", code=failure.code, message=failure.message))
+            return
+        command = analysis_command(source, case.folder.parent, case.name, device, interpreter(), overwrite=overwrite)
+        self._job = AnalysisJob(command, self._start)
+        self._timer.start(POLL_MS)
+
+    def _ask(self) -> None:
+        state = self._job.update() if self._job else JobState("cancelled")
+        if state.status == "running":
+            self.progress(state)
+        else:
+            self._end(state)
+
+    def _end(self, state: JobState) -> None:
+        case, self._case, self._job = self._case, None, None
+        self._timer.stop()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+        if case:
+            self.finished(case, state)
+
+
+def _home(analysis: SpineAnalysis, results: Path) -> tuple[Path, SpineAnalysis | None]:
+    """The folder of a study that came with a scene, and the machine's own analysis, where it is known here."""
+    folder = results / analysis.case
+    try:
+        original = machine_analysis(folder)
+        if original.shape and analysis.shape and analysis.ijk_to_ras is not None:
+            check_belongs(original, analysis.shape, analysis.ijk_to_ras)
+        return folder, original
+    except VFQError:
+        check_writable(results)
+        return fresh_case(analysis.case, results).folder, None
+
+
+def _written(what: tuple[Any, ...], file: Path) -> VFQError | None:
+    """Check a CT and write it for the child; what is wrong with it."""
+    try:
+        write_ct(from_array(*what), file)
+    except VFQError as error:
+        return error
+    return None
+
+
+def _unseen(ct: CTVolume, case: str) -> Prepared:
+    return prepare(ct, SpineAnalysis(case, curve=middle_line(ct).points, limits_mm=(0.0, middle_line(ct).length)), case)

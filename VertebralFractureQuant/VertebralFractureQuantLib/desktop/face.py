@@ -1,0 +1,198 @@
+"""Slicer as the face of a review: its views, its event loop, and other threads for what takes long.
+
+Slicer's event loop holds Python's lock, so a thread of ours runs only while a call into Python lets go of it: the timer
+that asks after a thread's end does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import qt
+
+from ..errors import VFQError, as_coded
+from ..scene.review import Review
+from ..scene.study import StudyScene
+from .layout import VIEWS, LayoutViews
+
+T = TypeVar("T")
+
+POLL_MS = 30
+LET_OTHERS_RUN_S = 0.01
+SAVE_AFTER_MS = 500
+RETRY_MS = 5000
+
+
+@dataclass(eq=False)
+class Work:
+    """Something that a thread does; `outcome` is what came of it, or its failure."""
+
+    do: Callable[[], Any]
+    then: Callable[[Any], None]
+    stage: str
+    outcome: Any = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.outcome = self.do()
+        except Exception as error:
+            self.outcome = error
+
+
+class DesktopFace:
+    """The `scene.review.Face` of the module's panel.
+
+    on_changed, on_followed, on_told, on_busy : what the panels do then; `on_busy` gets what is under way, or "".
+    unsaved : what is not on disk, and why.
+    """
+
+    def __init__(self, scene: Any, who: str):
+        self.on_changed: list[Callable[[], None]] = []
+        self.on_followed: list[Callable[[Collection[str]], None]] = []
+        self.on_told: Callable[[str], None] = print
+        self.on_busy: Callable[[str], None] = lambda _: None
+        self.unsaved = ""
+        self._works: list[Work] = []
+        self._poll = _timer(POLL_MS, self._ask)
+        self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
+        self._saving = False
+        self.review = Review(StudyScene(scene, VIEWS), self, who)
+        self.views = LayoutViews(self.review.pick, self.review.scrolled)
+
+    def set_reader(self, who: str) -> None:
+        """Who stands at the acts from now on."""
+        self.review.who = who
+        if self.review.editor:
+            self.review.editor.who = who
+
+    # -- what the review asks
+
+    @property
+    def straightened(self) -> Any:
+        """See `Face`."""
+        return self.views.straightened
+
+    @property
+    def patient(self) -> Sequence[Any]:
+        """See `Face`."""
+        return self.views.patient
+
+    @property
+    def cameras(self) -> Sequence[Any]:
+        """See `Face`."""
+        return self.views.cameras
+
+    def opened(self) -> None:
+        """See `Face`."""
+        self.views.show(self.review.study.nodes)
+
+    def changed(self) -> None:
+        """See `Face`."""
+        for tell in self.on_changed:
+            tell()
+
+    def followed(self, vertebra_ids: Collection[str]) -> None:
+        """See `Face`."""
+        for tell in self.on_followed:
+            tell(vertebra_ids)
+
+    def acted(self) -> None:
+        """See `Face`."""
+        self._save_timer.start(SAVE_AFTER_MS)
+
+    def render(self) -> None:
+        """See `Face`: Slicer's views follow the nodes by themselves."""
+
+    def tell(self, what: str | Exception) -> None:
+        """See `Face`; of a defect, Slicer's Python console gets the traceback."""
+        if isinstance(what, Exception) and not isinstance(what, VFQError):
+            traceback.print_exception(type(what), what, what.__traceback__)
+        self.on_told(what if isinstance(what, str) else as_coded(what).message)
+
+    def later(self, do: Callable[[], None]) -> None:
+        """See `Face`."""
+        qt.QTimer.singleShot(0, do)
+
+    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
+        """See `Face`."""
+        self._works.append(Work(do, then, stage))
+        self._show_busy()
+        self._poll.start(POLL_MS)
+
+    # -- saving
+
+    def save_now(self) -> None:
+        """Write the files of the open study at once; threads that still write are waited for."""
+        self._save_timer.stop()
+        for work in [w for w in self._works if not w.stage]:
+            work.thread.join()
+        if self.review.editor:
+            self._saved(self.review.saving()())
+
+    def end(self) -> None:
+        """The panel goes: everything is saved, the study's nodes stay in the scene."""
+        self.review.settle()
+        self.save_now()
+        self._poll.stop()
+        self._works.clear()
+        self.views.release()
+        self.on_changed.clear()
+        self.on_followed.clear()
+        if self.review.editor:
+            self.review.abandon(keep_nodes=True)
+
+    def _save(self) -> None:
+        if self._saving:
+            self._save_timer.start(SAVE_AFTER_MS)
+        elif self.review.editor:
+            self._saving = True
+            self.work("", self.review.saving(), self._saved)
+
+    def _saved(self, problem: str) -> None:
+        self._saving = False
+        if problem != self.unsaved:
+            self.unsaved = problem
+            self.changed()
+        if problem:
+            self._save_timer.start(RETRY_MS)
+
+    # -- how
+
+    def _ask(self) -> None:
+        time.sleep(LET_OTHERS_RUN_S)
+        ended = [work for work in self._works if not work.thread.is_alive()]
+        self._works = [work for work in self._works if work not in ended]
+        if not self._works:
+            self._poll.stop()
+        self._show_busy()
+        for work in ended:
+            self._finish(work)
+
+    def _finish(self, work: Work) -> None:
+        try:
+            if isinstance(work.outcome, Exception):
+                raise work.outcome
+            work.then(work.outcome)
+        except Exception as error:
+            self.tell(error)
+
+    def _show_busy(self) -> None:
+        self.on_busy(next((work.stage for work in self._works if work.stage), ""))
+
+
+def _timer(interval_ms: int, do: Callable[[], None], once: bool = False) -> Any:
+    timer = qt.QTimer()
+    timer.setInterval(interval_ms)
+    timer.setSingleShot(once)
+    timer.connect("timeout()", do)
+    return timer

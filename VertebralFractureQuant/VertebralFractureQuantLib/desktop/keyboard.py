@@ -1,0 +1,91 @@
+"""The keyboard of the module: shortcuts of Slicer's main window, in force while the module is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import qt
+
+from ..scene.keys import KEYS
+
+QT_NAMES = {
+    "ArrowDown": "Down",
+    "ArrowUp": "Up",
+    "ArrowLeft": "Left",
+    "ArrowRight": "Right",
+    " ": "Space",
+    "Delete": "Del",
+    "Escape": "Esc",
+    "Enter": "Return",
+    "PageDown": "PgDown",
+    "PageUp": "PgUp",
+}
+NEEDS_CLICKS = ("finish_clicks", "cancel")  # else the keys stay Slicer's: Enter ends typing in a field
+NEEDS_NO_STUDY = ("next_case", "previous_case", "toggle_help")
+
+
+class Keyboard:
+    """All keys of `KEYS`; `act` gets the action's name."""
+
+    def __init__(self, window: Any, act: Callable[[str], None]):
+        self._shortcuts = [
+            (entry.action, _shortcut(window, key, partial(act, entry.action))) for entry in KEYS for key in entry.keys
+        ]
+        self._listening = False
+        self._open = False
+        self._mode: str | None = None
+
+    def listen(self, on: bool) -> None:
+        """Whether the module is the one that is shown."""
+        self._listening = on
+        self._update()
+
+    def show(self, study_open: bool, mode: str | None) -> None:
+        """What there is to act on: an open study; clicks that are being taken."""
+        if (study_open, mode) != (self._open, self._mode):
+            self._open, self._mode = study_open, mode
+            self._update()
+
+    def forget(self) -> None:
+        """Take the keys away."""
+        for _, shortcut in self._shortcuts:
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+
+    def _update(self) -> None:
+        allowed = self._allowed()
+        for action, shortcut in self._shortcuts:
+            shortcut.enabled = self._listening and action in allowed
+
+    def _allowed(self) -> Collection[str]:
+        actions = {entry.action for entry in KEYS}
+        if not self._open:
+            return set(NEEDS_NO_STUDY)
+        return actions if self._mode else actions - set(NEEDS_CLICKS)
+
+
+def help_text() -> str:
+    """The keys as an HTML table."""
+    shown = [(", ".join(_qt_name(k) for k in entry.keys), entry.what) for entry in KEYS]
+    lines = (f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(what)}</td></tr>" for keys, what in shown)
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _shortcut(window: Any, key: str, do: Callable[[], None]) -> Any:
+    shortcut = qt.QShortcut(qt.QKeySequence(_qt_name(key)), window)
+    shortcut.connect("activated()", do)
+    shortcut.connect("activatedAmbiguously()", do)
+    shortcut.enabled = False
+    return shortcut
+
+
+def _qt_name(key: str) -> str:
+    *held, name = key.split("+") if len(key) > 1 else [key]
+    return "+".join((*held, QT_NAMES.get(name, name.upper() if len(name) == 1 else name)))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

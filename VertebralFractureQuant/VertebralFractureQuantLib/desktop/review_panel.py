@@ -1,0 +1,171 @@
+"""The panel's Review and Display sections: table, buttons, names, plane, colours, window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ..levels import NAMES
+from ..scene.outlines import PALETTES
+from ..scene.rows import row, rows, summary
+from ..scene.straight import LATERAL_MM
+from ..scene.volumes import WINDOWS
+from .face import DesktopFace
+from .table import VertebraTable
+
+# Buttons of the .ui, and the action of `scene.review.Review` that each one is.
+BUTTONS = {
+    "previousButton": "previous_vertebra",
+    "nextButton": "next_vertebra",
+    "confirmButton": "confirm",
+    "rejectButton": "reject",
+    "reopenButton": "reopen",
+    "undoButton": "undo",
+    "redoButton": "redo",
+    "levelUpButton": "level_up",
+    "levelDownButton": "level_down",
+    "pinButton": "toggle_pin",
+    "addButton": "start_adding",
+    "placeButton": "start_placing",
+    "annotateButton": "start_placing",
+    "deleteButton": "delete",
+    "resetButton": "reset",
+    "rescueButton": "start_rescue",
+    "drawCurveButton": "start_rescue",
+    "finishButton": "finish_clicks",
+    "leaveButton": "cancel",
+    "orderButton": "toggle_order",
+    "fitButton": "fit_views",
+}
+OF_SELECTED = (
+    "confirmButton",
+    "rejectButton",
+    "reopenButton",
+    "levelUpButton",
+    "levelDownButton",
+    "pinButton",
+    "resetButton",
+    "levelComboBox",
+)
+POINTS = (
+    "A+ upper anterior",
+    "M+ upper middle",
+    "P+ upper posterior",
+    "P- lower posterior",
+    "M- lower middle",
+    "A- lower anterior",
+)
+
+
+class ReviewPanel:
+    """Shows the review of a `DesktopFace` in the widgets `ui`, and hands on what is pressed there."""
+
+    def __init__(self, ui: Any, face: DesktopFace, act: Callable[..., None]):
+        self.ui = ui
+        self.face = face
+        self.review = face.review
+        self._act = act
+        self._showing = False
+        self._contradicting: set[str] = set()  # whose names do not follow those above
+        self.table = VertebraTable(ui.vertebraTable, lambda vertebra_id: act("select", vertebra_id))
+        for button, action in BUTTONS.items():
+            getattr(ui, button).connect("clicked()", lambda action=action: act(action))
+        ui.levelComboBox.addItems(list(NAMES))
+        ui.levelComboBox.connect("textActivated(QString)", self._name)
+        ui.lateralSlider.minimum, ui.lateralSlider.maximum = -LATERAL_MM, LATERAL_MM
+        ui.lateralSlider.connect("valueChanged(double)", self._move)
+        ui.paletteComboBox.addItems(list(PALETTES))
+        ui.windowComboBox.addItems(list(WINDOWS))
+        ui.windowComboBox.connect("textActivated(QString)", self._show_window)
+        face.on_changed.append(self.show)
+        face.on_followed.append(self.follow)
+
+    def show(self) -> None:
+        """Everything as it stands now."""
+        self._showing = True
+        try:
+            shown = rows(self.review.study, self.review.order)
+            self._contradicting = {row["id"] for row in shown if row["contradiction"]}
+            self.table.fill(shown, self.review.selected)
+            self._show_summary()
+            self._show_buttons()
+            self._show_display()
+            self.ui.hintLabel.text = hint(self.review.mode, self.review.clicks)
+            self.ui.hintLabel.visible = bool(self.review.mode)
+        finally:
+            self._showing = False
+
+    def follow(self, vertebra_ids: Collection[str]) -> None:
+        """Only these vertebrae's numbers, and which one is selected."""
+        for vertebra_id in vertebra_ids:
+            self.table.update(row(self.review.study, vertebra_id, vertebra_id in self._contradicting))
+        self.table.mark(self.review.selected)
+        if vertebra_ids:
+            self._show_summary()
+        else:
+            self._show_buttons()
+
+    def show_palette(self, name: str) -> None:
+        """Colours of `PALETTES`."""
+        if name in PALETTES:
+            self.review.study.show_colors(name)
+
+    def _show_summary(self) -> None:
+        self.ui.summaryLabel.text = summary_text(summary(self.review.study))
+
+    def _show_buttons(self) -> None:
+        ui, review, journal = self.ui, self.review, self.review.editor and self.review.editor.journal
+        for button in BUTTONS:
+            getattr(ui, button).enabled = journal is not None
+        for name in OF_SELECTED:
+            getattr(ui, name).enabled = review.selected is not None
+        ui.deleteButton.enabled = review.selected is not None or review.clicks > 0
+        ui.undoButton.enabled = bool(journal and journal.undoable)
+        ui.redoButton.enabled = bool(journal and journal.redoable)
+        ui.undoButton.toolTip = f"Undo: {journal.undoable}" if journal and journal.undoable else "Undo (Ctrl+Z)"
+        ui.finishButton.visible = review.mode == "rescue"
+        ui.leaveButton.visible = review.mode is not None
+        details = review.study.vertebrae[review.selected].details if review.selected else {}
+        ui.pinButton.checked = bool(details.get("pinned"))
+        ui.levelComboBox.currentText = details.get("level") or NAMES[0]
+        ui.orderButton.checked = review.doubtful_first
+
+    def _show_display(self) -> None:
+        self.ui.lateralSlider.value = self.review.lateral
+        self.ui.windowComboBox.currentText = self.review.preset
+
+    def _name(self, level: str) -> None:
+        if self.review.selected:
+            self._act("name", self.review.selected, level)
+
+    def _move(self, lateral: float) -> None:
+        if not self._showing:
+            self._act("move_lateral", lateral)
+
+    def _show_window(self, name: str) -> None:
+        if name != self.review.preset:
+            self._act("toggle_window")
+
+
+def hint(mode: str | None, clicks: int) -> str:
+    """What to click next."""
+    if mode == "add":
+        return "Click the middle of the vertebra in the straightened picture. Esc: leave it."
+    if mode == "place":
+        following = POINTS[min(clicks, len(POINTS) - 1)]
+        return f"Click {following} in the straightened picture ({clicks} of 6). Del: last click. Esc: leave it."
+    if mode == "rescue":
+        return (
+            f"Click the middles of three or more vertebral bodies in the patient's views ({clicks} so far). "
+            "Enter: rebuild along them. Del: last click. Esc: leave it."
+        )
+    return ""
+
+
+def summary_text(told: dict[str, Any]) -> str:
+    """The patient in a line or two."""
+    if not told["total"]:
+        return "No vertebra yet."
+    worst = f"Worst: {told['grade']}, {told['worst']}" if told["grade"] else "All rejected"
+    levels = f"SDI {told['sdi']} over {told['assessed']} levels ({told['span']})"
+    return f"{worst}. {levels}. {told['total'] - told['open']} of {told['total']} reviewed."

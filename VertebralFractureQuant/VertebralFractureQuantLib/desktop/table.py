@@ -1,0 +1,112 @@
+"""The vertebrae in the panel: a QTableWidget with one row of `scene.rows` each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import qt
+
+from ..report.markups import GRADE_COLORS
+from ..scene.rows import Row
+
+HEADERS = ("Level", "ha", "hm", "hp", "G", "Grade", "Review")
+TIPS = {
+    "Level": "Name of the vertebra, or its place from the top where none is known; * pinned, ! against its neighbours",
+    "ha": "Anterior height, mm",
+    "hm": "Middle height, mm",
+    "hp": "Posterior height, mm",
+    "G": "Genant ratio: smallest height over largest; ± what the network expects, ~ where a grade is in doubt",
+    "Review": "What a person said of it; 'edited' where the points are a person's",
+}
+FAULTY = (1.0, 0.6, 1.0)
+NAME, RATIO, GRADE = 0, 4, 5
+ROW_PIXELS = 22
+
+
+class VertebraTable:
+    """Shows rows and tells `chosen` which vertebra a person picked."""
+
+    def __init__(self, widget: Any, chosen: Callable[[str], None]):
+        self.widget = widget
+        self._chosen = chosen
+        self._ids: list[str] = []
+        self._filling = False
+        widget.setColumnCount(len(HEADERS))
+        widget.setHorizontalHeaderLabels(list(HEADERS))
+        for column, header in enumerate(HEADERS):
+            widget.horizontalHeaderItem(column).setToolTip(TIPS.get(header, ""))
+        widget.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        widget.horizontalHeader().setStretchLastSection(True)
+        widget.verticalHeader().setVisible(False)
+        widget.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
+        widget.connect("itemSelectionChanged()", self._select)
+
+    def fill(self, rows: Sequence[Row], selected: str | None) -> None:
+        """All rows anew."""
+        with self._quiet():
+            self._ids = [row["id"] for row in rows]
+            self.widget.setRowCount(len(rows))
+            for index, row in enumerate(rows):
+                self._write(index, row)
+            self.mark(selected)
+
+    def update(self, row: Row) -> None:
+        """One row anew."""
+        if row["id"] in self._ids:
+            with self._quiet():
+                self._write(self._ids.index(row["id"]), row)
+
+    def mark(self, vertebra_id: str | None) -> None:
+        """Show which vertebra is selected."""
+        at = self._ids.index(vertebra_id) if vertebra_id in self._ids else -1
+        if at == self.widget.currentRow() and self.widget.selectedItems():
+            return
+        with self._quiet():
+            if at < 0:
+                self.widget.clearSelection()
+            else:
+                self.widget.selectRow(at)
+
+    def _write(self, index: int, row: Row) -> None:
+        for column, text in enumerate(_texts(row)):
+            item = self.widget.item(index, column)
+            if item is None:
+                item = qt.QTableWidgetItem()
+                self.widget.setItem(index, column, item)
+            if item.text() != text:
+                item.setText(text)
+        color = FAULTY if row["fault"] else GRADE_COLORS[row["grade"]]
+        _paint(self.widget.item(index, GRADE), color)
+        self.widget.item(index, NAME).setToolTip(row["fault"])
+        self.widget.item(index, RATIO).setToolTip(row["g"])
+
+    def _select(self) -> None:
+        at = self.widget.currentRow()
+        if not self._filling and 0 <= at < len(self._ids):
+            self._chosen(self._ids[at])
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        before, self._filling = self._filling, True
+        try:
+            yield
+        finally:
+            self._filling = before
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    level = row["level"] + ("*" if row["pinned"] else "") + ("!" if row["contradiction"] else "")
+    ratio = ("~" if row["borderline"] else "") + row["ratio"] + (f" {row['spread']}" if row["spread"] else "")
+    grade = "contradiction" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
+    edited = "edited" if row["origin"] == "reader" else ""
+    review = ", ".join(filter(None, ("" if row["review"] == "open" else row["review"], edited)))
+    return level, row["ha"], row["hm"], row["hp"], ratio, grade, review
+
+
+def _paint(item: Any, color: tuple[float, float, float]) -> None:
+    wanted = qt.QColor(*(round(255 * c) for c in color))
+    if item.background().color().name() != wanted.name():
+        item.setBackground(qt.QBrush(wanted))
+        item.setForeground(qt.QBrush(qt.QColor(0, 0, 0)))
