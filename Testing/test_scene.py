@@ -11,7 +11,6 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
-from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
 from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
 from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
@@ -23,6 +22,7 @@ from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
+from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402

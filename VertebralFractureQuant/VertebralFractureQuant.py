@@ -5,6 +5,7 @@ a volume node without any panel. Points are RAS mm, as in MRML.
 """
 
 import getpass
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +86,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         VTKObservationMixin.__init__(self)
         self.logic = None
         self.startProcess = None  # how the analysis' child process is started; a test hands in another
+        self.keyboard = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._analysed = None  # the volume node that is being analysed
@@ -128,11 +130,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def cleanup(self):
         """Called when Slicer ends or the module is reloaded: everything is saved; the study stays in the scene."""
-        self.removeObservers()
         self.setParameterNode(None)
-        self.analyst.cancel()
-        self.keyboard.forget()
-        self.face.end()
+        self.removeObservers()
+        if self.keyboard:  # the last that `setup` makes
+            self.analyst.cancel()
+            self.keyboard.forget()
+            self.face.end()
 
     def onReload(self):
         """The library is loaded anew with the module."""
@@ -417,11 +420,11 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _showProgress(self, state, stage=""):
         """`state` of the child that runs; or what another thread does meanwhile."""
-        bar = self.ui.progressBar
-        bar.visible = bool(state or stage or self.analyst.busy)
+        bar, label = self.ui.progressBar, self.ui.progressLabel
+        bar.visible = label.visible = bool(state or stage or self.analyst.busy)
         bar.maximum = 100 if state else 0  # 0: no share is known
         bar.value = round(100 * state.share) if state else 0
-        bar.format = f"{state.stage or _('starting')} %p%" if state else stage
+        label.text = (state.stage or _("starting")) if state else stage
 
     def _showButtons(self):
         from VertebralFractureQuantLib.desktop.analysing import earlier_case
@@ -472,9 +475,15 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         ------
         VFQError : with a code and a message that says what to do, when it cannot be measured.
         """
-        from VertebralFractureQuantLib.analysis import analyze, load_models
+        from VertebralFractureQuantLib.analysis import analyze, instead_on_cpu, load_models
+        from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
 
-        return analyze(self.ctFromNode(volumeNode), load_models(device))
+        ct = self.ctFromNode(volumeNode)
+        try:
+            return analyze(ct, load_models(device))
+        except DeviceMemoryError as lack:
+            logging.warning(instead_on_cpu(lack))
+            return analyze(ct, load_models("cpu"))
 
     def ctFromNode(self, volumeNode):
         """The node's voxels and geometry as a checked `CTVolume`; a linear parent transform is applied."""

@@ -213,6 +213,8 @@ class Session:
         if self.case and case.name == self.case.name:
             with self.state:
                 self.state.busy = {"stage": state.stage or "starting", "share": state.share}
+                if state.notes:
+                    self.tell(" ".join(state.notes))
 
     # -- what the review asks of its face
 

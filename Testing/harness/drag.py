@@ -1,0 +1,56 @@
+"""A hand in a slice view: mouse events of VTK's interactor, handled by Slicer's own markups widget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+
+def drag(
+    view: str,
+    node: Any,
+    point: int,
+    by: tuple[float, float],
+    button: str = "Left",
+    steps: int = 5,
+    release: bool = True,
+) -> None:
+    """Drag one control point in the slice view of that name by pixels (to the right, up). AssertionError where the
+    mouse over the point does not pick it: it is locked, hidden, or not in the slice."""
+    widget = slicer.app.layoutManager().sliceWidget(view).sliceView()
+    start = where(view, node, point)
+    widget.forceRender()  # or nothing is picked
+    move(view, start)
+    display = node.GetDisplayNode()
+    picked = display.GetActiveComponentType(), display.GetActiveComponentIndex()
+    assert picked == (slicer.vtkMRMLMarkupsDisplayNode.ComponentControlPoint, point), f"picked {picked}, not {point}"
+    widget.interactor().InvokeEvent(f"{button}ButtonPressEvent")
+    for part in np.linspace(0, 1, steps + 1)[1:]:
+        move(view, start + part * np.asarray(by, float))
+    if release:
+        widget.interactor().InvokeEvent(f"{button}ButtonReleaseEvent")
+
+
+def move(view: str, xy: np.ndarray) -> None:
+    """Move the mouse to a pixel of a slice view."""
+    interactor = slicer.app.layoutManager().sliceWidget(view).sliceView().interactor()
+    interactor.SetEventInformation(*(round(each) for each in xy), 0, 0, "\0", 0, None)
+    interactor.InvokeEvent("MouseMoveEvent")
+
+
+def where(view: str, node: Any, point: int) -> np.ndarray:
+    """The pixel `(2,)` of a control point in a slice view."""
+    world = np.zeros(3)
+    node.GetNthControlPointPositionWorld(point, world)
+    to_ras = slicer.util.arrayFromVTKMatrix(slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode().GetXYToRAS())
+    return (np.linalg.inv(to_ras) @ [*world, 1.0])[:2]
+
+
+def press_and_release(view: str, xy: np.ndarray, button: str = "Left") -> None:
+    """Click at a pixel of a slice view."""
+    interactor = slicer.app.layoutManager().sliceWidget(view).sliceView().interactor()
+    move(view, np.asarray(xy, float))
+    interactor.InvokeEvent(f"{button}ButtonPressEvent")
+    interactor.InvokeEvent(f"{button}ButtonReleaseEvent")
