@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import ctk
 import qt
 import slicer
 import vtk
@@ -222,6 +223,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         }
         for name, handler in buttons.items():
             getattr(self.ui, name).connect("clicked()", lambda handler=handler: self._do(handler))
+        for name in ("results", "scans", "export"):
+            getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
         self.ui.readerLineEdit.connect("editingFinished()", self._onReader)
         self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._onResults())
         self.ui.scansPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self.onListCohort))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from PySide6.QtCore import Property, QFlag, QRect, QSize, Qt, Signal, Slot
+from PySide6.QtCore import Property, QRect, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -127,15 +127,10 @@ class ctkCollapsibleGroupBox(QGroupBox, Folding):
 class ctkPathLineEdit(QWidget):
     """Libs/Widgets/ctkPathLineEdit.h"""
 
-    class Filter(enum.Flag):
-        Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
-        Readable, Writable, Executable, Hidden, NoDotAndDotDot = 0x10, 0x20, 0x40, 0x100, 0x1000
-
     validInputChanged = Signal(bool)
     currentPathChanged = Signal(str)
     label = stored(str, "label", "")
-    QFlag(Filter)
-    filters = stored(Filter, "filters", Filter.AllEntries)
+    filters = stored(int, "filters", 7)
     options = stored(int, "options", 0)
     settingKey = stored(str, "settingKey", "")
     showBrowseButton = stored(bool, "showBrowseButton", True)
@@ -143,6 +138,10 @@ class ctkPathLineEdit(QWidget):
     sizeAdjustPolicy = stored(int, "sizeAdjustPolicy", 0)
     minimumContentsLength = stored(int, "minimumContentsLength", 0)
     nameFilters = stored("QStringList", "nameFilters", [])
+
+    class Filter(enum.IntFlag):
+        Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
+        Readable, Writable, Executable, Hidden, NoDotAndDotDot = 0x10, 0x20, 0x40, 0x100, 0x1000
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
