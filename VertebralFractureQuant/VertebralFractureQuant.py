@@ -134,6 +134,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.setParameterNode(None)
         self.removeObservers()
         if self.keyboard:  # the last that `setup` makes
+            self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
             self.face.end()
@@ -226,7 +227,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         for name in ("results", "scans", "export"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
         self.ui.readerLineEdit.connect("editingFinished()", self._onReader)
-        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._onResults())
+        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._showButtons())
         self.ui.scansPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self.onListCohort))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
@@ -260,6 +261,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
         if not self._isReady():
             return
+        self._keepSettings()
         self._analysed, said = reviewable(self._parameterNode.inputVolume)
         self._say(said)
         self.analyst.analyze_volume(self._analysed, self._results(), self._parameterNode.device)
@@ -366,11 +368,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
-        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
-    def _onResults(self):
+    def _keepSettings(self):
         qt.QSettings().setValue(f"{SETTINGS}/results", self.ui.resultsPathLineEdit.currentPath)
-        self._showButtons()
+        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     # -- opening
 

@@ -22,6 +22,7 @@ from ..ct import CTVolume, from_array, write_ct
 from ..errors import VFQError
 from ..record import SpineAnalysis, check_belongs
 from ..report.outputs import case_name, check_writable
+from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
 from ..scene.volumes import taken
 from .face import DesktopFace
@@ -163,6 +164,29 @@ class Analyst:
             return Opened(case, _unseen(from_array(*what), case.name), VFQError("missing_dependency", NO_NETWORKS))
 
         self.face.work("opening the study", ready, then)
+
+    def resume(self, results: Path) -> None:
+        """Go on with the study that the scene holds: it was loaded from a file, or the module anew. What fails is
+        told, and the nodes stay as they are."""
+        review, study = self.face.review, self.face.review.study
+        try:
+            study.reopen()
+            folder, original = _home(study.analysis(), results)
+        except VFQError as error:
+            study.release()
+            self.face.tell(error)
+            return
+        what = taken(study.nodes["ct"])
+
+        def go_on(machine: Machine) -> None:
+            if review.editor:
+                return  # another study was opened meanwhile
+            if study.intact:
+                review.resume(machine, folder, original)
+            else:
+                study.release()  # the scene was closed meanwhile
+
+        self.face.work("opening the study", lambda: Machine.of(from_array(*what), self.models()), go_on)
 
     def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: VFQError | None = None) -> None:
         if case is not self._case:

@@ -11,17 +11,20 @@ import qt
 from ..report.markups import GRADE_COLORS
 from ..scene.rows import Row
 
-HEADERS = ("Level", "ha", "hm", "hp", "G", "Grade", "Review")
+CHECK = "\N{CHECK MARK}"
+HEADERS = ("Level", "ha", "hm", "hp", "G", "Grade", CHECK)
 TIPS = {
     "Level": "Name of the vertebra, or its place from the top where none is known; * pinned, ! against its neighbours",
     "ha": "Anterior height, mm",
     "hm": "Middle height, mm",
     "hp": "Posterior height, mm",
     "G": "Genant ratio: smallest height over largest; ± what the network expects, ~ where a grade is in doubt",
-    "Review": "What a person said of it; 'edited' where the points are a person's",
+    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} a person's points",
 }
 FAULTY = (1.0, 0.6, 1.0)
-NAME, RATIO, GRADE = 0, 4, 5
+NAME, RATIO, GRADE, REVIEW = 0, 4, 5, 6
+SIGNS = {"open": "", "confirmed": CHECK, "rejected": "\N{BALLOT X}"}
+EDITED = "\N{LOWER RIGHT PENCIL}"
 ROW_PIXELS = 22
 
 
@@ -81,6 +84,7 @@ class VertebraTable:
         _paint(self.widget.item(index, GRADE), color)
         self.widget.item(index, NAME).setToolTip(row["fault"])
         self.widget.item(index, RATIO).setToolTip(row["g"])
+        self.widget.item(index, REVIEW).setToolTip(row["reviewer"])
 
     def _select(self) -> None:
         at = self.widget.currentRow()
@@ -100,8 +104,7 @@ def _texts(row: Row) -> tuple[str, ...]:
     level = row["level"] + ("*" if row["pinned"] else "") + ("!" if row["contradiction"] else "")
     ratio = ("~" if row["borderline"] else "") + row["ratio"] + (f" {row['spread']}" if row["spread"] else "")
     grade = "contradiction" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
-    edited = "edited" if row["origin"] == "reader" else ""
-    review = ", ".join(filter(None, ("" if row["review"] == "open" else row["review"], edited)))
+    review = SIGNS[row["review"]] + (EDITED if row["origin"] == "reader" else "")
     return level, row["ha"], row["hm"], row["hp"], ratio, grade, review
 
 

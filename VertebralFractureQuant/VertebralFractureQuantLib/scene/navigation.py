@@ -46,8 +46,19 @@ def move_lateral(node: Any, lateral: float) -> None:
     node.UpdateMatrices()
 
 
+def look_from_left(camera: Any, center: Point, length_mm: float) -> None:
+    """Put a vtkMRMLCameraNode to the patient's left of `center` `(3,)`, so far away that `length_mm` of spine fit."""
+    away = 0.55 * length_mm / np.tan(np.deg2rad(camera.GetViewAngle() / 2))
+    r, a, s = (float(c) for c in center)
+    camera.SetFocalPoint(r, a, s)
+    camera.SetPosition(r - away, a, s)
+    camera.SetViewUp(0.0, 0.0, 1.0)
+    camera.ResetClippingRange()
+
+
 def look_at(camera: Any, center: Point) -> None:
     """Move a vtkMRMLCameraNode, without turning it, so that `center` `(3,)` RAS mm is what it looks at."""
     shift = np.asarray(center, float) - camera.GetFocalPoint()
     camera.SetPosition(*(np.asarray(camera.GetPosition()) + shift))
     camera.SetFocalPoint(*(float(c) for c in center))
+    camera.ResetClippingRange()

@@ -140,8 +140,12 @@ class Review:
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
-        another state, the scene's is one more act, which undo takes back."""
-        self._begin(machine, folder, original, scene_first=True)
+        another state, the scene's is one more act, which undo takes back. VFQError as `open`; the nodes stay."""
+        try:
+            self._begin(machine, folder, original, scene_first=True)
+        except Exception:
+            self._let_go(keep_nodes=True)
+            raise
         self.fit_views()
         self.select(next(iter(self.order), None))
 
@@ -393,6 +397,8 @@ class Review:
         middle = self.study.straightening.to_patient(np.array([0.0, 0.0, -length / 2]))
         for node in self.face.patient:
             navigation.fit(node, middle, navigation.CLOSE_UP_MM, navigation.CLOSE_UP_MM)
+        for camera in self.face.cameras:
+            navigation.look_from_left(camera, middle, length)
         self.face.changed()
         self.face.render()
 

@@ -422,7 +422,8 @@ class StudyScene:
         gone = (markups.node, markups.mirror)
         self._stop_observing(lambda node: node in gone)
         for node in gone:
-            self.scene.RemoveNode(node)
+            if node is not None and node.GetScene() is not None:
+                self.scene.RemoveNode(node)
         if self.selected == vertebra_id:
             self.selected = None
 
