@@ -150,7 +150,9 @@ class Analyst:
         what = taken(node)
 
         def ready() -> Opened:
-            return Opened(case, prepare(from_array(*what), machine_analysis(case.folder), case.name), self.models())
+            return Opened(
+                case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
+            )
 
         self.face.work("opening the study", ready, then)
 

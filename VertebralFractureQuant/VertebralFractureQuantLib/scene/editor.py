@@ -52,11 +52,7 @@ class Editor:
         if scene_first:
             self._take_over()
         else:
-            self.restore()
-
-    def restore(self) -> None:
-        """Show what the journal holds, where the scene lacks or changed it."""
-        self._show(self.journal.state)
+            self._show(journal.state)
 
     # -- acts
 

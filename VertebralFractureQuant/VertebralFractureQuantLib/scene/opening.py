@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,22 +20,36 @@ RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A study that can be shown at once: the machine's analysis, and the reformat along its curve."""
+    """A study that can be shown at once: the machine's analysis, and the reformat along the curve of now, which is the
+    machine's until a person draws another."""
 
     ct: CTVolume
     analysis: SpineAnalysis
     made: Reformat
 
 
-def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str) -> Prepared:
-    """A study of `ct` under the name `case`. VFQError `other_ct`; the analysis' own failure, where none can help it."""
+def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str, folder: Path | None = None) -> Prepared:
+    """A study of `ct` under the name `case`; `folder` is where a review of it may have begun.
+
+    VFQError `other_ct`; the analysis' own failure, where a person's clicks could not help.
+    """
     check_reviewable(analysis)
     if analysis.shape is None:
         analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
     check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
     curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
     analysis = replace(analysis, case=case, curve=curve.points)
-    return Prepared(ct, analysis, reformat(ct, curve))
+    return Prepared(ct, analysis, reformat(ct, _curve_of_now(folder) or curve))
+
+
+def _curve_of_now(folder: Path | None) -> SpineCurve | None:
+    """The curve that the review in a case's folder has come to; None without one."""
+    if folder is None or not (folder / "machine.json").exists():
+        return None
+    with suppress(VFQError):
+        curve = read_analysis(folder / "analysis.json").curve
+        return SpineCurve(curve) if len(curve) else None
+    return None
 
 
 def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
@@ -44,7 +59,7 @@ def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None
     """
     analysis = read_analysis(analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    return prepare(read_ct(source), analysis, case)
+    return prepare(read_ct(source), analysis, case, folder)
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:

@@ -29,8 +29,8 @@ from .guard import Guard, Reports
 from .machine import Machine
 from .opening import Prepared
 from .placing import Placing
-from .straight import ANTERIOR_MM, LATERAL_MM, reformat
-from .study import CURVE, StudyScene
+from .straight import ANTERIOR_MM, LATERAL_MM, Reformat, reformat
+from .study import CURVE, StudyScene, first_state
 
 T = TypeVar("T")
 
@@ -126,10 +126,14 @@ class Review:
     def open(self, prepared: Prepared, folder: Path, models: Models | VFQError, ct_node: Any = None) -> None:
         """Show a study and what was done to it before, as `folder` tells it. VFQError `study_in_use`, ...: then it is
         not open. `models` may be the reason why there are none."""
-        self.study.open(prepared.ct, prepared.made, prepared.analysis, ct_node)
+        analysis = prepared.analysis
+        journal = _journal(folder, first_state(analysis), analysis)
         try:
-            self._begin(Machine.of(prepared.ct, models), folder, prepared.analysis, scene_first=False)
+            made = _along(prepared, np.asarray(journal.state[CURVE]["curve"]))
+            self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
+            self._begin(journal, Machine.of(prepared.ct, models), folder, analysis)
         except Exception:
+            journal.close()
             self._let_go(keep_nodes=False)  # what is not journalled must not be edited
             raise
         self.fit_views()
@@ -141,18 +145,24 @@ class Review:
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
         another state, the scene's is one more act, which undo takes back. VFQError as `open`; the nodes stay."""
+        journal = _journal(folder, self.study.state(), self.study.analysis())
         try:
-            self._begin(machine, folder, original, scene_first=True)
+            self._begin(journal, machine, folder, original, scene_first=True)
         except Exception:
+            journal.close()
             self._let_go(keep_nodes=True)
             raise
         self.fit_views()
         self.select(next(iter(self.order), None))
 
-    def _begin(self, machine: Machine, folder: Path, original: SpineAnalysis | None, scene_first: bool) -> None:
-        context = {"models": [vars(stamp) for stamp in self.study.analysis().models]}
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder / JOURNAL_NAME, self.study.state(), context)
+    def _begin(
+        self,
+        journal: Journal,
+        machine: Machine,
+        folder: Path,
+        original: SpineAnalysis | None,
+        scene_first: bool = False,
+    ) -> None:
         self._forget()
         self.editor = Editor(self.study, journal, machine, self.who, scene_first)
         self.editor.changed = self._changed
@@ -425,13 +435,11 @@ class Review:
         self.face.changed()
 
     def _rebuild(self) -> None:
-        editor, record = self._editor, self._record
+        editor, record, selected = self._editor, self._record, self.selected
         assert record is not None
-        curve = editor.journal.state[CURVE]["curve"]
-        ct_node, ct, selected = self.study.nodes["ct"], editor.machine.ct, self.selected
-        made = reformat(ct, SpineCurve(np.asarray(curve)))
-        self.study.open(ct, made, record, ct_node)
-        editor.restore()
+        ct, state = editor.machine.ct, editor.journal.state
+        made = reformat(ct, SpineCurve(np.asarray(state[CURVE]["curve"])))
+        self.study.open(ct, made, record, self.study.nodes["ct"], state)
         self._guard.watch()
         self.face.opened()
         self.study.select(selected if selected in self.study.vertebrae else None)
@@ -567,3 +575,15 @@ class Review:
 
         self.face.changed()
         self.face.work("rebuilding along your points", lambda: editor.machine.along(points), show)
+
+
+def _journal(folder: Path, original: dict[str, Any], analysis: SpineAnalysis) -> Journal:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Journal(folder / JOURNAL_NAME, original, {"models": [vars(stamp) for stamp in analysis.models]})
+
+
+def _along(prepared: Prepared, curve: np.ndarray) -> Reformat:
+    """The reformat along a curve's points `(n, 3)` RAS mm: the one that is made ready, where it is along them."""
+    if np.array_equal(prepared.made.straightening.curve.points, curve):
+        return prepared.made
+    return reformat(prepared.ct, SpineCurve(curve))

@@ -43,6 +43,7 @@ ROLES = {
     "measurements": "vtkMRMLTableNode",
     "study": "vtkMRMLTextNode",
 }
+FEW = 2  # nodes of more vertebrae than these are created or removed together: each one alone has the views look
 NEEDED = ("ct", "straightened", "straightening", "study")  # what no other node tells
 NAMES = {"ct": "CT", "straightened": "Straightened", "straightening": "Straightening", "study": "Study"}
 
@@ -79,6 +80,13 @@ class Listeners:
     renamed: Callable[[str], None] = lambda _: None
 
 
+def first_state(analysis: SpineAnalysis) -> dict[str, Any]:
+    """What `StudyScene.state` says of an analysis that nobody has changed yet."""
+    told = to_json(replace(analysis, vertebrae=()))
+    vertebrae = {f"v{i}": vertebra.state_of(v) for i, v in enumerate(analysis.vertebrae, start=1)}
+    return {CURVE: {key: told[key] for key in CURVE_KEYS}, **vertebrae}
+
+
 class StudyScene:
     """The nodes of one study. Every change of a vertebra goes through `put`, or is a hand's in a view."""
 
@@ -100,18 +108,31 @@ class StudyScene:
 
     # -- opening and closing
 
-    def open(self, ct: CTVolume, made: Reformat, analysis: SpineAnalysis, ct_node: Any = None) -> None:
-        """Show a study; a study that is open is closed first. `ct_node` is the CT's node where one is in the scene."""
+    def open(
+        self,
+        ct: CTVolume,
+        made: Reformat,
+        analysis: SpineAnalysis,
+        ct_node: Any = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        """Show a study; a study that is open is closed first.
+
+        `ct_node` is the CT's node where one is in the scene; `state` is what acts have made of `first_state(analysis)`,
+        `made` the reformat along its curve.
+        """
         self.close()
+        state = first_state(analysis) if state is None else state
         self._foreign_ct = ct_node is not None
         with self._quiet_scene():
             self._create_nodes(ct_node)
             if ct_node is None:
                 show_ct(self.nodes["ct"], ct)
             self.show_window("bone")
-            self.put_curve(analysis, made)
-            for i, v in enumerate(analysis.vertebrae, start=1):
-                self._create_vertebra(f"v{i}", vertebra.state_of(v))
+            self.put_curve(from_json({**to_json(analysis), **state[CURVE]}), made)
+            for vertebra_id, each in state.items():
+                if vertebra_id != CURVE:
+                    self._create_vertebra(vertebra_id, each)
             self.refresh()
 
     def reopen(self) -> None:
@@ -217,7 +238,8 @@ class StudyScene:
 
     def put(self, changes: dict[str, State | None]) -> None:
         """Create, overwrite or (None) remove vertebrae, and show what follows from it."""
-        with self._quiet():
+        appear = sum((i in self.vertebrae) != (state is not None) for i, state in changes.items())
+        with self._quiet_scene() if appear > FEW else self._quiet():
             for vertebra_id, state in changes.items():
                 if state is None:
                     self._remove(vertebra_id)

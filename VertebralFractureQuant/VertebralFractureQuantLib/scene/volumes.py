@@ -66,7 +66,7 @@ def reviewable(node: Any) -> tuple[Any, str]:
 
 
 def _copy(node: Any, why: str) -> Any:
-    copy = slicer.vtkSlicerVolumesLogic.CloneVolume(node.GetScene(), node, f"{node.GetName()} ({why})")
+    copy = slicer.vtkSlicerVolumesLogic.CloneVolume(node.GetScene(), node, f"{node.GetName()} {why}")
     copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     copy.HardenTransform()
     return copy
