@@ -19,7 +19,7 @@ from ..analysis import Models, load_models
 from ..cohort.jobs import AnalysisJob, JobState, Process, analysis_command
 from ..cohort.worklist import Case, case_status
 from ..ct import CTVolume, from_array, write_ct
-from ..errors import VFQError
+from ..errors import VFQError, as_coded
 from ..record import SpineAnalysis, check_belongs
 from ..report.outputs import case_name, check_writable
 from ..scene.machine import Machine
@@ -190,11 +190,11 @@ class Analyst:
 
         self.face.work("opening the study", lambda: Machine.of(from_array(*what), self.models()), go_on)
 
-    def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: VFQError | None = None) -> None:
+    def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: JobState | None = None) -> None:
         if case is not self._case:
             return  # it was cancelled while the volume was handed over
         if failure:
-            self._end(JobState("failed", code=failure.code, message=failure.message))
+            self._end(failure)
             return
         command = analysis_command(source, case.folder.parent, case.name, device, interpreter(), overwrite=overwrite)
         self._job = AnalysisJob(command, self._start)
@@ -230,12 +230,13 @@ def _home(analysis: SpineAnalysis, results: Path) -> tuple[Path, SpineAnalysis |
         return fresh_case(analysis.case, results).folder, None
 
 
-def _written(what: tuple[Any, ...], file: Path) -> VFQError | None:
-    """Check a CT and write it for the child; what is wrong with it."""
+def _written(what: tuple[Any, ...], file: Path) -> JobState | None:
+    """Check a CT and write it for the child; the end of the analysis where that fails."""
     try:
         write_ct(from_array(*what), file)
-    except VFQError as error:
-        return error
+    except Exception as error:
+        coded = as_coded(error)
+        return JobState("failed", code=coded.code, message=coded.message)
     return None
 
 

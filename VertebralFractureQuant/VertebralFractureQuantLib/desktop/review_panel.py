@@ -127,7 +127,7 @@ class ReviewPanel:
         ui.leaveButton.visible = review.mode is not None
         details = review.study.vertebrae[review.selected].details if review.selected else {}
         ui.pinButton.checked = bool(details.get("pinned"))
-        ui.levelComboBox.currentText = details.get("level") or NAMES[0]
+        ui.levelComboBox.currentIndex = NAMES.index(details["level"]) if details.get("level") else -1
         ui.orderButton.checked = review.doubtful_first
 
     def _show_display(self) -> None:

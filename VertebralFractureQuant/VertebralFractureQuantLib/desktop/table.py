@@ -25,7 +25,7 @@ FAULTY = (1.0, 0.6, 1.0)
 NAME, RATIO, GRADE, REVIEW = 0, 4, 5, 6
 SIGNS = {"open": "", "confirmed": CHECK, "rejected": "\N{BALLOT X}"}
 EDITED = "\N{LOWER RIGHT PENCIL}"
-ROW_PIXELS = 22
+ROW_PIXELS, NARROWEST_PIXELS = 22, 20
 
 
 class VertebraTable:
@@ -41,6 +41,7 @@ class VertebraTable:
         for column, header in enumerate(HEADERS):
             widget.horizontalHeaderItem(column).setToolTip(TIPS.get(header, ""))
         widget.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        widget.horizontalHeader().setMinimumSectionSize(NARROWEST_PIXELS)
         widget.horizontalHeader().setStretchLastSection(True)
         widget.verticalHeader().setVisible(False)
         widget.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
