@@ -338,7 +338,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if folder:
             path = folder / "review.mrb"
             saved = slicer.util.saveScene(str(path))
-            self._say(str(path) if saved else _("The scene could not be saved. Check the folder and the free space."))
+            failed = _("The scene could not be saved. Check the folder and the free space.")
+            self._say(_("The scene is in {}.").format(path) if saved else failed)
 
     def onShowFolder(self):
         """The case's folder in the file manager."""

@@ -266,7 +266,7 @@ class Session:
                     row(study, r["id"], r["contradiction"]) if r["id"] in vertebra_ids else r for r in self.state.rows
                 ]
                 self.state.summary = summary(study)
-            self.state.selected = self.review.selected
+            self.state.update({"selected": self.review.selected, "lateral": self.review.lateral})
 
     def acted(self) -> None:
         """See `Face`."""

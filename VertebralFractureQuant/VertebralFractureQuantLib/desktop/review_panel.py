@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..levels import NAMES
@@ -82,8 +83,7 @@ class ReviewPanel:
 
     def show(self) -> None:
         """Everything as it stands now."""
-        self._showing = True
-        try:
+        with self._quiet():
             shown = rows(self.review.study, self.review.order)
             self._contradicting = {row["id"] for row in shown if row["contradiction"]}
             self.table.fill(shown, self.review.selected)
@@ -92,23 +92,32 @@ class ReviewPanel:
             self._show_display()
             self.ui.hintLabel.text = hint(self.review.mode, self.review.clicks)
             self.ui.hintLabel.visible = bool(self.review.mode)
-        finally:
-            self._showing = False
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
-        """Only these vertebrae's numbers, and which one is selected."""
+        """Only these vertebrae's numbers; without any, which one is selected, and the plane."""
         for vertebra_id in vertebra_ids:
             self.table.update(row(self.review.study, vertebra_id, vertebra_id in self._contradicting))
         self.table.mark(self.review.selected)
         if vertebra_ids:
             self._show_summary()
         else:
-            self._show_buttons()
+            with self._quiet():
+                self._show_buttons()
+                self._show_display()
 
     def show_palette(self, name: str) -> None:
         """Colours of `PALETTES`."""
         if name in PALETTES:
             self.review.study.show_colors(name)
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """What the widgets say now is not a person's."""
+        self._showing = True
+        try:
+            yield
+        finally:
+            self._showing = False
 
     def _show_summary(self) -> None:
         self.ui.summaryLabel.text = summary_text(summary(self.review.study))

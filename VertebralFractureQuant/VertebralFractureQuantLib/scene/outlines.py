@@ -22,7 +22,7 @@ Color = tuple[float, float, float]
 
 ALERTS = {"faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
 COLORS = {**GRADE_COLORS, **ALERTS}
-# Another choice shows no grade, so that a reader sets points without knowing it.
+# By another choice no colour suggests a grade.
 PALETTES = {"grades": COLORS, "plain": {**dict.fromkeys(GRADE_COLORS, (0.36, 0.56, 0.94)), **ALERTS}}
 INDEX = {name: i for i, name in enumerate((*GRADES, "faulty", "rejected"))}
 SCALARS = "grade"

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import slicer
 
+from .vertebra import is_defined
+
 POINT_LIST = "vtkMRMLMarkupsFiducialNode"
 
 
@@ -30,7 +32,7 @@ class Placing:
     def points(self) -> np.ndarray:
         """`(n, 3)` world RAS mm of the clicks so far."""
         node = self.node
-        defined = [i for i in range(node.GetNumberOfControlPoints()) if _is_defined(node, i)]
+        defined = [i for i in range(node.GetNumberOfControlPoints()) if is_defined(node, i)]
         points = np.empty((len(defined), 3))
         for row, i in zip(points, defined, strict=True):
             node.GetNthControlPointPositionWorld(i, row)
@@ -75,7 +77,3 @@ class Placing:
         selection.SetReferenceActivePlaceNodeID(self.node.GetID() if on else None)
         interaction.SetPlaceModePersistence(int(on))
         interaction.SetCurrentInteractionMode(interaction.Place if on else interaction.ViewTransform)
-
-
-def _is_defined(node: Any, i: int) -> bool:
-    return bool(node.GetNthControlPointPositionStatus(i) == slicer.vtkMRMLMarkupsNode.PositionDefined)

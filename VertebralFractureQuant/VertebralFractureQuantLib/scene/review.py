@@ -63,7 +63,7 @@ class Face(Protocol):
         """Anything may have changed: rows, their order, selection, mode, plane, window."""
 
     def followed(self, vertebra_ids: Collection[str]) -> None:
-        """These vertebrae's numbers changed under a moving hand, or the selection did."""
+        """These vertebrae's numbers changed under a moving hand; without any, the selection or the plane did."""
 
     def acted(self) -> None:
         """An act is in the journal: save the files soon."""
@@ -283,7 +283,7 @@ class Review:
         """The sagittal plane of the straightened view to R = `lateral` mm."""
         self.lateral = float(np.clip(lateral, -LATERAL_MM, LATERAL_MM))
         navigation.move_lateral(self.face.straightened, self.lateral)
-        self.face.changed()
+        self.face.followed(())
         self.face.render()
 
     def scrolled(self) -> None:
@@ -291,7 +291,7 @@ class Review:
         lateral = round(navigation.lateral_mm(self.face.straightened), 2)
         if self.editor and lateral != self.lateral:
             self.lateral = lateral
-            self.face.changed()
+            self.face.followed(())
 
     def name(self, vertebra_id: str, level: str) -> None:
         """Name a vertebra; the others follow."""

@@ -116,14 +116,15 @@ def find(scene: Any) -> list[VertebraMarkups]:
 
 
 def set_points(node: Any, points: np.ndarray) -> None:
-    """Local positions `(6, 3)`; points that stand there already are not touched."""
+    """Local positions `(6, 3)`; points that stand there already are not touched. A point that was unset stands nowhere,
+    though it still tells where it was."""
     with slicer.util.NodeModify(node):
         missing = len(points) - node.GetNumberOfControlPoints()
         if missing:
             _add_points(node, points)
             return
         for i, (old, new) in enumerate(zip(_local_points(node), points, strict=True)):
-            if not np.array_equal(old, new):
+            if not np.array_equal(old, new) or not is_defined(node, i):
                 node.SetNthControlPointPosition(i, *new)
 
 
@@ -134,6 +135,11 @@ def _add_points(node: Any, points: np.ndarray) -> None:
         i = node.AddControlPoint(*point)
         node.SetNthControlPointLabel(i, name)
     node.SetFixedNumberOfControlPoints(True)
+
+
+def is_defined(node: Any, i: int) -> bool:
+    """Whether a control point stands somewhere: not unset, and not a preview of the next click."""
+    return bool(node.GetNthControlPointPositionStatus(i) == slicer.vtkMRMLMarkupsNode.PositionDefined)
 
 
 def _local_points(node: Any) -> np.ndarray:
