@@ -114,7 +114,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._say("")
         self._showBusy("")
         self.panel.show()
-        self._resume()
+        self._do(self._resume)
 
     def enter(self):
         """Called each time the module is opened."""
@@ -157,7 +157,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onSceneEndImport(self, caller, event):
         """A scene was loaded: its parameters, and its study, if it holds one."""
         self.initializeParameterNode()
-        self._resume()
+        self._do(self._resume)
 
     # -- parameters
 
@@ -165,9 +165,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Take the scene's parameter node; the first CT of the scene where none was chosen."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first and not first.GetAttribute("VertebralFractureQuant.role"):
-                self._parameterNode.inputVolume = first
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            chosen = [n for n in volumes if n.GetAttribute("VertebralFractureQuant.role") in (None, "ct")]
+            self._parameterNode.inputVolume = next(iter(chosen), None)
 
     def setParameterNode(self, parameterNode):
         """Show another parameter node, or (None) let go of it."""
@@ -393,17 +393,20 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _open(self, opened, node=None):
         if node is not None and node.GetScene() is None:
             return
-        review = self.face.review
-        review.settle()
-        self.face.save_now()
-        review.close()
-        review.open(opened.prepared, opened.case.folder, opened.models, node)
+        self._close()
+        self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
         self._onParameters()
         self.cohort.show()
 
+    def _close(self):
+        self.face.review.settle()
+        self.face.save_now()
+        self.face.review.close()
+
     def _resume(self):
-        """The study of a scene that was loaded, or of before the module was reloaded."""
-        if not self.face.review.editor and self.face.review.study.is_in_scene():
+        """The study of a scene that was loaded, or of before the module was reloaded; an open one gives way, saved."""
+        if self.face.review.study.another_is_here():
+            self._close()
             self.analyst.resume(self._results())
 
     # -- showing

@@ -181,9 +181,9 @@ class StudyScene:
         """Whether what happens to the nodes now is the study's own doing."""
         return self._busy
 
-    def is_in_scene(self) -> bool:
-        """Whether the scene holds a study that `reopen` could take over."""
-        return all(self._find(role) is not None for role in NEEDED)
+    def another_is_here(self) -> bool:
+        """Whether the scene holds a study, beside the one that is open, that `reopen` could take over."""
+        return all(self._found(role) for role in NEEDED)
 
     @property
     def intact(self) -> bool:
@@ -372,7 +372,12 @@ class StudyScene:
         return node
 
     def _find(self, role: str) -> Any:
-        return next((n for n in nodes_of(self.scene, ROLES[role]) if n.GetAttribute(ROLE) == role), None)
+        return next(iter(self._found(role)), None)
+
+    def _found(self, role: str) -> list[Any]:
+        """The nodes of a role, but for the open study's; a CT may be of two studies."""
+        nodes = [n for n in nodes_of(self.scene, ROLES[role]) if n.GetAttribute(ROLE) == role]
+        return [n for n in nodes if role == "ct" or n is not self.nodes.get(role)]
 
     def _create_vertebra(self, vertebra_id: str, state: State) -> None:
         views = (self.views.straightened, self.views.whole)
