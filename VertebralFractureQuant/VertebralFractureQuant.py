@@ -137,7 +137,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
-            self.face.end()
+            problem = self.face.end()
+            if problem:  # what the disk refuses lies elsewhere now: the panel is gone, so a dialog says where
+                slicer.util.errorDisplay(problem)
 
     def onReload(self):
         """The library is loaded anew with the module."""

@@ -139,17 +139,22 @@ class DesktopFace:
         if self.review.editor:
             self._saved(self.review.saving()())
 
-    def end(self) -> None:
-        """The panel goes: everything is saved, the study's nodes stay in the scene."""
+    def end(self) -> str:
+        """The panel goes: everything is saved, the study's nodes stay in the scene. Where acts could not be saved in
+        their place, the sentence says where they are."""
         self.review.settle()
         self.save_now()
+        self._save_timer.stop()
         self._poll.stop()
         self._works.clear()
         self.views.release()
         self.on_changed.clear()
         self.on_followed.clear()
-        if self.review.editor:
+        try:
             self.review.abandon(keep_nodes=True)
+        except VFQError as error:
+            return error.message
+        return ""
 
     def _save(self) -> None:
         if self._saving:
