@@ -1,9 +1,13 @@
-"""Real images for tests: the folder named by `VFQ_DATA`, else `shared/data` beside the repository."""
+"""Real images for tests: the folder named by `VFQ_DATA`, else `shared/data` beside the repository. And the desktop's
+panel, in an empty scene, with a CT, with a study."""
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +19,34 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no real images: set VFQ_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Any]:
+    """The module of 3D Slicer, opened in an empty scene; a `desktop_bench.Bench`."""
+    from desktop_bench import MODULE, Bench, Desktop
+
+    with Desktop(MODULE) as desktop:
+        if not gc.get_freeze_count():
+            gc.freeze()  # else Python looks through all of VTK, Qt and the networks again and again
+        desktop.app.pauseRender()  # a drag renders what it needs
+        try:
+            yield Bench(desktop, tmp_path / "results")
+        finally:
+            desktop.app.resumeRender()
+
+
+@pytest.fixture
+def bench(empty: Any) -> Any:
+    """The module with a CT, "CT", chosen."""
+    from desktop_bench import make_ct
+
+    empty.add_volume(make_ct())
+    return empty
+
+
+@pytest.fixture
+def opened(bench: Any) -> Any:
+    """A study of six vertebrae, T9 to L2; T11 is lower in the middle."""
+    bench.analyze()
+    return bench

@@ -8,16 +8,13 @@ import getpass
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import ctk
 import qt
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -26,7 +23,6 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 SETTINGS = "VertebralFractureQuant"
 CT_CHEST_SHA256 = "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e"
 
@@ -67,18 +63,6 @@ def registerSampleData():
     )
 
 
-@parameterNodeWrapper
-class VertebralFractureQuantParameterNode:
-    """What the scene keeps of the panel.
-
-    inputVolume : the CT. device : where the networks run. palette : whether colours tell the grade.
-    """
-
-    inputVolume: vtkMRMLScalarVolumeNode
-    device: Annotated[str, Choice(list(DEVICES))] = "auto"
-    palette: Annotated[str, Choice(["grades", "plain"])] = "grades"
-
-
 class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: hands what is pressed to the library's `desktop` room, and shows what that says."""
 
@@ -90,7 +74,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.keyboard = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
-        self._analysed = None  # the volume node that is being analysed
 
     # -- what Slicer calls
 
@@ -100,7 +83,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/VertebralFractureQuant.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
-        self.ui.deviceComboBox.addItems(list(DEVICES))
         self.logic = VertebralFractureQuantLogic()
         self._makePanels()
         uiWidget.setMRMLScene(slicer.mrmlScene)
@@ -113,8 +95,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.initializeParameterNode()
         self._say("")
         self._showBusy("")
-        self.panel.show()
-        self._do(self._resume)
+        self.face.changed()
+        self._do(self._resume, slicer.util.settingsValue(f"{SETTINGS}/open", ""))
+        self.keyboard.listen(self.parent.isEntered)  # a module that is reloaded is not entered again
 
     def enter(self):
         """Called each time the module is opened."""
@@ -135,6 +118,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.removeObservers()
         if self.keyboard:  # the last that `setup` makes
             self._keepSettings()
+            qt.QSettings().setValue(f"{SETTINGS}/open", str(self.face.review.folder or ""))
             self.analyst.cancel()
             self.keyboard.forget()
             problem = self.face.end()
@@ -154,7 +138,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onSceneEndClose(self, caller, event):
         """A new scene: nothing is open."""
         self.initializeParameterNode()
-        self.panel.show()
+        self.face.changed()
 
     def onSceneEndImport(self, caller, event):
         """A scene was loaded: its parameters, and its study, if it holds one."""
@@ -195,9 +179,11 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
         from VertebralFractureQuantLib.desktop.face import DesktopFace
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
+        from VertebralFractureQuantLib.desktop.parameters import DEVICES
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
+        self.ui.deviceComboBox.addItems(list(DEVICES))
         self.face.on_told = self._say
         self.face.on_busy = self._showBusy
         self.panel = ReviewPanel(self.ui, self.face, self.act)
@@ -229,7 +215,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         for name in ("results", "scans", "export"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
         self.ui.readerLineEdit.connect("editingFinished()", self._onReader)
-        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._showButtons())
+        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self._onResults))
         self.ui.scansPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self.onListCohort))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
@@ -264,9 +250,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if not self._isReady():
             return
         self._keepSettings()
-        self._analysed, said = reviewable(self._parameterNode.inputVolume)
+        results = self._results()
+        node, said = reviewable(self._parameterNode.inputVolume)
         self._say(said)
-        self.analyst.analyze_volume(self._analysed, self._results(), self._parameterNode.device)
+        self.analyst.analyze_volume(node, results, self._parameterNode.device)
         self._showButtons()
 
     def onOpen(self):
@@ -274,19 +261,20 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.analysing import earlier_case
         from VertebralFractureQuantLib.scene.volumes import reviewable
 
-        node, said = reviewable(self._parameterNode.inputVolume)
-        self._say(said)
-        case = earlier_case(node, self._results())
+        case = earlier_case(self._parameterNode.inputVolume, self._results())
         if case:
+            node, said = reviewable(self._parameterNode.inputVolume)
+            self._say(said)
             self.analyst.open_volume(node, case, lambda opened: self._open(opened, node))
 
     def onBegin(self):
         """A study by hand of the chosen volume."""
         from VertebralFractureQuantLib.scene.volumes import reviewable
 
+        results = self._results()
         node, said = reviewable(self._parameterNode.inputVolume)
         self._say(said)
-        self.analyst.begin_by_hand(node, self._results(), lambda opened: self._open(opened, node))
+        self.analyst.begin_by_hand(node, results, lambda opened: self._open(opened, node))
 
     def onCancel(self):
         """Stop the analysis that runs, and those that wait."""
@@ -323,25 +311,11 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def onExport(self):
         """Write the study as it stands into the chosen folder."""
-        from VertebralFractureQuantLib.report.outputs import write_outputs
-
-        editor = self.face.review.editor
-        if editor:
-            record, folder = self.face.review.study.analysis(), Path(self.ui.exportPathLineEdit.currentPath)
-            self.face.work(
-                _("exporting"),
-                lambda: write_outputs(record, editor.machine.ct, folder),
-                lambda written: self._say(_("The study is in {folder}.").format(folder=written)),
-            )
+        self.face.export(Path(self.ui.exportPathLineEdit.currentPath))
 
     def onSaveScene(self):
         """The whole scene into the case's folder."""
-        folder = self.face.review.folder
-        if folder:
-            path = folder / "review.mrb"
-            saved = slicer.util.saveScene(str(path))
-            failed = _("The scene could not be saved. Check the folder and the free space.")
-            self._say(_("The scene is in {}.").format(path) if saved else failed)
+        self._say(_("The scene is in {}.").format(self.face.save_scene()))
 
     def onShowFolder(self):
         """The case's folder in the file manager."""
@@ -372,44 +346,54 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _onReader(self):
         self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
 
+    def _onResults(self):
+        self._showButtons()
+        if self.cohort.cases:
+            self.onListCohort()
+
     def _keepSettings(self):
         qt.QSettings().setValue(f"{SETTINGS}/results", self.ui.resultsPathLineEdit.currentPath)
         qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     # -- opening
 
-    def _onFinished(self, case, state):
+    def _onFinished(self, case, state, node):
         from VertebralFractureQuantLib.scene.opening import RESCUABLE
+        from VertebralFractureQuantLib.scene.volumes import discard_copy
 
-        node, self._analysed = self._analysed, None
-        self._say("\n".join([*state.notes, state.message]).strip())
+        told = "\n".join([*state.notes, state.message]).strip()
+        if told:
+            self._say(told)
         self._showBusy("")
         usable = state.status == "done" or state.code in RESCUABLE
         if node is not None and usable and node.GetScene() is not None:
             self.analyst.open_volume(node, case, lambda opened: self._open(opened, node))
         elif node is not None and usable:
             self._say(_("The volume is not in the scene any more. Its analysis is in {}.").format(case.folder))
+        elif node is not None:
+            discard_copy(node)
         self.cohort.finished(case, state)
         self._showButtons()
 
     def _open(self, opened, node=None):
         if node is not None and node.GetScene() is None:
             return
+        left = self.face.review.folder
         self._close()
         self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
         self._onParameters()
-        self.cohort.show()
+        self.cohort.show_folders(left, opened.case.folder)
 
     def _close(self):
         self.face.review.settle()
         self.face.save_now()
         self.face.review.close()
 
-    def _resume(self):
+    def _resume(self, folder=""):
         """The study of a scene that was loaded, or of before the module was reloaded; an open one gives way, saved."""
         if self.face.review.study.another_is_here():
             self._close()
-            self.analyst.resume(self._results())
+            self.analyst.resume(self._results(), Path(folder) if folder else None)
 
     # -- showing
 
@@ -420,6 +404,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _showState(self):
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
+        self.ui.outdatedLabel.visible = review.outdated
         self.ui.unsavedLabel.text = _("Not on disk yet: {}").format(self.face.unsaved)
         self.ui.unsavedLabel.visible = bool(self.face.unsaved)
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
@@ -444,7 +429,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.cancelButton.enabled = busy
         self.ui.beginButton.enabled = not busy
         hasImage = volume is not None and volume.GetImageData() is not None
-        self.ui.openButton.enabled = hasImage and not busy and earlier_case(volume, self._results()) is not None
+        known = hasImage and self.ui.resultsPathLineEdit.currentPath and earlier_case(volume, self._results())
+        self.ui.openButton.enabled = bool(known) and not busy
 
     def _showMissing(self):
         from VertebralFractureQuantLib.desktop.dependencies import missing, offer
@@ -468,7 +454,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         return purpose_of(self._parameterNode.device if self._parameterNode else "auto")
 
     def _results(self):
-        return Path(self.ui.resultsPathLineEdit.currentPath)
+        from VertebralFractureQuantLib.errors import VFQError
+
+        path = self.ui.resultsPathLineEdit.currentPath.strip()
+        if not path:
+            raise VFQError("output_not_writable", _("Choose a folder for the results first."))
+        return Path(path)
 
 
 class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
@@ -476,6 +467,8 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self):
         """The scene's parameters, typed."""
+        from VertebralFractureQuantLib.desktop.parameters import VertebralFractureQuantParameterNode
+
         return VertebralFractureQuantParameterNode(ScriptedLoadableModuleLogic.getParameterNode(self))
 
     def analyze(self, volumeNode, device="auto"):
@@ -502,12 +495,12 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         return ct_of(volumeNode)
 
     def show(self, analysis, volumeNode):
-        """An analysis of the node as MRML nodes (straightened volume, markups, table) in the scene; a `StudyScene`."""
+        """An analysis of the node as MRML nodes (straightened volume, markups, table) in its scene; a `StudyScene`."""
         from VertebralFractureQuantLib.scene.opening import prepare
         from VertebralFractureQuantLib.scene.study import StudyScene, Views
 
         prepared = prepare(self.ctFromNode(volumeNode), analysis, analysis.case)
-        study = StudyScene(slicer.mrmlScene, Views())
+        study = StudyScene(volumeNode.GetScene(), Views())
         study.open(prepared.ct, prepared.made, prepared.analysis, volumeNode)
         return study
 

@@ -30,14 +30,6 @@ LEGEND = (
 )
 # While a point is dragged, only rows that changed are drawn anew.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
-HINTS = {
-    "add": "Click the middle of the vertebra in the straightened picture. Esc: leave it.",
-    "place": "Click the points in the straightened picture, next: {{ ['A+ upper anterior', 'M+ upper middle', "
-    "'P+ upper posterior', 'P- lower posterior', 'M- lower middle', 'A- lower anterior'][clicks] }} "
-    "({{ clicks }} of 6). Delete: last click. Esc: leave it.",
-    "rescue": "Click the middles of three or more vertebral bodies in the patient's views ({{ clicks }} so far), "
-    "scrolling as you need. Enter: rebuild along them. Delete: last click. Esc: leave it.",
-}
 
 
 def _css_color(color: tuple[float, float, float]) -> str:
@@ -182,8 +174,7 @@ class ReviewPage:
 
     def _notes(self) -> None:
         with html.Div(classes="hint", raw_attrs=['data-test="hint"']):
-            for mode, hint in HINTS.items():
-                html.Div(hint, v_if=f"mode == '{mode}'", classes="text-light-blue-lighten-3")
+            html.Div("{{ hint }}", v_if="hint", classes="text-light-blue-lighten-3")
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
                 html.A("close", click="message = ''", style="cursor: pointer; text-decoration: underline")

@@ -46,7 +46,6 @@ STATE: dict[str, Any] = {
     "lateral": 0.0,
     "preset": "bone",
     "mode": None,
-    "clicks": 0,
     "hint": "",
     "message": "",
     "busy": None,
@@ -253,7 +252,7 @@ class Session:
                     "lateral": review.lateral,
                     "preset": review.preset,
                     "mode": review.mode,
-                    "clicks": review.clicks,
+                    "hint": review.hint,
                 }
             )
 

@@ -24,11 +24,11 @@ from ..record import SpineAnalysis, check_belongs
 from ..report.outputs import case_name, check_writable
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
-from ..scene.volumes import taken
+from ..scene.volumes import is_bent, reviewable_name, taken
 from .face import DesktopFace
 
 POLL_MS = 100
-UNCOMPRESSED = "ct.mha"
+SCRATCH, UNCOMPRESSED = "vfq-", "ct.mha"
 NO_NETWORKS = "This study was begun without the networks: place the six points by hand (b)."
 
 Start = Callable[[Sequence[str]], Process]
@@ -40,9 +40,11 @@ def interpreter() -> str:
 
 
 def earlier_case(node: Any, results: Path) -> Case | None:
-    """The newest case in `results` that is of the CT in a volume node, if there is one."""
-    voxels, ijk_to_ras, name = taken(node)
-    for case in reversed(_cases(name, results)):
+    """The newest case in `results` that is of the CT in a volume node, if there is one and the volume is not bent."""
+    if is_bent(node):
+        return None
+    voxels, ijk_to_ras, _ = taken(node)
+    for case in reversed(_cases(reviewable_name(node), results)):
         try:
             analysis = machine_analysis(case.folder)
             check_belongs(analysis, voxels.shape, ijk_to_ras)
@@ -85,7 +87,8 @@ class Opened:
 
 
 class Analyst:
-    """One analysis at a time. `progress` is told of a child that runs, `finished` when it has ended, well or not.
+    """One analysis at a time, and what opens studies. `progress` is told of a child that runs, `finished` when it has
+    ended, well or not, with the volume node that it was of, None for a file.
 
     start : how a child process is started; a test hands in another.
     """
@@ -93,10 +96,12 @@ class Analyst:
     def __init__(self, face: DesktopFace, start: Start | None = None):
         self.face = face
         self.progress: Callable[[JobState], None] = lambda _: None
-        self.finished: Callable[[Case, JobState], None] = lambda case, state: None
+        self.finished: Callable[[Case, JobState, Any], None] = lambda case, state, node: None
         self._start = start
         self._job: AnalysisJob | None = None
         self._case: Case | None = None
+        self._node: Any = None
+        self._turn = 0
         self._models: Models | VFQError | None = None
         self._scratch: Path | None = None
         self._timer = qt.QTimer()
@@ -108,13 +113,18 @@ class Analyst:
         """Whether a child runs, or is about to."""
         return self._case is not None
 
+    @property
+    def case(self) -> Case | None:
+        """What is being analysed."""
+        return self._case
+
     def analyze_volume(self, node: Any, results: Path, device: str) -> None:
         """Analyse a volume node's CT into a fresh case. VFQError `output_not_writable`; of the CT's, told later."""
         check_writable(results)
         what = taken(node)
         case = fresh_case(what[2], results)
-        self._case = case
-        self._scratch = Path(mkdtemp(prefix="vfq-"))
+        self._case, self._node = case, node
+        self._scratch = Path(mkdtemp(prefix=SCRATCH))
         file = self._scratch / UNCOMPRESSED
         self.face.work(
             "handing the volume over",
@@ -125,7 +135,7 @@ class Analyst:
     def analyze_case(self, case: Case, device: str) -> None:
         """Analyse a case of a worklist from its file. VFQError `output_not_writable`."""
         check_writable(case.folder.parent)
-        self._case = case
+        self._case, self._node = case, None
         self._begin(case, case.source, device, overwrite=case_status(case).state == "failed")
 
     def cancel(self) -> None:
@@ -154,7 +164,7 @@ class Analyst:
                 case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
             )
 
-        self.face.work("opening the study", ready, then)
+        self.opening("opening the study", ready, then)
 
     def begin_by_hand(self, node: Any, results: Path, then: Callable[[Opened], None]) -> None:
         """Make ready a study without any vertebra, for a person who annotates without the networks."""
@@ -165,34 +175,46 @@ class Analyst:
         def ready() -> Opened:
             return Opened(case, _unseen(from_array(*what), case.name), VFQError("missing_dependency", NO_NETWORKS))
 
-        self.face.work("opening the study", ready, then)
+        self.opening("opening the study", ready, then)
 
-    def resume(self, results: Path) -> None:
-        """Go on with the study that the scene holds: it was loaded from a file, or the module anew. What fails is
-        told, and the nodes stay as they are."""
+    def opening(self, stage: str, ready: Callable[[], Opened], then: Callable[[Opened], None]) -> None:
+        """Make a study ready in another thread, and hand it on; of two in a hurry, the later one."""
+        self._turn += 1
+        turn = self._turn
+
+        def show(opened: Opened) -> None:
+            if turn == self._turn:
+                then(opened)
+
+        self.face.work(stage, ready, show)
+
+    def resume(self, results: Path, folder: Path | None = None) -> None:
+        """Go on with the study that the scene holds: it was loaded from a file, or the module anew, and `folder` is
+        where it lay. What fails is told, and the nodes stay as they are."""
         review, study = self.face.review, self.face.review.study
         try:
             study.reopen()
-            folder, original = _home(study.analysis(), results)
-        except VFQError as error:
-            study.release()
+            node = study.nodes["ct"]
+            home, original = _home(study.analysis(), results, folder)
+        except Exception as error:
             self.face.tell(error)
             return
-        what = taken(study.nodes["ct"])
+        finally:
+            study.release()  # until all is ready, for the scene may be closed meanwhile
+        what = taken(node)
 
         def go_on(machine: Machine) -> None:
-            if review.editor:
-                return  # another study was opened meanwhile
-            if study.intact:
-                review.resume(machine, folder, original)
-            else:
-                study.release()  # the scene was closed meanwhile
+            if review.editor is None and node.GetScene() is not None:
+                study.reopen()
+                review.resume(machine, home, original)
 
         self.face.work("opening the study", lambda: Machine.of(from_array(*what), self.models()), go_on)
 
     def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: JobState | None = None) -> None:
-        if case is not self._case:
-            return  # it was cancelled while the volume was handed over
+        if case is not self._case:  # it was cancelled while the volume was handed over
+            if source.name == UNCOMPRESSED:
+                shutil.rmtree(source.parent, ignore_errors=True)
+            return
         if failure:
             self._end(failure)
             return
@@ -208,24 +230,27 @@ class Analyst:
             self._end(state)
 
     def _end(self, state: JobState) -> None:
-        case, self._case, self._job = self._case, None, None
+        case, node = self._case, self._node
+        self._case = self._job = self._node = None
         self._timer.stop()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
         if case:
-            self.finished(case, state)
+            self.finished(case, state, node)
 
 
-def _home(analysis: SpineAnalysis, results: Path) -> tuple[Path, SpineAnalysis | None]:
+def _home(analysis: SpineAnalysis, results: Path, known: Path | None) -> tuple[Path, SpineAnalysis | None]:
     """The folder of a study that came with a scene, and the machine's own analysis, where it is known here."""
-    folder = results / analysis.case
+    folder = known or results / analysis.case
     try:
         original = machine_analysis(folder)
         if original.shape and analysis.shape and analysis.ijk_to_ras is not None:
             check_belongs(original, analysis.shape, analysis.ijk_to_ras)
         return folder, original
     except VFQError:
+        if known:
+            return known, None
         check_writable(results)
         return fresh_case(analysis.case, results).folder, None
 

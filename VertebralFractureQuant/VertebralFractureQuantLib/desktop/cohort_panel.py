@@ -47,15 +47,26 @@ class CohortPanel:
     def show(self) -> None:
         """Every case as it lies on disk."""
         self.ui.cohortTable.setRowCount(len(self.cases))
-        for index, case in enumerate(self.cases):
-            for column, text in enumerate(self._texts(case)):
-                self.ui.cohortTable.setItem(index, column, qt.QTableWidgetItem(text))
+        for case in self.cases:
+            self.show_case(case)
         self._show_buttons()
+
+    def show_case(self, case: Case) -> None:
+        """One case as it lies on disk."""
+        if case in self.cases:
+            for column, text in enumerate(self._texts(case)):
+                self.ui.cohortTable.setItem(self.cases.index(case), column, qt.QTableWidgetItem(text))
+
+    def show_folders(self, *folders: Path | None) -> None:
+        """The cases that lie in these folders."""
+        for case in [case for case in self.cases if case.folder in folders]:
+            self.show_case(case)
 
     def analyze_all(self, device: str) -> None:
         """Analyse what has no analysis yet, in the background."""
         self._device = device
-        self._waiting = [case for case in self.cases if case_status(case).state in ("waiting", "failed")]
+        left = [case for case in self.cases if case_status(case).state in ("waiting", "failed")]
+        self._waiting = [case for case in left if case != self.analyst.case]
         self.next_analysis()
 
     def stop(self) -> None:
@@ -64,14 +75,18 @@ class CohortPanel:
 
     def next_analysis(self) -> None:
         """Begin with the next waiting case, where none is being analysed."""
-        self.show()
         if self._waiting and not self.analyst.busy:
-            self.analyst.analyze_case(self._waiting.pop(0), self._device)
+            try:
+                self.analyst.analyze_case(self._waiting.pop(0), self._device)
+            except VFQError as error:
+                self._waiting = []
+                self.analyst.face.tell(error)
 
     def finished(self, case: Case, state: JobState) -> None:
         """An analysis has ended; where it was cancelled, none follows."""
         if state.status == "cancelled":
             self._waiting = []
+        self.show_case(case)
         self.next_analysis()
 
     def open_selected(self) -> None:
@@ -100,7 +115,7 @@ class CohortPanel:
             return Opened(case, read_study(case.source, case.folder, case.name), analyst.models())
 
         self.ui.cohortTable.selectRow(index)
-        analyst.face.work("reading the scan", ready, self._opened)
+        analyst.opening("reading the scan", ready, self._opened)
 
     def _show_buttons(self) -> None:
         self.ui.analyzeAllButton.enabled = bool(self.cases)

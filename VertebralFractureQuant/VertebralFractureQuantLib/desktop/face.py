@@ -11,11 +11,14 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import qt
+import slicer
 
 from ..errors import VFQError, as_coded
+from ..report.outputs import write_outputs
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .layout import VIEWS, LayoutViews
@@ -26,6 +29,7 @@ POLL_MS = 30
 LET_OTHERS_RUN_S = 0.01
 SAVE_AFTER_MS = 500
 RETRY_MS = 5000
+EXPORTED = "The study is in %s."
 
 
 @dataclass(eq=False)
@@ -98,6 +102,8 @@ class DesktopFace:
 
     def changed(self) -> None:
         """See `Face`."""
+        if not self.review.editor:
+            self.unsaved = ""
         for tell in self.on_changed:
             tell()
 
@@ -128,6 +134,27 @@ class DesktopFace:
         self._works.append(Work(do, then, stage))
         self._show_busy()
         self._poll.start(POLL_MS)
+
+    # -- what is handed on
+
+    def export(self, folder: Path) -> None:
+        """Write `folder/<case>/` with the study as it stands; where it is, or why not, is told."""
+        editor = self.review.editor
+        if editor:
+            record, ct = self.review.study.analysis(), editor.machine.ct
+            self.work("exporting", lambda: write_outputs(record, ct, folder), lambda made: self.tell(EXPORTED % made))
+
+    def save_scene(self) -> Path:
+        """Write the whole scene into the case's folder, or nothing. VFQError `output_not_writable`, `empty_scene`."""
+        if self.review.folder is None:
+            raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
+        path, url = self.review.folder / "review.mrb", slicer.mrmlScene.GetURL()
+        partial = path.with_name(".review.partial.mrb")
+        saved = slicer.util.saveScene(str(partial))
+        slicer.mrmlScene.SetURL(url)  # where File > Save goes is the person's
+        if not saved:
+            raise VFQError("output_not_writable", "The scene could not be saved. Check the folder and the free space.")
+        return partial.replace(path)
 
     # -- saving
 
@@ -165,6 +192,8 @@ class DesktopFace:
 
     def _saved(self, problem: str) -> None:
         self._saving = False
+        if not self.review.editor:
+            return
         if problem != self.unsaved:
             self.unsaved = problem
             self.changed()

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import qt
+import slicer
 
 from ..scene.keys import KEYS
 
@@ -23,19 +24,27 @@ QT_NAMES = {
     "PageUp": "PgUp",
 }
 NEEDS_CLICKS = ("finish_clicks", "cancel")  # else the keys stay Slicer's: Enter ends typing in a field
+NOT_HERE = (" ",)  # Space presses the button that has the focus
+ARROWS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")  # belong to these, while they have the focus:
+TAKES_ARROWS = ("QAbstractSlider", "QAbstractSpinBox", "QComboBox", "QLineEdit")
 NEEDS_NO_STUDY = ("next_case", "previous_case", "toggle_help")
 
 
 class Keyboard:
-    """All keys of `KEYS`; `act` gets the action's name."""
+    """All keys of `KEYS` but Space; `act` gets the action's name."""
 
     def __init__(self, window: Any, act: Callable[[str], None]):
         self._shortcuts = [
-            (entry.action, _shortcut(window, key, partial(act, entry.action))) for entry in KEYS for key in entry.keys
+            (key, entry.action, _shortcut(window, key, partial(act, entry.action)))
+            for entry in KEYS
+            for key in entry.keys
+            if key not in NOT_HERE
         ]
         self._listening = False
         self._open = False
         self._mode: str | None = None
+        self._arrows_taken = False
+        slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus)
 
     def listen(self, on: bool) -> None:
         """Whether the module is the one that is shown."""
@@ -50,15 +59,23 @@ class Keyboard:
 
     def forget(self) -> None:
         """Take the keys away."""
-        for _, shortcut in self._shortcuts:
+        slicer.app.disconnect("focusChanged(QWidget*,QWidget*)", self._focus)
+        for _, _, shortcut in self._shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()
         self._shortcuts = []
 
+    def _focus(self, _: Any, now: Any) -> None:
+        taken = now is not None and any(now.inherits(name) for name in TAKES_ARROWS)
+        if taken != self._arrows_taken:
+            self._arrows_taken = taken
+            self._update()
+
     def _update(self) -> None:
         allowed = self._allowed()
-        for action, shortcut in self._shortcuts:
-            shortcut.enabled = self._listening and action in allowed
+        for key, action, shortcut in self._shortcuts:
+            free = not (self._arrows_taken and key in ARROWS)
+            shortcut.enabled = self._listening and free and action in allowed
 
     def _allowed(self) -> Collection[str]:
         actions = {entry.action for entry in KEYS}
@@ -69,7 +86,7 @@ class Keyboard:
 
 def help_text() -> str:
     """The keys as an HTML table."""
-    shown = [(", ".join(_qt_name(k) for k in entry.keys), entry.what) for entry in KEYS]
+    shown = [(", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE), entry.what) for entry in KEYS]
     lines = (f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(what)}</td></tr>" for keys, what in shown)
     return f"<table>{''.join(lines)}</table>"
 

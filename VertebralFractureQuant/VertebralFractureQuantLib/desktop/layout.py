@@ -68,12 +68,12 @@ class LayoutViews:
         self._pressed = pressed
         self._scrolled = scrolled
         self._observations: list[tuple[Any, int]] = []
-        node = self._layout_node()
-        if not node.IsLayoutDescription(LAYOUT_ID):
-            node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
 
     def show(self, nodes: dict[str, Any]) -> None:
         """Turn to the layout and put a study's volumes and table, by their roles, into its views."""
+        node = self._manager().layoutLogic().GetLayoutNode()
+        if not node.IsLayoutDescription(LAYOUT_ID):
+            node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
         if self._manager().layout != LAYOUT_ID:
             self._manager().setLayout(LAYOUT_ID)
             slicer.app.processEvents()  # the views get their sizes
@@ -85,11 +85,6 @@ class LayoutViews:
                 view.SetTableNodeID(nodes["measurements"].GetID())
         if not self._observations:
             self._observe()
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the layout is the one that Slicer shows."""
-        return bool(self._manager().layout == LAYOUT_ID)
 
     @property
     def straightened(self) -> Any:
@@ -142,6 +137,3 @@ class LayoutViews:
     @staticmethod
     def _manager() -> Any:
         return slicer.app.layoutManager()
-
-    def _layout_node(self) -> Any:
-        return self._manager().layoutLogic().GetLayoutNode()

@@ -48,14 +48,6 @@ OF_SELECTED = (
     "resetButton",
     "levelComboBox",
 )
-POINTS = (
-    "A+ upper anterior",
-    "M+ upper middle",
-    "P+ upper posterior",
-    "P- lower posterior",
-    "M- lower middle",
-    "A- lower anterior",
-)
 
 
 class ReviewPanel:
@@ -90,7 +82,7 @@ class ReviewPanel:
             self._show_summary()
             self._show_buttons()
             self._show_display()
-            self.ui.hintLabel.text = hint(self.review.mode, self.review.clicks)
+            self.ui.hintLabel.text = self.review.hint
             self.ui.hintLabel.visible = bool(self.review.mode)
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
@@ -154,21 +146,6 @@ class ReviewPanel:
     def _show_window(self, name: str) -> None:
         if name != self.review.preset:
             self._act("toggle_window")
-
-
-def hint(mode: str | None, clicks: int) -> str:
-    """What to click next."""
-    if mode == "add":
-        return "Click the middle of the vertebra in the straightened picture. Esc: leave it."
-    if mode == "place":
-        following = POINTS[min(clicks, len(POINTS) - 1)]
-        return f"Click {following} in the straightened picture ({clicks} of 6). Del: last click. Esc: leave it."
-    if mode == "rescue":
-        return (
-            f"Click the middles of three or more vertebral bodies in the patient's views ({clicks} so far). "
-            "Enter: rebuild along them. Del: last click. Esc: leave it."
-        )
-    return ""
 
 
 def summary_text(told: dict[str, Any]) -> str:

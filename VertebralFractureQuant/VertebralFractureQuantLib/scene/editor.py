@@ -46,13 +46,17 @@ class Editor:
         self.changed: Callable[[], None] = lambda: None
         self.moved: Callable[[str], None] = lambda _: None
         self._dragged: str | None = None
-        study.listeners.started = self._start
-        study.listeners.moved = self._move
-        study.listeners.ended = self._end
+        self.listen()
         if scene_first:
             self._take_over()
         else:
             self._show(journal.state)
+
+    def listen(self) -> None:
+        """Take what hands do in the views of the study, which was opened anew."""
+        self.study.listeners.started = self._start
+        self.study.listeners.moved = self._move
+        self.study.listeners.ended = self._end
 
     # -- acts
 
@@ -70,11 +74,11 @@ class Editor:
         points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
         self._commit("reset", {vertebra_id: {**_reopened(state), **points}})
 
-    def delete(self, vertebra_id: str) -> None:
-        """Remove a vertebra; undo brings it back."""
-        if self._dragged == vertebra_id:
+    def delete(self, *vertebra_ids: str) -> None:
+        """Remove vertebrae, in one act; undo brings them back."""
+        if self._dragged in vertebra_ids:
             self._dragged = None
-        self._commit("delete", {vertebra_id: None})
+        self._commit("delete", dict.fromkeys(vertebra_ids))
 
     def add(self, straight: np.ndarray) -> str:
         """A vertebra with the six points that the detector gives at a click `(3,)` straight mm; its id."""
@@ -234,8 +238,8 @@ class Editor:
     def _commit(self, kind: str, changes: dict[str, Any]) -> None:
         known = self.journal.state
         changes = {key: state for key, state in changes.items() if key not in known or known[key] != state}
+        self.journal.commit(kind, changes, self.who)  # first: whatever befalls the nodes, the act is kept
         self.study.put({key: state for key, state in changes.items() if key != CURVE})
-        self.journal.commit(kind, changes, self.who)
         self.changed()
 
     def _take_over(self) -> None:

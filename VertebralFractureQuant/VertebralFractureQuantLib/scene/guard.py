@@ -9,22 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import slicer
 import vtk
 
 from .study import StudyScene
-from .volumes import voxels_of
+
+Fingerprint = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Reports:
-    """Who is told. `removed`: a vertebra's id; `lost`: the role of another node of the study."""
+    """Who is told. Most get a vertebra's id; `lost`: that another node of the study is gone."""
 
     removed: Callable[[str], None]
-    lost: Callable[[str], None]
+    lost: Callable[[], None]
     unset: Callable[[str], None]
     renamed: Callable[[str], None]
+    detached: Callable[[str], None]
     ct_changed: Callable[[], None]
     closing: Callable[[], None]
 
@@ -36,25 +37,27 @@ class Guard:
         self._study = study
         self._reports = reports
         self._observations: list[tuple[Any, int]] = []
-        self._voxels: np.ndarray | None = None
+        self._known: Fingerprint | None = None  # the CT when it was opened
 
     def watch(self) -> None:
         """Begin with the study as it stands."""
         self.leave()
         scene, ct = self._study.scene, self._study.nodes["ct"]
-        self._voxels = voxels_of(ct)
+        self._known = _fingerprint(ct)
         self._observe(scene, slicer.vtkMRMLScene.NodeRemovedEvent, self._on_removed)
         self._observe(scene, slicer.vtkMRMLScene.StartCloseEvent, self._on_close)
-        self._observe(ct, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, self._on_ct)
-        self._observe(ct, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_ct)
+        volume = slicer.vtkMRMLVolumeNode
+        for event in (vtk.vtkCommand.ModifiedEvent, volume.ImageDataModifiedEvent, volume.TransformModifiedEvent):
+            self._observe(ct, event, self._on_ct)
         self._study.listeners.unset = self._reports.unset
         self._study.listeners.renamed = self._reports.renamed
+        self._study.listeners.detached = self._reports.detached
 
     def leave(self) -> None:
         """Watch no more."""
         for node, tag in self._observations:
             node.RemoveObserver(tag)
-        self._observations, self._voxels = [], None
+        self._observations, self._known = [], None
 
     def _observe(self, node: Any, event: int, tell: Callable[..., None]) -> None:
         self._observations.append((node, node.AddObserver(event, tell)))
@@ -67,22 +70,22 @@ class Guard:
             if node in (markups.node, markups.mirror):
                 self._reports.removed(vertebra_id)
                 return
-        for role, known in self._study.nodes.items():
-            if node is known:
-                self._reports.lost(role)
-                return
+        if any(node is known for known in self._study.nodes.values()) or not self._study.intact:
+            self._reports.lost()
 
     def _on_close(self, *_: Any) -> None:
         self._reports.closing()
 
-    def _on_ct(self, ct: Any, event: str) -> None:
-        if event == "ImageDataModifiedEvent" and _same(voxels_of(ct), self._voxels):
-            return
-        self._reports.ct_changed()
+    def _on_ct(self, ct: Any, _: str) -> None:
+        if self._known is not None and _fingerprint(ct) != self._known:
+            self._reports.ct_changed()
 
 
-def _same(now: np.ndarray | None, then: np.ndarray | None) -> bool:
-    """Whether both are the same memory."""
-    if now is None or then is None:
-        return now is then
-    return now.__array_interface__["data"] == then.__array_interface__["data"] and now.shape == then.shape
+def _fingerprint(ct: Any) -> Fingerprint:
+    """What changes with a volume's voxels or place, and with nothing else."""
+    matrix = vtk.vtkMatrix4x4()
+    ct.GetIJKToRASMatrix(matrix)
+    image = ct.GetImageData()
+    scalars = image.GetPointData().GetScalars() if image else None
+    place = tuple(matrix.GetElement(i, j) for i in range(3) for j in range(4))
+    return place, ct.GetTransformNodeID(), scalars and scalars.GetMTime(), image and image.GetDimensions()

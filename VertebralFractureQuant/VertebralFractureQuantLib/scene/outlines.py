@@ -40,7 +40,8 @@ def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
     scalars.SetName(SCALARS)
     data.GetPointData().SetScalars(scalars)
     node.SetAndObservePolyData(data)
-    node.GetDisplayNode().SetActiveScalar(SCALARS, vtk.vtkAssignAttribute.POINT_DATA)
+    if node.GetDisplayNode():
+        node.GetDisplayNode().SetActiveScalar(SCALARS, vtk.vtkAssignAttribute.POINT_DATA)
 
 
 def move(node: Any, index: int, points: np.ndarray, color: str) -> None:

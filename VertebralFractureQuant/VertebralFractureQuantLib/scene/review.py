@@ -7,6 +7,7 @@ belongs; what takes long is handed to the face's `work`.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..analysis import Models
 from ..curve import SpineCurve
-from ..errors import VFQError
+from ..errors import VFQError, as_coded
 from ..genant import crush_neighbourhood
 from ..journal import Journal
 from ..record import SpineAnalysis
@@ -37,7 +38,17 @@ T = TypeVar("T")
 LATERAL_STEP_MM = 1.0
 FEWEST_CLICKS = 3
 JOURNAL_NAME = "review.sqlite"
+POINTS = (
+    "A+ upper anterior",
+    "M+ upper middle",
+    "P+ upper posterior",
+    "P- lower posterior",
+    "M- lower middle",
+    "A- lower anterior",
+)
 UNSET = "A key point was unset in another module; it is put back. To take a vertebra out, delete or reject it here."
+DETACHED = "A vertebra belongs under the study's own transform; it is put back there."
+HARDENED_MM = 0.1  # the transform is a grid, its inverse not exact
 RENAMED = "Vertebrae are named here, by their level ([ and ]); the name that another module gave is taken back."
 
 
@@ -81,6 +92,34 @@ class Face(Protocol):
         """Call `do` in another thread and `then` with its result in this one; a failure of either is told."""
 
 
+class CaseFiles:
+    """The files in a case's folder that others read. Whichever thread writes last, the newest record stays."""
+
+    def __init__(self, folder: Path, machine: SpineAnalysis | None):
+        self._folder = folder
+        self._machine = machine  # what the machine found
+        self._lock = threading.Lock()
+        self._asked = self._written = 0
+
+    def writer(self, record: SpineAnalysis | None, problem: str) -> Callable[[], str]:
+        """What writes a record (None: nothing was done to it yet), and returns why it is not on disk, or `problem`."""
+        self._asked += 1
+        turn = self._asked
+
+        def write() -> str:
+            with self._lock:
+                if record is None or turn < self._written:
+                    return problem
+                self._written = turn
+                try:
+                    write_review(record, self._folder, self._machine)
+                except Exception as error:
+                    return as_coded(error).message
+                return problem
+
+        return write
+
+
 class Review:
     """One person's review. The public methods without arguments are the actions of `keys.KEYS`.
 
@@ -99,10 +138,11 @@ class Review:
         self._guard = Guard(
             study,
             Reports(
-                removed=lambda i: self.face.later(lambda: self._removed(i)),
-                lost=lambda role: self.face.later(lambda: self._lost(role)),
-                unset=lambda i: self.face.later(lambda: self._put_back(i, UNSET)),
-                renamed=lambda i: self.face.later(lambda: self._put_back(i, RENAMED)),
+                removed=self._note_removed,
+                lost=lambda: self._later(self._lost),
+                unset=lambda i: self._later(lambda: self._put_back(i, UNSET)),
+                renamed=lambda i: self._later(lambda: self._put_back(i, RENAMED)),
+                detached=lambda i: self._later(lambda: self._attach(i)),
                 ct_changed=self._outdate,
                 closing=self._leave_scene,
             ),
@@ -118,7 +158,8 @@ class Review:
         self.preset = "bone"
         self.outdated = False
         self._placing: Placing | None = None
-        self._machine: SpineAnalysis | None = None  # what the machine found in the study that is open
+        self._gone: set[str] = set()  # vertebrae whose nodes another's hand removed just now
+        self._files: CaseFiles | None = None
         self._record: SpineAnalysis | None = None  # the study without its vertebrae
 
     # -- opening and closing
@@ -145,13 +186,18 @@ class Review:
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
         another state, the scene's is one more act, which undo takes back. VFQError as `open`; the nodes stay."""
-        journal = _journal(folder, self.study.state(), self.study.analysis())
+        try:
+            journal = _journal(folder, self.study.state(), self.study.analysis())
+        except Exception:
+            self._let_go(keep_nodes=True)  # what is not journalled must not be edited
+            raise
         try:
             self._begin(journal, machine, folder, original, scene_first=True)
         except Exception:
             journal.close()
             self._let_go(keep_nodes=True)
             raise
+        self.study.show_window(self.preset)
         self.fit_views()
         self.select(next(iter(self.order), None))
 
@@ -167,7 +213,7 @@ class Review:
         self.editor = Editor(self.study, journal, machine, self.who, scene_first)
         self.editor.changed = self._changed
         self.editor.moved = self._moved
-        self.folder, self._machine = folder, original
+        self.folder, self._files = folder, CaseFiles(folder, original)
         self._record = replace(self.study.analysis(), vertebrae=())
         self._guard.watch()
         self.face.opened()
@@ -197,6 +243,7 @@ class Review:
             self.study.release()
         else:
             self.study.close()
+        self.face.changed()
 
     def abandon(self, keep_nodes: bool = False) -> None:
         """At the very end: acts that their own disk refuses are put elsewhere. VFQError which says where."""
@@ -215,20 +262,15 @@ class Review:
 
         The journal has each act already; here it is also given what its disk refused before.
         """
-        assert self.editor and self.folder
-        journal, folder, machine = self.editor.journal, self.folder, self._machine
+        assert self.editor and self._files
+        journal = self.editor.journal
         journal.flush()
-        record, problem, begun = self.study.analysis(), journal.problem or "", bool(journal.trail())
-
-        def write() -> str:
-            try:
-                if begun:
-                    write_review(record, folder, machine)
-            except VFQError as error:
-                return error.message
-            return problem
-
-        return write
+        try:
+            record = self.study.analysis()
+        except Exception as error:
+            problem = as_coded(error).message
+            return lambda: problem
+        return self._files.writer(record if journal.trail() else None, journal.problem or "")
 
     # -- what is shown
 
@@ -246,6 +288,23 @@ class Review:
     def clicks(self) -> int:
         """How many clicks were taken in this mode."""
         return len(self._placing.points()) if self._placing else 0
+
+    @property
+    def hint(self) -> str:
+        """What to click next, and what the keys do meanwhile; "" where no click is taken."""
+        if self.mode == "add":
+            return "Click the middle of the vertebra in the straightened picture. Esc: leave it."
+        if self.mode == "place":
+            following = POINTS[min(self.clicks, len(POINTS) - 1)]
+            return (
+                f"Click {following} in the straightened picture ({self.clicks} of 6). Del: last click. Esc: leave it."
+            )
+        if self.mode == "rescue":
+            return (
+                f"Click the middles of three or more vertebral bodies in the patient's views ({self.clicks} so far), "
+                "scrolling as you need. Enter: rebuild along them. Del: last click. Esc: leave it."
+            )
+        return ""
 
     # -- what a hand does
 
@@ -414,35 +473,62 @@ class Review:
 
     # -- what others do to the nodes
 
-    def _removed(self, vertebra_id: str) -> None:
-        """One of a vertebra's nodes was removed by another's hand: an act like any other."""
-        if self.editor and vertebra_id in self.study.vertebrae:
-            label = self.study.label(vertebra_id)
-            self.editor.delete(vertebra_id)
-            self.face.tell(f"{label} was deleted in another module. Undo brings it back.")
+    def _note_removed(self, vertebra_id: str) -> None:
+        if not self._gone:
+            self._later(self._delete_gone)
+        self._gone.add(vertebra_id)
 
-    def _lost(self, role: str) -> None:
-        """Another node is gone: the study is built anew from its journal, which it needs its CT for."""
+    def _delete_gone(self) -> None:
+        """What another's hand removed together is one act like any other; unless the CT went too."""
+        gone, self._gone = sorted(self._gone & set(self.study.vertebrae)), set()
+        if self.editor and gone and self.study.nodes["ct"].GetScene() is not None:
+            labels = ", ".join(map(self.study.label, gone))
+            self.editor.delete(*gone)
+            self.face.tell(f"Deleted in another module: {labels}. Undo brings back.")
+
+    def _lost(self) -> None:
+        """Other nodes are gone: the study is built anew from its journal; without its CT it is then closed."""
+        self._delete_gone()
         if not self.editor or self.study.intact:
             return
-        if role == "ct":
+        if self.study.nodes["ct"].GetScene() is None:
             self.settle()
-            self.face.tell(self.saving()() or "The CT was removed from the scene: its review is saved and closed.")
+            self._rebuild()
+            problem = self.saving()()
             self.close()
+            self.face.tell(problem or "The CT was removed from the scene: its review is saved and closed.")
         else:
             self._rebuild()
             self.face.tell("Nodes of the study were removed; they are made anew. To close a study, close its scene.")
-        self.face.changed()
+            self.face.changed()
 
     def _rebuild(self) -> None:
         editor, record, selected = self._editor, self._record, self.selected
         assert record is not None
-        ct, state = editor.machine.ct, editor.journal.state
+        ct, state, ct_node = editor.machine.ct, editor.journal.state, self.study.nodes["ct"]
         made = reformat(ct, SpineCurve(np.asarray(state[CURVE]["curve"])))
-        self.study.open(ct, made, record, self.study.nodes["ct"], state)
+        self.study.open(ct, made, record, ct_node if ct_node.GetScene() else None, state)
+        self.study.show_window(self.preset)
+        editor.listen()
         self._guard.watch()
         self.face.opened()
         self.study.select(selected if selected in self.study.vertebrae else None)
+
+    def _attach(self, vertebra_id: str) -> None:
+        """A vertebra was put under another transform, or its own was hardened into its points."""
+        if self.editor and vertebra_id in self.study.vertebrae:
+            self.study.attach(vertebra_id)
+            if self._was_hardened(vertebra_id):
+                self.editor.undo()
+            self._put_back(vertebra_id, DETACHED)
+
+    def _was_hardened(self, vertebra_id: str) -> bool:
+        """Whether the last act made straight coordinates of a vertebra's points."""
+        act = next(iter(self._editor.journal.trail()[-1:]), None)
+        if act is None or act.kind != "move" or vertebra_id not in act.changes:
+            return False
+        before, after = (np.asarray(state["keypoints"]) for state in act.changes[vertebra_id])
+        return bool(np.allclose(self.study.straightening.to_straight(before), after, atol=HARDENED_MM))
 
     def _put_back(self, vertebra_id: str, sentence: str) -> None:
         if self.editor and vertebra_id in self.study.vertebrae:
@@ -528,7 +614,7 @@ class Review:
         self, mode: str, views: Sequence[str], labels: Sequence[str], clicked: Callable[[np.ndarray], None]
     ) -> None:
         self._end_clicks()
-        self._placing = Placing(self.study.scene, views, labels, lambda points: self._answer(clicked, points))
+        self._placing = Placing(self.study.scene, views, labels, lambda points: self._later(lambda: clicked(points)))
         self.mode = mode
         self.face.changed()
         self.face.render()
@@ -538,12 +624,12 @@ class Review:
             self._placing.end()
         self._placing = self.mode = None
 
-    def _answer(self, clicked: Callable[[np.ndarray], None], points: np.ndarray) -> None:
-        """A click arrives from within MRML's event, whose nodes must not vanish under it: answer after it."""
+    def _later(self, do: Callable[[], None]) -> None:
+        """MRML's events arrive while their nodes are in use, which must not vanish under them: answer after it."""
 
         def answer() -> None:
             try:
-                clicked(points)
+                do()
             except Exception as error:
                 self.face.tell(error)
 

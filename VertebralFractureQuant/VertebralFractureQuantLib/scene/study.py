@@ -27,9 +27,8 @@ from ..straightening import Straightening
 from . import outlines, table, vertebra
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import State, VertebraMarkups
-from .volumes import nodes_of, show_ct, show_window
+from .volumes import ROLE, Window, nodes_of, set_window, show_ct, show_window, window_of
 
-ROLE = "VertebralFractureQuant.role"
 CURVE = "curve"  # the key of the curve among what an act can change; every other key is a vertebra's id
 CURVE_KEYS = ("curve", "limits_mm", "status", "message")
 ROLES = {
@@ -43,6 +42,7 @@ ROLES = {
     "measurements": "vtkMRMLTableNode",
     "study": "vtkMRMLTextNode",
 }
+SHOWN = ("straightened", "outlines", "outlines-patient", "curve")  # by display nodes of ours
 FEW = 2  # nodes of more vertebrae than these are created or removed together: each one alone has the views look
 NEEDED = ("ct", "straightened", "straightening", "study")  # what no other node tells
 NAMES = {"ct": "CT", "straightened": "Straightened", "straightening": "Straightening", "study": "Study"}
@@ -78,6 +78,7 @@ class Listeners:
     ended: Callable[[str], None] = lambda _: None
     unset: Callable[[str], None] = lambda _: None  # a point has no place any more
     renamed: Callable[[str], None] = lambda _: None
+    detached: Callable[[str], None] = lambda _: None  # put under another transform
 
 
 def first_state(analysis: SpineAnalysis) -> dict[str, Any]:
@@ -104,7 +105,8 @@ class StudyScene:
         self._observations: list[tuple[Any, int]] = []
         self._busy = False
         self.colors = outlines.COLORS
-        self._foreign_ct = False
+        self._foreign_ct = False  # whether the CT's node was in the scene before,
+        self._window_before: Window | None = None  # and how it was shown
 
     # -- opening and closing
 
@@ -128,6 +130,7 @@ class StudyScene:
             self._create_nodes(ct_node)
             if ct_node is None:
                 show_ct(self.nodes["ct"], ct)
+            self._window_before = window_of(ct_node) if ct_node else None
             self.show_window("bone")
             self.put_curve(from_json({**to_json(analysis), **state[CURVE]}), made)
             for vertebra_id, each in state.items():
@@ -138,7 +141,7 @@ class StudyScene:
     def reopen(self) -> None:
         """Take over the study of a scene that was loaded from a file. VFQError `empty_scene` where it holds none."""
         self.release()
-        self._foreign_ct = True
+        self._foreign_ct, self._window_before = True, None
         self.nodes = {role: self._find(role) for role in ROLES}
         missing = [role for role in NEEDED if self.nodes[role] is None]
         if missing:
@@ -162,6 +165,8 @@ class StudyScene:
         nodes += [n for v in self.vertebrae.values() for n in (v.node, v.mirror)]
         if self._foreign_ct and self.nodes.get("ct"):
             self.nodes["ct"].RemoveAttribute(ROLE)
+            if self._window_before:
+                set_window(self.nodes["ct"], self._window_before)
         self.release()
         with self._quiet_scene():
             for node in nodes:
@@ -171,6 +176,7 @@ class StudyScene:
     def release(self) -> None:
         """Let go of the nodes, which stay in the scene or go with it."""
         self._stop_observing(lambda _: True)
+        self.listeners = Listeners()
         self.nodes, self.vertebrae, self.measurements, self.faults = {}, {}, {}, {}
         self._order, self.selected = [], None
 
@@ -187,8 +193,11 @@ class StudyScene:
 
     @property
     def intact(self) -> bool:
-        """Whether all nodes of the study are in the scene."""
-        return bool(self.nodes) and all(node.GetScene() is not None for node in self.nodes.values())
+        """Whether all nodes of the study are in the scene, with what shows them."""
+        shown = [self.nodes[role] for role in SHOWN if role in self.nodes]
+        shown += [n for v in self.vertebrae.values() for n in (v.node, v.mirror)]
+        here = all(n.GetScene() is not None for n in self.nodes.values())
+        return bool(self.nodes) and here and all(n.GetDisplayNode() for n in shown)
 
     @property
     def order(self) -> list[str]:
@@ -248,6 +257,13 @@ class StudyScene:
                 else:
                     self._create_vertebra(vertebra_id, state)
         self.refresh()
+
+    def attach(self, vertebra_id: str) -> None:
+        """Put a vertebra's nodes back under the transforms that they belong under."""
+        markups = self.vertebrae[vertebra_id]
+        with self._quiet():
+            markups.node.SetAndObserveTransformNodeID(self.nodes["straightening"].GetID())
+            markups.mirror.SetAndObserveTransformNodeID(None)
 
     def put_curve(self, analysis: SpineAnalysis, made: Reformat) -> None:
         """Another curve and its reformat; the vertebrae keep their places in the patient."""
@@ -414,6 +430,7 @@ class StudyScene:
             self._observe(node, events.PointEndInteractionEvent, self._on_end, markups.id)
             self._observe(node, events.PointPositionUndefinedEvent, self._on_unset, markups.id)
             self._observe(node, vtk.vtkCommand.ModifiedEvent, self._on_modified, markups.id)
+            self._observe(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_detached, markups.id)
 
     def _observe(self, node: Any, event: int, tell: Callable[[str, Any], None], vertebra_id: str) -> None:
         self._observations.append((node, node.AddObserver(event, lambda caller, *_: tell(vertebra_id, caller))))
@@ -441,6 +458,16 @@ class StudyScene:
     def _on_modified(self, vertebra_id: str, node: Any) -> None:
         if not self._busy and vertebra_id in self.measurements and node.GetName() != self._title(vertebra_id):
             self.listeners.renamed(vertebra_id)
+
+    def _on_detached(self, vertebra_id: str, _: Any) -> None:
+        if not self._busy and not self._is_attached(self.vertebrae[vertebra_id]):
+            self.listeners.detached(vertebra_id)
+
+    def _is_attached(self, markups: VertebraMarkups) -> bool:
+        own = self.nodes["straightening"]
+        if own.GetScene() is None:
+            return True  # that it is lost is told of itself
+        return markups.node.GetTransformNodeID() == own.GetID() and markups.mirror.GetTransformNodeID() is None
 
     def _remove(self, vertebra_id: str) -> None:
         markups = self.vertebrae.pop(vertebra_id, None)

@@ -91,9 +91,10 @@ class VertebraMarkups:
 
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
         """Draw it thicker, or as the others, and its mirror in the views with these IDs."""
-        for node in (self.node, self.mirror):
-            node.GetDisplayNode().SetLineThickness(0.5 if selected else 0.25)
-        self.mirror.GetDisplayNode().SetViewNodeIDs(list(mirror_views))
+        for display in filter(None, (self.node.GetDisplayNode(), self.mirror.GetDisplayNode())):
+            display.SetLineThickness(0.5 if selected else 0.25)
+        if self.mirror.GetDisplayNode():
+            self.mirror.GetDisplayNode().SetViewNodeIDs(list(mirror_views))
 
 
 def create(
@@ -185,7 +186,7 @@ def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
 
 
 def _paint(display: Any, color: Color) -> None:
-    if display.GetSelectedColor() == color:
+    if display is None or display.GetSelectedColor() == color:
         return
     with slicer.util.NodeModify(display):
         display.SetColor(*color)

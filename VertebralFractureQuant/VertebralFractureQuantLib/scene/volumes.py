@@ -11,7 +11,12 @@ import vtk
 from ..ct import CTVolume, from_array
 from ..errors import VFQError
 
+ROLE = "VertebralFractureQuant.role"  # the attribute by which a study's nodes are known
+
+COPY = "VertebralFractureQuant.copy"
+
 # (window, level) in HU
+Window = tuple[bool, float, float]
 WINDOWS = {"bone": (1500.0, 300.0), "soft": (400.0, 40.0)}
 
 
@@ -54,21 +59,43 @@ def reviewable(node: Any) -> tuple[Any, str]:
     voxels = None if node is None else voxels_of(node)
     if voxels is None:
         raise VFQError("no_volume", "No volume is chosen, or it is empty. Load a CT and choose it as the input volume.")
+    if node.GetAttribute(ROLE) not in (None, "ct"):
+        raise VFQError("not_ct", f"{node.GetName()!r} was made by this module. Choose the CT that it was made from.")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         raise VFQError("not_ct", f"{node.GetName()!r} is a label map. Choose the CT that it belongs to.")
     if voxels.ndim != 3:
         raise VFQError("not_3d", f"{node.GetName()!r} has several values a voxel. Choose a CT.")
     if node.GetParentTransformNode():
-        return _copy(node, "hardened"), f"{node.GetName()!r} is under a transform: a copy was hardened and is used."
+        return _copy(node), f"{node.GetName()!r} is under a transform: a copy was hardened and is used."
     if _is_frame(node):
-        return _copy(node, "frame"), f"{node.GetName()!r} is a sequence: a copy of the frame that is shown is used."
+        return _copy(node), f"{node.GetName()!r} is a sequence: a copy of the frame that is shown is used."
     return node, ""
 
 
-def _copy(node: Any, why: str) -> Any:
-    copy = slicer.vtkSlicerVolumesLogic.CloneVolume(node.GetScene(), node, f"{node.GetName()} {why}")
+def reviewable_name(node: Any) -> str:
+    """The name of what `reviewable` gives."""
+    if node.GetParentTransformNode():
+        return f"{node.GetName()} hardened"
+    return f"{node.GetName()} frame" if _is_frame(node) else str(node.GetName())
+
+
+def discard_copy(node: Any) -> None:
+    """Remove a copy that `reviewable` made, where nothing came of it; any other volume stays."""
+    if node.GetAttribute(COPY) and node.GetScene():
+        node.GetScene().RemoveNode(node)
+
+
+def is_bent(node: Any) -> bool:
+    """Whether a volume node is under a transform that is more than a matrix: its CT is known once it is hardened."""
+    transform = node.GetParentTransformNode()
+    return transform is not None and not transform.IsTransformToWorldLinear()
+
+
+def _copy(node: Any) -> Any:
+    copy = slicer.vtkSlicerVolumesLogic.CloneVolume(node.GetScene(), node, reviewable_name(node))
     copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     copy.HardenTransform()
+    copy.SetAttribute(COPY, "1")
     return copy
 
 
@@ -82,6 +109,22 @@ def show_ct(node: Any, ct: CTVolume) -> None:
     """Put a CT into a vtkMRMLScalarVolumeNode."""
     slicer.util.updateVolumeFromArray(node, ct.voxels)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ct.ijk_to_ras))
+
+
+def window_of(node: Any) -> Window | None:
+    """Whether a volume's window is automatic, its width and its level; None where it was never shown."""
+    display = node.GetDisplayNode()
+    return (bool(display.GetAutoWindowLevel()), display.GetWindow(), display.GetLevel()) if display else None
+
+
+def set_window(node: Any, window: Window) -> None:
+    """Inverse of `window_of`."""
+    display = node.GetDisplayNode()
+    if display:
+        automatic, width, level = window
+        display.SetAutoWindowLevel(automatic)
+        if not automatic:
+            display.SetWindowLevel(width, level)
 
 
 def show_window(node: Any, name: str) -> None:

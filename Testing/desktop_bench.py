@@ -1,0 +1,270 @@
+"""A small study and a module in front of a test, with a child process that the test plays; no network runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
+
+from harness.desktop import Desktop  # noqa: E402
+from harness.drag import press_and_release  # noqa: E402
+from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
+from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
+from VertebralFractureQuantLib.ct import CTVolume, read_ct  # noqa: E402
+from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
+from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
+from VertebralFractureQuantLib.scene.straight import Reformat, reformat  # noqa: E402
+from VertebralFractureQuantLib.scene.volumes import show_ct  # noqa: E402
+from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+
+MODULE = Path(__file__).resolve().parents[1] / "VertebralFractureQuant" / "VertebralFractureQuant.py"
+LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")
+COLUMN = NAMES[:23]
+NO_NETWORKS = VFQError("bad_weights", "No networks in this test.")
+
+
+@lru_cache
+def make_ct(millimetres: float = 252.0) -> CTVolume:
+    """A dim gradient, oblique and anisotropic, so high from head to foot."""
+    shape = round(millimetres / 2.8), 80, 85
+    voxels = np.add.outer(np.add.outer(np.arange(shape[0]), np.arange(shape[1])), np.arange(shape[2])) - 200
+    turn = np.deg2rad(7)
+    axes = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * [2.0, 2.0, 2.8]
+    matrix[:3, 3] = (-80.0, -70.0, -millimetres + 2.0)
+    return CTVolume(voxels.astype(np.int16), matrix, "gradient")
+
+
+def make_analysis(ct: CTVolume, case: str = "CT", levels: Sequence[str] = LEVELS, pitch: float = 32.0) -> SpineAnalysis:
+    """A box of 22 mm a vertebra (the third is lower in the middle) along a scoliotic curve."""
+    s = np.linspace(0, -pitch * len(levels) - 40, 40)
+    curve = fit_curve(np.stack([18 * np.sin(s / 60), 12 * np.cos(s / 90), s], 1))
+    boxes = np.stack([box(-20 - pitch * i, 0.7 * pitch) for i in range(len(levels))])
+    boxes[2, 1, 0, 2] -= 5.0
+    keypoints = Straightening(curve).to_patient(boxes)
+    measured = measure_column(keypoints, [0.05] * len(levels))
+    each = zip(keypoints, measured, levels, strict=True)
+    vertebrae = (Vertebra(k, m, 0.99, level, spread=0.05) for k, m, level in each)
+    return SpineAnalysis(
+        case,
+        shape=ct.voxels.shape,
+        spacing_mm=ct.spacing_mm,
+        ijk_to_ras=ct.ijk_to_ras,
+        curve=curve.points,
+        limits_mm=(0.0, curve.length),
+        vertebrae=tuple(vertebrae),
+    )
+
+
+def box(s: float, height: float = 22.0) -> np.ndarray:
+    """Key points `(3, 2, 3)` straight mm of a square body whose middle is at S = s."""
+    return np.array([[[0.5 * a / 15, a, s + h] for h in (height / 2, -height / 2)] for a in (15.0, 0.0, -15.0)])
+
+
+_reformats: dict[Hashable, Reformat] = {}
+
+
+def remembered(ct: CTVolume, curve: SpineCurve) -> Reformat:
+    """`reformat`, which takes most of a small study's time, once for each CT and curve."""
+    key = crc32(ct.voxels.tobytes()), ct.ijk_to_ras.tobytes(), curve.points.tobytes()
+    return _reformats.get(key) or _reformats.setdefault(key, reformat(ct, curve))
+
+
+class FakeMachine(Machine):
+    """Answers without networks: a box at a click, three boxes along a drawn curve."""
+
+    def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
+        keypoints = Straightening(curve).to_patient(box(float(straight[2])) + [0, float(straight[1]), 0])
+        return Vertebra(keypoints, measure_column(keypoints[None])[0], 0.8, spread=0.04)
+
+    def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
+        curve = fit_curve(points[np.argsort(-points[:, 2])])
+        found = make_analysis(self.ct, "along", LEVELS[:3])
+        return replace(found, curve=curve.points, limits_mm=(0.0, curve.length)), reformat(self.ct, curve)
+
+
+class Child:
+    """A `cohort.jobs.Process` that the test plays."""
+
+    def __init__(self, command: Sequence[str], analysis: Callable[[CTVolume], SpineAnalysis]):
+        self.wanted = _parser().parse_args(command[list(command).index(CHILD) + 1 :])
+        self.killed = False
+        self.words = ""
+        self._analysis = analysis
+        self._said: list[str] = []
+        self._status: int | None = None
+        self._more = threading.Condition()
+
+    def say(self, *said: dict[str, Any], end: int | None = None) -> None:
+        """Lines on standard output; `end`: and then the exit status."""
+        with self._more:
+            self._said += [json.dumps(each) + "\n" for each in said]
+            self._status = end
+            self._more.notify_all()
+
+    def done(self) -> None:
+        """Write the analysis as the real child does, and end."""
+        try:
+            ct = read_ct(self.wanted.input)
+            record = replace(self._analysis(ct), case=self.wanted.case)
+        except VFQError as error:
+            ct, record = None, SpineAnalysis(self.wanted.case, status=error.code, message=error.message)
+        write_outputs(record, ct, self.wanted.output, self.wanted.overwrite, pictures=False)
+        self.say(
+            {"done": True} if record.status == "ok" else {"error": record.status, "message": record.message}, end=0
+        )
+
+    # -- what a job asks of a process
+
+    def lines(self) -> Iterator[str]:
+        while True:
+            with self._more:
+                self._more.wait_for(lambda: self._said or self._status is not None)
+                if not self._said:
+                    return
+                line = self._said.pop(0)
+            yield line
+
+    def wait(self) -> int:
+        return self._status or 0
+
+    def last_words(self) -> str:
+        return self.words
+
+    def kill(self) -> None:
+        self.killed = True
+        self.say(end=-9)
+
+
+class Children:
+    """Starts the children; `at_once`: each is done at once, else the test tells it what to say."""
+
+    def __init__(self) -> None:
+        self.started: list[Child] = []
+        self.at_once = True
+        self.analysis: Callable[[CTVolume], SpineAnalysis] = make_analysis
+
+    def __call__(self, command: Sequence[str]) -> Child:
+        self.started.append(Child(command, self.analysis))
+        if self.at_once:
+            self.started[-1].done()
+        return self.started[-1]
+
+
+class Bench:
+    """The module, its CT's node, its children and its results folder, and what a person does with them."""
+
+    def __init__(self, desktop: Desktop, folder: Path):
+        self.desktop = desktop
+        self.folder = folder
+        self.children = Children()
+        self.settle_in()
+
+    def settle_in(self) -> None:
+        """After the module was opened or loaded anew: results here, no networks, played children, no waiting."""
+        from VertebralFractureQuantLib.desktop import analysing, face
+        from VertebralFractureQuantLib.scene import opening, review
+
+        opening.reformat = review.reformat = remembered
+        analysing.POLL_MS = face.POLL_MS = 5
+        face.LET_OTHERS_RUN_S = 0.002
+        self.ui.resultsPathLineEdit.currentPath = str(self.folder)
+        self.widget.analyst._start = self.children
+        self.widget.analyst.models = lambda: NO_NETWORKS
+
+    widget = property(lambda self: self.desktop.widget)
+    ui = property(lambda self: self.desktop.ui)
+    review = property(lambda self: self.widget.face.review)
+    study = property(lambda self: self.review.study)
+    editor = property(lambda self: self.review.editor)
+    said = property(lambda self: self.ui.messageLabel.text)
+
+    def add_volume(self, ct: CTVolume, name: str = "CT") -> Any:
+        """A CT as a volume node, chosen as the input."""
+        node = add_volume(ct, name)
+        self.ui.inputSelector.setCurrentNode(node)
+        return node
+
+    def analyze(self) -> None:
+        """Press Analyse, and wait for the study."""
+        before = self.editor
+        self.desktop.press("analyzeButton")
+        self.wait_for_study(before)
+
+    def wait_for_study(self, before: Any = None) -> None:
+        """Until another study than `before` is open; no networks, but what `FakeMachine` knows."""
+        self.desktop.wait(lambda: self.editor is not None and self.editor is not before)
+        self.editor.machine = FakeMachine(self.editor.machine.ct, None)
+        self.desktop.events()
+
+    def rest(self) -> None:
+        """Until nothing is under way in another thread."""
+        self.desktop.wait(lambda: not self.widget.face._works and not self.widget.analyst.busy)
+
+    def saved(self) -> dict[str, Any]:
+        """The analysis.json of the study that is open, once everything is saved."""
+        self.widget.face.save_now()
+        return json.loads((self.review.folder / "analysis.json").read_text())
+
+    def markups(self, row: int) -> Any:
+        """The vertebra of a row, cranial first."""
+        return self.study.vertebrae[self.study.order[row]]
+
+    def cell(self, row: int, column: int) -> str:
+        """The text in the panel's table."""
+        return self.ui.vertebraTable.item(row, column).text()
+
+    def shown_ratios(self) -> list[float]:
+        """The G of all rows of the MRML table."""
+        column = self.study.nodes["measurements"].GetTable().GetColumnByName("G")
+        return [column.GetValue(i) for i in range(column.GetNumberOfValues())]
+
+    def click(self, view: str, world: Sequence[float]) -> None:
+        """A left click at a place of a slice view's own world."""
+        press_and_release(view, pixel(view, world))
+        self.desktop.events()
+
+
+def add_volume(ct: CTVolume, name: str = "CT") -> Any:
+    """A CT as a volume node of the scene."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    show_ct(node, ct)
+    return node
+
+
+def pixel(view: str, world: Sequence[float]) -> np.ndarray:
+    """The pixel `(2,)` of a place of a slice view's own world."""
+    node = slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode()
+    to_world = slicer.util.arrayFromVTKMatrix(node.GetXYToRAS())
+    return (np.linalg.inv(to_world) @ [*world, 1.0])[:2]
+
+
+@contextmanager
+def library_kept() -> Iterator[None]:
+    """Reloading the module imports the library anew: the test's own classes come back after it."""
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "VertebralFractureQuantLib"}
+    try:
+        yield
+    finally:
+        for name in [n for n in sys.modules if n.split(".")[0] == "VertebralFractureQuantLib"]:
+            del sys.modules[name]
+        sys.modules.update(before)

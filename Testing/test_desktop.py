@@ -1,0 +1,573 @@
+"""The module's panel in Slicer: what it offers, an analysis in a child, a cohort, packages that are missing."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
+
+from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
+from harness import installing, pythonqt  # noqa: E402
+from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis  # noqa: E402
+
+ROOM = MODULE.parent / "VertebralFractureQuantLib" / "desktop"
+UI = ET.parse(MODULE.parent / "Resources" / "UI" / "VertebralFractureQuant.ui")
+FILES = ("analysis.json", "keypoints.mrk.json", "measurements.csv", "overview.png", "straightened.nrrd")
+
+
+def widgets(kind: str | None = None) -> set[str]:
+    """The names in the .ui, of one class or of all."""
+    return {w.get("name") for w in UI.iter("widget") if kind in (None, w.get("class"))}
+
+
+# -- the panel
+
+
+def test_every_widget_that_the_code_names_is_in_the_ui_file():
+    text = "\n".join(p.read_text() for p in (MODULE, *ROOM.glob("*.py")))
+    named = set(re.findall(r"\bui\.(\w+)", text)) | set(re.findall(r'"(\w+(?:Button|[a-z]ComboBox))"', text))
+    assert named - {"py"} <= widgets()
+
+
+def test_every_push_button_of_the_ui_file_is_connected(empty):
+    for name in widgets("QPushButton"):
+        signals = [signal for signal, *_ in pythonqt._kept(getattr(empty.ui, name)._real)]
+        assert any(signal.startswith("clicked") for signal in signals), name
+
+
+def test_every_push_button_of_the_ui_file_is_pressed_by_a_test():
+    from test_desktop_review import BUTTONS_OF_DEEDS
+
+    text = "".join(p.read_text() for p in Path(__file__).parent.glob("test_desktop*.py"))
+    assert set(re.findall(r'press\("(\w+)"\)', text)) | set(BUTTONS_OF_DEEDS) == widgets("QPushButton")
+
+
+def test_the_keys_that_the_tips_of_buttons_name_do_the_same(empty):
+    from test_desktop_review import BUTTONS_OF_DEEDS, QT_KEYS
+    from VertebralFractureQuantLib.scene.keys import ACTIONS
+
+    of_key = {name.lower(): action for key, action in ACTIONS.items() for name in (key, QT_KEYS.get(key, key))}
+    for name, action in BUTTONS_OF_DEEDS.items():
+        key = re.search(r"\((\S+?)\)$", getattr(empty.ui, name).toolTip)
+        assert not key or of_key[key[1].lower()] == action, name
+
+
+def test_before_anything_is_chosen_the_panel_shows_nothing_and_offers_no_act(empty):
+    assert empty.ui.summaryLabel.text == "No vertebra yet." and empty.ui.vertebraTable.rowCount == 0
+    for name in ("confirmButton", "undoButton", "exportButton", "openButton", "cancelButton", "openCaseButton"):
+        assert not getattr(empty.ui, name).enabled, name
+    assert not empty.ui.installButton.visible and not empty.ui.progressBar.visible
+
+
+def test_the_first_ct_of_the_scene_is_chosen_when_the_module_is_opened(tmp_path):
+    with Desktop(MODULE, open=False) as desktop:
+        add_volume(make_ct(), "Chest")
+        desktop.select()
+        assert desktop.ui.inputSelector.currentNode().GetName() == "Chest"
+
+
+def test_the_widget_class_is_thin_and_measures_nothing():
+    tree = ast.parse(MODULE.read_text())
+    widget = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Widget"))
+    assert widget.end_lineno - widget.lineno < 400
+    imported = {
+        name
+        for n in ast.walk(widget)
+        if isinstance(n, (ast.Import, ast.ImportFrom))
+        for name in (getattr(n, "module", None) or "", *(alias.name for alias in n.names))
+    }
+    assert not [n for n in imported if "numpy" in n or "genant" in n or n.startswith("measure")]
+
+
+def test_the_module_opens_within_half_a_second():
+    with Desktop(MODULE):
+        pass  # the library is imported once
+    with Desktop(MODULE, open=False) as desktop:
+        started = time.perf_counter()
+        desktop.select()
+        assert time.perf_counter() - started < 0.5
+
+
+def test_folder_and_reader_are_kept_for_the_next_time(empty, tmp_path):
+    empty.ui.resultsPathLineEdit.currentPath = str(tmp_path / "elsewhere")
+    empty.ui.readerLineEdit.text = "Ada"
+    empty.ui.readerLineEdit._real.editingFinished.emit()
+    with library_kept():
+        empty.desktop.reload()
+    assert empty.ui.resultsPathLineEdit.currentPath == str(tmp_path / "elsewhere")
+    assert empty.ui.readerLineEdit.text == empty.review.who == "Ada"
+
+
+# -- an analysis
+
+
+def test_an_analysis_shows_how_far_it_is_and_then_the_study(bench):
+    bench.children.at_once = False
+    bench.desktop.press("analyzeButton")
+    child = bench.desktop.wait(lambda: bench.children.started)[0]
+    assert not bench.ui.analyzeButton.enabled and bench.ui.cancelButton.enabled
+    child.say({"stage": "detect", "share": 0.6})
+    bench.desktop.wait(lambda: bench.ui.progressBar.value == 60)
+    assert bench.ui.progressLabel.text == "detect" and bench.ui.progressBar.visible
+    child.done()
+    bench.wait_for_study()
+    assert not bench.ui.progressBar.visible and bench.ui.analyzeButton.enabled
+    assert (bench.ui.vertebraTable.rowCount, bench.cell(0, 0), bench.cell(2, 0)) == (6, "T9", "T11")
+    heights = make_analysis(make_ct()).vertebrae[2].measurement.heights_mm
+    assert [bench.cell(2, column) for column in (1, 2, 3)] == [f"{h:.1f}" for h in heights]
+    assert bench.cell(2, 4) == "~0.77 ±0.05" and bench.cell(2, 5) == "mild biconcave"
+    assert "T11" in bench.ui.summaryLabel.text and "0 of 6 reviewed" in bench.ui.summaryLabel.text
+
+
+def test_the_study_is_shown_in_the_modules_own_layout(opened):
+    from VertebralFractureQuantLib.desktop.layout import LAYOUT_ID
+
+    manager, nodes = slicer.app.layoutManager(), opened.study.nodes
+
+    def shown(view):
+        return manager.sliceWidget(view).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+
+    assert manager.layout == LAYOUT_ID and manager.threeDViewCount == 1
+    assert shown("Straightened") == nodes["straightened"].GetID()
+    assert {shown(view) for view in ("Red", "Yellow", "Green")} == {nodes["ct"].GetID()}
+    assert nodes["ct"] is opened.ui.inputSelector.currentNode()
+    table = manager.tableWidget(0).tableView()
+    assert table.mrmlTableNode() is nodes["measurements"] and table.model().rowCount() == 6
+
+
+def test_the_layout_comes_back_when_it_is_asked_for(opened):
+    manager = slicer.app.layoutManager()
+    ours = manager.layout
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
+    opened.desktop.press("layoutButton")
+    assert manager.layout == ours
+
+
+def test_the_child_gets_the_ct_the_device_and_the_folder(bench):
+    seen = []
+    bench.children.analysis = lambda ct: seen.append(ct) or make_analysis(ct)
+    bench.ui.deviceComboBox.currentText = "cpu"
+    bench.analyze()
+    wanted = bench.children.started[0].wanted
+    assert (wanted.case, wanted.output, wanted.device) == ("CT", bench.folder, "cpu")
+    np.testing.assert_array_equal(seen[0].voxels, make_ct().voxels)
+    np.testing.assert_allclose(seen[0].ijk_to_ras, make_ct().ijk_to_ras, atol=1e-6)
+    assert not wanted.input.exists()  # the copy that was handed over is gone
+
+
+def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
+    bench.children.at_once = False
+    bench.desktop.press("analyzeButton")
+    child = bench.desktop.wait(lambda: bench.children.started)[0]
+    bench.desktop.press("cancelButton")
+    assert child.killed and bench.said == "The analysis was cancelled."
+    assert not bench.ui.cancelButton.enabled and not bench.ui.progressBar.visible
+    assert not (bench.folder / "CT").exists() and not child.wanted.input.exists()
+    bench.children.at_once = True
+    bench.analyze()
+    assert bench.ui.vertebraTable.rowCount == 6
+
+
+def test_cancelling_before_the_child_is_started_starts_none(bench):
+    bench.ui.analyzeButton._real.click()
+    bench.widget.face._works[0].thread.join()  # the volume is handed over
+    bench.ui.cancelButton._real.click()
+    bench.rest()
+    assert bench.said == "The analysis was cancelled." and not bench.children.started
+    bench.analyze()
+    assert bench.ui.vertebraTable.rowCount == 6
+
+
+def test_a_child_that_crashes_is_a_message_and_a_second_analysis_works(bench):
+    bench.children.at_once = False
+    bench.desktop.press("analyzeButton")
+    child = bench.desktop.wait(lambda: bench.children.started)[0]
+    child.words = "Segmentation fault"
+    child.say({"stage": "detect", "share": 0.5}, end=-11)
+    bench.rest()
+    assert "SIGSEGV" in bench.said and "Segmentation fault" in bench.said and bench.editor is None
+    bench.children.at_once = True
+    bench.analyze()
+    assert bench.ui.vertebraTable.rowCount == 6
+
+
+def test_a_failure_of_the_child_is_its_sentence(bench):
+    bench.children.analysis = lambda ct: SpineAnalysis("CT", status="not_ct", message="These are no HU.")
+    bench.desktop.press("analyzeButton")
+    bench.rest()
+    assert bench.said == "These are no HU." and bench.editor is None
+
+
+def test_a_scan_without_a_spine_is_opened_to_be_clicked(bench):
+    bench.children.analysis = lambda ct: SpineAnalysis("CT", status="no_spine_found", message="No spine found.")
+    bench.analyze()
+    assert bench.said.startswith("No spine found.") and "click the spine" in bench.said
+    assert bench.ui.rescueButton.enabled and bench.ui.vertebraTable.rowCount == 0
+
+
+def test_what_the_child_decided_on_the_way_is_shown(bench):
+    bench.children.at_once = False
+    bench.desktop.press("analyzeButton")
+    child = bench.desktop.wait(lambda: bench.children.started)[0]
+    child.say({"note": "The GPU has too little memory: the CPU is used."})
+    child.done()
+    bench.wait_for_study()
+    assert "the CPU is used" in bench.said
+
+
+def test_a_second_analysis_of_the_same_volume_overwrites_nothing(opened):
+    opened.review.act("confirm")
+    first = opened.saved()
+    opened.analyze()
+    assert sorted(p.name for p in opened.folder.iterdir()) == ["CT", "CT-2"]
+    assert opened.review.folder.name == "CT-2" and opened.ui.summaryLabel.text.endswith("0 of 6 reviewed.")
+    assert json.loads((opened.folder / "CT" / "analysis.json").read_text()) == first
+
+
+def test_an_earlier_review_goes_on_where_it_ended_and_undo_too(opened, tmp_path):
+    opened.review.act("confirm")
+    opened.desktop.drag("Straightened", opened.markups(1).node, 1, (0, -8))
+    expected = opened.study.state()
+    opened.ui.resultsPathLineEdit.currentPath = str(tmp_path / "other")
+    assert not opened.ui.openButton.enabled
+    opened.analyze()
+    opened.ui.resultsPathLineEdit.currentPath = str(opened.folder)
+    before = opened.editor
+    opened.desktop.press("openButton")
+    opened.wait_for_study(before)
+    assert opened.review.folder == opened.folder / "CT" and opened.study.state() == expected
+    opened.desktop.press("undoButton")
+    assert opened.markups(1).details["origin"] == "model" and opened.markups(0).details["review"] == "confirmed"
+
+
+def test_another_study_is_saved_before_the_next_is_opened(opened):
+    opened.review.act("confirm")
+    opened.analyze()
+    assert read_analysis(opened.folder / "CT" / "analysis.json").vertebrae[0].review == "confirmed"
+
+
+def test_a_study_by_hand_begins_without_networks(bench):
+    bench.desktop.press("beginButton")
+    bench.wait_for_study()
+    assert bench.ui.vertebraTable.rowCount == 0 and not bench.children.started
+    assert bench.ui.annotateButton.enabled and bench.review.folder == bench.folder / "CT"
+
+
+@pytest.mark.slow
+def test_a_phantom_is_analysed_by_the_real_child(empty):
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    empty.add_volume(make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))[0], "Phantom")
+    empty.widget.analyst._start = None
+    empty.desktop.press("analyzeButton")
+    empty.desktop.wait(lambda: empty.editor or empty.said, 300)
+    assert empty.editor and empty.ui.vertebraTable.rowCount >= 8, empty.said
+    logic, node = empty.widget.logic, empty.ui.inputSelector.currentNode()
+    alone = logic.analyze(node, "cpu")  # the same without a panel and without a child
+    assert [v.measurement.genant_ratio for v in alone.vertebrae] == pytest.approx(empty.shown_ratios(), abs=1e-6)
+
+
+# -- the cohort
+
+
+@pytest.fixture
+def cohort(empty, tmp_path) -> Bench:
+    """A folder with two scans in the list."""
+    (tmp_path / "scans").mkdir()
+    for name in ("first", "second"):
+        write_ct(replace(make_ct(), name=name), tmp_path / "scans" / f"{name}.nii.gz")
+    empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
+    return empty
+
+
+def listed(bench: Bench) -> list[tuple[str, ...]]:
+    table = bench.ui.cohortTable
+    return [tuple(table.item(row, column).text() for column in range(4)) for row in range(table.rowCount)]
+
+
+def test_a_cohort_is_analysed_one_after_the_other(cohort):
+    assert listed(cohort) == [("first", "waiting", "", ""), ("second", "waiting", "", "")]
+    cohort.children.at_once = False
+    cohort.desktop.press("analyzeAllButton")
+    assert [child.wanted.case for child in cohort.children.started] == ["first"]
+    cohort.children.started[0].done()
+    cohort.desktop.wait(lambda: len(cohort.children.started) == 2)
+    assert listed(cohort)[0] == ("first", "ready", "mild", "6 of 6")
+    cohort.children.started[1].say({"error": "not_ct", "message": "These are no HU."}, end=3)
+    cohort.rest()
+    assert cohort.said == "These are no HU."
+    cohort.children.at_once = True
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    assert [row[1] for row in listed(cohort)] == ["ready", "ready"] and len(cohort.children.started) == 3
+
+
+def test_a_cohort_can_be_stopped_after_the_case_that_runs(cohort):
+    cohort.children.at_once = False
+    cohort.desktop.press("analyzeAllButton")
+    cohort.desktop.press("stopButton")
+    cohort.children.started[0].done()
+    cohort.rest()
+    assert [row[1] for row in listed(cohort)] == ["ready", "waiting"]
+
+
+def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    cohort.ui.cohortTable.selectRow(0)
+    cohort.desktop.press("openCaseButton")
+    cohort.wait_for_study()
+    assert cohort.review.folder.name == "first" and cohort.ui.vertebraTable.rowCount == 6
+    cohort.review.act("confirm")
+    before = cohort.editor
+    cohort.desktop.key("PgDown")
+    cohort.wait_for_study(before)
+    assert cohort.review.folder.name == "second" and cohort.ui.cohortTable.currentRow() == 1
+    assert listed(cohort)[0][1:] == ("in review", "mild", "5 of 6")
+    cohort.desktop.key("PgDown")
+    assert cohort.said == "There is no other case in the list."
+    before = cohort.editor
+    cohort.desktop.key("PgUp")
+    cohort.wait_for_study(before)
+    assert cohort.markups(0).details["review"] == "confirmed"
+
+
+def test_a_case_that_was_not_analysed_says_what_to_do(cohort):
+    cohort.ui.cohortTable.selectRow(1)
+    cohort.desktop.press("openCaseButton")
+    assert "Press Analyse all first" in cohort.said
+
+
+def test_a_case_whose_analysis_failed_says_why(cohort):
+    cohort.children.analysis = lambda ct: SpineAnalysis("x", status="not_ct", message="These are no HU.")
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    cohort.review.face.tell("")
+    cohort.ui.cohortTable.selectRow(0)
+    cohort.desktop.press("openCaseButton")
+    cohort.rest()
+    assert cohort.said == "These are no HU." and cohort.editor is None
+
+
+def test_a_cohort_folder_that_is_missing_or_empty_is_no_cohort(empty, tmp_path):
+    empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "nowhere")
+    assert "is no folder" in empty.said and not listed(empty)
+    (tmp_path / "scans").mkdir()
+    empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
+    empty.desktop.press("analyzeAllButton")
+    empty.rest()
+    assert empty.said
+
+
+# -- export
+
+
+def test_the_study_is_exported_as_it_stands(opened, tmp_path):
+    opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -10))
+    opened.ui.exportPathLineEdit.currentPath = str(tmp_path / "export")
+    opened.desktop.press("exportButton")
+    opened.rest()
+    folder = tmp_path / "export" / "CT"
+    assert opened.said == f"The study is in {folder}." and tuple(sorted(p.name for p in folder.iterdir())) == FILES
+    ratio = opened.study.measurements[opened.markups(3).id].genant_ratio
+    assert read_analysis(folder / "analysis.json").vertebrae[3].measurement.genant_ratio == ratio
+    with (folder / "measurements.csv").open() as file:
+        assert float(list(csv.DictReader(file))[3]["genant_ratio"]) == pytest.approx(ratio, abs=1e-3)
+    opened.desktop.press("exportButton")
+    opened.rest()
+    assert "the output is there already" in opened.said
+
+
+def test_the_cases_folder_is_shown(opened, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys.modules["qt"].QDesktopServices, "openUrl", lambda url: seen.append(url.toLocalFile()))
+    opened.desktop.press("folderButton")
+    assert seen == [str(opened.folder / "CT")]
+
+
+# -- packages that are missing
+
+
+@pytest.fixture
+def lacking(monkeypatch) -> set[str]:
+    """Packages that are said not to be there; changed while a test runs."""
+    gone = {"openvino", "torch", "safetensors", "matplotlib"}
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in gone:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(installing, "version", version)
+    return gone
+
+
+def test_what_is_missing_is_said_and_nothing_is_downloaded(lacking, bench):
+    assert "openvino (analysis on CPU)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
+    bench.desktop.press("analyzeButton")
+    assert "openvino" in bench.said and "60 MB" in bench.said and "Install what is missing" in bench.said
+    assert not bench.children.started and not bench.desktop.installed and not bench.widget.analyst.busy
+
+
+def test_what_is_missing_depends_on_the_device(lacking, bench):
+    lacking.discard("openvino")
+    bench.ui.deviceComboBox.currentText = "cpu"
+    assert not bench.ui.installButton.visible
+    bench.ui.deviceComboBox.currentText = "cuda"
+    assert "torch (analysis on GPU)" in bench.ui.missingLabel.text and "3 GB" in bench.ui.missingLabel.text
+    assert bench.ui.installButton.visible
+
+
+def test_a_person_who_declines_gets_nothing_installed(lacking, bench):
+    bench.desktop.answers["confirm"] = False
+    bench.desktop.press("installButton")
+    assert "85 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
+    assert not bench.desktop.installed and bench.ui.installButton.visible
+
+
+def test_a_person_who_agrees_gets_what_is_missing(lacking, bench):
+    bench.desktop.answers["confirm"] = True
+    bench.desktop.answers["pip_ensure"] = lambda requirements: lacking.clear()
+    bench.desktop.press("installButton")
+    ((how, what),) = bench.desktop.installed
+    assert how == "pip_ensure" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+    assert not bench.ui.missingLabel.visible and not bench.ui.installButton.visible
+    bench.analyze()
+    assert bench.ui.vertebraTable.rowCount == 6
+
+
+def test_an_older_slicer_installs_by_its_own_pip(lacking, tmp_path):
+    with Desktop(MODULE, with_packaging=False) as desktop:
+        desktop.answers["confirm"] = True
+        desktop.answers["pip_install"] = lambda requirements: lacking.clear()
+        desktop.press("installButton")
+        ((how, what),) = desktop.installed
+        assert how == "pip_install" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+
+
+def test_an_installation_that_fails_says_what_to_do(lacking, bench):
+    bench.desktop.answers["confirm"] = True
+    bench.desktop.answers["pip_ensure"] = lambda requirements: (_ for _ in ()).throw(RuntimeError("no route to host"))
+    bench.desktop.press("installButton")
+    assert "no route to host" in bench.said and "Without internet" in bench.said
+    assert bench.ui.installButton.visible
+
+
+BARE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("openvino", "torch", "safetensors", "matplotlib", "shapely", "typer", "rich"):
+            raise ModuleNotFoundError("No module named " + name, name=name)
+sys.meta_path.insert(0, Absent())
+import importlib.metadata
+real = importlib.metadata.version
+def version(name):
+    if name in ("openvino", "torch", "safetensors", "matplotlib"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+importlib.metadata.version = version
+from pathlib import Path
+from desktop_bench import MODULE, Bench, Desktop, make_ct
+with Desktop(MODULE) as desktop:
+    bench = Bench(desktop, Path(sys.argv[1]))
+    bench.add_volume(make_ct())
+    desktop.press("analyzeButton")
+    print("SAID", bench.said)
+    print("GOT", desktop.installed, bench.children.started)
+"""
+
+
+def test_in_a_slicer_without_the_packages_the_module_opens_and_says_what_it_lacks(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(MODULE.parent), str(Path(__file__).parent)])}
+    command = [sys.executable, "-c", BARE, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.search("SAID .*openvino", run.stdout) and "GOT [] []" in run.stdout
+
+
+def test_the_modules_file_imports_only_what_slicer_bundles():
+    bundled = {*sys.stdlib_module_names, "qt", "slicer", "vtk", "ctk", "numpy"}
+    tree = ast.parse(MODULE.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= bundled
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module.split(".")[0] in bundled and node.level == 0
+
+
+# -- without a panel
+
+
+@pytest.fixture
+def logic(empty):
+    return sys.modules["VertebralFractureQuant"].VertebralFractureQuantLogic()
+
+
+def test_logic_takes_a_ct_from_a_node_and_shows_and_exports_its_analysis(logic, empty, tmp_path):
+    node = empty.add_volume(make_ct())
+    ct = logic.ctFromNode(node)
+    np.testing.assert_array_equal(ct.voxels, make_ct().voxels)
+    analysis = make_analysis(ct)
+    study = logic.show(analysis, node)
+    assert [study.label(i) for i in study.order] == list(LEVELS) and study.nodes["ct"] is node
+    assert study.measurements[study.order[2]].genant_ratio == analysis.vertebrae[2].measurement.genant_ratio
+    folder = logic.export(analysis, node, tmp_path)
+    assert tuple(sorted(p.name for p in folder.iterdir())) == FILES
+
+
+def test_logic_analyses_on_the_cpu_where_the_gpu_is_too_small(logic, empty, monkeypatch):
+    from VertebralFractureQuantLib import analysis as room
+    from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
+
+    def analyze(ct: CTVolume, models: str) -> SpineAnalysis:
+        if models != "cpu":
+            raise DeviceMemoryError("The GPU ran out of memory.")
+        return make_analysis(ct)
+
+    monkeypatch.setattr(room, "load_models", lambda device: device)
+    monkeypatch.setattr(room, "analyze", analyze)
+    assert len(logic.analyze(empty.add_volume(make_ct()), "cuda").vertebrae) == 6
+
+
+def test_logic_says_what_is_wrong_with_a_volume(logic, empty):
+    labels = replace(make_ct(), voxels=(make_ct().voxels > 0).astype(np.int16))
+    with pytest.raises(VFQError):
+        logic.analyze(empty.add_volume(labels))
+
+
+def test_logic_works_without_a_main_window(tmp_path):
+    with Desktop(MODULE, main_window=False, open=False):
+        module = sys.modules["VertebralFractureQuant"]
+        node = add_volume(make_ct())
+        study = module.VertebralFractureQuantLogic().show(make_analysis(make_ct()), node)
+        assert len(study.order) == 6
+
+
+def test_the_modules_own_test_passes(empty):
+    slicer.selfTests["VertebralFractureQuant"]()
+
+
+def test_a_chest_ct_is_offered_as_sample_data(empty):
+    (sample,) = empty.desktop.samples
+    assert sample["nodeNames"] == "CTChest" and sample["checksums"].startswith("SHA256:")
+    assert Path(sample["thumbnailFileName"]).exists()
