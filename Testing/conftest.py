@@ -21,19 +21,24 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def frozen() -> None:
+    """What was imported stays: Python need not look through all of VTK, Qt and the networks again and again."""
+    gc.freeze()
+
+
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Any]:
+def empty(tmp_path: Path, frozen: None) -> Iterator[Any]:
     """The module of 3D Slicer, opened in an empty scene; a `desktop_bench.Bench`."""
     from desktop_bench import MODULE, Bench, Desktop
 
-    with Desktop(MODULE) as desktop:
-        if not gc.get_freeze_count():
-            gc.freeze()  # else Python looks through all of VTK, Qt and the networks again and again
-        desktop.app.pauseRender()  # a drag renders what it needs
-        try:
+    desktop = Desktop(MODULE)
+    desktop.app.pauseRender()  # a drag renders what it needs
+    try:
+        with desktop:
             yield Bench(desktop, tmp_path / "results")
-        finally:
-            desktop.app.resumeRender()
+    finally:
+        desktop.app.resumeRender()
 
 
 @pytest.fixture

@@ -392,7 +392,7 @@ def test_the_study_is_exported_as_it_stands(opened, tmp_path):
         assert float(list(csv.DictReader(file))[3]["genant_ratio"]) == pytest.approx(ratio, abs=1e-3)
     opened.desktop.press("exportButton")
     opened.rest()
-    assert "the output is there already" in opened.said
+    assert opened.said == f"The study is in {folder}-2." and read_analysis(folder / "analysis.json").case == "CT"
 
 
 def test_the_cases_folder_is_shown(opened, monkeypatch):

@@ -29,6 +29,8 @@ def coded_exit(debug: bool) -> Iterator[None]:
         Console(stderr=True).print(f"{failure.code}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
         if debug:
             print_traceback(error)
+        elif failure.code == "internal_error":
+            Console(stderr=True).print("Run again with --debug for the traceback.")
         raise typer.Exit(EXIT_CODED_FAILURE) from None
 
 

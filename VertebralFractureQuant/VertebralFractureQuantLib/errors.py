@@ -70,4 +70,4 @@ def as_coded(error: Exception) -> VFQError:
     lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if lacks_memory or "can't allocate memory" in text:
         return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
-    return VFQError("internal_error", f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
+    return VFQError("internal_error", f"A defect of this program ({type(error).__name__}: {text}).")

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import qt
 import slicer
 
 from ..errors import VFQError, as_coded
-from ..report.outputs import write_outputs
+from ..report.outputs import free_case_name, write_outputs
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .layout import VIEWS, LayoutViews
@@ -138,10 +138,11 @@ class DesktopFace:
     # -- what is handed on
 
     def export(self, folder: Path) -> None:
-        """Write `folder/<case>/` with the study as it stands; where it is, or why not, is told."""
+        """Write the study as it stands into `folder/<case>/`, or `<case>-2`, ...; where it is, or why not, is told."""
         editor = self.review.editor
         if editor:
             record, ct = self.review.study.analysis(), editor.machine.ct
+            record = replace(record, case=free_case_name(record.case, folder))
             self.work("exporting", lambda: write_outputs(record, ct, folder), lambda made: self.tell(EXPORTED % made))
 
     def save_scene(self) -> Path:

@@ -61,6 +61,12 @@ def case_names(inputs: Sequence[Path]) -> list[str]:
     return [_free_name(case_name(path), taken) for path in inputs]
 
 
+def free_case_name(case: str, folder: Path) -> str:
+    """`case`, or "case-2", "case-3", ... where `folder` holds that already."""
+    there = {path.name.lower() for path in folder.iterdir()} if folder.is_dir() else set()
+    return _free_name(case, there)
+
+
 def case_name(path: Path) -> str:
     """The input's own name without its image suffix, with anything a file system may dislike replaced by "_"."""
     name = path.name or path.resolve().name
@@ -254,20 +260,22 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
     if any((target / name).exists() for name in REVIEW_NAMES):
         raise VFQError(
             "output_exists",
-            f"{target.name}: the folder holds a reader's review, which is never overwritten; use another --output, or "
-            "move the folder away.",
+            f"{target.name}: the folder holds a reader's review, which is never overwritten; choose another output "
+            "folder, or move this one away.",
         )
     if not overwrite:
         raise VFQError(
-            "output_exists", f"{target.name}: the output is there already; use --overwrite or another --output."
+            "output_exists",
+            f"{target.name}: the output is there already; choose another output folder (vfq: or --overwrite).",
         )
     if target.is_symlink() or not target.is_dir():
-        raise VFQError("output_exists", f"{target.name}: not a folder; use another --output.")
+        raise VFQError("output_exists", f"{target.name}: not a folder; choose another output folder.")
     foreign = sorted(p.name for p in target.iterdir() if p.name not in OUTPUT_NAMES)
     if foreign:
         raise VFQError(
             "output_exists",
-            f"{target.name}: the folder holds {foreign[0]}, which is not ours; move it away or use another --output.",
+            f"{target.name}: the folder holds {foreign[0]}, which is not ours; move it away or choose another output "
+            "folder.",
         )
 
 
@@ -304,7 +312,7 @@ def _temporary(target: Path, kind: str) -> Path:
 
 @contextmanager
 def _writable(
-    folder: Path, told: str = "the output folder cannot be written ({reason}); choose another --output."
+    folder: Path, told: str = "the output folder cannot be written ({reason}); choose another one."
 ) -> Iterator[None]:
     try:
         yield
