@@ -1,0 +1,192 @@
+"""The panel among others: other modules' hands on its nodes, threads that are late, cases opened in a hurry."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
+
+import slicer
+from desktop_bench import make_ct
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.scene import review as review_room
+from VertebralFractureQuantLib.scene.volumes import WINDOWS, window_of
+
+
+def levels(record: dict[str, Any]) -> list[str]:
+    return [v["level"] for v in record["vertebrae"]]
+
+
+def test_vertebrae_that_are_deleted_together_are_one_act(opened):
+    gone = [opened.markups(row).node for row in (1, 3)]
+    for node in gone:
+        slicer.mrmlScene.RemoveNode(node)
+    opened.desktop.wait(lambda: len(opened.study.order) == 4)
+    assert levels(opened.saved()) == ["T9", "T11", "L1", "L2"] and "T10, T12" in opened.said
+    opened.desktop.key("Ctrl+Z")
+    assert levels(opened.saved()) == ["T9", "T10", "T11", "T12", "L1", "L2"]
+
+
+def test_all_vertebrae_and_the_ct_deleted_together_leave_the_review_as_it_was(opened):
+    opened.review.act("confirm")
+    folder = opened.review.folder
+    for node in [*(opened.markups(row).node for row in range(6)), opened.study.nodes["ct"]]:
+        slicer.mrmlScene.RemoveNode(node)
+    opened.desktop.wait(lambda: opened.editor is None)
+    record = json.loads((folder / "analysis.json").read_text())
+    assert len(record["vertebrae"]) == 6 and record["vertebrae"][0]["review"] == "confirmed"
+
+
+def test_a_display_node_that_is_deleted_is_made_anew_and_no_act_is_lost(opened):
+    slicer.mrmlScene.RemoveNode(opened.markups(2).node.GetDisplayNode())
+    opened.review.act("confirm")
+    opened.desktop.wait(lambda: opened.study.intact)
+    assert opened.saved()["vertebrae"][0]["review"] == "confirmed"
+
+
+def test_a_transform_that_is_hardened_into_a_vertebra_is_taken_back(opened):
+    markups, before = opened.markups(2), opened.study.state()
+    markups.node.HardenTransform()
+    opened.desktop.wait(lambda: "own transform" in opened.said)
+    assert opened.study.state() == before and opened.markups(2).node.GetTransformNodeID()
+
+
+def test_a_transform_that_is_taken_off_a_vertebra_is_put_back(opened):
+    before = opened.markups(2).straight()
+    opened.markups(2).node.SetAndObserveTransformNodeID(None)
+    opened.desktop.wait(lambda: "own transform" in opened.said)
+    assert opened.markups(2).straight() == pytest.approx(before, abs=0.01)
+
+
+@pytest.mark.parametrize("change", ["spacing", "voxels"])
+def test_a_ct_that_is_changed_in_place_is_said_for_as_long_as_it_is_open(opened, change):
+    ct = opened.study.nodes["ct"]
+    if change == "spacing":
+        ct.SetSpacing(1.0, 1.0, 1.0)
+    else:
+        slicer.util.arrayFromVolume(ct)[:] = 0
+        slicer.util.arrayFromVolumeModified(ct)
+    opened.desktop.key("n")
+    assert opened.ui.outdatedLabel.visible
+
+
+def test_the_window_of_a_persons_volume_is_as_before_once_the_study_is_closed(bench):
+    node = bench.ui.inputSelector.currentNode()
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevel(123.0, 45.0)
+    bench.analyze()
+    assert window_of(node)[1:] == WINDOWS["bone"]
+    bench.review.settle()
+    bench.review.close()
+    assert window_of(node) == (False, 123.0, 45.0) and not node.GetAttribute("VertebralFractureQuant.role")
+
+
+def test_the_straightened_picture_is_no_ct(opened):
+    opened.widget._parameterNode.inputVolume = opened.study.nodes["straightened"]
+    opened.desktop.press("analyzeButton")
+    assert "made by this module" in opened.said and not opened.widget.analyst.busy
+
+
+def test_the_newest_record_stays_whichever_thread_is_late(opened, monkeypatch):
+    write, slow = review_room.write_review, []
+
+    def late(*args: Any) -> None:
+        slow.append(1)
+        if len(slow) == 1:
+            time.sleep(0.3)
+        write(*args)
+
+    monkeypatch.setattr(review_room, "write_review", late)
+    folder = opened.review.folder
+    opened.review.act("confirm")
+    opened.widget.face._save()  # writes in another thread, late
+    opened.review.act("confirm")
+    opened.desktop.close_scene()
+    time.sleep(0.4)
+    reviews = [v["review"] for v in json.loads((folder / "analysis.json").read_text())["vertebrae"]]
+    assert reviews.count("confirmed") == 2
+
+
+def test_saving_goes_on_after_an_unforeseen_failure(opened, monkeypatch):
+    def broken(*args: Any) -> None:
+        raise RuntimeError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(review_room, "write_review", broken)
+        opened.review.act("confirm")
+        opened.desktop.wait(lambda: opened.ui.unsavedLabel.visible)
+    opened.review.act("confirm")
+    assert [v["review"] for v in opened.saved()["vertebrae"]].count("confirmed") == 2
+    assert not opened.ui.unsavedLabel.visible
+
+
+def test_a_study_that_cannot_be_opened_leaves_nothing_of_the_one_before(opened, monkeypatch):
+    def refused(*args: Any) -> None:
+        raise VFQError("study_in_use", "This case is open in another window.")
+
+    opened.add_volume(make_ct(), "other")
+    monkeypatch.setattr(review_room, "Journal", refused)
+    opened.desktop.press("analyzeButton")
+    opened.desktop.wait(lambda: "another window" in opened.said)
+    assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0 and not opened.ui.exportButton.enabled
+
+
+def test_of_two_studies_opened_in_a_hurry_the_later_is_shown(opened):
+    shown: list[str] = []
+    analyst = opened.widget.analyst
+    analyst.opening("slow", lambda: time.sleep(0.1) or "first", shown.append)
+    analyst.opening("quick", lambda: "second", shown.append)
+    opened.rest()
+    assert shown == ["second"]
+
+
+def test_without_a_results_folder_nothing_is_written(bench):
+    bench.ui.resultsPathLineEdit.currentPath = ""
+    bench.desktop.press("analyzeButton")
+    assert bench.said == "Choose a folder for the results first." and not bench.children.started
+
+
+def test_a_copy_of_which_nothing_came_goes_again(bench):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node = bench.ui.inputSelector.currentNode()
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    bench.children.at_once = False
+    bench.desktop.press("analyzeButton")
+    bench.desktop.wait(lambda: bench.children.started)
+    bench.desktop.press("cancelButton")
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [node]
+
+
+def test_keys_work_at_once_after_a_reload(opened):
+    opened.desktop.reload()
+    opened.settle_in()
+    opened.wait_for_study()
+    before = opened.review.selected
+    opened.desktop.key("n")
+    assert opened.review.selected != before
+
+
+def test_space_presses_the_button_that_has_the_focus(opened):
+    opened.ui.nextButton.setFocus()
+    opened.desktop.key("Space")
+    assert {v.details["review"] for v in opened.study.vertebrae.values()} == {"open"}
+
+
+def test_arrows_are_the_combo_boxs_while_it_has_the_focus(opened):
+    opened.desktop.app.window.activateWindow()
+    opened.ui.levelComboBox.setFocus()
+    opened.desktop.events()
+    before = opened.review.selected
+    opened.desktop.key("Down")
+    assert opened.review.selected == before
+
+
+def test_a_click_in_a_vertebra_selects_it(opened):
+    opened.click("Straightened", opened.markups(4).straight().mean((0, 1)))
+    assert opened.review.selected == opened.study.order[4]
