@@ -12,7 +12,7 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 import slicer
-from desktop_bench import make_ct
+from desktop_bench import library_kept, make_ct
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.scene import review as review_room
 from VertebralFractureQuantLib.scene.volumes import WINDOWS, window_of
@@ -164,12 +164,24 @@ def test_a_copy_of_which_nothing_came_goes_again(bench):
 
 
 def test_keys_work_at_once_after_a_reload(opened):
-    opened.desktop.reload()
-    opened.settle_in()
-    opened.wait_for_study()
-    before = opened.review.selected
-    opened.desktop.key("n")
-    assert opened.review.selected != before
+    with library_kept():
+        opened.desktop.reload()
+        opened.settle_in()
+        opened.wait_for_study()
+        before = opened.review.selected
+        opened.desktop.key("n")
+        assert opened.review.selected != before
+
+
+def test_a_reload_goes_on_in_the_studys_folder_wherever_new_results_go(opened, tmp_path):
+    opened.review.act("confirm")
+    folder = opened.review.folder
+    opened.ui.resultsPathLineEdit.currentPath = str(tmp_path / "elsewhere")
+    with library_kept():
+        opened.desktop.reload()
+        opened.settle_in()
+        opened.wait_for_study()
+        assert opened.review.folder == folder and opened.editor.journal.undoable == "confirmed"
 
 
 def test_space_presses_the_button_that_has_the_focus(opened):

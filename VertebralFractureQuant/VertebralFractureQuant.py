@@ -24,6 +24,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 SETTINGS = "VertebralFractureQuant"
+REOPENED = "VertebralFractureQuantFolder"
 CT_CHEST_SHA256 = "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e"
 
 
@@ -96,7 +97,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._say("")
         self._showBusy("")
         self.face.changed()
-        self._do(self._resume, slicer.util.settingsValue(f"{SETTINGS}/open", ""))
+        self._do(self._resume, self.parent.property(REOPENED))
+        self.parent.setProperty(REOPENED, "")
         self.keyboard.listen(self.parent.isEntered)  # a module that is reloaded is not entered again
 
     def enter(self):
@@ -118,7 +120,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.removeObservers()
         if self.keyboard:  # the last that `setup` makes
             self._keepSettings()
-            qt.QSettings().setValue(f"{SETTINGS}/open", str(self.face.review.folder or ""))
             self.analyst.cancel()
             self.keyboard.forget()
             problem = self.face.end()
@@ -126,7 +127,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 slicer.util.errorDisplay(problem)
 
     def onReload(self):
-        """The library is loaded anew with the module."""
+        """The library is loaded anew with the module; the study's folder waits in what stays of the panel."""
+        if self.keyboard:
+            self.parent.setProperty(REOPENED, str(self.face.review.folder or ""))
         for name in [n for n in sys.modules if n.split(".")[0] == "VertebralFractureQuantLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
@@ -204,8 +207,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "helpButton": self.onHelp,
             "beginButton": self.onBegin,
             "analyzeAllButton": self.onAnalyzeAll,
-            "stopButton": self.onStop,
-            "openCaseButton": self.onOpenCase,
+            "stopButton": self.cohort.stop,
+            "openCaseButton": self.cohort.open_selected,
             "exportButton": self.onExport,
             "saveSceneButton": self.onSaveScene,
             "folderButton": self.onShowFolder,
@@ -289,6 +292,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if needed and slicer.util.confirmOkCancelDisplay(offer(needed)):
             with slicer.util.WaitCursor():
                 install(needed)
+            if self.face.review.editor:
+                self._say(_("Installed. Open the study again, so that the networks answer to clicks."))
         self._showMissing()
 
     def onListCohort(self):
@@ -300,14 +305,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self._isReady():
             self.cohort.analyze_all(self._parameterNode.device)
             self._showButtons()
-
-    def onStop(self):
-        """No further analysis after the one that runs."""
-        self.cohort.stop()
-
-    def onOpenCase(self):
-        """Open the case that is marked."""
-        self.cohort.open_selected()
 
     def onExport(self):
         """Write the study as it stands into the chosen folder."""
@@ -377,6 +374,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _open(self, opened, node=None):
         if node is not None and node.GetScene() is None:
+            self._say(_("The volume is not in the scene any more. Its analysis is in {}.").format(opened.case.folder))
             return
         left = self.face.review.folder
         self._close()
@@ -389,7 +387,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.face.save_now()
         self.face.review.close()
 
-    def _resume(self, folder=""):
+    def _resume(self, folder=None):
         """The study of a scene that was loaded, or of before the module was reloaded; an open one gives way, saved."""
         if self.face.review.study.another_is_here():
             self._close()

@@ -248,9 +248,9 @@ def _home(analysis: SpineAnalysis, results: Path, known: Path | None) -> tuple[P
         if original.shape and analysis.shape and analysis.ijk_to_ras is not None:
             check_belongs(original, analysis.shape, analysis.ijk_to_ras)
         return folder, original
-    except VFQError:
-        if known:
-            return known, None
+    except VFQError as error:
+        if known and error.code == "not_found":
+            return known, None  # begun by hand, and no act in it yet
         check_writable(results)
         return fresh_case(analysis.case, results).folder, None
 
