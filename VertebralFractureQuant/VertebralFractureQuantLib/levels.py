@@ -36,6 +36,23 @@ LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
 # as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
 TRUST = 0.12
 ENDS = (ABOVE, SACRUM)
+# Chances that a side of a vertebra shows a level rib, a falling one, none (see `ribs`); beside L5 and the sacrum the
+# pelvis may look like a rib. A twelfth rib may be a stump, and both sides err for the same reasons.
+RIBS = {
+    "C": (0.03, 0.07, 0.90),
+    "C6": (0.03, 0.17, 0.80),
+    "C7": (0.06, 0.50, 0.44),
+    "T": (0.86, 0.08, 0.06),
+    "T10": (0.70, 0.22, 0.08),
+    "T11": (0.40, 0.50, 0.10),
+    "T12": (0.12, 0.66, 0.22),
+    "T13": (0.08, 0.45, 0.47),
+    "L": (0.05, 0.05, 0.90),
+    "L5": (0.3, 0.2, 0.5),
+    "L6": (0.3, 0.2, 0.5),
+    "S": (0.4, 0.2, 0.4),
+}
+RIB_TRUST = 0.75
 FLOOR = 1e-3  # no look forbids a name
 LEAST_CONFIDENCE = 0.85  # a wrong name is worse than none
 
@@ -49,19 +66,21 @@ class LevelName:
     distribution: dict[str, float]
 
 
-def name_levels(looks: np.ndarray, steps: np.ndarray) -> list[LevelName]:
+def name_levels(looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = None) -> list[LevelName]:
     """Names of vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
 
     looks : `(n, len(CLASSES))` log-probabilities; the first and the last may be of what lies above and below the
     vertebrae, named C1 and S1 where a whole column is in view. steps : `(n - 1,)` how many levels each lies below
-    the one above it: 1, or more where one between them was not found (see `steps_between`).
+    the one above it: 1, or more where one between them was not found (see `steps_between`). ribs `(n, 2, 3)`: see
+    `ribs.rib_signs`.
     """
+    ribs = np.ones((len(looks), 2, 3)) if ribs is None else np.asarray(ribs, float)
     looks = np.logaddexp(np.asarray(looks, float), np.log(FLOOR)) - np.log1p(len(CLASSES) * FLOOR)
     place = np.r_[0, np.cumsum(steps)].astype(int)
     ways, weights = [], []
     for variant, prior in VARIANTS.items():
         column = (ABOVE, *variant, SACRUM)
-        score = np.stack([_look_of(name, looks) for name in column], 1)
+        score = np.stack([_look_of(name, looks) + _ribs_of(name, ribs) for name in column], 1)
         for first in range(len(column) - place[-1]):
             ways.append([column[first + p] for p in place])
             weights.append(np.log(prior) + score[np.arange(len(place)), first + place].sum())
@@ -138,6 +157,12 @@ def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
     ended = np.logaddexp(*(looks[:, CLASSES.index(n)] for n in ENDS))
     level = np.mean([looks[:, CLASSES.index(n)] for n in LOOKS_LIKE.get(name, (name,))], 0)
     return (ended if name in ENDS else np.log1p(-np.exp(np.minimum(ended, -FLOOR)))) + TRUST * level
+
+
+def _ribs_of(name: str, ribs: np.ndarray) -> np.ndarray:
+    """Log-likelihood `(n,)` of what is seen at both sides of each vertebra, if it had this name."""
+    chances = np.array(RIBS.get(name, RIBS[name[0]]))
+    return np.asarray(RIB_TRUST * np.log(ribs @ chances).sum(1))
 
 
 def _name(names: list[str], probability: np.ndarray) -> LevelName:
