@@ -1,4 +1,4 @@
-"""Which vertebrae carry ribs: the level cue that stands in nearly every CT of the chest, and looks alike in all of them.
+"""Which vertebrae carry ribs: the level cue that stands in nearly every CT of the chest and looks alike in all of them.
 
 A rib is a bridge of bone from a vertebra's upper half, sideways and never upwards, to a plane so far out that few
 transverse processes reach it; its strength is the HU at the weakest place of the best way. The bridges of T1 to T10 end
@@ -21,6 +21,7 @@ ROOT_ARC_MM = (-8.0, 12.0)  # from the upper posterior corner
 LONGEST_FALL_MM = 44.0  # the twelfth rib's at the end plane
 FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs behind the wall
 OUTSIDE_HU = -2000.0  # marks what the scan does not hold
+APART_MM = 7.0  # two ribs are not nearer
 LEVEL_SHARE = 0.8  # of the distance to the next vertebra: what falls by more may be the next one's rib
 HALF_HU, SLOPE_HU = 122.0, 14.0  # a bridge of this strength is as likely bone as none
 
@@ -50,20 +51,29 @@ def rib_bridges(ct: CTVolume, straightening: Straightening, corners: np.ndarray)
     return np.stack([f[0] for f in found], 1), np.stack([f[1] for f in found], 1)
 
 
-def _side(
-    ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: float
-) -> tuple[np.ndarray, np.ndarray]:
-    columns = np.arange(START_MM, END_MM + STEP_MM / 2, STEP_MM)
-    strengths, shares = [], []
-    apart = spacing(roots)
-    for (middle, wall, up), gap in zip(roots, apart, strict=True):
-        arcs = -up + np.arange(ROOT_ARC_MM[0], LONGEST_FALL_MM, STEP_MM)
-        depth = wall + np.arange(*A_MM, STEP_MM)
-        grid = np.stack(np.meshgrid(-arcs, depth, middle + side * columns, indexing="ij"), -1)[..., ::-1]
-        box = ct.sample(straightening.to_patient(grid), fill=OUTSIDE_HU)
-        shares.append(_held(box > OUTSIDE_HU + 1, arcs + up, depth - wall))
-        strengths.append(_strengths(box, arcs + up, depth - wall, LEVEL_SHARE * gap))
-    return np.array(strengths), np.array(shares)
+def _side(ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """As `rib_bridges`, of one side. Vertebrae share no level bridge: what ends where that of the next one ends came
+    by its root, and counts as falling."""
+    strengths, held = np.empty((len(roots), 2)), np.empty((len(roots), 2))
+    limits, next_end = LEVEL_SHARE * spacing(roots), np.inf
+    fall, depth = np.arange(ROOT_ARC_MM[0], LONGEST_FALL_MM, STEP_MM), np.arange(*A_MM, STEP_MM)
+    for i in reversed(range(len(roots))):
+        box = _box(ct, straightening, roots[i], side, fall, depth)
+        held[i] = _held(np.all(box > OUTSIDE_HU + 1, -1), fall, depth)
+        ends = _ends(box, fall, depth)
+        own = (fall <= limits[i]) & (fall - roots[i, 2] < next_end - APART_MM)
+        strengths[i] = ends[own].max(initial=OUTSIDE_HU), ends[~own].max(initial=OUTSIDE_HU)
+        next_end = float(fall[own][ends[own].argmax()] - roots[i, 2]) if strengths[i, 0] > HALF_HU else np.inf
+    return strengths, held
+
+
+def _box(
+    ct: CTVolume, straightening: Straightening, root: np.ndarray, side: float, fall: np.ndarray, depth: np.ndarray
+) -> np.ndarray:
+    """HU `(fall, depth, r)` beside a vertebra, outwards from its body."""
+    outwards = root[0] + side * np.arange(START_MM, END_MM + STEP_MM / 2, STEP_MM)
+    grid = np.meshgrid(root[2] - fall, root[1] + depth, outwards, indexing="ij")
+    return ct.sample(straightening.to_patient(np.stack(grid[::-1], -1)), fill=OUTSIDE_HU)
 
 
 def spacing(roots: np.ndarray) -> np.ndarray:
@@ -79,14 +89,14 @@ def _held(held: np.ndarray, fall: np.ndarray, depth: np.ndarray) -> tuple[float,
     return float(level.mean()), float(falling.mean())
 
 
-def _strengths(box: np.ndarray, fall: np.ndarray, depth: np.ndarray, limit: float) -> tuple[float, float]:
-    """Of the best level and the best falling bridge through `box` `(fall, depth, r)` HU, whose first column is beside
-    the body."""
-    at_root = (fall <= ROOT_ARC_MM[1])[:, None] & ((depth >= ROOT_A_MM[0]) & (depth <= ROOT_A_MM[1]))
-    way = np.where(at_root, box[..., 0], -np.inf)
+def _ends(box: np.ndarray, fall: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The strength of the best bridge by the fall at its end, through `box` `(fall, depth, r)` HU."""
+    deep = (depth >= ROOT_A_MM[0]) & (depth <= ROOT_A_MM[1])
+    way = np.where((fall <= ROOT_ARC_MM[1])[:, None] & deep, box[..., 0], -np.inf)
     for column in np.moveaxis(box[..., 1:], -1, 0):
         way = np.minimum(column, _sideways(way))
-    return float(way[fall <= limit].max()), float(way[fall > limit].max())
+    ends: np.ndarray = way.max(1)
+    return ends
 
 
 def _sideways(way: np.ndarray) -> np.ndarray:
