@@ -72,8 +72,9 @@ def _box(
 ) -> np.ndarray:
     """HU `(fall, depth, r)` beside a vertebra, outwards from its body."""
     outwards = root[0] + side * np.arange(START_MM, END_MM + STEP_MM / 2, STEP_MM)
-    grid = np.meshgrid(root[2] - fall, root[1] + depth, outwards, indexing="ij")
-    return ct.sample(straightening.to_patient(np.stack(grid[::-1], -1)), fill=OUTSIDE_HU)
+    origins, frames = (x[:, None, None] for x in straightening.curve.at(fall - root[2]))
+    ahead = frames[..., 1, :] * (root[1] + depth)[:, None, None]
+    return ct.sample(origins + ahead + frames[..., 0, :] * outwards[:, None], fill=OUTSIDE_HU)
 
 
 def spacing(roots: np.ndarray) -> np.ndarray:
