@@ -23,6 +23,7 @@ FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs behind the w
 OUTSIDE_HU = -2000.0  # marks what the scan does not hold
 APART_MM = 7.0  # two ribs are not nearer
 LEVEL_SHARE = 0.8  # of the distance to the next vertebra: what falls by more may be the next one's rib
+MOST_LEVEL_MM = 26.0
 HALF_HU, SLOPE_HU = 122.0, 14.0  # a bridge of this strength is as likely bone as none
 
 
@@ -55,7 +56,7 @@ def _side(ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: f
     """As `rib_bridges`, of one side. Vertebrae share no level bridge: what ends where that of the next one ends came
     by its root, and counts as falling."""
     strengths, held = np.empty((len(roots), 2)), np.empty((len(roots), 2))
-    limits, next_end = LEVEL_SHARE * spacing(roots), np.inf
+    limits, next_end = np.minimum(LEVEL_SHARE * spacing(roots), MOST_LEVEL_MM), np.inf
     fall, depth = np.arange(ROOT_ARC_MM[0], LONGEST_FALL_MM, STEP_MM), np.arange(*A_MM, STEP_MM)
     for i in reversed(range(len(roots))):
         box = _box(ct, straightening, roots[i], side, fall, depth)
