@@ -47,7 +47,10 @@ RIBS = {
     "T11": (0.40, 0.50, 0.10),
     "T12": (0.12, 0.66, 0.22),
     "T13": (0.08, 0.45, 0.47),
-    "L": (0.05, 0.05, 0.90),
+    "L1": (0.06, 0.05, 0.89),
+    "L2": (0.15, 0.05, 0.80),
+    "L3": (0.28, 0.05, 0.67),  # the longest transverse process
+    "L4": (0.20, 0.05, 0.75),
     "L5": (0.3, 0.2, 0.5),
     "L6": (0.3, 0.2, 0.5),
     "S": (0.4, 0.2, 0.4),
@@ -174,7 +177,7 @@ def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
 
 def _ribs_of(name: str, ribs: np.ndarray) -> np.ndarray:
     """Log-likelihood `(n,)` of what is seen at both sides of each vertebra, if it had this name."""
-    chances = np.array(RIBS.get(name, RIBS[name[0]]))
+    chances = np.array(RIBS.get(name) or RIBS[name[0]])
     return np.asarray(np.log(ribs @ chances).sum(1))
 
 
