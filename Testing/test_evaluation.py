@@ -186,6 +186,20 @@ def test_known_errors_come_back(folders):
     assert value(found, "level", "T2", "ratio_bias") == pytest.approx(-0.1)
 
 
+def test_names_are_right_wrong_or_not_given(folders):
+    root, write = folders
+    for case, names in (("a", ("T1", "T2", "T3", "T4", "T5")), ("b", ("T1", None, "T4", "T5", None))):
+        record = analysis(case, column())
+        for vertebra, name in zip(record["vertebrae"], names, strict=True):
+            vertebra["level"] = name
+        write(f"pred/{case}/analysis.json", record)
+        write(f"ref/{case}.json", reference(case, column()))
+    found = evaluate(root)
+    assert value(found, "names", "right") == pytest.approx(6 / 10)
+    assert value(found, "names", "wrong") == pytest.approx(2 / 10)
+    assert value(found, "names", "scans_all_right") == value(found, "names", "scans_any_wrong") == 0.5
+
+
 def test_missed_false_and_partial_vertebrae_are_told_apart(folders):
     root, write = folders
     points = column(6)

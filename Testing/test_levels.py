@@ -12,6 +12,8 @@ from VertebralFractureQuantLib.levels import (
     steps_between,
 )
 
+LEVEL_RIB, FALLING_RIB, NO_RIB, UNTOLD = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)
+
 
 def looks(names, sharpness=12.0):
     """Log-probabilities that favour the class of each name; None favours nothing."""
@@ -67,7 +69,8 @@ def test_probabilities_are_those_of_known_names_and_sum_to_one():
 
 def test_a_sixth_lumbar_vertebra_is_possible():
     seen = looks(["T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", None, "S1"], 30.0)
-    assert names_of(name_levels(seen, np.ones(9, int)))[-3:-1] == ["L5", "L6"]
+    ribs = np.repeat(np.array([LEVEL_RIB] + [FALLING_RIB] * 2 + [NO_RIB] * 5 + [UNTOLD] * 2)[:, None], 2, axis=1)
+    assert names_of(name_levels(seen, np.ones(9, int), ribs))[-3:-1] == ["L5", "L6"]
 
 
 def test_a_gap_with_room_for_a_vertebra_skips_a_name():
@@ -82,6 +85,51 @@ def test_a_gap_with_room_for_a_vertebra_skips_a_name():
 
 def test_more_vertebrae_than_a_spine_has_are_left_without_names():
     assert names_of(name_levels(looks([None] * 30), np.ones(29, int))) == [None] * 30
+
+
+def named_by_ribs(*sides):
+    seen = np.repeat(np.array(sides)[:, None], 2, axis=1)
+    return names_of(name_levels(looks([None] * len(sides)), np.ones(len(sides) - 1, int), seen))
+
+
+def test_the_last_rib_names_a_column_that_looks_like_nothing():
+    seen = [LEVEL_RIB] * 5 + [FALLING_RIB] * 2 + [NO_RIB] * 4
+    assert named_by_ribs(*seen) == [*(f"T{i}" for i in range(6, 13)), "L1", "L2", "L3", "L4"]
+
+
+def test_the_first_rib_names_a_column_that_looks_like_nothing():
+    seen = [NO_RIB] * 2 + [FALLING_RIB] * 2 + [LEVEL_RIB] * 4
+    assert named_by_ribs(*seen) == ["C4", "C5", "C6", "C7", "T1", "T2", "T3", "T4"]
+
+
+def test_ribs_in_the_middle_of_the_chest_name_nothing():
+    assert named_by_ribs(*[LEVEL_RIB] * 6) == [None] * 6
+
+
+def test_ribs_that_the_scan_does_not_hold_name_nothing():
+    assert named_by_ribs(*[UNTOLD] * 8) == [None] * 8
+
+
+def test_what_looks_a_level_off_all_along_is_put_right_by_the_ribs():
+    column = [*(f"T{i}" for i in range(8, 13)), "L1", "L2", "L3"]
+    off = [*(f"T{i}" for i in range(9, 13)), "L1", "L2", "L3", "L4"]
+    seen = np.repeat(np.array([LEVEL_RIB] * 3 + [FALLING_RIB] * 2 + [NO_RIB] * 3)[:, None], 2, axis=1)
+    assert names_of(name_levels(looks(off, 3.0), np.ones(7, int), seen)) == column
+
+
+def test_a_crushed_vertebra_makes_no_gap():
+    heights = np.array([24.0, 22.0, 29.0, 14.0, 26.0, 29.0, 31.0])
+    tops = np.cumsum(np.r_[0, heights[:-1] + 7.0])
+    centers = np.zeros((7, 3))
+    centers[:, 2] = -(tops + heights / 2)
+    centers[4:, 2] -= 6.0  # the crushed one is dislocated
+    assert steps_between(centers, heights).tolist() == [1] * 6
+
+
+def test_a_c1_taken_for_a_vertebra_gets_no_name_and_the_others_keep_theirs():
+    seen = ["C1", "C1", *LEVELS, "S1"]
+    named = names_of(name_levels(looks(seen, 30.0), np.ones(len(seen) - 1, int)))
+    assert named[1:-1] == [None, *LEVELS]
 
 
 FREE = [False] * 4

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
 from VertebralFractureQuantLib.levels import LEVELS  # noqa: E402
-from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy, rotation  # noqa: E402
 from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints, outline_distance  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
@@ -21,6 +21,14 @@ SMALL = PhantomOptions(scoliosis_deg=20.0, field_of_view="spine", spacing_mm=(1.
 
 def an_anatomy(seed=3, **options):
     return draw_anatomy(np.random.default_rng(seed), PhantomOptions(pathology=0.0, **options))
+
+
+def test_traits_are_those_of_the_phantom_that_would_be_painted():
+    ct, _ = make_phantom(12, PhantomOptions(spacing_mm=(1.6, 4.0), field_of_view="spine"))
+    assert phantom_traits(12, PhantomOptions(spacing_mm=(1.6, 4.0)))["slice_mm"] == ct.spacing_mm[0] == 4.0
+    clean = phantom_traits(3, PhantomOptions(pathology=0.0))
+    assert clean["cement"] == [] and 0 < clean["spongiosa_hu"] < 900
+    assert any(phantom_traits(seed)["cement"] for seed in range(60))
 
 
 def test_the_same_seed_gives_the_same_phantom_and_another_seed_another():

@@ -21,6 +21,7 @@ from .errors import VFQError
 from .genant import measure_column
 from .levels import name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
+from .ribs import rib_signs
 from .straightening import Straightening
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _along(
     with _timed("detect", timing):
         detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
     with _timed("measure", timing):
-        vertebrae = with_levels(measured_vertebrae(ct, spine.curve, detections), spine)
+        vertebrae = with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine)
     _tell(progress, "measure", 1.0)
     return vertebrae
 
@@ -361,7 +362,7 @@ def _vertebrae(patient: np.ndarray, found: Detections) -> tuple[Vertebra, ...]:
     return tuple(Vertebra(k, m, float(score), spread=spread) for k, m, score, spread in rows)
 
 
-def with_levels(vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
+def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
     """The vertebrae with their names, where something in view tells them: they, or what lies beyond the last ones."""
     if len(vertebrae) < FEWEST_VERTEBRAE:
         return vertebrae
@@ -370,7 +371,10 @@ def with_levels(vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra
     arcs = -spine.coarse.to_straight(middles)[:, 2]
     beyond = np.r_[2 * arcs[0] - arcs[1], arcs, 2 * arcs[-1] - arcs[-2]]
     looks = [spine.refined.looks_at(arc, h) for arc, h in zip(beyond, tall[[0, *range(len(tall)), -1]], strict=True)]
-    named = name_levels(np.stack(looks), np.r_[1, steps_between(middles, tall), 1])[1:-1]
+    corners = np.stack([v.keypoints[2, 0] for v in vertebrae])
+    corners = np.vstack([2 * corners[0] - corners[1], corners, 2 * corners[-1] - corners[-2]])
+    ribs = rib_signs(ct, spine.coarse, corners)
+    named = name_levels(np.stack(looks), np.r_[1, steps_between(middles, tall), 1], ribs)[1:-1]
     return tuple(
         replace(v, level=n.name, level_probabilities=n.distribution) for v, n in zip(vertebrae, named, strict=True)
     )

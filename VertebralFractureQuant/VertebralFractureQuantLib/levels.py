@@ -34,8 +34,29 @@ VARIANTS = {
 LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
 # Vertebrae of a column look a level off for the same reason (a small patient, say): their evidence must not be counted
 # as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
-TRUST = 0.12
+TRUST = 0.2
 ENDS = (ABOVE, SACRUM)
+# Chances that a side of a vertebra shows a level rib, a falling one, none (see `ribs`); beside L5 and the sacrum the
+# pelvis may look like a rib. A twelfth rib may be a stump, and both sides err for the same reasons.
+RIBS = {
+    "C": (0.03, 0.07, 0.90),
+    "C6": (0.03, 0.35, 0.62),
+    "C7": (0.12, 0.50, 0.38),
+    "T": (0.86, 0.08, 0.06),
+    "T10": (0.70, 0.22, 0.08),
+    "T11": (0.40, 0.50, 0.10),
+    "T12": (0.12, 0.66, 0.22),
+    "T13": (0.08, 0.45, 0.47),
+    "L1": (0.06, 0.05, 0.89),
+    "L2": (0.15, 0.05, 0.80),
+    "L3": (0.28, 0.05, 0.67),  # the longest transverse process
+    "L4": (0.20, 0.05, 0.75),
+    "L5": (0.3, 0.2, 0.5),
+    "L6": (0.3, 0.2, 0.5),
+    "S": (0.4, 0.2, 0.4),
+}
+OFF_BY_ONE = 0.3  # share of looks that are: a patient's vertebrae look like a neighbour for the same reason
+STRAY = 0.03  # a C1 or S1 that was taken for a vertebra to be measured
 FLOOR = 1e-3  # no look forbids a name
 LEAST_CONFIDENCE = 0.85  # a wrong name is worse than none
 
@@ -49,22 +70,25 @@ class LevelName:
     distribution: dict[str, float]
 
 
-def name_levels(looks: np.ndarray, steps: np.ndarray) -> list[LevelName]:
+def name_levels(looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = None) -> list[LevelName]:
     """Names of vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
 
     looks : `(n, len(CLASSES))` log-probabilities; the first and the last may be of what lies above and below the
     vertebrae, named C1 and S1 where a whole column is in view. steps : `(n - 1,)` how many levels each lies below
-    the one above it: 1, or more where one between them was not found (see `steps_between`).
+    the one above it: 1, or more where one between them was not found (see `steps_between`). ribs `(n, 2, 3)`: see
+    `ribs.rib_signs`.
     """
-    looks = np.logaddexp(np.asarray(looks, float), np.log(FLOOR)) - np.log1p(len(CLASSES) * FLOOR)
+    ribs = np.ones((len(looks), 2, 3)) if ribs is None else np.asarray(ribs, float)
+    looks = _hedged(np.asarray(looks, float))
     place = np.r_[0, np.cumsum(steps)].astype(int)
     ways, weights = [], []
     for variant, prior in VARIANTS.items():
-        column = (ABOVE, *variant, SACRUM)
-        score = np.stack([_look_of(name, looks) for name in column], 1)
+        column = (ABOVE, ABOVE, *variant, SACRUM, SACRUM)
+        score = np.stack([_look_of(name, looks) + _ribs_of(name, ribs) for name in column], 1)
         for first in range(len(column) - place[-1]):
             ways.append([column[first + p] for p in place])
-            weights.append(np.log(prior) + score[np.arange(len(place)), first + place].sum())
+            strays = (first == 0) + (first + place[-1] == len(column) - 1)
+            weights.append(np.log(prior * STRAY**strays) + score[np.arange(len(place)), first + place].sum())
     if not ways:
         return [LevelName(None, 0.0, {}) for _ in place]
     probability = np.exp(np.array(weights) - max(weights))
@@ -78,7 +102,9 @@ def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
     centers `(n, 3)` mm and mean heights `(n,)` mm, cranial first. Discs are a fifth of a body's height or more.
     """
     distance = np.linalg.norm(np.diff(centers, axis=0), axis=1)
-    expected = 1.2 * (heights[1:] + heights[:-1]) / 2
+    usual = np.array([np.median(heights[max(0, i - 2) : i + 3]) for i in range(len(heights))])  # crushed ones are low
+    tall = np.maximum(heights, usual)
+    expected = 1.2 * (tall[1:] + tall[:-1]) / 2
     return np.maximum(1, np.round(distance / expected)).astype(int)
 
 
@@ -133,6 +159,15 @@ def _follows(upper: str, name: str, levels: int) -> bool:
     )
 
 
+def _hedged(looks: np.ndarray) -> np.ndarray:
+    """Looks `(n, classes)` that allow for a neighbour of the level, and for anything else."""
+    levels = slice(1, -1)  # whether the column has ended is seen plainly
+    p = np.exp(looks - np.logaddexp.reduce(looks, axis=1, keepdims=True))
+    own = np.pad(p[:, levels], ((0, 0), (1, 1)), mode="edge")
+    p[:, levels] = (1 - OFF_BY_ONE) * own[:, 1:-1] + OFF_BY_ONE / 2 * (own[:, :-2] + own[:, 2:])
+    return np.asarray(np.log((p + FLOOR) / (1 + len(CLASSES) * FLOOR)))
+
+
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
     """How well `(n,)` looks agree with a name: fully by whether the column has ended, with reserve by the level."""
     ended = np.logaddexp(*(looks[:, CLASSES.index(n)] for n in ENDS))
@@ -140,10 +175,16 @@ def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
     return (ended if name in ENDS else np.log1p(-np.exp(np.minimum(ended, -FLOOR)))) + TRUST * level
 
 
+def _ribs_of(name: str, ribs: np.ndarray) -> np.ndarray:
+    """Log-likelihood `(n,)` of what is seen at both sides of each vertebra, if it had this name."""
+    chances = np.array(RIBS.get(name) or RIBS[name[0]])
+    return np.asarray(np.log(ribs @ chances).sum(1))
+
+
 def _name(names: list[str], probability: np.ndarray) -> LevelName:
     total = {name: 0.0 for name in (*ENDS, *NAMES)}
     for name, p in zip(names, probability, strict=True):
         total[name] += float(p)
     best = max(total, key=lambda name: total[name])
-    known = total[best] > LEAST_CONFIDENCE
+    known = total[best] > LEAST_CONFIDENCE and best in NAMES
     return LevelName(best if known else None, total[best], {n: p for n, p in total.items() if p >= 0.01})

@@ -49,8 +49,8 @@ TASKS = {
 class Pairs:
     """Rows of measured vertebrae and the true ones they were paired with by overlap.
 
-    Ratios `(n,)`, heights `(n, 3)` mm, distances of key points `(n, 3, 2)` and centres `(n,)` mm, and the place of the
-    true level in `levels.NAMES` `(n,)`, -1 where unknown.
+    Ratios `(n,)`, heights `(n, 3)` mm, distances of key points `(n, 3, 2)` and centres `(n,)` mm, and the places of the
+    true level and of the name given in `levels.NAMES` `(n,)`, -1 where unknown.
     """
 
     ratio: np.ndarray
@@ -60,6 +60,7 @@ class Pairs:
     points_mm: np.ndarray
     centers_mm: np.ndarray
     level: np.ndarray
+    name: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,7 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
     overlap = _without(match_overlap(found, true), partial)
     near = _without(match(found, true, CENTER_THRESHOLD_MM), partial)
     i, j = (np.array([p[side] for p in overlap.pairs], int) for side in (0, 1))
-    levels = np.array([NAMES.index(name) if name in NAMES else -1 for name in reference.levels], int)
+    levels, names = _level_places(reference.levels), _level_places(prediction.levels)
     ratios, true_ratios = ratios_of(found), ratios_of(true)
     pairs = Pairs(
         ratio=ratios[i],
@@ -190,6 +191,7 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
         points_mm=point_errors(found, true, overlap),
         centers_mm=np.linalg.norm(centers(found[i]) - centers(true[j]), axis=-1),
         level=levels[j],
+        name=names[i],
     )
     return Scan(
         case=prediction.case,
@@ -205,6 +207,10 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
         worst=min([*ratios[i], *ratios[list(overlap.false)]], default=np.nan),
         true_worst=min(true_ratios, default=np.nan),
     )
+
+
+def _level_places(levels: Sequence[str | None]) -> np.ndarray:
+    return np.array([NAMES.index(name) if name in NAMES else -1 for name in levels], int)
 
 
 def ratios_of(keypoints: np.ndarray) -> np.ndarray:
@@ -231,6 +237,7 @@ def figures(scans: Sequence[Scan]) -> Figures:
         **_severity("patient", *_worst(scans)),
         **_errors(pairs),
         **_agreement(pairs),
+        **_names(scans),
         **_by_level(pairs, np.concatenate([s.missed_levels for s in scans])),
     }
 
@@ -384,6 +391,21 @@ def _agreement(pairs: Pairs) -> Figures:
         for part in ("bias", "sd", "low", "high"):
             result["agreement", name, part] = getattr(agreement, part)
     return result
+
+
+def _names(scans: Sequence[Scan]) -> Figures:
+    """Shares of the vertebrae found that are named right and wrong, and of scans in which all are, or any is."""
+    known = [(s.pairs.name[s.pairs.level >= 0], s.pairs.level[s.pairs.level >= 0]) for s in scans]
+    right = [name == level for name, level in known if len(level)]
+    wrong = [(name >= 0) & (name != level) for name, level in known if len(level)]
+    if not right:
+        return {}
+    return {
+        ("names", "right"): _mean(np.concatenate(right)),
+        ("names", "wrong"): _mean(np.concatenate(wrong)),
+        ("names", "scans_all_right"): _mean(np.array([r.all() for r in right])),
+        ("names", "scans_any_wrong"): _mean(np.array([w.any() for w in wrong])),
+    }
 
 
 def _by_level(pairs: Pairs, missed: np.ndarray) -> Figures:

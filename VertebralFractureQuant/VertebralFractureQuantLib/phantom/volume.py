@@ -25,6 +25,7 @@ COARSE_MM = 3.0
 FIELDS_OF_VIEW = {"whole": ("C2", "S2"), "chest": ("C7", "L2"), "abdomen": ("T10", "S1"), "spine": ("T3", "L4")}
 SPINE_BOX_MM = ((-62.0, 62.0), (-95.0, 45.0))  # R and A around the curve
 COMPLETE_MARGIN_MM = 0.5
+LEAST_CEMENT_HU = 1200.0
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,7 @@ def make_phantom(
 ) -> tuple[CTVolume, PhantomTruth]:
     """The CT and the truth of phantom `seed`; the same seed and options give the same phantom."""
     options = options or PhantomOptions()
-    rng = np.random.default_rng(seed)
-    anatomy = draw_anatomy(rng, options)
-    pixel, slice_mm = options.spacing_mm or (float(rng.uniform(0.65, 0.98)), None)
-    protocol = draw_protocol(rng, slice_mm, options.noise_hu)
+    rng, anatomy, pixel, protocol = _draw(seed, options)
     field = options.field_of_view or str(rng.choice(list(FIELDS_OF_VIEW)))
     axes = _axes(rng, anatomy, field, pixel, protocol.slice_mm)
     painter = Painter(anatomy, device)
@@ -83,6 +81,25 @@ def make_phantom(
     voxels = _scan(painter, axes, pixel, protocol, generator)
     ct = CTVolume(voxels, _matrix(axes, pixel, protocol.slice_mm), f"phantom-{seed}")
     return ct, _truth(seed, anatomy, protocol, axes)
+
+
+def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str, Any]:
+    """What phantom `seed` is like, without painting it: median HU of the spongiosa, slice distance, the levels with
+    cement, and whether there are screws."""
+    _, anatomy, _, protocol = _draw(seed, options or PhantomOptions())
+    return {
+        "spongiosa_hu": float(np.median([b.spongiosa for b in anatomy.bodies])),
+        "slice_mm": protocol.slice_mm,
+        "cement": [b.level for b in anatomy.bodies if any(growth[5] >= LEAST_CEMENT_HU for growth in b.growths)],
+        "screws": bool(anatomy.soft["screws"]),
+    }
+
+
+def _draw(seed: int, options: PhantomOptions) -> tuple[np.random.Generator, Anatomy, float, Protocol]:
+    rng = np.random.default_rng(seed)
+    anatomy = draw_anatomy(rng, options)
+    pixel, slice_mm = options.spacing_mm or (float(rng.uniform(0.65, 0.98)), None)
+    return rng, anatomy, pixel, draw_protocol(rng, slice_mm, options.noise_hu)
 
 
 def _axes(

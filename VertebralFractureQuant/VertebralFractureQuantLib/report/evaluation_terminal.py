@@ -57,6 +57,7 @@ def predictions_tables(evaluation: Evaluation) -> Group:
         _detection_table(e),
         _severity_table(e),
         _errors_table(e),
+        _names_table(e),
         _level_errors_table(e),
         _confusion_table(evaluation),
     ]
@@ -176,6 +177,16 @@ def _errors_table(e: Estimates) -> Table:
     for key, name, digits in (("ratio", "G", 3), ("height_mm", "heights, mm", 2)):
         for part, what in (("bias", "bias"), ("low", "95 % limits, low"), ("high", "95 % limits, high")):
             table.add_row(f"Bland-Altman of {name}: {what}", _interval(e["agreement", key, part], digits))
+    return table
+
+
+def _names_table(e: Estimates) -> Table:
+    table = _table("level names", "right", "wrong")
+    for name, keys in (
+        ("of vertebrae", ("right", "wrong")),
+        ("scans: all, any", ("scans_all_right", "scans_any_wrong")),
+    ):
+        table.add_row(name, *(_interval(e.get(("names", key)), 3) for key in keys))
     return table
 
 
