@@ -223,7 +223,7 @@ class Bench:
     def saved(self) -> dict[str, Any]:
         """The analysis.json of the study that is open, once everything is saved."""
         self.widget.face.save_now()
-        return json.loads((self.review.folder / "analysis.json").read_text())
+        return json.loads((self.review.folder / "analysis.json").read_text(encoding="utf-8"))
 
     def markups(self, row: int) -> Any:
         """The vertebra of a row, cranial first."""

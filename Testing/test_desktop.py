@@ -41,7 +41,7 @@ def widgets(kind: str | None = None) -> set[str]:
 
 
 def test_every_widget_that_the_code_names_is_in_the_ui_file():
-    text = "\n".join(p.read_text() for p in (MODULE, *ROOM.glob("*.py")))
+    text = "\n".join(p.read_text(encoding="utf-8") for p in (MODULE, *ROOM.glob("*.py")))
     named = set(re.findall(r"\bui\.(\w+)", text)) | set(re.findall(r'"(\w+(?:Button|[a-z]ComboBox))"', text))
     assert named - {"py"} <= widgets()
 
@@ -55,7 +55,7 @@ def test_every_push_button_of_the_ui_file_is_connected(empty):
 def test_every_push_button_of_the_ui_file_is_pressed_by_a_test():
     from test_desktop_review import BUTTONS_OF_DEEDS
 
-    text = "".join(p.read_text() for p in Path(__file__).parent.glob("test_desktop*.py"))
+    text = "".join(p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("test_desktop*.py"))
     assert set(re.findall(r'press\("(\w+)"\)', text)) | set(BUTTONS_OF_DEEDS) == widgets("QPushButton")
 
 
@@ -84,7 +84,7 @@ def test_the_first_ct_of_the_scene_is_chosen_when_the_module_is_opened(tmp_path)
 
 
 def test_the_widget_class_is_thin_and_measures_nothing():
-    tree = ast.parse(MODULE.read_text())
+    tree = ast.parse(MODULE.read_text(encoding="utf-8"))
     widget = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Widget"))
     assert widget.end_lineno - widget.lineno < 400
     imported = {
@@ -238,7 +238,7 @@ def test_a_second_analysis_of_the_same_volume_overwrites_nothing(opened):
     opened.analyze()
     assert sorted(p.name for p in opened.folder.iterdir()) == ["CT", "CT-2"]
     assert opened.review.folder.name == "CT-2" and opened.ui.summaryLabel.text.endswith("0 of 6 reviewed.")
-    assert json.loads((opened.folder / "CT" / "analysis.json").read_text()) == first
+    assert json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8")) == first
 
 
 def test_an_earlier_review_goes_on_where_it_ended_and_undo_too(opened, tmp_path):
@@ -388,7 +388,7 @@ def test_the_study_is_exported_as_it_stands(opened, tmp_path):
     assert opened.said == f"The study is in {folder}." and tuple(sorted(p.name for p in folder.iterdir())) == FILES
     ratio = opened.study.measurements[opened.markups(3).id].genant_ratio
     assert read_analysis(folder / "analysis.json").vertebrae[3].measurement.genant_ratio == ratio
-    with (folder / "measurements.csv").open() as file:
+    with (folder / "measurements.csv").open(encoding="utf-8") as file:
         assert float(list(csv.DictReader(file))[3]["genant_ratio"]) == pytest.approx(ratio, abs=1e-3)
     opened.desktop.press("exportButton")
     opened.rest()
@@ -507,7 +507,7 @@ def test_in_a_slicer_without_the_packages_the_module_opens_and_says_what_it_lack
 
 def test_the_modules_file_imports_only_what_slicer_bundles():
     bundled = {*sys.stdlib_module_names, "qt", "slicer", "vtk", "ctk", "numpy"}
-    tree = ast.parse(MODULE.read_text())
+    tree = ast.parse(MODULE.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= bundled

@@ -38,7 +38,7 @@ def test_all_vertebrae_and_the_ct_deleted_together_leave_the_review_as_it_was(op
     for node in [*(opened.markups(row).node for row in range(6)), opened.study.nodes["ct"]]:
         slicer.mrmlScene.RemoveNode(node)
     opened.desktop.wait(lambda: opened.editor is None)
-    record = json.loads((folder / "analysis.json").read_text())
+    record = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
     assert len(record["vertebrae"]) == 6 and record["vertebrae"][0]["review"] == "confirmed"
 
 
@@ -109,7 +109,7 @@ def test_the_newest_record_stays_whichever_thread_is_late(opened, monkeypatch):
     opened.review.act("confirm")
     opened.desktop.close_scene()
     time.sleep(0.4)
-    reviews = [v["review"] for v in json.loads((folder / "analysis.json").read_text())["vertebrae"]]
+    reviews = [v["review"] for v in json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["vertebrae"]]
     assert reviews.count("confirmed") == 2
 
 

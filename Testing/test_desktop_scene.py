@@ -119,7 +119,7 @@ def test_a_scene_that_is_added_takes_the_place_of_the_open_study_which_is_saved(
     opened.wait_for_study(before)
     assert opened.review.folder.name == "CT" and opened.shown_ratios()[3] == pytest.approx(ratio, abs=1e-9)
     assert opened.ui.vertebraTable.rowCount == 6
-    saved = json.loads((opened.folder / "Other" / "analysis.json").read_text())
+    saved = json.loads((opened.folder / "Other" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][0]["review"] == "confirmed"
 
 
@@ -130,7 +130,7 @@ def test_closing_the_scene_saves_everything_first_and_leaves_a_usable_panel(open
     ratio = lowered(opened)
     opened.desktop.key("a")  # clicks were being taken
     opened.desktop.close_scene()
-    saved = json.loads((opened.folder / "CT" / "analysis.json").read_text())
+    saved = json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][3]["genant_ratio"] == pytest.approx(ratio, abs=1e-9)
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0
     assert opened.ui.summaryLabel.text == "No vertebra yet." and not opened.ui.hintLabel.visible
@@ -146,7 +146,7 @@ def test_closing_the_scene_in_mid_drag_keeps_what_was_moved(opened):
     before = opened.shown_ratios()[3]
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -8), release=False)
     opened.desktop.close_scene()
-    saved = json.loads((opened.folder / "CT" / "analysis.json").read_text())
+    saved = json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][3]["genant_ratio"] < before - 0.05
 
 
@@ -262,7 +262,7 @@ def test_when_slicer_ends_everything_is_on_disk_and_the_case_is_free(tmp_path):
         bench.analyze()
         ratio = lowered(bench)
         original = bench.study.state()
-    saved = json.loads((tmp_path / "CT" / "analysis.json").read_text())
+    saved = json.loads((tmp_path / "CT" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][3]["genant_ratio"] == pytest.approx(ratio, abs=1e-9)
     journal = Journal(tmp_path / "CT" / "review.sqlite", {}, {})
     assert journal.state == original
@@ -286,7 +286,7 @@ def full_disk(opened, tmp_path, monkeypatch) -> Bench:
 
 def left_acts(folder: Path) -> tuple[str, list[str]]:
     (left,) = folder.glob("vfq-unsaved-*.json")
-    return left.name, [act["kind"] for act in json.loads(left.read_text())]
+    return left.name, [act["kind"] for act in json.loads(left.read_text(encoding="utf-8"))]
 
 
 def test_acts_that_the_disk_refuses_when_the_scene_is_closed_are_put_elsewhere_and_that_is_said(full_disk, tmp_path):
