@@ -42,7 +42,6 @@ class VertebraTable:
             widget.horizontalHeaderItem(column).setToolTip(TIPS.get(header, ""))
         widget.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         widget.horizontalHeader().setMinimumSectionSize(NARROWEST_PIXELS)
-        widget.horizontalHeader().setStretchLastSection(True)
         widget.verticalHeader().setVisible(False)
         widget.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
         widget.connect("itemSelectionChanged()", self._select)
