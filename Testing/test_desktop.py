@@ -429,12 +429,20 @@ def test_what_is_missing_is_said_and_nothing_is_downloaded(lacking, bench):
 
 
 def test_what_is_missing_depends_on_the_device(lacking, bench):
-    lacking.discard("openvino")
+    lacking.difference_update({"openvino", "matplotlib"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert not bench.ui.installButton.visible
     bench.ui.deviceComboBox.currentText = "cuda"
     assert "torch (analysis on GPU)" in bench.ui.missingLabel.text and "3 GB" in bench.ui.missingLabel.text
     assert bench.ui.installButton.visible
+
+
+def test_what_only_the_pictures_lack_is_offered_and_hinders_no_analysis(lacking, bench):
+    lacking.discard("openvino")
+    bench.ui.deviceComboBox.currentText = "cpu"
+    assert "matplotlib (pictures)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
+    bench.analyze()
+    assert bench.ui.vertebraTable.rowCount == 6
 
 
 def test_a_person_who_declines_gets_nothing_installed(lacking, bench):

@@ -433,7 +433,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _showMissing(self):
         from VertebralFractureQuantLib.desktop.dependencies import missing, offer
 
-        needed = missing(self._purpose())
+        needed = missing(self._purpose(), "pictures")
         self.ui.missingLabel.text = offer(needed)
         self.ui.missingLabel.visible = self.ui.installButton.visible = bool(needed)
 

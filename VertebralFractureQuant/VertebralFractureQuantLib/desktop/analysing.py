@@ -24,6 +24,7 @@ from ..record import SpineAnalysis, check_belongs
 from ..report.outputs import case_name, check_writable
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
+from ..scene.review import JOURNAL_NAME
 from ..scene.volumes import is_bent, reviewable_name, taken
 from .face import DesktopFace
 
@@ -58,7 +59,7 @@ def earlier_case(node: Any, results: Path) -> Case | None:
 def fresh_case(name: str, results: Path) -> Case:
     """A case whose folder is not there, or holds nothing but an analysis that failed."""
     known = _cases(name, results)
-    if known and case_status(known[-1]).state == "failed" and not (known[-1].folder / "review.sqlite").exists():
+    if known and case_status(known[-1]).state == "failed" and not (known[-1].folder / JOURNAL_NAME).exists():
         return known[-1]
     return _case(name, results, len(known) + 1)
 
