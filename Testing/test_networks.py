@@ -13,8 +13,12 @@ from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, Ver
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
     OFFSET_SCALE_MM,
     OUTPUTS,
+    POINTS,
     SPREAD_SCALE,
+    Detections,
     _decode,
+    _settled,
+    _votes,
     detect,
     pixel_positions,
     propose,
@@ -28,7 +32,7 @@ from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
     scale,
     soft_argmax,
 )
-from VertebralFractureQuantLib.networks.losses import detector_loss, localizer_loss  # noqa: E402
+from VertebralFractureQuantLib.networks.losses import detector_loss, localizer_loss, point_loss  # noqa: E402
 
 
 def peaked(shape, peaks):
@@ -114,7 +118,8 @@ def test_pixel_positions_are_anterior_millimetres_by_rows():
 
 
 def test_networks_keep_the_size_of_their_input():
-    assert VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32)).shape == (1, OUTPUTS, 64, 32)
+    told, maps = VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32))
+    assert told.shape == (1, OUTPUTS, 64, 32) and maps.shape == (1, POINTS, 64, 32)
     assert SpineLocalizer((2, 2, 4, 4, 4))(torch.zeros(1, 1, 16, 32, 16)).shape == (1, 16, 32, 16)
 
 
@@ -147,6 +152,12 @@ def test_localize_returns_one_ras_point_a_slice_where_the_map_peaks():
     assert np.allclose(points[5], [r, a, volume.origin[2] + 5 * 4.0], atol=1e-3)
 
 
+def bumps(shape, vertebrae):
+    """Maps `(1, POINTS, rows, columns)` of the points of `vertebrae` [(3, 2, 2)], (A, row) mm."""
+    places = np.stack([v.reshape(POINTS, 1, 1, 2) for v in vertebrae])
+    return -((pixel_positions(*shape) - places) ** 2).sum(-1).min(0)[None].astype(np.float32)
+
+
 def test_detect_pads_the_picture_and_gives_points_of_the_picture():
     square = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]], np.float32)  # (A, row) mm
 
@@ -157,12 +168,12 @@ def test_detect_pads_the_picture_and_gives_points_of_the_picture():
         out[0, 0, 20, 70] = 9.0
         out[0, 0, 47, 70] = 9.0  # in the padding
         out[0, 1:13, 20, 70] = square.ravel() / OFFSET_SCALE_MM
-        return (out,)
+        return out, bumps((48, 128), [square + (70 - 64, 20)])
 
     found = detect(predict, np.zeros((40, 128), np.int16))
-    assert np.allclose(found.keypoints, [square + (70 - 64, 20)])
+    assert np.allclose(found.keypoints, [square + (70 - 64, 20)], atol=1e-3)
     finer = detect(predict, np.zeros((40, 128), np.int16), spacing_mm=0.5)  # the same picture of half the size
-    assert np.allclose(finer.keypoints, found.keypoints / 2)
+    assert np.allclose(finer.keypoints, found.keypoints / 2, atol=1e-3)
 
 
 def test_the_path_stays_on_the_spine_where_something_brighter_wins_a_few_slices():
@@ -209,7 +220,7 @@ def seen(faint, sure, spread=0.05):
         offsets = (targets - position[:, :, None, None]) / OFFSET_SCALE_MM
         out[0, 1:13] = offsets.reshape(rows, columns, 12).transpose(2, 0, 1)
         out[0, 13] = np.log(spread)
-        return (out,)
+        return out, bumps((rows, columns), [SQUARE + (0, 30), SQUARE + (0, 70)])
 
     return predict
 
@@ -221,15 +232,47 @@ def test_a_click_gives_the_points_that_its_pixel_sees_though_the_pixel_doubts_th
     assert found.spreads[0] == pytest.approx(0.05 * SPREAD_SCALE, rel=1e-3)
 
 
-def test_the_pixels_that_agree_with_the_clicked_one_vote_and_the_clicked_one_counts_in_full():
-    def shifted(x):
-        (out,) = seen([(30, 5)], [(31, 5)])(x)
-        out[0, 2:13:2, 31, 5 + 64] += 3 / OFFSET_SCALE_MM  # this one sees the body 3 mm lower
-        return (out,)
+def test_the_pixels_that_agree_with_the_clicked_one_vote():
+    lower, other = SQUARE + (0, 3), SQUARE + (0, 40)
+    votes = _votes(np.stack([SQUARE, lower, other]), np.array([1.0, 0.5, 0.9]), 0)
+    assert votes.tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5, 0])
 
-    found = propose(shifted, np.zeros((60, 128)), 5.0, 30.0)
-    sure = 1 / (1 + np.exp(-4))
-    assert np.allclose(found.keypoints, [SQUARE + (0, 30 + 3 * sure / (1 + sure))], atol=0.01)
+
+def test_each_point_settles_where_its_own_map_says_and_no_farther_than_the_map_is_looked_at():
+    """Points that were seen from afar, 2 mm too low, and a map that knows of the body 40 mm below as well."""
+    true = SQUARE + (0.3, 30.4)
+    first = Detections((true + (0, 2))[None], np.ones(1), np.ones(1))
+    maps = bumps((90, 128), [true, true + (0, 40)])[0]
+    assert np.allclose(_settled(first, maps, 1.0).keypoints, true, atol=0.01)
+    maps[:, 60:] += 50  # what lies far below may look surer
+    assert np.allclose(_settled(first, maps, 1.0).keypoints, true, atol=0.01)
+
+
+def test_a_point_far_outside_the_picture_stays_where_it_was_seen():
+    first = Detections((SQUARE - (0, 30.0))[None], np.ones(1), np.ones(1))
+    assert np.array_equal(_settled(first, np.zeros((POINTS, 90, 128)), 1.0).keypoints, first.keypoints)
+
+
+def test_point_loss_is_small_for_the_truth_and_grows_with_its_distance_and_with_the_fracture():
+    truth = torch.as_tensor(SQUARE.reshape(1, 1, POINTS, 2)[..., ::-1].copy() + (40.0, 64.0), dtype=torch.float32)
+    maps = torch.as_tensor(bumps((90, 128), [SQUARE + (0, 40)])) / 2
+    known = torch.ones(1, 1, POINTS)
+    right = float(point_loss(maps, truth, truth, known))
+    wrong = [float(point_loss(maps, truth, truth + torch.tensor([shift, 0.0]), known)) for shift in (1.0, 2.0)]
+    assert right < 0.3 and wrong[0] > right + 0.5 and wrong[1] > wrong[0] + 0.5
+    assert float(point_loss(maps, truth, truth, 2 * known)) == pytest.approx(2 * right)
+    assert float(point_loss(maps, truth, truth + 5.0, 0 * known)) == 0
+    lower = torch.tensor([0.0, 1.0] * 3)[:, None] * torch.tensor([1.0, 0.0])
+    assert point_loss(maps, truth, truth + lower, known) > right + 0.5 * (wrong[0] - right)  # a height that is off
+
+
+def test_point_loss_is_finite_at_the_picture_s_border():
+    maps = torch.zeros(1, POINTS, 20, 20, requires_grad=True)
+    truth = torch.zeros(1, 2, POINTS, 2)
+    truth[:, 1] = 25.0
+    loss = point_loss(maps, truth + 3, truth, torch.ones(1, 2, POINTS))
+    loss.backward()
+    assert loss < 20 and torch.isfinite(maps.grad).all()
 
 
 def test_a_click_finds_what_detection_finds_there():

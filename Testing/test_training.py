@@ -1,6 +1,9 @@
-"""Training data and the training loop: targets agree with the truth, a run resumes, its result loads."""
+"""Training data and the training loop: targets agree with the truth, a run resumes, its result loads, a crew agrees."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -116,3 +119,35 @@ def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, mon
     weights.load(role, path=path)
     pytest.importorskip("onnx")
     assert weights.load_onnx(role, path)
+
+
+CREW = """
+import sys, torch
+from VertebralFractureQuantLib.training.crew import joined
+with joined("cpu") as crew:
+    assert crew.size == 2 and crew.leads == (crew.rank == 0)
+    assert crew.all(True) and not crew.all(crew.leads)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1, bias=False)
+    together = crew.together(model)
+    together(torch.full((1, 3), 1.0 + 2.0 * crew.rank)).sum().backward()
+    torch.save(model.weight.grad, f"{sys.argv[1]}/{crew.rank}.pt")
+"""
+
+
+def test_the_gradients_of_a_crew_are_the_mean_over_its_processes(tmp_path):
+    script = tmp_path / "crew.py"
+    script.write_text(CREW)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    paths = os.pathsep.join(p for p in sys.path if p)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([*launcher, str(script), str(tmp_path)], check=True, timeout=300, env=environment)
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), torch.full((1, 3), 2.0))
+
+
+def test_processes_of_a_crew_paint_phantoms_of_their_own():
+    def draw(rank):
+        return next(iter(samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
+
+    assert draw(0) == draw(0) != draw(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..levels import CLASSES
-from .detector import OUTPUTS
+from .detector import OUTPUTS, POINTS
 
 
 class SpineLocalizer(nn.Module):
@@ -69,7 +69,11 @@ class SpineRefiner(SpineLocalizer):
 
 
 class VertebraDetector(nn.Module):
-    """2D U-Net at full resolution; input `(b, 1, rows, columns)` windowed, output `(b, OUTPUTS, rows, columns)`."""
+    """2D U-Net at full resolution.
+
+    Input `(b, 1, rows, columns)` windowed, sides multiples of 16; outputs what each pixel tells of its vertebra
+    `(b, OUTPUTS, rows, columns)`, and maps of the key points `(b, POINTS, rows, columns)`.
+    """
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96, 128)):
         super().__init__()
@@ -79,12 +83,18 @@ class VertebraDetector(nn.Module):
         pairs = list(zip(channels[::-1], channels[-2::-1], strict=False))
         self.up = nn.ModuleList(_block(nn.Conv2d, nn.BatchNorm2d, a + b, b) for a, b in pairs)
         self.head = nn.Conv2d(channels[0], OUTPUTS, 1)
+        self.points = nn.Sequential(
+            nn.Conv2d(channels[0], 24, 3, padding=1, bias=False),
+            nn.BatchNorm2d(24),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(24, POINTS, 1),
+        )
         with torch.no_grad():
             self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
             self.head.bias[-1] = -3.0  # type: ignore[index]  # a spread of .05
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(b, 1, rows, columns)`, sides multiples of 16, to `(b, OUTPUTS, rows, columns)`."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)
@@ -93,7 +103,7 @@ class VertebraDetector(nn.Module):
         for block in self.up:
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skips.pop()], 1))
-        return self.head(x)
+        return self.head(x), self.points(x)
 
 
 def _block(

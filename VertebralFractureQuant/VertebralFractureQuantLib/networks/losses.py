@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .detector import LOG_SPREAD, OFFSET_SCALE_MM
+from .detector import LOG_SPREAD, MAP_REACH, OFFSET_SCALE_MM
 from .localizer import SPACING_MM
 from .refiner import SPACING_MM as TUBE_SPACING_MM
 
 LEVEL_SHARE = 0.3
 SPREAD_SHARE = 0.1
+POINT_SHARE = 0.5
+BLOB_SHARE = 0.1
+BLOB_PIXELS = 1.0
+NEVER = -1e4  # a logit
 
 
 def soft_argmax(heat: Tensor) -> Tensor:
@@ -68,6 +72,38 @@ def detector_loss(
     error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
     spread = _spread_loss(out, offsets, objectness) / objects
     return bce + offset_share * 4 * (error * emphasis).sum() / objects + SPREAD_SHARE * spread
+
+
+def point_loss(maps: Tensor, guess: Tensor, truth: Tensor, emphasis: Tensor) -> Tensor:
+    """How far the key points that `maps` expect around `guess` lie from the truth, and how far their differences across
+    the body are off, in pixels, weighed by 1/G; and the cross-entropy with a narrow blob there, without which a map may
+    be right on average only.
+
+    maps `(b, POINTS, h, w)`; guess, truth `(b, n, POINTS, 2)` (row, column) pixels; emphasis `(b, n, POINTS)`, 0 where
+    there is no such point or it lies outside the picture.
+    """
+    around, outside, logits = _around(maps, guess)
+    known = emphasis * (guess - truth).abs().amax(-1).le(MAP_REACH - 0.5)
+    error = (logits.softmax(-1)[..., None] * around).sum(-2) - truth
+    both = known.unflatten(-1, (3, 2)).amin(-1)
+    across = error.unflatten(-2, (3, 2)).diff(dim=-2)[..., 0, :].abs().mean(-1)
+    blob = -((around - truth[..., None, :]) ** 2).sum(-1) / (2 * BLOB_PIXELS**2)
+    entropy = -(blob.masked_fill(outside, NEVER).softmax(-1) * logits.log_softmax(-1)).sum(-1)
+    point = ((error.abs().mean(-1) + BLOB_SHARE * entropy) * known).sum() / emphasis.gt(0).sum().clamp_min(1)
+    return point + (across * both).sum() / both.gt(0).sum().clamp_min(1)
+
+
+def _around(maps: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels `(b, n, POINTS, k, 2)` (row, column) around `guess`, whether they lie outside the picture, and what `maps`
+    has there, `(b, n, POINTS, k)`."""
+    reach = torch.arange(-MAP_REACH, MAP_REACH + 1, device=maps.device)
+    at = guess.round().long()[..., None, :] + torch.cartesian_prod(reach, reach)
+    size = torch.tensor(maps.shape[2:], device=maps.device)
+    row, column = at.clamp_min(0).minimum(size - 1).unbind(-1)
+    batch, point = torch.meshgrid(*(torch.arange(n, device=maps.device) for n in maps.shape[:2]), indexing="ij")
+    logits = maps.float()[batch[:, None, :, None], point[:, None, :, None], row, column]
+    outside = ((at < 0) | (at >= size)).any(-1)
+    return at.float(), outside, logits.masked_fill(outside, NEVER)
 
 
 def _spread_loss(out: Tensor, offsets: Tensor, objectness: Tensor) -> Tensor:

@@ -28,10 +28,12 @@ from ..straightening import Straightening
 
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0
+MOST_VERTEBRAE = 24  # that one detector picture can hold
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
 # How a picture is bent: distance (mm) between the knots of a smooth random field, and its displacement at them.
 BENDS_MM = ((36.0, 1.8), (14.0, 1.1), (7.0, 0.45))
 CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
+SEVERE_SHARE = 0.25  # of trunks for the localizer with 40 to 75 degrees of scoliosis: rare, and easily lost
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,12 @@ def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
 
 
 def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
-    """Objectness and offsets. A vertebra that the field of view cuts keeps its true points, beyond the border: so
-    the network learns to say that they lie outside, and inference can leave it out. C2 has no upper endplate and,
-    like what the crop's own edge cuts, is ignored."""
+    """Objectness and offsets by pixel, key points (row, column) by vertebra. A vertebra that the field of view cuts
+    keeps its true points, beyond the border: so the network learns to say that they lie outside, and inference can
+    leave it out. C2 has no upper endplate and, like what the crop's own edge cuts, is ignored."""
     objectness, weight = np.zeros((ROWS, COLUMNS), np.float32), np.ones((ROWS, COLUMNS), np.float32)
     offsets, emphasis = np.zeros((12, ROWS, COLUMNS), np.float32), np.zeros((ROWS, COLUMNS), np.float32)
+    places, known = np.zeros((MOST_VERTEBRAE, 6, 2), np.float32), np.zeros((MOST_VERTEBRAE, 6), np.float32)
     a = np.arange(COLUMNS)[None] - HALF_WIDTH_MM
     row = np.arange(ROWS)[:, None]
     for i, points in enumerate(keypoints):
@@ -204,16 +207,26 @@ def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> 
         weight[disc] = 1  # a neighbour that is cut must not hide this one
         objectness[disc] = 1
         emphasis[disc] = 1 / ratios[i]
+        slot = int((known.max(1) > 0).sum())
+        places[slot], known[slot] = points.reshape(6, 2)[:, ::-1] + (0.0, HALF_WIDTH_MM), 1 / ratios[i]
         for n, (p, e) in enumerate((p, e) for p in range(3) for e in range(2)):
             offsets[2 * n, disc] = (points[p, e, 0] - a.repeat(ROWS, 0))[disc]
             offsets[2 * n + 1, disc] = (points[p, e, 1] - row.repeat(COLUMNS, 1))[disc]
-    arrays = {"objectness": objectness, "weight": weight, "offsets": offsets, "emphasis": emphasis}
+    arrays = {
+        "objectness": objectness,
+        "weight": weight,
+        "offsets": offsets,
+        "emphasis": emphasis,
+        "places": places,
+        "known": known,
+    }
     return {k: torch.as_tensor(v) for k, v in arrays.items()}
 
 
 def paint_trunk(rng: np.random.Generator, device: str = "cpu") -> PaintedTrunk:
     """A new patient's trunk at 4 mm, painted on `device`: all of the spine or a part, at times skull and hips."""
-    anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=0.1))
+    severe = float(rng.uniform(40, 75)) if rng.random() < SEVERE_SHARE else None
+    anatomy = draw_anatomy(rng, PhantomOptions(severe, fracture_rate=0.1))
     levels = np.sort(rng.choice(len(LEVELS) + 2, 2, replace=False))
     if levels[1] - levels[0] < 8:
         levels = np.array([0, len(LEVELS) + 1])
@@ -307,14 +320,14 @@ def flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tenso
 class Stream(torch.utils.data.IterableDataset):
     """An endless, seeded stream of samples; `pool` phantoms stand ready, each is replaced after `reuse` samples."""
 
-    def __init__(self, paint: Callable, sample: Callable, seed: int, pool: int = 6, reuse: int = 10):
+    def __init__(self, paint: Callable, sample: Callable, seed: int | tuple[int, ...], pool: int = 6, reuse: int = 10):
         self.paint, self.sample, self.seed, self.pool, self.reuse = paint, sample, seed, pool, reuse
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         if worker:
             torch.set_num_threads(1)
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        rng = np.random.default_rng([*np.atleast_1d(self.seed), worker.id if worker else 0])
         stock: list[list] = []
         while True:
             if len(stock) < self.pool:

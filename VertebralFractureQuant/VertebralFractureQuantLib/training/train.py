@@ -25,14 +25,24 @@ from ..networks import weights
 from ..networks.architectures import ARCHITECTURES, SpineLocalizer, SpineRefiner, VertebraDetector
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM, detect, window
 from ..networks.localizer import SPACING_MM, scale
-from ..networks.losses import detector_loss, localizer_loss, refiner_loss, slice_logits, soft_argmax
+from ..networks.losses import (
+    POINT_SHARE,
+    detector_loss,
+    localizer_loss,
+    point_loss,
+    refiner_loss,
+    slice_logits,
+    soft_argmax,
+)
 from ..networks.predictor import TorchPredictor
 from ..networks.refiner import SPACING_MM as TUBE_SPACING_MM
 from . import samples, tubes
+from .crew import Crew, joined
 from .export import export_onnx
 
 VALIDATION_SEED = 9_000_000
 AVERAGE_DECAY = 0.995
+GUESS_PIXELS = 1.8  # how far off, by standard deviation, a key point's place is before its map is looked at
 NARROW = 96  # columns of a detector picture trained on at a time: a spine off the middle, in less time
 
 
@@ -60,53 +70,59 @@ RECIPES = {
 
 
 def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[str], None] = print) -> Path:
-    """Train, or go on with the run in `folder`; returns the best weights' path. An exported graph lies beside them."""
+    """Train, or go on with the run in `folder`; returns the best weights' path. An exported graph lies beside them.
+
+    Started by torch's launcher, it trains on all the processes' GPUs: see `crew`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    best = folder / f"{recipe.role}.safetensors"
+    with joined(device) as crew:
+        _train(recipe, folder, crew, report)
+        if crew.leads:
+            try:
+                export_onnx(recipe.role, best)
+            except VFQError as error:  # the weights are whole all the same
+                report(error.message)
+    return best
+
+
+def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], None]) -> None:
     torch.manual_seed(recipe.seed)
     task = TASKS[recipe.role]
     layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # half the time on a CPU
-    model: nn.Module = ARCHITECTURES[recipe.role]().to(device)
+    model: nn.Module = ARCHITECTURES[recipe.role]().to(crew.device)
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, model, average, optimizer)
-    stream = iter(_loader(recipe, state["step"], device))
-    fixed = _validation_set(task)
-    started, losses = time.monotonic(), []
-    while state["step"] < recipe.steps:
+    together = crew.together(model)
+    stream = iter(_loader(recipe, state["step"], crew))
+    fixed = _validation_set(task) if crew.leads else []
+    started, losses, late = time.monotonic(), [], False
+    while state["step"] < recipe.steps and not late:
         _set_rate(optimizer, recipe, state["step"])
-        losses.append(_step(task, model, optimizer, next(stream), device))
+        losses.append(_step(task, together, optimizer, next(stream), crew))
         average.update_parameters(model)
         state["step"] += 1
-        late = recipe.minutes is not None and time.monotonic() - started > recipe.minutes * 60
-        if state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late:
+        seconds = time.monotonic() - started
+        late = recipe.minutes is not None and not crew.all(seconds < recipe.minutes * 60)
+        if crew.leads and (state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late):
             figures = task.validate(average.module.eval(), fixed)
-            figures = {
-                "step": state["step"],
-                "seconds": round(time.monotonic() - started),
-                "loss": float(np.mean(losses)),
-                **figures,
-            }
-            losses = []
+            spent = {"step": state["step"], "seconds": round(seconds), "loss": float(np.mean(losses))}
+            losses, figures = [], {**spent, **figures}
             _keep(folder, recipe, average.module, figures, state)
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    **state,
-                },
-                folder / "checkpoint.pt",
-            )
+            _save_checkpoint(folder, model, average, optimizer, state)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-            if late:
-                break
-    best = folder / f"{recipe.role}.safetensors"
-    try:
-        export_onnx(recipe.role, best)
-    except VFQError as error:  # the weights are whole all the same
-        report(error.message)
-    return best
+
+
+def _save_checkpoint(
+    folder: Path, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, state: dict
+) -> None:
+    """All that a run needs to go on."""
+    whole = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), **state}
+    unfinished = folder / "checkpoint.part"
+    torch.save(whole, unfinished)
+    unfinished.replace(folder / "checkpoint.pt")
 
 
 @torch.no_grad()
@@ -131,11 +147,13 @@ def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: t
     return {"step": saved["step"], "best": saved["best"]}
 
 
-def _loader(recipe: Recipe, done: int, device: str) -> torch.utils.data.DataLoader:
-    """Fresh phantoms; a resumed run does not see the old ones again. Without workers they are painted on `device`."""
+def _loader(recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
+    """Fresh phantoms; neither a resumed run nor another process of the crew sees the same. Without workers they are
+    painted on the crew's device."""
     task = TASKS[recipe.role]
-    paint = partial(task.paint, device="cpu" if recipe.workers else device)
-    stream = samples.Stream(paint, task.sample, recipe.seed + 1000 * done, recipe.pool, recipe.reuse)
+    paint = partial(task.paint, device="cpu" if recipe.workers else crew.device)
+    seed = (recipe.seed + 1000 * done, crew.rank)
+    stream = samples.Stream(paint, task.sample, seed, recipe.pool, recipe.reuse)
     prefetch = 4 if recipe.workers else None
     return torch.utils.data.DataLoader(stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=prefetch)
 
@@ -149,14 +167,14 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> No
 
 
 def _step(
-    task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], device: str
+    task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], crew: Crew
 ) -> float:
     model.train()
-    batch = {k: v.to(device) for k, v in batch.items()}
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
+    batch = {k: v.to(crew.device) for k, v in batch.items()}
+    with torch.autocast(crew.device.split(":")[0], torch.bfloat16):
         loss = task.loss(model, batch)
     optimizer.zero_grad(set_to_none=True)
-    if torch.isfinite(loss):
+    if crew.all(bool(torch.isfinite(loss))):
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
@@ -174,9 +192,14 @@ def _refiner_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def _detector_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
-    batch = {k: v[..., left : left + NARROW] for k, v in batch.items()}
-    out = model(window(batch["picture"])[:, None])
-    return detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
+    places, known = (batch[k] for k in ("places", "known"))
+    places = places - places.new_tensor((0.0, left))
+    batch = {k: v[..., left : left + NARROW] for k, v in batch.items() if k not in ("places", "known")}
+    out, maps = model(window(batch["picture"])[:, None])
+    loss = detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
+    known = known * ((places[..., 1] >= 0) & (places[..., 1] < NARROW))
+    guess = places + GUESS_PIXELS * torch.randn_like(places)
+    return loss + POINT_SHARE * point_loss(maps, guess, places, known)
 
 
 def _validation_set(task: Task) -> list:
