@@ -124,7 +124,8 @@ def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, mon
 CREW = """
 import sys, torch
 from VertebralFractureQuantLib.training.crew import joined
-with joined("cpu") as crew:
+
+def member(crew):
     assert crew.size == 2 and crew.leads == (crew.rank == 0)
     assert crew.all(True) and not crew.all(crew.leads)
     torch.manual_seed(0)
@@ -132,6 +133,9 @@ with joined("cpu") as crew:
     together = crew.together(model)
     together(torch.full((1, 3), 1.0 + 2.0 * crew.rank)).sum().backward()
     torch.save(model.weight.grad, f"{sys.argv[1]}/{crew.rank}.pt")
+
+with joined("cpu") as crew:
+    member(crew)
 """
 
 

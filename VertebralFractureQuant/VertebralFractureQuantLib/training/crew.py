@@ -57,5 +57,6 @@ def joined(device: str) -> Iterator[Crew]:
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Crew(distributed.get_rank(), size, device)
+        distributed.barrier()  # none leaves while another still needs it
     finally:
         distributed.destroy_process_group()
