@@ -15,7 +15,6 @@ from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
     OUTPUTS,
     POINTS,
     SPREAD_SCALE,
-    Detections,
     _decode,
     _settled,
     _votes,
@@ -102,14 +101,14 @@ def test_decoding_gives_one_vertebra_for_many_agreeing_pixels_cranial_first():
     points = np.concatenate(
         [np.stack([v + np.random.default_rng(i).normal(0, 0.3) for i in range(9)]) for v in (lower, upper)]
     )
-    found = _decode(np.linspace(0.95, 0.8, 18), points.reshape(18, 6, 2), np.linspace(0.1, 0.02, 18), 0.7)
-    assert len(found.scores) == 2
-    assert np.allclose(found.keypoints, np.stack([upper, lower]), atol=0.5)
+    found, scores = _decode(np.linspace(0.95, 0.8, 18), points.reshape(18, 6, 2), 0.7)
+    assert len(scores) == 2
+    assert np.allclose(found, np.stack([upper, lower]), atol=0.5)
 
 
 def test_decoding_of_an_empty_picture_finds_nothing():
-    found = _decode(np.full(10, 0.2), np.zeros((10, 6, 2)), np.zeros(10), 0.7)
-    assert found.keypoints.shape == (0, 3, 2, 2) and found.scores.shape == (0,)
+    found = _settled(*_decode(np.full(10, 0.2), np.zeros((10, 6, 2)), 0.7), np.zeros((POINTS, 5, 2)), 1.0)
+    assert found.keypoints.shape == (0, 3, 2, 2) and found.scores.shape == found.spreads.shape == (0,)
 
 
 def test_pixel_positions_are_anterior_millimetres_by_rows():
@@ -203,7 +202,7 @@ def test_the_path_is_the_best_of_all_paths_and_may_run_along_the_border():
 SQUARE = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]])  # (A, row) mm
 
 
-def seen(faint, sure, spread=0.05):
+def seen(faint, sure):
     """A network that sees one body around row 30 of A = 0, surely in the pixels `sure`, hardly in `faint`; and another
     body, 40 mm below, in all other pixels."""
 
@@ -219,7 +218,6 @@ def seen(faint, sure, spread=0.05):
         targets = SQUARE + np.concatenate([0 * where, where], -1)
         offsets = (targets - position[:, :, None, None]) / OFFSET_SCALE_MM
         out[0, 1:13] = offsets.reshape(rows, columns, 12).transpose(2, 0, 1)
-        out[0, 13] = np.log(spread)
         return out, bumps((rows, columns), [SQUARE + (0, 30), SQUARE + (0, 70)])
 
     return predict
@@ -229,7 +227,8 @@ def test_a_click_gives_the_points_that_its_pixel_sees_though_the_pixel_doubts_th
     found = propose(seen([(30, 5)], []), np.zeros((90, 128)), 5.0, 30.0)
     assert np.allclose(found.keypoints, [SQUARE + (0, 30)], atol=0.01)
     assert found.scores[0] == pytest.approx(1 / (1 + np.exp(4)), abs=1e-4)
-    assert found.spreads[0] == pytest.approx(0.05 * SPREAD_SCALE, rel=1e-3)
+    off = SPREAD_SCALE / 12 * 2**0.5  # bumps are .7 wide, heights of 12 mm have two ends
+    assert found.spreads[0] == pytest.approx(off, rel=0.02)
 
 
 def test_the_pixels_that_agree_with_the_clicked_one_vote():
@@ -241,16 +240,25 @@ def test_the_pixels_that_agree_with_the_clicked_one_vote():
 def test_each_point_settles_where_its_own_map_says_and_no_farther_than_the_map_is_looked_at():
     """Points that were seen from afar, 2 mm too low, and a map that knows of the body 40 mm below as well."""
     true = SQUARE + (0.3, 30.4)
-    first = Detections((true + (0, 2))[None], np.ones(1), np.ones(1))
+    first = (true + (0, 2))[None]
     maps = bumps((90, 128), [true, true + (0, 40)])[0]
-    assert np.allclose(_settled(first, maps, 1.0).keypoints, true, atol=0.01)
+    assert np.allclose(_settled(first, np.ones(1), maps, 1.0).keypoints, true, atol=0.01)
     maps[:, 60:] += 50  # what lies far below may look surer
-    assert np.allclose(_settled(first, maps, 1.0).keypoints, true, atol=0.01)
+    assert np.allclose(_settled(first, np.ones(1), maps, 1.0).keypoints, true, atol=0.01)
+
+
+def test_wider_maps_give_g_a_wider_spread_and_a_low_vertebra_s_is_wider_too():
+    maps = bumps((90, 128), [SQUARE + (0, 30)])[0]
+    sure, unsure = (_settled((SQUARE + (0, 30.0))[None], np.ones(1), m, 1.0).spreads[0] for m in (maps, maps / 4))
+    assert unsure == pytest.approx(2 * sure, rel=0.1)
+    crushed = SQUARE * (1, 0.5) + (0, 30)
+    low = _settled(crushed[None], np.ones(1), bumps((90, 128), [crushed])[0], 1.0).spreads[0]
+    assert low == pytest.approx(2 * sure, rel=0.05)
 
 
 def test_a_point_far_outside_the_picture_stays_where_it_was_seen():
-    first = Detections((SQUARE - (0, 30.0))[None], np.ones(1), np.ones(1))
-    assert np.array_equal(_settled(first, np.zeros((POINTS, 90, 128)), 1.0).keypoints, first.keypoints)
+    first = (SQUARE - (0, 30.0))[None]
+    assert np.array_equal(_settled(first, np.ones(1), np.zeros((POINTS, 90, 128)), 1.0).keypoints, first)
 
 
 def test_point_loss_is_small_for_the_truth_and_grows_with_its_distance_and_with_the_fracture():

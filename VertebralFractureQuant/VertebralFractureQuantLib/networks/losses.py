@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .detector import LOG_SPREAD, MAP_REACH, OFFSET_SCALE_MM
+from .detector import MAP_REACH, OFFSET_SCALE_MM
 from .localizer import SPACING_MM
 from .refiner import SPACING_MM as TUBE_SPACING_MM
 
 LEVEL_SHARE = 0.3
-SPREAD_SHARE = 0.1
 POINT_SHARE = 0.5
 BLOB_SHARE = 0.1
 BLOB_PIXELS = 1.0
@@ -63,15 +62,13 @@ def detector_loss(
     Departures: beside the offsets stands the error of their differences across the body, as G is made of heights and
     an error common to both endplates leaves it alone. BCE is summed over the pixels and normalised by the number of
     object pixels too: with a mean over all pixels it would drown, as only one pixel in forty holds a vertebra.
-    The spread of G is learned from the errors that the network makes, which it leaves alone.
     """
     out = out.float()
     objects = objectness.sum().clamp_min(1)
     bce = F.binary_cross_entropy_with_logits(out[:, 0], objectness, weight, reduction="sum") / objects
-    residual = (out[:, 1:13] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
+    residual = (out[:, 1:] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
     error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
-    spread = _spread_loss(out, offsets, objectness) / objects
-    return bce + offset_share * 4 * (error * emphasis).sum() / objects + SPREAD_SHARE * spread
+    return bce + offset_share * 4 * (error * emphasis).sum() / objects
 
 
 def point_loss(maps: Tensor, guess: Tensor, truth: Tensor, emphasis: Tensor) -> Tensor:
@@ -104,17 +101,3 @@ def _around(maps: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits = maps.float()[batch[:, None, :, None], point[:, None, :, None], row, column]
     outside = ((at < 0) | (at >= size)).any(-1)
     return at.float(), outside, logits.masked_fill(outside, NEVER)
-
-
-def _spread_loss(out: Tensor, offsets: Tensor, objectness: Tensor) -> Tensor:
-    """Sum over objects of minus the Laplace log-likelihood of the error of G."""
-    error = (_ratio(out[:, 1:13].detach() * OFFSET_SCALE_MM) - _ratio(offsets)).abs()
-    log_spread = out[:, -1].clamp(*LOG_SPREAD)
-    return ((error * (-log_spread).exp() + log_spread) * objectness).sum()
-
-
-def _ratio(offsets: Tensor) -> Tensor:
-    """G `(b, h, w)` of offsets `(b, 12, h, w)` mm."""
-    points = offsets.unflatten(1, (3, 2, 2))
-    heights = (points[:, :, 0] - points[:, :, 1]).norm(dim=2)
-    return heights.amin(1) / heights.amax(1).clamp_min(1.0)
