@@ -155,3 +155,29 @@ def test_processes_of_a_crew_paint_phantoms_of_their_own():
         return next(iter(samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
 
     assert draw(0) == draw(0) != draw(1)
+
+
+def test_the_places_of_key_points_are_those_that_the_offsets_lead_to(column):
+    for seed in range(3):
+        sample = samples.detector_sample(column, np.random.default_rng(seed))
+        told = np.array(train._truth(sample)).reshape(-1, 6, 2) + (64, 0)  # (column, row)
+        known = sample["places"].numpy()[sample["known"].numpy().min(1) > 0][..., ::-1]
+        assert len(told) == len(known) > 2
+        assert np.abs(told[:, None] - known).max((2, 3)).min(1).max() < 0.01
+
+
+def test_the_places_move_with_the_columns_that_a_step_trains_on():
+    """A network whose maps are the picture itself, a bright spot on the only point there is."""
+    row, column = np.indices((samples.ROWS, samples.COLUMNS))
+    picture = 1000 * np.exp(-((row - 80) ** 2 + (column - 70) ** 2) / 8)
+    plain = dict.fromkeys(("objectness", "weight", "emphasis"), torch.zeros(1, *picture.shape))
+    offsets, known = torch.zeros(1, 12, *picture.shape), torch.ones(1, 1, 6)
+
+    def loss(place):
+        batch = {"picture": torch.as_tensor(picture)[None].float(), "offsets": offsets, **plain}
+        torch.manual_seed(4)
+        network = lambda x: (torch.zeros(1, 13, *x.shape[2:]), 9 * x.expand(-1, 6, -1, -1))  # noqa: E731
+        places = torch.tensor(place).expand(1, 1, 6, 2)
+        return float(train._detector_loss(network, {**batch, "places": places, "known": known}))
+
+    assert loss((80.0, 70.0)) + 0.5 < min(loss((80.0, 66.0)), loss((80.0, 74.0)), loss((76.0, 70.0)))
