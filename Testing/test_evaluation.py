@@ -192,11 +192,13 @@ def test_names_are_right_wrong_or_not_given(folders):
         record = analysis(case, column())
         for vertebra, name in zip(record["vertebrae"], names, strict=True):
             vertebra["level"] = name
+        record["vertebrae"][3]["level_probabilities"] = {"T4": 0.7, "T5": 0.3}  # in a it is right, in b wrong
         write(f"pred/{case}/analysis.json", record)
         write(f"ref/{case}.json", reference(case, column()))
     found = evaluate(root)
     assert value(found, "names", "right") == pytest.approx(6 / 10)
     assert value(found, "names", "wrong") == pytest.approx(2 / 10)
+    assert value(found, "names", "surely_wrong") == pytest.approx(1 / 10)
     assert value(found, "names", "scans_all_right") == value(found, "names", "scans_any_wrong") == 0.5
 
 

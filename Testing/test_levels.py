@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.levels import (
     CLASSES,
+    LEAST_CONFIDENCE,
     LEVELS,
     NAMES,
+    SURE,
     contradictions,
+    in_doubt,
     name_levels,
     renamed,
     steps_between,
@@ -202,6 +205,17 @@ def test_a_spine_with_one_vertebra_more_or_less_is_no_contradiction():
         assert contradictions(column, [1] * (len(column) - 1)) == []
     assert contradictions(["T12", "L1"], [2]) == []  # a T13 between them was not found
     assert contradictions(["L4", "L6"], [1]) == [1]
+
+
+def test_a_name_is_in_doubt_until_a_person_names_one_of_the_column():
+    names, shares = ["T11", "T12", None, "L2"], [{"T11": 0.95}, {"T12": 0.7, "T11": 0.3}, {"L1": 0.4}, {}]
+    assert in_doubt(names, shares, [False] * 4) == [None, 0.7, None, None]
+    assert in_doubt(names, shares, [False, False, False, True]) == [None] * 4
+
+
+def test_names_that_are_given_below_the_sure_confidence_are_in_doubt():
+    given = [n for n in name_levels(looks(list(LEVELS[8:15]), 2.0), np.ones(6, int)) if n.name]
+    assert given and all(LEAST_CONFIDENCE < n.confidence < SURE for n in given)
 
 
 @pytest.mark.parametrize("name", NAMES)

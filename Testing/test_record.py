@@ -14,6 +14,7 @@ from VertebralFractureQuantLib.record import (
     check_belongs,
     from_json,
     read_analysis,
+    shown_names,
     to_json,
     vertebra_name,
 )
@@ -257,6 +258,14 @@ def test_a_rejected_vertebra_counts_for_nothing(analysis):
 
 def test_vertebrae_without_a_level_are_counted_from_the_top(analysis):
     assert [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae)] == ["V1", "T7", "V3", "V4"]
+
+
+def test_a_doubtful_name_is_shown_with_a_question_mark(analysis):
+    named = [replace(v, level=name) for v, name in zip(analysis.vertebrae, ("T6", "T7", None, "T9"), strict=True)]
+    named[1] = replace(named[1], level_probabilities={"T7": 0.7, "T8": 0.2})
+    assert shown_names(named) == ["T6", "T7?", "V3", "T9"]
+    named[0] = replace(named[0], pinned=True)
+    assert shown_names(named) == ["T6", "T7", "V3", "T9"]
 
 
 def test_the_deformity_index_adds_the_grades_of_all_vertebrae():

@@ -24,6 +24,7 @@ from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
+from VertebralFractureQuantLib.scene.rows import rows  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
@@ -341,6 +342,18 @@ def test_naming_one_vertebra_names_the_others_and_a_pin_holds(study, editor):
     editor.shift_level(study.order[-1], 1)
     assert study.vertebra(study.order[-1]).level == "L4"
     assert study.vertebra(study.order[0]).level == "T10"
+
+
+def test_a_doubtful_name_is_marked_until_a_person_names_one(study, editor):
+    first, second = study.order[:2]
+    study.put(
+        {i: {**study.vertebrae[i].state(), "level_probabilities": {"T9": 0.7, "T10": 0.7}} for i in (first, second)}
+    )
+    assert "70%" in rows(study, study.order)[0]["doubt"]
+    assert study.vertebrae[second].node.GetName().startswith("T10?  ")
+    editor.name(first, "T9")
+    assert not any(row["doubt"] for row in rows(study, study.order))
+    assert study.vertebrae[second].node.GetName().startswith("T10  ")
 
 
 def test_swapped_points_are_drawn_named_and_cannot_be_confirmed(study, editor):

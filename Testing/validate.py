@@ -99,7 +99,8 @@ def summary_line(scans: list[Scan]) -> str:
         f"AUC {e['severity', 'vertebra', task, 'auc']:.4f} ({n['moderate_or_worse']} positive), "
         f"sensitivity {e['severity', 'vertebra', task, 'sensitivity']:.3f}, "
         f"patients' AUC {e['severity', 'patient', task, 'auc']:.4f}, named right {e['names', 'right']:.3f}, "
-        f"wrong {e['names', 'wrong']:.3f}, scans with a wrong name {e['names', 'scans_any_wrong']:.3f}"
+        f"wrong {e['names', 'wrong']:.3f}, scans with a wrong name {e['names', 'scans_any_wrong']:.3f}, with one of no "
+        f"doubt {e['names', 'scans_any_surely_wrong']:.3f}"
     )
 
 

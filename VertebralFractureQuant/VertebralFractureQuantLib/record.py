@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import VFQError
 from .genant import GRADES, SHAPES, Measurement, deformity_index, worst_grade
+from .levels import in_doubt
 
 SCHEMA = "vfq-analysis/1"
 SPACE = "RAS_mm"
@@ -105,6 +106,17 @@ class SpineAnalysis:
 def vertebra_name(vertebra: Vertebra, index: int) -> str:
     """The level's name, or "V1", "V2", ... counted from the top where the level is unknown."""
     return vertebra.level or f"V{index + 1}"
+
+
+def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
+    """As `vertebra_name`, with a question mark where the name is in doubt."""
+    doubts = in_doubt(
+        [v.level for v in vertebrae], [v.level_probabilities for v in vertebrae], [v.pinned for v in vertebrae]
+    )
+    return [
+        vertebra_name(v, i) + ("" if doubt is None else "?")
+        for i, (v, doubt) in enumerate(zip(vertebrae, doubts, strict=True))
+    ]
 
 
 def to_json(analysis: SpineAnalysis) -> dict[str, Any]:

@@ -57,6 +57,7 @@ table.vertebrae tr { cursor: pointer; }
 table.vertebrae tr.selected td { background: #30405a; }
 table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 .ratio { font-weight: 600; }
+.doubt { color: #9aa0a6; }
 .spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
 .grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
 .fault { color: #ff5cff; font-size: 12px; white-space: normal; }
@@ -201,6 +202,7 @@ class ReviewPage:
             ):
                 with html.Td(classes="left", raw_attrs=['data-cell="level"']):
                     html.Span("{{ r.level }}", v_bind_class="{contradiction: r.contradiction}")
+                    html.Span("?", v_if="r.doubt", v_bind_title="r.doubt", classes="doubt")
                     v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="pinned")
                     self._level_menu()
                 for name in ("ha", "hm", "hp"):

@@ -14,7 +14,8 @@ from ..scene.rows import Row
 CHECK = "\N{CHECK MARK}"
 HEADERS = ("Level", "ha", "hm", "hp", "G", "Grade", CHECK)
 TIPS = {
-    "Level": "Name of the vertebra, or its place from the top where none is known; * pinned, ! against its neighbours",
+    "Level": "Name of the vertebra, or its place from the top where none is known;\n"
+    "? in doubt, * pinned, ! against its neighbours",
     "ha": "Anterior height, mm",
     "hm": "Middle height, mm",
     "hp": "Posterior height, mm",
@@ -82,7 +83,7 @@ class VertebraTable:
                 item.setText(text)
         color = FAULTY if row["fault"] else GRADE_COLORS[row["grade"]]
         _paint(self.widget.item(index, GRADE), color)
-        self.widget.item(index, NAME).setToolTip(row["fault"])
+        self.widget.item(index, NAME).setToolTip(row["fault"] or row["doubt"])
         self.widget.item(index, RATIO).setToolTip(row["g"])
         self.widget.item(index, REVIEW).setToolTip(row["reviewer"])
 
@@ -101,7 +102,8 @@ class VertebraTable:
 
 
 def _texts(row: Row) -> tuple[str, ...]:
-    level = row["level"] + ("*" if row["pinned"] else "") + ("!" if row["contradiction"] else "")
+    marks = {"doubt": "?", "pinned": "*", "contradiction": "!"}
+    level = row["level"] + "".join(mark for name, mark in marks.items() if row[name])
     ratio = ("~" if row["borderline"] else "") + row["ratio"] + (f" {row['spread']}" if row["spread"] else "")
     grade = "contradiction" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
     review = SIGNS[row["review"]] + (EDITED if row["origin"] == "reader" else "")

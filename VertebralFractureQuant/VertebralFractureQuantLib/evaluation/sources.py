@@ -5,6 +5,7 @@ RAS mm; the public annotations alone are in voxels [row, column, slice], and nee
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
 from ..keypoints import centers
+from ..levels import SURE
 from ..record import SCHEMA
 from .annotations import AnnotatedPatient, parse_patient
 from .problems import Problem, as_points, fault, known_level, read_object
@@ -47,6 +49,7 @@ class Spine:
     case, file : names.
     keypoints : `(n, 3, 2, 3)` in `space`.
     levels : names, None where unknown.
+    sure : which names a prediction gives without doubt (`levels.SURE`); empty where it does not tell.
     partial : `(p, 3)` approximate centres of vertebrae cut by the border.
     curve : the spine's line, None where the file has none.
     limits : `(2, 3)` where the spine begins and ends, or `(0, 3)`.
@@ -64,6 +67,7 @@ class Spine:
     status: str = "ok"
     space: str = RAS
     grid: Grid | None = None
+    sure: tuple[bool, ...] = ()
 
 
 PairedCases = tuple[list[tuple[Spine, Spine]], list[Problem]]
@@ -154,7 +158,7 @@ def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
         problems.append(Problem("wrong_schema", file, None, f"An analysis of schema {SCHEMA} is expected."))
         return None
     kept = [v for v in vertebrae if not (isinstance(v, dict) and v.get("review") == "rejected")]
-    keypoints, levels = _vertebrae(kept, file, problems)
+    keypoints, levels, sure = _vertebrae(kept, file, problems)
     curve = _curve(data.get("curve"), file, problems)
     spine = Spine(
         case=str(case),
@@ -165,6 +169,7 @@ def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
         limits=_limits(curve, data.get("limits_mm")),
         status=str(data.get("status")),
         grid=_grid(data.get("source")),
+        sure=sure,
     )
     landmark = _middle(spine)
     if spine.grid is None or landmark is None:
@@ -186,7 +191,7 @@ def _reference(path: Path, problems: list[Problem]) -> Spine | None:
         problems.append(Problem("wrong_schema", path.name, None, "No reference, phantom truth or public annotation."))
         return None
     stem = path.parent.name if path.name == "truth.json" else path.stem
-    keypoints, levels = _vertebrae(vertebrae, path.name, problems)
+    keypoints, levels, _ = _vertebrae(vertebrae, path.name, problems)
     curve = _curve(data.get("curve" if truth else "centerline"), path.name, problems)
     return Spine(
         case=str(data.get("case") or stem),
@@ -206,9 +211,12 @@ def _consensus(patient: AnnotatedPatient) -> Spine:
     return Spine(patient.name, patient.file, np.array(points), tuple(names), space=VOXELS)
 
 
-def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> tuple[np.ndarray, tuple[str | None, ...]]:
-    """Sound vertebrae; a level without meaning is noted and taken for unknown."""
-    kept, levels = [], []
+def _vertebrae(
+    raw: list[Any], file: str, problems: list[Problem]
+) -> tuple[np.ndarray, tuple[str | None, ...], tuple[bool, ...]]:
+    """Points, levels and which of these are sure, of sound vertebrae; a level without meaning is noted and taken for
+    unknown."""
+    kept, levels, sure = [], [], []
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
         name = entry.get("level")
@@ -222,7 +230,14 @@ def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> tuple[np.n
         else:
             kept.append(points)
             levels.append(level)
-    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels)
+            sure.append(_share(entry.get("level_probabilities"), level) >= SURE)
+    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), tuple(sure)
+
+
+def _share(probabilities: Any, level: str | None) -> float:
+    """A name's probability; 1 where none is told."""
+    share = probabilities.get(level, 1.0) if isinstance(probabilities, dict) else 1.0
+    return float(share) if isinstance(share, (int, float)) else 1.0
 
 
 def _partial(raw: Any, file: str, problems: list[Problem]) -> np.ndarray:
@@ -295,8 +310,8 @@ def _inside(spine: Spine, grid: Grid, landmark: np.ndarray) -> tuple[Spine, list
         Problem("outside_volume", spine.file, spine.levels[i] or f"V{i + 1}", "not in the scan that was analysed")
         for i in np.flatnonzero(outside)
     ]
-    levels = tuple(level for level, out in zip(spine.levels, outside, strict=True) if not out)
-    return replace(spine, keypoints=spine.keypoints[~outside], levels=levels), problems
+    levels, sure = tuple(itertools.compress(spine.levels, ~outside)), tuple(itertools.compress(spine.sure, ~outside))
+    return replace(spine, keypoints=spine.keypoints[~outside], levels=levels, sure=sure), problems
 
 
 def _from_voxels(spine: Spine, grid: Grid) -> Spine:

@@ -50,7 +50,7 @@ class Pairs:
     """Rows of measured vertebrae and the true ones they were paired with by overlap.
 
     Ratios `(n,)`, heights `(n, 3)` mm, distances of key points `(n, 3, 2)` and centres `(n,)` mm, and the places of the
-    true level and of the name given in `levels.NAMES` `(n,)`, -1 where unknown.
+    true level and of the name given in `levels.NAMES` `(n,)`, -1 where unknown; whether that name is sure.
     """
 
     ratio: np.ndarray
@@ -61,6 +61,7 @@ class Pairs:
     centers_mm: np.ndarray
     level: np.ndarray
     name: np.ndarray
+    sure: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +193,7 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
         centers_mm=np.linalg.norm(centers(found[i]) - centers(true[j]), axis=-1),
         level=levels[j],
         name=names[i],
+        sure=np.array(prediction.sure or [True] * len(found), bool)[i],
     )
     return Scan(
         case=prediction.case,
@@ -394,17 +396,21 @@ def _agreement(pairs: Pairs) -> Figures:
 
 
 def _names(scans: Sequence[Scan]) -> Figures:
-    """Shares of the vertebrae found that are named right and wrong, and of scans in which all are, or any is."""
-    known = [(s.pairs.name[s.pairs.level >= 0], s.pairs.level[s.pairs.level >= 0]) for s in scans]
-    right = [name == level for name, level in known if len(level)]
-    wrong = [(name >= 0) & (name != level) for name, level in known if len(level)]
+    """Shares of the vertebrae found that are named right, wrong, and wrong without doubt, and of scans in which all
+    are, or any is."""
+    known = [(s.pairs, s.pairs.level >= 0) for s in scans if (s.pairs.level >= 0).any()]
+    right = [(p.name == p.level)[k] for p, k in known]
+    wrong = [((p.name >= 0) & (p.name != p.level))[k] for p, k in known]
+    surely = [w & p.sure[k] for w, (p, k) in zip(wrong, known, strict=True)]
     if not right:
         return {}
     return {
         ("names", "right"): _mean(np.concatenate(right)),
         ("names", "wrong"): _mean(np.concatenate(wrong)),
+        ("names", "surely_wrong"): _mean(np.concatenate(surely)),
         ("names", "scans_all_right"): _mean(np.array([r.all() for r in right])),
         ("names", "scans_any_wrong"): _mean(np.array([w.any() for w in wrong])),
+        ("names", "scans_any_surely_wrong"): _mean(np.array([w.any() for w in surely])),
     }
 
 

@@ -181,10 +181,10 @@ def _errors_table(e: Estimates) -> Table:
 
 
 def _names_table(e: Estimates) -> Table:
-    table = _table("level names", "right", "wrong")
+    table = _table("level names", "right", "wrong", "wrong, without doubt")
     for name, keys in (
-        ("of vertebrae", ("right", "wrong")),
-        ("scans: all, any", ("scans_all_right", "scans_any_wrong")),
+        ("of vertebrae", ("right", "wrong", "surely_wrong")),
+        ("scans: all, any, any", ("scans_all_right", "scans_any_wrong", "scans_any_surely_wrong")),
     ):
         table.add_row(name, *(_interval(e.get(("names", key)), 3) for key in keys))
     return table

@@ -18,7 +18,7 @@ from ..ct import CTVolume
 from ..curve import SpineCurve, fit_curve
 from ..genant import MILD, MODERATE, SEVERE
 from ..keypoints import outline
-from ..record import SpineAnalysis, Vertebra, vertebra_name
+from ..record import SpineAnalysis, Vertebra, shown_names
 from ..straightening import AIR, Straightening
 from .markups import GRADE_COLORS
 
@@ -228,7 +228,8 @@ class _Sheet:
         x = left + self.scale * (panel.across[-1] + PIXEL_MM / 2 - back[:, 0])
         y = self._top() - self.scale * (panel.up[0] + PIXEL_MM / 2 - back[:, 1])
         label_y = spread(y, LINE, self._top() - self.picture_height + LINE / 2, self._top() - LINE / 2)
-        for i, vertebra in enumerate(self.analysis.vertebrae):
+        names = shown_names(self.analysis.vertebrae)
+        for i, (vertebra, name) in enumerate(zip(self.analysis.vertebrae, names, strict=True)):
             color = _color(vertebra)
             self.axes.plot(
                 [x[i] + 0.04, edge + 0.02, edge + 0.16],
@@ -238,7 +239,6 @@ class _Sheet:
                 alpha=0.55,
                 solid_joinstyle="round",
             )
-            name = vertebra_name(vertebra, i)
             self._write(edge + 0.2, label_y[i], name, color=color, weight="bold")
             verdict = _verdict(vertebra) if detailed else _verdict(vertebra).split()[0]
             self._write(edge + 0.5, label_y[i], verdict, color=color)
@@ -257,7 +257,7 @@ class _Sheet:
             self.axes.plot([x + 0.05], [0.5], "s", ms=5, color=GRADE_COLORS[grade])
             self._write(x + 0.15, 0.5, text, size=7.5)
             x += 0.32 + 0.062 * len(text)
-        self._write(x, 0.5, "~ near a threshold", size=7.5)
+        self._write(x, 0.5, "~ near a threshold   ? level in doubt", size=7.5)
         self._write(SIDE, 0.24, "Research use only - not for diagnosis", size=7.5, color=QUIET)
         self._write(self.width - SIDE, 0.24, _provenance(self.analysis), size=7.5, color=QUIET, ha="right")
 

@@ -1,4 +1,5 @@
-"""Tables for the terminal (rich), from records that are computed elsewhere. A ratio's "~" means: near a threshold."""
+"""Tables for the terminal (rich), from records that are computed elsewhere. A ratio's "~" means: near a threshold,
+a level's "?": in doubt."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..genant import Measurement
-from ..record import SpineAnalysis, Vertebra, vertebra_name
+from ..record import SpineAnalysis, Vertebra, shown_names
 
 if TYPE_CHECKING:
     from ..evaluation.bench import BenchReport
@@ -29,8 +30,8 @@ def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
 def vertebra_table(analysis: SpineAnalysis) -> Table:
     """One row a vertebra of one study; heights in mm."""
     table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score")
-    for i, vertebra in enumerate(analysis.vertebrae):
-        table.add_row(*_vertebra_row(vertebra, i))
+    for vertebra, name in zip(analysis.vertebrae, shown_names(analysis.vertebrae), strict=True):
+        table.add_row(*_vertebra_row(vertebra, name))
     return table
 
 
@@ -86,10 +87,10 @@ def _worst(analysis: SpineAnalysis) -> Text:
     return Text(f"{grade} {ratio:.2f}", style=GRADE_STYLES[grade])
 
 
-def _vertebra_row(vertebra: Vertebra, index: int) -> tuple[Text, ...]:
+def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:
     m = vertebra.measurement
     return (
-        Text(vertebra_name(vertebra, index)),
+        Text(name),
         *(Text(f"{h:.1f}") for h in m.heights_mm),
         Text(_ratio(m)),
         Text(m.grade, style=GRADE_STYLES[m.grade]),

@@ -14,14 +14,15 @@ Row = dict[str, Any]
 
 def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
     """One vertebra. `g` is the ratio in full, `ratio` as it is read; `contradiction`: its name does not follow those
-    above it."""
+    above it; `doubt`: what to know of a name that is not sure."""
     v = study.vertebra(vertebra_id)
     m = v.measurement
-    faults = study.faults[vertebra_id]
+    faults, doubt = study.faults[vertebra_id], study.doubts().get(vertebra_id)
     return {
         "id": vertebra_id,
         "level": study.label(vertebra_id),
         "contradiction": contradiction,
+        "doubt": "" if doubt is None else f"Named with {doubt:.0%} confidence; the right name for one names all",
         "pinned": v.pinned,
         "ha": f"{m.heights_mm[0]:.1f}",
         "hm": f"{m.heights_mm[1]:.1f}",

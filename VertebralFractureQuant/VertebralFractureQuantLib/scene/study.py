@@ -21,7 +21,7 @@ from ..curve import SpineCurve
 from ..errors import VFQError
 from ..genant import Measurement, crush_neighbourhood, measure_column, ratio_text
 from ..keypoints import faults, outline
-from ..levels import steps_between
+from ..levels import in_doubt, steps_between
 from ..record import SpineAnalysis, Vertebra, from_json, to_json
 from ..straightening import Straightening
 from . import outlines, table, vertebra
@@ -323,13 +323,21 @@ class StudyScene:
         """The level's name, or "V1", "V2", ... from the top where it is unknown."""
         return self.vertebrae[vertebra_id].details["level"] or f"V{self._order.index(vertebra_id) + 1}"
 
+    def doubts(self) -> dict[str, float]:
+        """The probability of the names that are in doubt, by vertebra."""
+        details = [self.vertebrae[i].details for i in self._order]
+        names, shares, pinned = ([d[k] for d in details] for k in ("level", "level_probabilities", "pinned"))
+        found = zip(self._order, in_doubt(names, shares, pinned), strict=True)
+        return {i: share for i, share in found if share is not None}
+
     def _judge(self, vertebra_id: str) -> None:
         markups = self.vertebrae[vertebra_id]
         self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
         markups.show(self._title(vertebra_id), self.colors[self._color(vertebra_id)])
 
     def _title(self, vertebra_id: str) -> str:
-        return f"{self.label(vertebra_id)}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
+        doubt = "?" if vertebra_id in self.doubts() else ""
+        return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
 
     def _rows(self) -> Iterator[tuple[str, Vertebra, tuple[str, ...]]]:
         return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self._order)
