@@ -214,8 +214,8 @@ def test_a_name_is_in_doubt_until_a_person_names_one_of_the_column():
 
 
 def test_names_that_are_given_below_the_sure_confidence_are_in_doubt():
-    given = [n for n in name_levels(looks(list(LEVELS[8:15]), 2.0), np.ones(6, int)) if n.name]
-    assert given and all(LEAST_CONFIDENCE < n.confidence < SURE for n in given)
+    given = [n for n in name_levels(looks(list(LEVELS[8:15]), 4.0), np.ones(6, int)) if n.name]
+    assert len(given) == 7 and all(LEAST_CONFIDENCE < n.confidence < SURE for n in given)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.levels import CLASSES  # noqa: E402
 from VertebralFractureQuantLib.networks import losses  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, VertebraDetector  # noqa: E402
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
@@ -32,6 +34,8 @@ from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
     soft_argmax,
 )
 from VertebralFractureQuantLib.networks.losses import detector_loss, localizer_loss, point_loss  # noqa: E402
+from VertebralFractureQuantLib.networks.refiner import SLICE_MM, refine  # noqa: E402
+from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 
 def peaked(shape, peaks):
@@ -155,6 +159,23 @@ def bumps(shape, vertebrae):
     """Maps `(1, POINTS, rows, columns)` of the points of `vertebrae` [(3, 2, 2)], (A, row) mm."""
     places = np.stack([v.reshape(POINTS, 1, 1, 2) for v in vertebrae])
     return -((pixel_positions(*shape) - places) ** 2).sum(-1).min(0)[None].astype(np.float32)
+
+
+def test_refine_finds_a_rod_where_it_stands_in_the_patient():
+    r, a = np.meshgrid(np.arange(120) - 60.0, np.arange(120) - 60.0)
+    rod = np.where(np.hypot(r - 12, a + 9) < 4, 900, -900).astype(np.int16)
+    ct = CTVolume(
+        np.repeat(rod[None], 90, 0), np.array([[1, 0, 0, -60], [0, 1, 0, -60], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "rod"
+    )
+    line = fit_curve(np.stack([np.zeros(40), np.zeros(40), np.linspace(85, 5, 40)], 1))
+
+    def predict(x):
+        return 50 * x[:, 0], np.zeros((1, len(CLASSES), x.shape[2]), np.float32)
+
+    found = refine(predict, ct, Straightening(line))
+    np.testing.assert_allclose(found.middles[:, :2], [[12, -9]] * len(found.middles), atol=0.5)
+    assert len(found.looks) == len(found.middles) and (np.diff(found.middles[:, 2]) > 0).all()
+    assert -found.middles[[-1, 0], 2] == pytest.approx([SLICE_MM, line.length], abs=2 * SLICE_MM)
 
 
 def test_detect_pads_the_picture_and_gives_points_of_the_picture():

@@ -34,25 +34,25 @@ VARIANTS = {
 LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
 # Vertebrae of a column look a level off for the same reason (a small patient, say): their evidence must not be counted
 # as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
-TRUST = 0.3
+TRUST = 0.2
 ENDS = (ABOVE, SACRUM)
 # Chances that a side of a vertebra shows a level rib, a falling one, none (see `ribs`); beside L5 and the sacrum the
-# pelvis may look like a rib, and a twelfth rib may be a stump. Counted on 29 phantoms and 5 real scans.
+# pelvis may look like a rib, and a twelfth rib may be a stump. As counted on phantoms and real scans, with reserve.
 RIBS = {
-    "C": (0.02, 0.04, 0.94),
-    "C6": (0.02, 0.28, 0.70),
-    "C7": (0.05, 0.75, 0.20),
-    "T": (0.90, 0.06, 0.04),
-    "T10": (0.78, 0.15, 0.07),
-    "T11": (0.55, 0.40, 0.05),
-    "T12": (0.28, 0.44, 0.28),
+    "C": (0.03, 0.07, 0.90),
+    "C6": (0.03, 0.35, 0.62),
+    "C7": (0.12, 0.50, 0.38),
+    "T": (0.88, 0.07, 0.05),
+    "T10": (0.74, 0.19, 0.07),
+    "T11": (0.50, 0.44, 0.06),
+    "T12": (0.25, 0.49, 0.26),
     "T13": (0.10, 0.40, 0.50),
-    "L1": (0.04, 0.04, 0.92),
-    "L2": (0.14, 0.06, 0.80),
-    "L3": (0.31, 0.05, 0.64),  # the longest transverse process
-    "L4": (0.19, 0.03, 0.78),
-    "L5": (0.31, 0.26, 0.43),
-    "L6": (0.31, 0.26, 0.43),
+    "L1": (0.05, 0.05, 0.90),
+    "L2": (0.15, 0.05, 0.80),
+    "L3": (0.28, 0.05, 0.67),  # the longest transverse process
+    "L4": (0.20, 0.05, 0.75),
+    "L5": (0.3, 0.2, 0.5),
+    "L6": (0.3, 0.2, 0.5),
     "S": (0.4, 0.2, 0.4),
 }
 OFF_BY_ONE = 0.3  # share of looks that are: a patient's vertebrae look like a neighbour for the same reason
