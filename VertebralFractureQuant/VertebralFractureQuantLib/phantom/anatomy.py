@@ -464,4 +464,5 @@ def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
         "arms_up": float(rng.random() < 0.75),
         "screws": float(rng.random() < 0.04),
         "muscle_fat": float(rng.uniform(0, 0.6)),
+        "trachea_gap": float(rng.uniform(12, 26)),
     }

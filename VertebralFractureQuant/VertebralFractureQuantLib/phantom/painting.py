@@ -31,6 +31,9 @@ GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
 LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
 LUNG_SIZE = (0.0, 0.5, 0.9, 1.0, 0.95, 0.0)
+# From how far out lung lies beside the spine, least and most, by place in front of the bodies' middle; mm.
+GUTTER_V = (-34.0, -18.0, -8.0, 4.0, 14.0, 26.0, 45.0)
+GUTTER_U = ((60, 90), (34, 52), (22, 32), (16, 22), (12, 20), (8, 20), (8, 25))
 
 
 class Painter:
@@ -175,7 +178,7 @@ class Painter:
         vessels = torch.sigmoid(9 * (self.noise(points, 6.0) - 1.1))
         lung_hu = lung_hu + vessels * (soft["blood_hu"] - lung_hu)
         reach, back = r.uniform(0.36, 0.47), r.uniform(-0.05, 0.05)
-        apex = r.uniform(5.2, 6.6)
+        apex = r.uniform(5.6, 6.9)
         for side in (1, -1):
             off = side * wide * r.uniform(0.42, 0.5)
             lung = ellipse(u - off, v - middle - back * deep, reach * wide * size, 0.78 * deep * size)
@@ -217,7 +220,7 @@ class Painter:
         cava = torch.hypot((u - 18) / 1.2, v - front - 12) - 9
         cava = torch.maximum(cava, (torch.abs(level - 19.5) - 3.5) * 20)
         hu = _over(hu, cava, torch.full_like(hu, 0.8 * soft["blood_hu"] + 10), w)
-        ahead = front + 12 + 3.2 * (level - 4).clamp(0, 7)  # kyphosis leads the spine away from it
+        ahead = front + soft["trachea_gap"] + 3.2 * (level - 4).clamp(0, 7)  # kyphosis leads the spine away from it
         trachea = torch.hypot(u - 3, v - ahead) - 8
         trachea = torch.maximum(trachea, (torch.abs(level - 5.5) - 4.5) * 16)
         hu = _over(hu, trachea - 1.5, torch.full_like(hu, 50.0), w)
@@ -392,11 +395,12 @@ def _dens_and_atlas(hu: Tensor, rel: Tensor, body: Body, w: float) -> Tensor:
 
 
 def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
-    """Distance to the parts of the lungs that lie beside the bodies of T2 to T11 or T12, in front of the ribs."""
-    aside = u.abs() - 17 - r.uniform(0, 6)
-    behind = v + r.uniform(4, 12) + 0.4 * aside.clamp_min(0)
-    upper, lower = (r.uniform(5.8, 7.9) - level) * 20, (level - r.uniform(16.3, 18.6)) * 20
-    return torch.maximum(torch.maximum(-aside, -behind), torch.maximum(torch.maximum(upper, lower), v - 60))
+    """Distance to the parts of the lungs that lie beside the bodies of T2 to T11 or T12. Behind, muscle and ribs part
+    them from the midline; before the body they come near to each other."""
+    upper, lower = (r.uniform(5.8, 7.1) - level) * 20, (level - r.uniform(16.3, 18.6)) * 20
+    belt = torch.maximum(torch.maximum(upper, lower), v - 60)
+    sides = [u * side - _table(v, GUTTER_V, tuple(r.uniform(low, high) for low, high in GUTTER_U)) for side in (1, -1)]
+    return torch.maximum(-torch.maximum(*sides) * 0.8, belt)
 
 
 def exact_keypoints(anatomy: Anatomy) -> np.ndarray:

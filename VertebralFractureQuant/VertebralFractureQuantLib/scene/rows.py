@@ -22,7 +22,7 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "id": vertebra_id,
         "level": study.label(vertebra_id),
         "contradiction": contradiction,
-        "doubt": "" if doubt is None else f"Named with {doubt:.0%} confidence; the right name for one names all",
+        "doubt": "" if doubt is None else f"{doubt:.0%} sure; give one vertebra its right name, and the others follow",
         "pinned": v.pinned,
         "ha": f"{m.heights_mm[0]:.1f}",
         "hm": f"{m.heights_mm[1]:.1f}",
