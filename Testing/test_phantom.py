@@ -97,6 +97,22 @@ def test_ribs_processes_and_the_sacrum_tell_the_levels():
     assert widest_bone("S1") > widest_bone("S3") + 5
 
 
+def test_lungs_lie_beside_the_bodies_and_muscle_behind_them_from_t3_to_t10():
+    def lung(level, r, a):
+        found = []
+        for seed in range(10):
+            anatomy = an_anatomy(seed, scoliosis_deg=0.0)
+            middle = anatomy.bodies[LEVELS.index(level)].center
+            places = torch.tensor([[middle[0] + side * r, middle[1] + a, middle[2]] for side in (1, -1)])
+            found += (Painter(anatomy).hounsfield(places.float()) < -400).tolist()
+        return np.mean(found)
+
+    for level in ("T3", "T6", "T10"):
+        assert lung(level, 30.0, 8.0) > 0.7 > 0.1 > lung(level, 30.0, -22.0)
+    assert lung("T3", 18.0, 22.0) > 0.5 < lung("T10", 18.0, 22.0)  # they come near to each other before the body
+    assert lung("C6", 30.0, 8.0) == lung("L2", 30.0, 8.0) == 0
+
+
 def test_bodies_of_the_chest_narrow_towards_the_front_and_lumbar_ones_do_not():
     def narrowing(level):
         body = next(b for b in an_anatomy().bodies if b.level == level)

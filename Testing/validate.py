@@ -31,6 +31,7 @@ from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tab
 FIRST_SEED = 810_000  # 700000 and on were looked at while the networks were made
 SCOLIOSIS_DEG, OSTEOPOROTIC_HU, THICK_MM = 30.0, 80.0, 3.0
 WORST = 10
+LEVEL_CUES = ({"C2"}, {"C7", "T1"}, {"T12", "L1"}, {"S1"})
 
 Case = tuple[str, CTVolume, np.ndarray, np.ndarray, np.ndarray]  # name, CT, true points, partial centres, true curve
 
@@ -59,6 +60,7 @@ def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
     for kind, scans in kinds(evaluation.scans, folder).items():
         if scans:
             console.print(f"{kind}: {summary_line(scans)}", highlight=False)
+    console.print(f"a level cue in view: {summary_line(with_cue(evaluation.scans, folder))}", highlight=False)
     for line in worst(evaluation.scans):
         console.print(line, highlight=False)
 
@@ -87,6 +89,17 @@ def kinds(scans: list[Scan], folder: Path) -> dict[str, list[Scan]]:
         }
         for name in [name for name, is_so in hard.items() if is_so] or ["none of these"]:
             found[name].append(scan)
+    return found
+
+
+def with_cue(scans: list[Scan], folder: Path) -> list[Scan]:
+    """The scans that show C2, the sacrum, or both vertebrae between which the ribs begin or end."""
+    found = []
+    for scan in scans:
+        truth = json.loads((folder / scan.patient / "truth.json").read_text())
+        levels = {v["level"] for v in [*truth["vertebrae"], *truth["partial"]]}
+        if any(cue <= levels for cue in LEVEL_CUES):
+            found.append(scan)
     return found
 
 
