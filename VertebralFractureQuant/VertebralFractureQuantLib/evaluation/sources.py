@@ -215,8 +215,9 @@ def _vertebrae(
     raw: list[Any], file: str, problems: list[Problem]
 ) -> tuple[np.ndarray, tuple[str | None, ...], tuple[bool, ...]]:
     """Points, levels and which of these are sure, of sound vertebrae; a level without meaning is noted and taken for
-    unknown."""
+    unknown. All are sure where a person named one."""
     kept, levels, sure = [], [], []
+    pinned = any(isinstance(entry, dict) and entry.get("pinned") is True for entry in raw)
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
         name = entry.get("level")
@@ -230,7 +231,7 @@ def _vertebrae(
         else:
             kept.append(points)
             levels.append(level)
-            sure.append(_share(entry.get("level_probabilities"), level) >= SURE)
+            sure.append(pinned or _share(entry.get("level_probabilities"), level) >= SURE)
     return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), tuple(sure)
 
 
