@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from VertebralFractureQuantLib.evaluation.matching import match, point_errors  #
 from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
-from VertebralFractureQuantLib.record import check_belongs  # noqa: E402
+from VertebralFractureQuantLib.record import Vertebra, check_belongs  # noqa: E402
 from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
 
 REFERENCES = {
@@ -50,6 +51,43 @@ def test_every_vertebra_of_an_unseen_phantom_is_found_and_measured(models, phant
     assert point_errors(found, truth.keypoints, matching).mean() < 2.0
     assert steps == sorted(steps) and steps[-1] == 1.0
     assert {"localize", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
+
+
+def test_vertebrae_beyond_a_curve_that_ends_too_early_are_found_all_the_same(models, phantom):
+    ct, _ = phantom
+    whole = analysis.analyze(ct, models)
+
+    def half_blind(x):
+        heat = np.array(models.localizer(x)[0])
+        heat[:, : heat.shape[1] // 2] = -50.0  # caudal slices hold no spine
+        return (heat,)
+
+    rescued = analysis.analyze(ct, replace(models, localizer=half_blind))
+    assert len(rescued.vertebrae) == len(whole.vertebrae)
+    np.testing.assert_allclose(
+        [v.keypoints.mean((0, 1)) for v in rescued.vertebrae],
+        [v.keypoints.mean((0, 1)) for v in whole.vertebrae],
+        atol=3,
+    )
+
+
+def test_a_curve_is_led_on_only_where_a_vertebra_stands_at_its_end_and_the_scan_goes_on(phantom):
+    ct, truth = phantom
+    middles, curve = truth.keypoints.mean((1, 2)), SpineCurve(truth.curve)
+    arcs = [np.linalg.norm(truth.curve - m, axis=1).argmin() for m in middles]
+    column = tuple(Vertebra(k, m) for k, m in zip(truth.keypoints, measure_column(truth.keypoints), strict=True))
+    short = SpineCurve(truth.curve[arcs[0] - 40 : arcs[3] + 15])
+    longer, ends = analysis.longer_curve(ct, short, column[:4])
+    assert longer.length - short.length == pytest.approx(analysis.LED_ON_MM - analysis.EXTENSION_MM, abs=2)
+    assert np.linalg.norm(longer.points[-1] - short.points[-1]) == pytest.approx(analysis.LED_ON_MM, abs=2)
+    np.testing.assert_allclose(ends[1], column[3].keypoints[:, 1].mean(0))
+    assert analysis.longer_curve(ct, curve, column[1:4]) is None  # the curve goes on
+    assert analysis.longer_curve(ct, short, ()) is None
+    below = int((ends[1, 2] - 8 - ct.ijk_to_ras[2, 3]) / ct.ijk_to_ras[2, 2])
+    matrix = ct.ijk_to_ras.copy()
+    matrix[:3, 3] += below * matrix[:3, 2]
+    cut = CTVolume(ct.voxels[below:], matrix, "cut")
+    assert analysis.longer_curve(cut, short, column[:4]) is None  # the scan ends there
 
 
 def test_a_record_tells_where_its_ct_lies(models, phantom):

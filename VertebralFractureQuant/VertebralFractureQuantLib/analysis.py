@@ -38,6 +38,9 @@ SLAB_MM = (-4.0, -2.0, 0.0, 2.0, 4.0)
 PIXEL_MM = 0.85
 LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: a sacrum there tells the levels
 EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
+# Where a vertebra stands so near to the curve's end though the scan goes on, the localizer may have lost the spine: the
+# curve is led on.
+NEAR_END_MM, LED_ON_MM = 12.0, 50.0
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
@@ -130,8 +133,23 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
         with _timed("refine", timing):
             spine = refined_spine(ct, coarse, ends, models)
         vertebrae = _along(ct, spine, models, timing, progress)
+        spine, vertebrae = _led_on(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
     return _record(ct, spine, vertebrae, models, timing)
+
+
+def _led_on(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+) -> tuple[Spine, tuple[Vertebra, ...]]:
+    """The curve led on as long as that finds more vertebrae, and all of them."""
+    while longer := longer_curve(ct, spine.curve, vertebrae):
+        with _timed("refine", timing):
+            further = refined_spine(ct, *longer, models)
+        found = _along(ct, further, models, timing, None)
+        if len(found) <= len(vertebrae):
+            break
+        spine, vertebrae = further, found
+    return spine, vertebrae
 
 
 def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
@@ -243,6 +261,21 @@ def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Mo
     curve = extended(fit_curve(straightening.to_patient(between), CURVE_SMOOTHING_MM), EXTENSION_MM)
     upper, lower = (int(np.linalg.norm(curve.points - end, axis=1).argmin()) * curve.step for end in ends)
     return Spine(curve, (upper, lower), straightening, refined)
+
+
+def longer_curve(
+    ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]
+) -> tuple[SpineCurve, np.ndarray] | None:
+    """The curve led on beyond the ends that vertebrae reach though the scan does not end there, and the upper and
+    lower end `(2, 3)` RAS mm of the vertebrae; None where there is nothing to lead on."""
+    if not vertebrae:
+        return None
+    ends = np.stack([vertebrae[0].keypoints[:, 0].mean(0), vertebrae[-1].keypoints[:, 1].mean(0)])
+    upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
+    goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
+    lost = goes_on & (np.array([upper, curve.length - lower]) < NEAR_END_MM)
+    first, last = np.where(lost, -LED_ON_MM, EXTENSION_MM) * (1, -1) + (0, curve.length)
+    return (SpineCurve(curve.at(np.arange(first, last, curve.step))[0], curve.step), ends) if lost.any() else None
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:
@@ -391,7 +424,7 @@ def inside(ct: CTVolume, points: np.ndarray) -> np.ndarray:
 def _timed(name: str, timing: dict[str, float]) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    timing[name] = time.perf_counter() - start
+    timing[name] = timing.get(name, 0.0) + time.perf_counter() - start
 
 
 def _tell(progress: Progress | None, step: str, share: float) -> None:
