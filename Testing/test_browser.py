@@ -455,6 +455,24 @@ def test_keys_confirm_name_and_order(page, output):
     assert record.vertebrae[0].reviewer == "tester"
 
 
+def test_a_level_in_doubt_is_marked_until_a_person_names_one(chromium, scans, output):
+    file = folder_of(output, 0) / "analysis.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["vertebrae"][0] |= {"level": "T9", "level_probabilities": {"T9": 0.7}}
+    file.write_text(json.dumps(record), encoding="utf-8")
+    server = Server([str(scans), "--output", str(output), "--reader", "tester"])
+    try:
+        page = open_page(chromium, server)
+        assert cell(page, "v1", "level").split()[:2] == ["T9", "?"]
+        assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% sure")
+        page.click("tr[data-id=v1] [data-cell=g]")
+        press(page, "]")
+        assert "?" not in cell(page, "v1", "level")
+        page.close()
+    finally:
+        server.stop()
+
+
 def test_the_worklist_goes_on_to_the_next_case_within_a_second(page, output):
     page.wait_for_timeout(4000)  # the next case is being read meanwhile
     first = page.inner_text("[data-test=worklist]")

@@ -445,6 +445,16 @@ def test_the_level_that_is_chosen_names_the_others_too(opened):
     assert opened.ui.pinButton.checked
 
 
+def test_a_level_in_doubt_is_marked_with_what_to_do_until_one_is_named(opened):
+    first = opened.study.order[0]
+    opened.study.put({first: {**opened.study.vertebrae[first].state(), "level_probabilities": {"T9": 0.7}}})
+    opened.review.editor.changed()
+    assert opened.cell(0, 0) == "T9?" and opened.ui.vertebraTable.item(0, 0).toolTip().startswith("70% sure")
+    pick(opened, 2)
+    opened.ui.levelComboBox._real.textActivated.emit("T11")
+    assert [opened.cell(row, 0) for row in range(3)] == ["T9", "T10", "T11*"]
+
+
 def test_the_slider_moves_the_plane_and_the_wheel_moves_the_slider(opened):
     view = opened.widget.face.straightened
     opened.ui.lateralSlider.value = 4.5

@@ -199,6 +199,10 @@ def test_names_are_right_wrong_or_not_given(folders):
     assert value(found, "names", "right") == pytest.approx(6 / 10)
     assert value(found, "names", "wrong") == pytest.approx(2 / 10)
     assert value(found, "names", "surely_wrong") == pytest.approx(1 / 10)
+    assert value(found, "names", "scans_any_surely_wrong") == 0.5
+    record["vertebrae"][0]["pinned"] = True  # a person named b: none of its names is in doubt
+    write("pred/b/analysis.json", record)
+    assert value(evaluate(root), "names", "surely_wrong") == pytest.approx(2 / 10)
     assert value(found, "names", "scans_all_right") == value(found, "names", "scans_any_wrong") == 0.5
 
 

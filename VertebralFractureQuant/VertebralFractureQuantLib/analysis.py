@@ -274,8 +274,7 @@ def longer_curve(
     upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
     goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
     lost = goes_on & (np.array([upper, curve.length - lower]) < NEAR_END_MM)
-    first, last = np.where(lost, -LED_ON_MM, EXTENSION_MM) * (1, -1) + (0, curve.length)
-    return (SpineCurve(curve.at(np.arange(first, last, curve.step))[0], curve.step), ends) if lost.any() else None
+    return (extended(curve, *np.where(lost, LED_ON_MM, -EXTENSION_MM)), ends) if lost.any() else None
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:
@@ -339,10 +338,10 @@ def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
     return int(kept[:, 0].min()), int(kept[:, 1].max())
 
 
-def extended(curve: SpineCurve, by_mm: float) -> SpineCurve:
-    """The curve going straight on for `by_mm` at both ends."""
-    count = round(by_mm / curve.step)
-    arcs = np.arange(-count, len(curve.points) + count) * curve.step
+def extended(curve: SpineCurve, by_mm: float, below_mm: float | None = None) -> SpineCurve:
+    """The curve going straight on for `by_mm` at both ends, or for `below_mm` at the lower one; cut where negative."""
+    above, below = (round(mm / curve.step) for mm in (by_mm, by_mm if below_mm is None else below_mm))
+    arcs = np.arange(-above, len(curve.points) + below) * curve.step
     return SpineCurve(curve.at(arcs)[0], curve.step)
 
 

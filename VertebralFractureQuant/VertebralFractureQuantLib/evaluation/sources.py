@@ -16,7 +16,7 @@ import numpy as np
 from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
 from ..keypoints import centers
-from ..levels import SURE
+from ..levels import in_doubt
 from ..record import SCHEMA
 from .annotations import AnnotatedPatient, parse_patient
 from .problems import Problem, as_points, fault, known_level, read_object
@@ -215,9 +215,8 @@ def _vertebrae(
     raw: list[Any], file: str, problems: list[Problem]
 ) -> tuple[np.ndarray, tuple[str | None, ...], tuple[bool, ...]]:
     """Points, levels and which of these are sure, of sound vertebrae; a level without meaning is noted and taken for
-    unknown. All are sure where a person named one."""
-    kept, levels, sure = [], [], []
-    pinned = any(isinstance(entry, dict) and entry.get("pinned") is True for entry in raw)
+    unknown."""
+    kept, levels, shares, pinned = [], [], [], []
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
         name = entry.get("level")
@@ -231,14 +230,14 @@ def _vertebrae(
         else:
             kept.append(points)
             levels.append(level)
-            sure.append(pinned or _share(entry.get("level_probabilities"), level) >= SURE)
-    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), tuple(sure)
+            shares.append(_shares(entry.get("level_probabilities")))
+            pinned.append(entry.get("pinned") is True)
+    sure = tuple(doubt is None for doubt in in_doubt(levels, shares, pinned))
+    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), sure
 
 
-def _share(probabilities: Any, level: str | None) -> float:
-    """A name's probability; 1 where none is told."""
-    share = probabilities.get(level, 1.0) if isinstance(probabilities, dict) else 1.0
-    return float(share) if isinstance(share, (int, float)) else 1.0
+def _shares(raw: Any) -> dict[str, float]:
+    return {name: p for name, p in raw.items() if isinstance(p, (int, float))} if isinstance(raw, dict) else {}
 
 
 def _partial(raw: Any, file: str, problems: list[Problem]) -> np.ndarray:
