@@ -22,7 +22,7 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match, point_errors
 from VertebralFractureQuantLib.evaluation.metrics import auc
 from VertebralFractureQuantLib.evaluation.tables import Scan, counts, evaluate_predictions, figures, ratios_of
-from VertebralFractureQuantLib.genant import MODERATE_METRIC
+from VertebralFractureQuantLib.genant import MODERATE_METRIC, measure_column
 from VertebralFractureQuantLib.keypoints import centers
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.record import SpineAnalysis, to_json
@@ -61,6 +61,8 @@ def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
         if scans:
             console.print(f"{kind}: {summary_line(scans)}", highlight=False)
     console.print(f"a level cue in view: {summary_line(with_cue(evaluation.scans, folder))}", highlight=False)
+    unhidden = summary_line(without_hidden_crush(evaluation.scans, folder))
+    console.print(f"no crush that G cannot see: {unhidden}", highlight=False)
     for line in worst(evaluation.scans):
         console.print(line, highlight=False)
 
@@ -99,6 +101,19 @@ def with_cue(scans: list[Scan], folder: Path) -> list[Scan]:
         truth = json.loads((folder / scan.patient / "truth.json").read_text())
         levels = {v["level"] for v in [*truth["vertebrae"], *truth["partial"]]}
         if any(cue <= levels for cue in LEVEL_CUES):
+            found.append(scan)
+    return found
+
+
+def without_hidden_crush(scans: list[Scan], folder: Path) -> list[Scan]:
+    """The scans but those whose lowest G is above the threshold while a body is crushed: by G no patient, by its height
+    against its neighbours one, and a millimetre in so low a body is much of its G."""
+    found = []
+    for scan in scans:
+        truth = json.loads((folder / scan.patient / "truth.json").read_text())
+        column = measure_column(np.array([v["keypoints"] for v in truth["vertebrae"]]))
+        crushed = any(m.grade in ("moderate", "severe") for m in column)
+        if scan.true_worst <= MODERATE_METRIC or not crushed:
             found.append(scan)
     return found
 

@@ -37,12 +37,16 @@ SLAB_MM = (-4.0, -2.0, 0.0, 2.0, 4.0)
 # phantoms alike; .8 mm is too fine again.
 PIXEL_MM = 0.85
 LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: a sacrum there tells the levels
-EXTENSION_MM = 20.0  # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm at both ends
+# "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm; below by an L5 and the disc over it, which the
+# localizer, least sure of the spine's lower end, loses first.
+EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
 # Where a vertebra stands so near to the curve's end though the scan goes on, the localizer may have lost the spine: the
 # curve is led on.
 NEAR_END_MM, LED_ON_MM = 12.0, 50.0
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
+# Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
+WIDEST_GAP_MM = 40.0
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
 # A curve that a person clicks: points nearer than this are one, and fewer or closer ones draw no curve.
@@ -54,6 +58,8 @@ DRAWN_SMOOTHING_MM = 6.0  # takes off the corners at the clicks, and moves the c
 ROLES = ("localizer", "refiner", "detector")
 
 Progress = Callable[[str, float], None]
+# A curve to a few millimetres, and the upper and lower end `(2, 3)` RAS mm of what surely is spine on it.
+CoarseCurve = tuple[SpineCurve, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -128,14 +134,25 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     with _timed("total", timing):
         _tell(progress, "localize", 0.0)
         with _timed("localize", timing):
-            coarse, ends = coarse_curve(ct, models)
+            first, *others = coarse_curves(ct, models)
         _tell(progress, "refine", 0.5)
-        with _timed("refine", timing):
-            spine = refined_spine(ct, coarse, ends, models)
-        vertebrae = _along(ct, spine, models, timing, progress)
+        spine, vertebrae = _refined_along(ct, first, models, timing, progress)
+        for coarse in others:
+            further, found = _refined_along(ct, coarse, models, timing, None)
+            if len(found) > len(vertebrae):
+                spine, vertebrae = further, found
         spine, vertebrae = _led_on(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
     return _record(ct, spine, vertebrae, models, timing)
+
+
+def _refined_along(
+    ct: CTVolume, coarse: CoarseCurve, models: Models, timing: dict[str, float], progress: Progress | None
+) -> tuple[Spine, tuple[Vertebra, ...]]:
+    """Refine a coarse curve, and all that follows."""
+    with _timed("refine", timing):
+        spine = refined_spine(ct, *coarse, models)
+    return spine, _along(ct, spine, models, timing, progress)
 
 
 def _led_on(
@@ -143,9 +160,7 @@ def _led_on(
 ) -> tuple[Spine, tuple[Vertebra, ...]]:
     """The curve led on as long as that finds more vertebrae, and all of them."""
     while longer := longer_curve(ct, spine.curve, vertebrae):
-        with _timed("refine", timing):
-            further = refined_spine(ct, *longer, models)
-        found = _along(ct, further, models, timing, None)
+        further, found = _refined_along(ct, longer, models, timing, None)
         if len(found) <= len(vertebrae):
             break
         spine, vertebrae = further, found
@@ -220,29 +235,32 @@ def _record(
     )
 
 
-def coarse_curve(ct: CTVolume, models: Models) -> tuple[SpineCurve, np.ndarray]:
-    """The curve through all that may be spine, to a few millimetres, and the upper and lower end `(2, 3)` RAS mm of
-    what surely is. VFQError `no_spine_found`."""
-    from .networks.localizer import SLICE_THRESHOLD, coarsen, localize
+def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
+    """The curve through all that may be spine; where that may be several things, through each alone, the longest
+    first, and through all. VFQError `no_spine_found`."""
+    from .networks.localizer import SLICE_THRESHOLD, SPACING_MM, coarsen, localize
 
     points, probability = localize(models.localizer, coarsen(ct))
-    first, last = spine_slices(probability > SLICE_THRESHOLD)
-    found = points[first:last]
-    covered = float(np.ptp(found[:, 2])) if len(found) else 0.0
+    candidates = spine_candidates(probability > SLICE_THRESHOLD, round(WIDEST_GAP_MM / SPACING_MM))
+    covered = max((float(np.ptp(points[first:last, 2])) for first, last in candidates), default=0.0)
     if covered < SHORTEST_SPINE_MM:
         raise VFQError(
             "no_spine_found",
             f"No spine found: {covered:.0f} mm of the scan look like spine, at least {SHORTEST_SPINE_MM:.0f} mm are "
             "needed. Give a CT of the neck or trunk that holds the vertebral column.",
         )
-    first, last = followed(probability, first, last)
-    return fit_curve(points[first:last], COARSE_SMOOTHING_MM), found[[-1, 0]]
+    curves = []
+    for first, last in candidates:
+        lowest, highest = followed(probability, first, last)
+        ends = points[[last - 1, first]]
+        curves.append((fit_curve(points[lowest:highest], COARSE_SMOOTHING_MM), ends))
+    return curves
 
 
 @dataclass(frozen=True, eq=False)
 class Spine:
-    """A curve that reaches 2 cm over the ends of what may be spine, the arc lengths between which spine was seen, and
-    what the refiner saw along the coarse curve and beyond."""
+    """A curve that reaches some cm over the ends of what may be spine, the arc lengths between which spine was seen,
+    and what the refiner saw along the coarse curve and beyond."""
 
     curve: SpineCurve
     limits_mm: tuple[float, float]
@@ -258,14 +276,13 @@ def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Mo
     refined = refine(models.refiner, ct, straightening)
     arcs = -refined.middles[:, 2]
     between = refined.middles[(arcs >= LOOK_BEYOND_MM) & (arcs <= LOOK_BEYOND_MM + coarse.length)]
-    curve = extended(fit_curve(straightening.to_patient(between), CURVE_SMOOTHING_MM), EXTENSION_MM)
+    middle = fit_curve(straightening.to_patient(between), CURVE_SMOOTHING_MM)
+    curve = extended(middle, EXTENSION_MM, EXTENSION_BELOW_MM)
     upper, lower = (int(np.linalg.norm(curve.points - end, axis=1).argmin()) * curve.step for end in ends)
     return Spine(curve, (upper, lower), straightening, refined)
 
 
-def longer_curve(
-    ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]
-) -> tuple[SpineCurve, np.ndarray] | None:
+def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> CoarseCurve | None:
     """The curve led on beyond the ends that vertebrae reach though the scan does not end there, and the upper and
     lower end `(2, 3)` RAS mm of the vertebrae; None where there is nothing to lead on."""
     if not vertebrae:
@@ -274,7 +291,8 @@ def longer_curve(
     upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
     goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
     lost = goes_on & (np.array([upper, curve.length - lower]) < NEAR_END_MM)
-    return (extended(curve, *np.where(lost, LED_ON_MM, -EXTENSION_MM)), ends) if lost.any() else None
+    own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without what `refined_spine` will add again
+    return (extended(curve, *np.where(lost, LED_ON_MM, own)), ends) if lost.any() else None
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:
@@ -320,6 +338,23 @@ def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
     while last < len(probability) and probability[last] > FOLLOW_THRESHOLD:
         last += 1
     return first, last
+
+
+def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int, int]]:
+    """First and one past the last slice of what may be the spine: each group of flagged runs that lies farther than
+    `widest_gap` slices from the others and is not much shorter than the longest, that one first; then all together."""
+    flagged = np.flatnonzero(holds_spine)
+    if len(flagged) == 0:
+        return []
+    apart = np.flatnonzero(np.diff(flagged) > widest_gap + 1) + 1
+    groups = []
+    for slices in np.split(flagged, apart):
+        alone = np.zeros(len(holds_spine), bool)
+        alone[slices] = True
+        groups.append(spine_slices(alone))
+    groups.sort(key=np.ptp, reverse=True)
+    comparable = [group for group in groups if np.ptp(group) >= np.ptp(groups[0]) / 3]
+    return list(dict.fromkeys([*comparable, spine_slices(holds_spine)]))
 
 
 def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
