@@ -339,6 +339,17 @@ def test_slices_far_apart_may_be_spine_each_alone_or_all_together():
     assert analysis.spine_candidates(np.zeros(9, bool), 10) == []
 
 
+def test_vertebrae_count_where_they_stand_in_columns():
+    def vertebrae(*heights):
+        points = np.array([[[[a, 10.0, s + d] for d in (10, -10)] for a in (15, 0, -15)] for s in heights])
+        return tuple(Vertebra(k, m) for k, m in zip(points, measure_column(points), strict=True))
+
+    assert analysis.in_columns(()) == analysis.in_columns(vertebrae(0)) == 0
+    assert analysis.in_columns(vertebrae(0, -30)) == 2
+    assert analysis.in_columns(vertebrae(0, -30, -60, -120, -260)) == 4  # one is missing, one is no vertebra
+    assert analysis.in_columns(vertebrae(0, -30, -60, -260, -290)) == 5
+
+
 def test_the_ends_are_followed_while_they_may_hold_spine_and_no_farther():
     probability = np.array([0.0, 0.2, 0.01, 0.1, 0.4, 0.9, 0.9, 0.3, 0.04, 0.3])
     assert analysis.followed(probability, 5, 7) == (3, 8)

@@ -19,6 +19,7 @@ from .ct import CTVolume
 from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
+from .keypoints import centers
 from .levels import name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
 from .ribs import rib_signs
@@ -47,6 +48,7 @@ FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 # Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
 WIDEST_GAP_MM = 40.0
+COLUMN_STEP_MM = 80.0  # vertebrae nearer to one another stand in one column, though one may be missing between them
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
 # A curve that a person clicks: points nearer than this are one, and fewer or closer ones draw no curve.
@@ -139,11 +141,18 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
         spine, vertebrae = _refined_along(ct, first, models, timing, progress)
         for coarse in others:
             further, found = _refined_along(ct, coarse, models, timing, None)
-            if len(found) > len(vertebrae):
+            if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
         spine, vertebrae = _led_on(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
     return _record(ct, spine, vertebrae, models, timing)
+
+
+def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
+    """How many of the vertebrae do not stand alone: a hip may look like one."""
+    middles = centers(np.reshape([v.keypoints for v in vertebrae], (-1, 3, 2, 3)))
+    near = np.linalg.norm(np.diff(middles, axis=0), axis=1) < COLUMN_STEP_MM
+    return int((np.r_[False, near] | np.r_[near, False])[: len(vertebrae)].sum())
 
 
 def _refined_along(
