@@ -1,0 +1,142 @@
+"""Real CT made worse, analysed and held against our references: python Testing/worsened.py DATA_FOLDER
+
+What a few scans cannot show, that any vertebra is lost where they are brighter, noisier, tilted, thicker sliced or
+cropped, these show. Voxels are `[k, j, i]` HU, points RAS mm. The ratio of a patient's vertebra should not depend on it
+all; its points may, as the sagittal plane of a turned patient is another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from validate import references
+from VertebralFractureQuantLib.analysis import Models, analyze, inside, load_models
+from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.evaluation.matching import is_partial, match
+from VertebralFractureQuantLib.evaluation.tables import ratios_of
+from VertebralFractureQuantLib.keypoints import centers
+
+FEWEST_IN_VIEW = 2
+Alteration = Callable[[CTVolume], tuple[CTVolume, np.ndarray]]  # the worse CT, and `(3, 3)` that turned the patient
+
+
+def intensities(change: Callable[[np.ndarray], np.ndarray]) -> Alteration:
+    """Other HU in the same voxels."""
+    return lambda ct: (_with(ct, change(ct.voxels.astype(np.float32))), np.eye(3))
+
+
+def noise(sd: float) -> Alteration:
+    return intensities(lambda hu: hu + np.random.default_rng(0).normal(0, sd, hu.shape))
+
+
+def sharpened(amount: float) -> Alteration:
+    return intensities(lambda hu: hu + amount * (hu - gaussian_filter(hu, (0, 1.2, 1.2))))
+
+
+def moved(matrix: np.ndarray) -> Alteration:
+    """The patient turned, mirrored or of another size."""
+
+    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+        whole = np.eye(4)
+        whole[:3, :3] = matrix
+        return CTVolume(ct.voxels, whole @ ct.ijk_to_ras, ct.name), matrix
+
+    return alter
+
+
+def turned(axis: int, degrees: float) -> Alteration:
+    """About R (0, bent forward), A (1, to the side) or S (2)."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    matrix = np.roll([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], (axis, axis), (0, 1))
+    return moved(matrix)
+
+
+def thick_slices(mm: float) -> Alteration:
+    """Means of as many slices as make about `mm`."""
+
+    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+        n = max(1, round(mm / ct.spacing_mm[0]))
+        count = len(ct.voxels) // n
+        voxels = ct.voxels[: count * n].reshape(count, n, *ct.voxels.shape[1:]).mean(1)
+        matrix = ct.ijk_to_ras.copy()
+        matrix[:3, 3] += matrix[:3, 2] * (n - 1) / 2
+        matrix[:3, 2] *= n
+        return _with(ct, voxels, matrix), np.eye(3)
+
+    return alter
+
+
+def part(low: float, high: float, axis: int = 0) -> Alteration:
+    """From `low` to `high`, as shares, of the voxels along `axis` of `[k, j, i]`."""
+
+    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+        first, last = (int(share * ct.voxels.shape[axis]) for share in (low, high))
+        matrix = ct.ijk_to_ras.copy()
+        matrix[:3, 3] += matrix[:3, 2 - axis] * first
+        return _with(ct, ct.voxels.take(range(first, last), axis), matrix), np.eye(3)
+
+    return alter
+
+
+def _with(ct: CTVolume, voxels: np.ndarray, matrix: np.ndarray | None = None) -> CTVolume:
+    whole = np.clip(np.rint(voxels), -32768, 32767).astype(np.int16)
+    return CTVolume(np.ascontiguousarray(whole), ct.ijk_to_ras if matrix is None else matrix, ct.name)
+
+
+ALTERATIONS: dict[str, Alteration] = {
+    "as it is": moved(np.eye(3)),
+    **{f"noise of {sd} HU": noise(sd) for sd in (40, 60, 80)},
+    **{f"sharpened by {amount}": sharpened(amount) for amount in (0.7, 1.5)},
+    "blurred by 1.5 voxels": intensities(lambda hu: gaussian_filter(hu, (0, 1.5, 1.5))),
+    **{f"{hu:+d} HU": intensities(lambda x, hu=hu: x + hu) for hu in (-60, 60)},  # type: ignore[misc]
+    **{f"contrast times {c}": intensities(lambda x, c=c: x * c) for c in (0.85, 1.2)},  # type: ignore[misc]
+    **{f"turned by {d} about S": turned(2, d) for d in (15, -25)},
+    **{f"tilted by {d} to the side": turned(1, d) for d in (12, -12, 20, -20)},
+    **{f"bent by {d} forward": turned(0, d) for d in (15, -15, 25, -25)},
+    **{f"{size} times the size": moved(size * np.eye(3)) for size in (0.75, 0.85, 1.15, 1.3)},
+    "mirrored": moved(np.diag([-1.0, 1.0, 1.0])),
+    **{f"slices of {mm} mm": thick_slices(mm) for mm in (4, 5, 7)},
+    **{f"lowest {share:.0%}": part(0, share) for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)},
+    **{f"uppermost {1 - share:.0%}": part(share, 1) for share in (0.2, 0.4, 0.55, 0.7)},
+    **{f"middle {high - low:.0%}": part(low, high) for low, high in ((0.25, 0.75), (0.35, 0.65))},
+    **{f"{low:.0%} to {high:.0%} across": part(low, high, 2) for low, high in ((0, 0.66), (0.34, 1))},
+}
+
+
+def worsened(name: str, data: Path, models: Models) -> str:
+    """One line on all scans that show two or more whole vertebrae after an alteration."""
+    n, missed, false, errors, refused = 0, 0, 0, [], []
+    for file, ct, truth, partial, _ in references(data):
+        worse, turn = ALTERATIONS[name](ct)
+        truth, partial = truth @ turn.T, partial @ turn.T
+        whole = inside(worse, truth).all((1, 2))
+        if whole.sum() < FEWEST_IN_VIEW:
+            continue
+        partial = np.concatenate([partial, centers(truth[~whole])])
+        truth = truth[whole]
+        n += len(truth)
+        try:
+            found = np.stack([v.keypoints for v in analyze(worse, models).vertebrae])
+        except VFQError as error:
+            missed += len(truth)
+            refused.append(f"{file}: {error.code}")
+            continue
+        matching = match(found, truth)
+        missed += len(matching.missed)
+        false += int((~is_partial(found, partial)[list(matching.false)]).sum())
+        rows, columns = np.array(matching.pairs).T
+        errors.extend(np.abs(ratios_of(found[rows]) - ratios_of(truth[columns])))
+    return f"{name}: {n} vertebrae, missed {missed}, false {false}, |dG| {np.mean(errors):.3f} {' '.join(refused)}"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    networks = load_models("cpu")
+    for alteration in ALTERATIONS:
+        print(worsened(alteration, Path(sys.argv[1]), networks), flush=True)
