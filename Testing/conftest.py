@@ -15,7 +15,7 @@ import pytest
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("VFQ_DATA", beside))
+    folder = Path(os.environ.get("VFQ_DATA") or beside)
     if not folder.is_dir():
         pytest.skip("no real images: set VFQ_DATA to their folder")
     return folder

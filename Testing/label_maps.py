@@ -25,7 +25,7 @@ from VertebralFractureQuantLib.evaluation.matching import HALF_A_VERTEBRA_MM, ma
 from VertebralFractureQuantLib.genant import Measurement, measure_column
 from VertebralFractureQuantLib.keypoints import centers
 
-MASKS = Path(os.environ.get("VFQ_DATA", Path(__file__).parents[2] / "shared/data")) / "masks"
+MASKS = Path(os.environ.get("VFQ_DATA") or Path(__file__).parents[2] / "shared/data") / "masks"
 NAMES = [f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)]
 VERSE = {i + 1: name for i, name in enumerate(NAMES)}
 TOTALSEG = {50 - i: name for i, name in enumerate(NAMES)} | {26: "S1"}
