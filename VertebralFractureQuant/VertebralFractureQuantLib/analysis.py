@@ -47,7 +47,7 @@ NEAR_END_MM, LED_ON_MM = 12.0, 50.0
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 # Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
-WIDEST_GAP_MM = 40.0
+WIDEST_GAP_MM, SHORTEST_PART_MM = 40.0, 20.0
 COLUMN_STEP_MM = 80.0  # vertebrae nearer to one another stand in one column, though one may be missing between them
 FEWEST_VERTEBRAE = 2  # one alone has no neighbours to judge it by
 FARTHEST_FROM_CURVE_MM = 25.0
@@ -260,9 +260,9 @@ def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
         )
     curves = []
     for first, last in candidates:
-        lowest, highest = followed(probability, first, last)
-        ends = points[[last - 1, first]]
-        curves.append((fit_curve(points[lowest:highest], COARSE_SMOOTHING_MM), ends))
+        line = points[slice(*followed(probability, first, last))]
+        if np.ptp(line[:, 2]) >= SHORTEST_PART_MM:
+            curves.append((fit_curve(line, COARSE_SMOOTHING_MM), points[[last - 1, first]]))
     return curves
 
 
