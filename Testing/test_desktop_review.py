@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct  # noqa: E402
+from pace import processor_ms, slowness  # noqa: E402
 from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
@@ -268,11 +268,14 @@ def test_a_drag_of_a_whole_column_is_measured_within_two_milliseconds(empty):
     recompute, panel = [], []
     empty.study.follow = timed(empty.study.follow, recompute)
     empty.widget.face.followed = timed(empty.widget.face.followed, panel)
-    batches = [moves(empty.markups(11).node, 60) or len(recompute) for _ in range(3)]
-    assert batches == [60, 120, 180] and len(panel) >= 180
-    quiet = min(float(np.median(recompute[end - 60 : end])) for end in batches)
-    print(f"recompute {quiet:.2f} ms, panel {np.median(panel):.2f} ms")
-    assert quiet < DRAG_MS
+    best, slow = np.inf, 1.0
+    for batch in range(3):
+        moves(empty.markups(11).node, 60)
+        assert len(recompute) == 60 * (batch + 1) <= len(panel)
+        slow = slowness()
+        best = min(best, np.median(recompute[-60:]) / slow)
+    print(f"recompute {best:.2f} ms, panel {np.median(panel) / slow:.2f} ms, {slow:.1f} times as slow as where set")
+    assert best < DRAG_MS
 
 
 def moves(node: Any, count: int) -> None:
@@ -286,13 +289,8 @@ def moves(node: Any, count: int) -> None:
 
 
 def timed(do: Callable, milliseconds: list[float]) -> Callable:
-    def measured(*args):
-        started = time.thread_time()  # the processor's: others may use the computer
-        result = do(*args)
-        milliseconds.append(1000 * (time.thread_time() - started))
-        return result
-
-    return measured
+    """`do`, which answers nothing, with a note of how long each call took."""
+    return lambda *args: milliseconds.append(processor_ms(partial(do, *args)))
 
 
 # -- the keyboard

@@ -15,6 +15,7 @@ ENDPLATES = ("superior", "inferior")
 
 # The closed outline A+ M+ P+ P- M- A-, as (position, endplate) pairs.
 OUTLINE = ((0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1))
+_OUTLINE_ROW = np.array([[OUTLINE.index((p, e)) for e in (0, 1)] for p in (0, 1, 2)])
 
 # The heights, then the endplates, as pairs of rows of the six points [A+, A-, M+, M-, P+, P-].
 SEGMENTS = ((0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5))
@@ -47,9 +48,7 @@ def from_outline(hexagon: np.ndarray) -> np.ndarray:
     hexagon = np.asarray(hexagon, float)
     if hexagon.ndim < 2 or hexagon.shape[-2] != len(OUTLINE):
         raise ValueError(f"an outline has six points (..., 6, d), got {hexagon.shape}")
-    points = np.empty((*hexagon.shape[:-2], 3, 2, hexagon.shape[-1]))
-    for i, (p, e) in enumerate(OUTLINE):
-        points[..., p, e, :] = hexagon[..., i, :]
+    points: np.ndarray = hexagon[..., _OUTLINE_ROW, :]
     return points
 
 

@@ -306,9 +306,12 @@ class StudyScene:
 
     def follow(self, vertebra_id: str) -> None:
         """Measure and draw anew what depends on one vertebra that moved: itself, and its neighbours' crush test."""
-        index = self._order.index(vertebra_id)
-        near = crush_neighbourhood(index, len(self._order))
-        measured = measure_column(self._keypoints(), self._spreads(), only=near)
+        index, count = self._order.index(vertebra_id), len(self._order)
+        near = crush_neighbourhood(index, count)
+        first, last = (crush_neighbourhood(i, count)[j] for i, j in ((near[0], 0), (near[-1], -1)))
+        around = self._order[first : last + 1]  # all that the neighbours' measurements depend on
+        points = _stacked([self.vertebrae[i].keypoints() for i in around])
+        measured = measure_column(points, [self._spread(i) for i in around], only=[i - first for i in near])
         for i, measurement in zip(near, measured, strict=True):
             each = self._order[i]
             before, self.measurements[each] = self.measurements[each], measurement
