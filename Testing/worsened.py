@@ -19,6 +19,7 @@ from VertebralFractureQuantLib.ct import CTVolume
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.tables import ratios_of
+from VertebralFractureQuantLib.genant import MODERATE
 from VertebralFractureQuantLib.keypoints import centers
 
 FEWEST_IN_VIEW = 2
@@ -110,7 +111,7 @@ ALTERATIONS: dict[str, Alteration] = {
 
 def worsened(name: str, data: Path, models: Models) -> str:
     """One line on all scans that show two or more whole vertebrae after an alteration."""
-    n, missed, false, errors, refused = 0, 0, 0, [], []
+    n, missed, false, ratios, refused = 0, 0, 0, [], []
     for file, ct, truth, partial, _ in references(data):
         worse, turn = ALTERATIONS[name](ct)
         truth, partial = truth @ turn.T, partial @ turn.T
@@ -130,8 +131,13 @@ def worsened(name: str, data: Path, models: Models) -> str:
         missed += len(matching.missed)
         false += int((~is_partial(found, partial)[list(matching.false)]).sum())
         rows, columns = np.array(matching.pairs).T
-        errors.extend(np.abs(ratios_of(found[rows]) - ratios_of(truth[columns])))
-    return f"{name}: {n} vertebrae, missed {missed}, false {false}, |dG| {np.mean(errors):.3f} {' '.join(refused)}"
+        ratios.extend(zip(ratios_of(found[rows]), ratios_of(truth[columns]), strict=True))
+    measured, true = np.array(ratios).reshape(-1, 2).T
+    called = int(((measured <= MODERATE) & (true > MODERATE)).sum())
+    return (
+        f"{name}: {n} vertebrae, missed {missed}, false {false}, |dG| {np.abs(measured - true).mean():.3f}, "
+        f"bias {(measured - true).mean():.3f}, called moderate {called} {' '.join(refused)}"
+    )
 
 
 if __name__ == "__main__":
