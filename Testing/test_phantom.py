@@ -1,6 +1,7 @@
 """The phantom's truth is exact: its key points lie on the painted bone, and it shows what was asked of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,14 @@ from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
 from VertebralFractureQuantLib.levels import LEVELS  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits  # noqa: E402
-from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy, rotation  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import Painter, exact_keypoints, outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
+    DISC_BACK,
+    HEIGHT,
+    SEEN_OUTSIDE_MM,
+    draw_anatomy,
+    rotation,
+)
+from VertebralFractureQuantLib.phantom.painting import Painter, endplates_of, exact_keypoints, outline_distance  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
 
@@ -66,6 +73,52 @@ def test_bone_begins_at_every_middle_point_of_an_endplate():
         inside = painter.hounsfield(torch.as_tensor(middle - 0.4 * outward * up, dtype=torch.float32), 0.2)
         outside = painter.hounsfield(torch.as_tensor(middle + 0.4 * outward * up, dtype=torch.float32), 0.2)
         assert (inside > outside + 60).all()
+
+
+def test_posterior_heights_and_discs_are_as_high_as_experts_marked_them():
+    """Readers set the points on the ring, not in the endplate's hollow, and not where rounded corners have gone."""
+    walls, gaps = [], []
+    for seed in range(20):
+        anatomy = an_anatomy(seed, fracture_rate=0.0, scoliosis_deg=0.0)
+        exact = exact_keypoints(anatomy)
+        walls.append(heights(exact)[:, 2] + 2 * SEEN_OUTSIDE_MM)
+        gaps.append(endplates_of(anatomy, exact).gaps[:-1, 2, 1] - 2 * SEEN_OUTSIDE_MM)
+    known = slice(LEVELS.index("C4"), LEVELS.index("L4"))
+    assert abs((np.mean(walls, 0)[: len(LEVELS)] - HEIGHT)[known].mean()) < 0.6
+    assert abs((np.mean(gaps, 0)[: len(LEVELS)] - DISC_BACK)[known].mean()) < 0.6
+
+
+def brightest_in_endplate(anatomy, end):
+    """HU `(bodies,)` of the brightest place within 2 mm under the endplates' middles, and of bone 7 mm under them."""
+    painter = Painter(anatomy)
+    bodies = slice(LEVELS.index("T4"), LEVELS.index("L5"))
+    inward = -(1 - 2 * end) * np.stack([b.frame[2] for b in anatomy.bodies[bodies]])
+    depths = np.linspace(0, 2, 9)[:, None, None]
+    middle = exact_keypoints(anatomy)[bodies, 1, end]
+    places = torch.as_tensor(np.concatenate([middle + depths * inward, middle[None] + 7 * inward]), dtype=torch.float32)
+    painted = painter.hounsfield(places.reshape(-1, 3), 0.2).reshape(places.shape[:2])
+    return painted[:-1].amax(0), painted[-1]
+
+
+def test_endplates_above_a_disc_are_mostly_brighter_than_those_below_it():
+    lower, upper = [], []
+    for seed in range(12):
+        anatomy = an_anatomy(seed, fracture_rate=0.0)
+        for end, excess in ((0, upper), (1, lower)):
+            plate, bone = brightest_in_endplate(anatomy, end)
+            excess.append(float((plate - bone).median()))
+    assert sum(upper) < 0.75 * sum(lower)
+
+
+def test_endplates_stand_out_from_the_densest_bone_behind_them():
+    anatomy = an_anatomy(seed=2, fracture_rate=0.0)
+    dense = tuple(
+        replace(b, spongiosa=400.0, cortex=200.0, texture=0.0, subchondral=(1.0, 0.0), growths=())
+        for b in anatomy.bodies
+    )
+    for end, least in ((0, 40), (1, 150)):
+        plate, bone = brightest_in_endplate(replace(anatomy, bodies=dense), end)
+        assert (plate > bone + least).all()
 
 
 def test_points_lie_in_the_sagittal_plane_of_the_curve_even_of_a_rotated_vertebra():

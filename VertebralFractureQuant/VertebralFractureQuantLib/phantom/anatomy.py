@@ -4,9 +4,10 @@ Plain numbers drawn from a seeded generator; lengths in mm, angles in radians, p
 vertebrae from cranial to caudal. Nothing is painted here, see `painting`.
 
 Heights, depths, wedging and discs from C4 to L3 are the means of the experts' annotations published with Zakharov et
-al. 2023; the rest is rounded from published morphometry (Panjabi et al. 1991, 1992). The spread of shapes is wider
-than in any population: networks learn from it, and real spines shall be the easy middle. The column's sagittal
-curves are not drawn but follow from the wedges of its bodies and discs.
+al. 2023; the rest is rounded from published morphometry (Panjabi et al. 1991, 1992). Endplates above a disc are
+thicker than those below it (Palepu et al. 2019). The spread of shapes is wider than in any population: networks learn
+from it, and real spines shall be the easy middle. The column's sagittal curves are not drawn but follow from the wedges
+of its bodies and discs.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
             + 2 * SEEN_OUTSIDE_MM
             + rng.normal(0, 0.35, 2),
             "bias": rng.uniform(-0.5, 0.5),
-            "split": rng.uniform(0.2, 0.8),
+            "split": rng.uniform(0.15, 0.8),
             "fracture": None,
         }
         if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
@@ -312,14 +313,15 @@ def _unit(v: np.ndarray) -> np.ndarray:
 def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
     """What all bones of a patient share: density, cortex, degeneration."""
     density = rng.choice([rng.normal(60, 25), rng.normal(140, 40), rng.normal(230, 60)], p=[0.35, 0.45, 0.2])
+    inferior = float(rng.uniform(0.3, 1.2))
     return {
         "spongiosa": float(np.clip(density, 5, 450)),
         "cortex": float(rng.uniform(250, 1100)),
         "rounding": float(abs(rng.normal(0, 2.0))),
-        "endplates": (float(rng.uniform(0.5, 1.2)), float(rng.uniform(0.5, 1.2))),
+        "endplates": (inferior * float(rng.uniform(0.35, 1.05)), inferior),
         "texture": float(rng.uniform(0.05, 0.4)),
-        "shell": (float(rng.uniform(0.5, 2.2)), float(rng.uniform(0.4, 1.8))),
-        "subchondral": (float(rng.uniform(1.0, 5.5)), float(max(0.0, rng.normal(110, 120)))),
+        "shell": (float(rng.uniform(0.35, 1.8)), float(rng.uniform(0.4, 1.8))),
+        "subchondral": (float(rng.uniform(1.0, 5.0)), float(max(0.0, rng.normal(40, 100)))),
         "ring": float(max(0.0, rng.normal(0.3, 0.5))),
         "lips": float(rng.choice([0, 0.35, 0.8], p=[0.35, 0.35, 0.3]) * options.pathology),
         "dense_corners": float(rng.choice([0, 0.3, 0.7], p=[0.5, 0.3, 0.2]) * options.pathology),

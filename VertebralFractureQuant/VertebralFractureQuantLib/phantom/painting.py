@@ -26,6 +26,9 @@ TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
 MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
 SHARE_OF_SHIFT = (1.0, 0.5, 1.0)  # at the middle readers follow the depression rather than its blurred flank
+# How much denser than the bone behind them a body's superior and inferior endplate are at least; about what the palest
+# of the references show in slices of 2.5 mm.
+PALEST_PLATES_HU = (100.0, 300.0)
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
 GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
@@ -372,10 +375,10 @@ class Painter:
         core = body.spongiosa + denser * zone + trabeculae
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
         core = core - self._posterior[body.level]["vein"] * vein * 120
-        share = torch.where(z > 0, body.endplates[0], body.endplates[1])
-        share = share * (1 + body.ring * torch.sigmoid((wall + 4.0) / 0.8))
-        share = torch.where(ends > wall - 1.0, share, 1.0)
-        rim = body.cortex * share * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
+        plate = ends > wall - 1.0
+        share = torch.where(z > 0, *body.endplates) * (1 + body.ring * torch.sigmoid((wall + 4.0) / 0.8))
+        rim = body.cortex * torch.where(plate, share, 1.0) * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
+        rim = torch.maximum(rim, body.spongiosa + torch.where(plate, torch.where(z > 0, *PALEST_PLATES_HU), 0.0))
         hu = _over(hu, -depth, rim + inner * (core - rim), w)
         for gr, ga, gz, size, tall, grown, confined in body.growths:
             q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)
@@ -484,17 +487,14 @@ def endplate_height(body: Body, r: Tensor, a: Tensor, end: int) -> Tensor:
     """Height of an endplate (0 superior, 1 inferior) above the body's origin."""
     front, middle, back = body.corners[:, end]
     t = (a / (body.depth / 2)).clamp(-1.15, 1.15)
+    rim = body.depth / 2 - ROUND_CORNER * body.rounding  # hollow within the ring only: it is flat out to the walls
+    inward = torch.where(a > 0, a / rim, -a / (rim - body.notch)).clamp_max(1)
     y = (r / (body.width / 2)).abs().clamp_max(1)
     line = (front + back) / 2 + (front - back) / 2 * t
     sag = middle - (front + back) / 2
     amplitude, ka, kr, phase = body.ripple[end]
     ripple = amplitude * torch.cos(ka * a + phase) * torch.cos(kr * r)
-    return (
-        line
-        + sag * (1 - t.abs().clamp_max(1) ** body.plateau) * (1 - 0.6 * y**2.5)
-        + body.lateral_tilt[end] * r
-        + ripple
-    )
+    return line + sag * (1 - inward**body.plateau) * (1 - 0.6 * y**2.5) + body.lateral_tilt[end] * r + ripple
 
 
 def end_distance(body: Body, r: Tensor, a: Tensor, z: Tensor) -> Tensor:

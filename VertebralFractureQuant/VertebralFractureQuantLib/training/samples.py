@@ -32,6 +32,8 @@ MOST_VERTEBRAE = 24  # that one detector picture can hold
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
 # How a picture is bent: distance (mm) between the knots of a smooth random field, and its displacement at them.
 BENDS_MM = ((36.0, 1.8), (14.0, 1.1), (7.0, 0.45))
+# In thick slices two endplates and a thin disc are one bright band: more of them than scanners make.
+THICK_SHARE, THICK_MM = 0.2, (3.0, 4.0, 5.0, 5.0, 6.0, 7.0)
 CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
 SEVERE_SHARE = 0.25  # of trunks for the localizer with 40 to 75 degrees of scoliosis: rare, and easily lost
 
@@ -109,7 +111,7 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     inside = slice(max(0, start), min(rows, start + ROWS))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     wide = slice(max(0, start - 20), min(rows, start + ROWS + 20))  # the slice profile reaches over the crop's edge
-    protocol = draw_protocol(rng)
+    protocol = draw_protocol(rng, float(rng.choice(THICK_MM)) if rng.random() < THICK_SHARE else None)
     bend = _bend(rng, column.picture[wide].shape)
     seen = acquire_picture(_bent(column.picture[wide], bend), column.points[wide], protocol, generator)
     seen = seen[inside.start - wide.start : inside.stop - wide.start]
