@@ -138,12 +138,11 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
         with _timed("localize", timing):
             first, *others = coarse_curves(ct, models)
         _tell(progress, "refine", 0.5)
-        spine, vertebrae = _refined_along(ct, first, models, timing, progress)
+        spine, vertebrae = _led_on(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
         for coarse in others:
-            further, found = _refined_along(ct, coarse, models, timing, None)
+            further, found = _led_on(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
-        spine, vertebrae = _led_on(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
     return _record(ct, spine, vertebrae, models, timing)
 

@@ -147,7 +147,7 @@ def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict
     size = rng.normal(1.0, 0.09)
     depth = size * rng.normal(1.05, 0.09)
     disc = float(np.clip(rng.normal(1.05, 0.3), 0.4, 1.9))
-    sag = float(np.clip(rng.normal(0.12, 0.05), -0.02, 0.25))  # endplate concavity of this patient
+    sag = float(np.clip(rng.normal(0.105, 0.05), -0.02, 0.25))  # endplate concavity of this patient
     wedge = rng.normal(-0.012, 0.015)
     lordosis = rng.normal(1.0, 0.2)
     shapes = []
