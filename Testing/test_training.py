@@ -87,6 +87,22 @@ def test_the_truth_of_a_tube_lies_in_the_body_and_its_levels_rise_towards_the_he
         assert np.median(sample["volume"].numpy()[slices, a, r]) > 0
 
 
+def test_one_detector_sample_in_five_has_thick_slices(monkeypatch):
+    asked = []
+
+    def recorded(rng, slice_mm=None):
+        asked.append(slice_mm)
+        return draw_protocol(rng, slice_mm)
+
+    monkeypatch.setattr(samples, "draw_protocol", recorded)
+    rng = np.random.default_rng(0)
+    column = samples.paint_column(rng)
+    for _ in range(60):
+        samples.detector_sample(column, rng)
+    thick = [mm for mm in asked if mm is not None]
+    assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(samples.THICK_MM)
+
+
 def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
     anatomy = draw_anatomy(np.random.default_rng(3))
     plates = endplates_of(anatomy, exact_keypoints(anatomy))

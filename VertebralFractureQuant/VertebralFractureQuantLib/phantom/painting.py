@@ -26,8 +26,8 @@ TRUNK_WIDE = (0.40, 0.45, 0.85, 1.05, 1.0, 0.95, 0.92, 1.0, 1.05)
 TRUNK_DEEP = (0.70, 0.62, 0.75, 0.95, 1.0, 1.0, 0.95, 0.95, 0.95)
 MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth behind the middle
 SHARE_OF_SHIFT = (1.0, 0.5, 1.0)  # at the middle readers follow the depression rather than its blurred flank
-# How much denser than the bone behind them a body's superior and inferior endplate are at least; about what the palest
-# of the references show in slices of 2.5 mm.
+# How much denser than the bone behind them a body's superior and inferior endplate are at least: in slices of 2.5 mm
+# the palest then stand out about as far as those of the references.
 PALEST_PLATES_HU = (100.0, 300.0)
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
 GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
