@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -200,9 +201,13 @@ def test_names_are_right_wrong_or_not_given(folders):
     assert value(found, "names", "wrong") == pytest.approx(2 / 10)
     assert value(found, "names", "surely_wrong") == pytest.approx(1 / 10)
     assert value(found, "names", "scans_any_surely_wrong") == 0.5
+    unsure = reference("a", column())
+    unsure["vertebrae"][0]["level_certain"] = False
+    write("ref/a.json", unsure)
+    assert value(evaluate(root), "names", "right") == pytest.approx(5 / 9)
     record["vertebrae"][0]["pinned"] = True  # a person named b: none of its names is in doubt
     write("pred/b/analysis.json", record)
-    assert value(evaluate(root), "names", "surely_wrong") == pytest.approx(2 / 10)
+    assert value(evaluate(root), "names", "surely_wrong") == pytest.approx(2 / 9)
     assert value(found, "names", "scans_all_right") == value(found, "names", "scans_any_wrong") == 0.5
 
 
@@ -227,9 +232,51 @@ def test_a_failed_analysis_misses_all(folders):
     write("pred/b_ct/analysis.json", empty)
     for case in "ab":
         write(f"ref/{case}.json", reference(case, column()))
+    write("pred/c/analysis.json", analysis("c", column()[2:]))
+    write("ref/c.json", reference("c", column()[2:]))  # the only patient without a fracture
     found = evaluate(root)
-    assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 10} == tables.counts(found.scans)
-    assert value(found, "detection", "overlap", "recall_by_scan") == 0.5
+    assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == tables.counts(found.scans)
+    assert value(found, "detection", "overlap", "recall_by_scan") == pytest.approx(2 / 3)
+    assert value(found, "severity", "patient", "G0-1 vs G2-3", "auc") == 0.5  # a's fracture is seen, b's is not
+    evaluation_figure.write_predictions_figure(found, root / "figure.png")
+    assert (root / "figure.png").stat().st_size > 10_000
+
+
+def test_what_a_person_corrected_is_a_reference_but_not_for_itself(folders):
+    root, write = folders
+    true = analysis("a", column())
+    true["vertebrae"][4]["review"] = "rejected"
+    write("ref/a/analysis.json", true)
+    write("pred/a/analysis.json", analysis("a", column() + [0.0, 2.0, 0.0]))
+    found = evaluate(root)
+    assert found.scans[0].by_overlap == (4, 1, 0) and value(found, "error", "point_mm") == pytest.approx(2)
+    with pytest.raises(VFQError) as failure:
+        tables.evaluate_predictions(root / "pred", root / "pred")
+    assert failure.value.code == "nothing_to_evaluate"
+
+
+def test_spreads_are_held_against_the_errors(folders):
+    root, write = folders
+    record = analysis("a", column())
+    for vertebra, spread in zip(record["vertebrae"], (0.1, 0.1, None, 0.1, 0.1), strict=True):
+        vertebra["genant_spread"] = spread
+    write("pred/a/analysis.json", record)
+    true = column()
+    true[0, 0, 0, 2] -= 3.0  # G .85 for 1, two spreads are .2
+    true[2, 0, 0, 2] -= 3.0
+    write("ref/a.json", reference("a", true))
+    found = evaluate(root)
+    assert value(found, "calibration", "error_by_spread") == pytest.approx(0.15 / 0.1 / 2)
+    assert value(found, "calibration", "within_one") == pytest.approx(3 / 4)
+    assert value(found, "calibration", "within_two") == 1
+
+
+def test_limits_are_the_outermost_points_in_any_order(folders):
+    root, write = folders
+    mixed = reference("a", column()[[2, 0, 4, 1, 3]]) | {"centerline": []}
+    write("pred/a/analysis.json", analysis("a", column()))  # 10 and -120
+    write("ref/a.json", mixed)  # 10 and -122
+    assert value(evaluate(root), "line", "limits_mm") == pytest.approx(1)
 
 
 def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
@@ -282,12 +329,13 @@ def test_annotations_need_the_scans_place(folders):
         evaluate(root)
     assert failure.value.code == "nothing_to_evaluate"
     placed = analysis("a", points)
-    matrix = np.diag([-PIXEL_MM, -PIXEL_MM, annotations.SLICE_STEP_MM, 1.0])  # slices upward
-    shape = (301, 512, 512)
-    matrix[:3, 3] = [200, 200, 100 - 300 * annotations.SLICE_STEP_MM]
-    placed["source"] = {"shape": shape, "spacing_mm": (0.8, 0.625, 0.625), "ijk_to_ras": matrix.tolist()}
-    write("pred/a/analysis.json", placed)
-    assert value(evaluate(root), "error", "point_mm") == pytest.approx(0, abs=1e-3)
+    shape, spacing = (301, 512, 480), np.array([PIXEL_MM, PIXEL_MM, annotations.SLICE_STEP_MM])
+    for turned in itertools.product((False, True), repeat=3):  # leftward, posterior, caudal, and their opposites
+        matrix = np.diag([*np.where(turned, spacing, -spacing), 1.0])
+        matrix[:3, 3] = np.array([200, 200, 100]) - np.where(turned, (np.array(shape[::-1]) - 1) * spacing, 0)
+        placed["source"] = {"shape": shape, "spacing_mm": (0.8, 0.625, 0.625), "ijk_to_ras": matrix.tolist()}
+        write("pred/a/analysis.json", placed)
+        assert value(evaluate(root), "error", "point_mm") == pytest.approx(0, abs=1e-3)
 
 
 # bad input
@@ -301,6 +349,7 @@ BAD_VERTEBRAE = {
     "swapped_sides": lambda k: k[::-1].tolist(),
     "wrong_axis_order": lambda k: k[..., ::-1].tolist(),
     "outside_volume": lambda k: (k + [0, 0, 900.0]).tolist(),
+    "implausible_size": lambda k: (k + [[[0, 200.0, 0]], [[0, 0, 0]], [[0, 0, 0]]]).tolist(),
 }
 
 
@@ -387,6 +436,10 @@ def test_bad_annotations_are_named_and_the_rest_counted(folders):
     marked[7]["segments"] = (np.array(marked[7]["segments"]) - 900).tolist()
     marked[8]["segments"] = [[p[::-1] for p in segment] for segment in marked[8]["segments"]]
     marked[9] = "not a vertebra"
+    marked[10]["type"] = "S1"
+    marked[11]["segments"][0][0][0] = True
+    data["Annotation"]["expert2"][0]["segments"][0][0][0] = 10**400
+    data["Annotation"] |= {"expert3": None, "expert4": None}  # the fourth is of no reader that counts
     write("ann/p.json", data)
     write("ann/few.json", annotation(points[:2]))
     write("ann/none.json", {"Annotation": {"expert1": 3}})
@@ -402,12 +455,16 @@ def test_bad_annotations_are_named_and_the_rest_counted(folders):
         "expert1 T8": "outside_volume",
         "expert1 T9": "wrong_axis_order",
         "expert1 10": "missing_points",
+        "expert1 11": "unknown_level",
+        "expert1 T12": "missing_points",
+        "expert2 T1": "not_finite",
+        "expert3": "wrong_schema",
     }
     assert {(p.code, p.file) for p in found if p.file != "p.json"} == {
         ("no_spacing", "few.json"),
         ("wrong_schema", "none.json"),
     }
-    assert {p.name: sum(map(len, p.readings.values())) for p in patients} == {"few": 2, "p": 3 + 12}
+    assert {p.name: sum(map(len, p.readings.values())) for p in patients} == {"few": 2, "p": 1 + 11}
 
 
 def test_a_reference_without_vertebrae_is_named(folders):

@@ -21,7 +21,7 @@ evaluate_app = typer.Typer(
 )
 
 RepeatsOption = Annotated[int, typer.Option(min=0, help="Bootstrap draws behind the 95 % intervals.")]
-SeedOption = Annotated[int, typer.Option(help="Of the bootstrap.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
@@ -63,7 +63,10 @@ def evaluate_annotations(
 def evaluate_predictions(
     analyses: Annotated[Path, typer.Argument(metavar="PRED", help="Folder of analyses, as `vfq analyze` writes it.")],
     reference: Annotated[
-        Path, typer.Option("--reference", "-r", help="Folder or file: references, phantom truths, annotations.")
+        Path,
+        typer.Option(
+            "--reference", "-r", help="Folder or file: references, phantom truths, annotations, corrected analyses."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Gets evaluation.json and evaluation.png.")] = Path(
         "evaluation-predictions"

@@ -63,10 +63,14 @@ def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem
 def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> AnnotatedPatient | None:
     """One file's experts 1 to 3; None where none of them has a sound vertebra. What is wrong goes to `problems`."""
     annotation = data.get("Annotation")
-    if not isinstance(annotation, dict) or not all(isinstance(v, list) for v in annotation.values()):
+    if not isinstance(annotation, dict):
         problems.append(Problem("wrong_schema", path.name, None, "Annotation.expertN with lists is expected."))
         return None
-    found = {e: _reading(annotation[e], e, path.name, problems) for e in EXPERTS if e in annotation}
+    given = {expert: annotation[expert] for expert in EXPERTS if expert in annotation}
+    for expert, entries in given.items():
+        if not isinstance(entries, list):
+            problems.append(Problem("wrong_schema", path.name, expert, "Annotation.expertN with lists is expected."))
+    found = {e: _reading(entries, e, path.name, problems) for e, entries in given.items() if isinstance(entries, list)}
     readings = {expert: reading for expert, reading in found.items() if reading}
     if not readings:
         return None

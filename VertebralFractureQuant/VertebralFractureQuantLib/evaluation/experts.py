@@ -105,6 +105,7 @@ class AnnotationsEvaluation:
             "settings": {**settings(self.repeats, self.seed), "slice_step_mm": SLICE_STEP_MM},
             "counts": self.counts,
             "published_counts": PUBLISHED_COUNTS,
+            "published_row": {" ".join(key): vars(p) for key, p in PUBLISHED_ROW.items()},
             "pixel_mm": {p.name: p.pixel_mm for p in self.patients},
             "levels": {level: vars(s) for level, s in self.levels.items()},
             "scatter": {name: number(value) for name, value in vars(self.scatter).items()},
@@ -215,17 +216,25 @@ def _compare(patient: AnnotatedPatient, expert: str, measured: Reading, true: Re
 
 
 def _agreement_json(agreement: Agreement) -> dict[str, Any]:
+    """In voxels, without what is a length."""
+    lengths = agreement.unit != "mm"
+    kept = {
+        key: e
+        for key, e in agreement.estimates.items()
+        if not (lengths and (key[:2] == ("detection", "center") or any(part.endswith("_mm") for part in key)))
+    }
     return {
         "rule": agreement.rule,
         "unit": agreement.unit,
         "distance_to_published_sd": number(agreement.distance),
-        "figures": nested(agreement.estimates),
+        "figures": nested(kept),
     }
 
 
 def _distance(estimates: Estimates) -> float:
     published = [(estimates[key].value, PUBLISHED_ROW[key]) for key in SEVERITY_KEYS]
-    return float(np.mean([abs(value - p.value) / p.sd for value, p in published]))
+    distance = float(np.mean([abs(value - p.value) / p.sd for value, p in published]))
+    return distance if np.isfinite(distance) else np.inf
 
 
 def _measurable(patients: Sequence[AnnotatedPatient], unit: str) -> list[AnnotatedPatient]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..keypoints import POSITIONS
-from ..levels import ABOVE, NAMES, SACRUM
+from ..levels import NAMES
 
 PROBLEMS = {
     "not_json": "the file cannot be read as JSON",
@@ -22,6 +22,7 @@ PROBLEMS = {
     "missing_points": "a vertebra has not three segments of two points of three coordinates",
     "not_finite": "a coordinate is NaN, infinite or null",
     "coincident_points": "the points span no area",
+    "implausible_size": "the points lie farther apart than those of any vertebra",
     "swapped_ends": "a superior point lies below its inferior one",
     "swapped_sides": "anterior, middle and posterior do not follow each other",
     "wrong_axis_order": "the coordinates are not in the schema's order",
@@ -32,7 +33,7 @@ PROBLEMS = {
     "no_vertebra": "the reference has no usable vertebra",
     "no_spacing": "the pixel spacing cannot be recovered",
     "no_common_space": "the prediction and the reference are in different coordinates",
-    "duplicate_case": "two references have one name",
+    "duplicate_case": "two files are of one case",
     "no_reference": "no reference has the prediction's name",
     "ambiguous_reference": "several references fit the prediction's name",
     "no_prediction": "no prediction belongs to the reference",
@@ -40,6 +41,7 @@ PROBLEMS = {
 
 LEAST_NORMAL = 0.2  # of the vertebra's plane along R, in any order of the axes but the right one it is near 0
 HALFWAY = 0.5
+LARGEST = 150.0  # mm, or voxels of half a mm and more: no two points of a vertebra are farther apart
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,14 @@ def read_object(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
 
 
 def as_points(raw: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
-    """`raw` as a finite array of `shape` (-1 for any length); else None and the code of what is wrong."""
+    """`raw`, lists of numbers, as a finite array of `shape` (-1 for any length); else None and what is wrong."""
     try:
-        points = np.asarray(raw, float)
+        values = np.array(raw, object)
+        if any(isinstance(v, (bool, str)) for v in values.flat):
+            return None, "missing_points"
+        points = values.astype(float)
+    except OverflowError:
+        return None, "not_finite"
     except (TypeError, ValueError):
         return None, "missing_points"
     if points.ndim != len(shape) or any(s not in (-1, n) for s, n in zip(shape, points.shape, strict=True)):
@@ -79,11 +86,13 @@ def as_points(raw: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]
 def known_level(raw: Any) -> str | None:
     """A level's name as this library writes it ("Th7" is "T7"); None for any other name."""
     name = str(raw).strip().replace("Th", "T")
-    return name if name in (ABOVE, *NAMES, SACRUM) else None
+    return name if name in NAMES else None
 
 
 def fault(points: np.ndarray) -> tuple[str, str] | None:
     """Code and sentence of what is wrong with the six points of one vertebra, RAS; None where nothing is."""
+    if np.ptp(points.reshape(-1, 3), axis=0).max() > LARGEST:
+        return "implausible_size", "Two of its points lie farther apart than those of any vertebra."
     front, up = points[0].mean(0) - points[2].mean(0), (points[:, 0] - points[:, 1]).mean(0)
     normal = np.cross(front, up)
     if np.linalg.norm(normal) <= 1e-6:

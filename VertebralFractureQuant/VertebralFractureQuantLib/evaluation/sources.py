@@ -5,11 +5,11 @@ RAS mm; the public annotations alone are in voxels [row, column, slice], and nee
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class Spine:
     keypoints : `(n, 3, 2, 3)` in `space`.
     levels : names, None where unknown.
     sure : which names a prediction gives without doubt (`levels.SURE`); empty where it does not tell.
+    spreads : the standard deviations of G that a prediction gives, nan where it gives none; empty as above.
     partial : `(p, 3)` approximate centres of vertebrae cut by the border.
     curve : the spine's line, None where the file has none.
     limits : `(2, 3)` where the spine begins and ends, or `(0, 3)`.
@@ -68,6 +69,7 @@ class Spine:
     space: str = RAS
     grid: Grid | None = None
     sure: tuple[bool, ...] = ()
+    spreads: tuple[float, ...] = ()
 
 
 PairedCases = tuple[list[tuple[Spine, Spine]], list[Problem]]
@@ -78,20 +80,25 @@ def read_predictions(folder: Path) -> tuple[list[Spine], list[Problem]]:
 
     VFQError `not_found` where there is no such folder or file.
     """
-    problems: list[Problem] = []
-    paths = _files(folder, "analysis.json")
-    return [s for p in paths for s in [_prediction(p, problems)] if s], problems
+    return _read(_files(folder, "analysis.json"), _prediction)
 
 
-def read_references(folder: Path) -> tuple[list[Spine], list[Problem]]:
-    """References of a folder or file: six-point references, phantom truths (`vfq-truth/1`), public annotations.
+def read_references(folder: Path, analyses: bool = True) -> tuple[list[Spine], list[Problem]]:
+    """References of a folder or file: six-point references, phantom truths (`vfq-truth/1`), public annotations, and
+    analyses that a person has corrected (`vfq-analysis/1`), unless `analyses` is False.
 
     VFQError `not_found` where there is no such folder or file.
     """
+    return _read(_files(folder, "truth.json", *(["analysis.json"] if analyses else [])), _reference)
+
+
+def _read(
+    paths: Sequence[Path], read: Callable[[Path, list[Problem]], Spine | None]
+) -> tuple[list[Spine], list[Problem]]:
     problems: list[Problem] = []
     spines: dict[str, Spine] = {}
-    for path in _files(folder, "truth.json"):
-        spine = _reference(path, problems)
+    for path in paths:
+        spine = read(path, problems)
         if spine and spine.case in spines:
             problems.append(Problem("duplicate_case", path.name, None, f"{spine.case}: the first one counts."))
         elif spine:
@@ -138,38 +145,44 @@ def in_common_space(prediction: Spine, reference: Spine) -> tuple[Spine | None, 
     return _inside(reference, prediction.grid, landmark)
 
 
-def _files(place: Path, name: str) -> list[Path]:
-    """The file `place`; of a folder, its own `name`, or its loose *.json and the `name` of each of its folders."""
+def _files(place: Path, *names: str) -> list[Path]:
+    """The file `place`; of a folder, its own file of the first of `names` that it has, or its loose *.json and such a
+    file of each of its folders."""
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise VFQError("not_found", f"There is no {place.name}.")
-    own = place / name
-    return [own] if own.is_file() else sorted([*place.glob("*.json"), *place.glob(f"*/{name}")])
+    own = _first(place, names)
+    inner = [_first(folder, names) for folder in place.iterdir() if folder.is_dir()]
+    return [own] if own else sorted([*place.glob("*.json"), *(path for path in inner if path)])
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
     data = read_object(path, problems)
-    if data is None:
-        return None
+    return None if data is None else _analysis(data, path, problems)
+
+
+def _analysis(data: dict[str, Any], path: Path, problems: list[Problem]) -> Spine | None:
+    """Of an analysis, without what a person rejected and what lies outside its scan."""
     vertebrae, case = data.get("vertebrae"), data.get("case")
     file = path.name if path.name != "analysis.json" else f"{path.parent.name}/{path.name}"
     if data.get("schema") != SCHEMA or data.get("space", RAS) != RAS or not isinstance(vertebrae, list) or not case:
         problems.append(Problem("wrong_schema", file, None, f"An analysis of schema {SCHEMA} is expected."))
         return None
     kept = [v for v in vertebrae if not (isinstance(v, dict) and v.get("review") == "rejected")]
-    keypoints, levels, sure = _vertebrae(kept, file, problems)
     curve = _curve(data.get("curve"), file, problems)
     spine = Spine(
         case=str(case),
         file=file,
-        keypoints=keypoints,
-        levels=levels,
         curve=curve,
         limits=_limits(curve, data.get("limits_mm")),
         status=str(data.get("status")),
         grid=_grid(data.get("source")),
-        sure=sure,
+        **_vertebrae(kept, file, problems)._asdict(),
     )
     landmark = _middle(spine)
     if spine.grid is None or landmark is None:
@@ -186,18 +199,20 @@ def _reference(path: Path, problems: list[Problem]) -> Spine | None:
     if "Annotation" in data:
         patient = parse_patient(data, path, problems)
         return None if patient is None else _consensus(patient)
+    if data.get("schema") == SCHEMA:
+        return _analysis(data, path, problems)
     vertebrae, truth = data.get("vertebrae"), data.get("schema") == TRUTH_SCHEMA
     if (data.get("schema") and not truth) or data.get("space") != RAS or not isinstance(vertebrae, list):
-        problems.append(Problem("wrong_schema", path.name, None, "No reference, phantom truth or public annotation."))
+        problems.append(Problem("wrong_schema", path.name, None, "No reference, truth, annotation or analysis."))
         return None
     stem = path.parent.name if path.name == "truth.json" else path.stem
-    keypoints, levels, _ = _vertebrae(vertebrae, path.name, problems)
+    found = _vertebrae(vertebrae, path.name, problems)
     curve = _curve(data.get("curve" if truth else "centerline"), path.name, problems)
     return Spine(
         case=str(data.get("case") or stem),
         file=path.name,
-        keypoints=keypoints,
-        levels=levels,
+        keypoints=found.keypoints,
+        levels=found.levels,
         partial=_partial(data.get("partial"), path.name, problems),
         curve=curve,
         limits=_limits(curve, data.get("limits_mm")) if truth else _ends(curve),
@@ -211,15 +226,21 @@ def _consensus(patient: AnnotatedPatient) -> Spine:
     return Spine(patient.name, patient.file, np.array(points), tuple(names), space=VOXELS)
 
 
-def _vertebrae(
-    raw: list[Any], file: str, problems: list[Problem]
-) -> tuple[np.ndarray, tuple[str | None, ...], tuple[bool, ...]]:
-    """Points, levels and which of these are sure, of sound vertebrae; a level without meaning is noted and taken for
-    unknown."""
-    kept, levels, shares, pinned = [], [], [], []
+class _Vertebrae(NamedTuple):
+    """As in `Spine`."""
+
+    keypoints: np.ndarray
+    levels: tuple[str | None, ...]
+    sure: tuple[bool, ...]
+    spreads: tuple[float, ...]
+
+
+def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae:
+    """The sound ones. A level without meaning is noted and taken for unknown, as is one that is not certain."""
+    kept, levels, shares, pinned, spreads = [], [], [], [], []
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
-        name = entry.get("level")
+        name = None if entry.get("level_certain") is False else entry.get("level")
         level = None if name is None else known_level(name)
         if name is not None and level is None:
             problems.append(Problem("unknown_level", file, f"V{i + 1}", f"{name!r} is taken for unknown."))
@@ -232,8 +253,14 @@ def _vertebrae(
             levels.append(level)
             shares.append(_shares(entry.get("level_probabilities")))
             pinned.append(entry.get("pinned") is True)
+            spreads.append(_spread(entry.get("genant_spread")))
     sure = tuple(doubt is None for doubt in in_doubt(levels, shares, pinned))
-    return np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), sure
+    return _Vertebrae(np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), sure, tuple(spreads))
+
+
+def _spread(raw: Any) -> float:
+    spread, _ = as_points(raw, ())
+    return float("nan") if spread is None else float(spread)
 
 
 def _shares(raw: Any) -> dict[str, float]:
@@ -310,15 +337,23 @@ def _inside(spine: Spine, grid: Grid, landmark: np.ndarray) -> tuple[Spine, list
         Problem("outside_volume", spine.file, spine.levels[i] or f"V{i + 1}", "not in the scan that was analysed")
         for i in np.flatnonzero(outside)
     ]
-    levels, sure = tuple(itertools.compress(spine.levels, ~outside)), tuple(itertools.compress(spine.sure, ~outside))
-    return replace(spine, keypoints=spine.keypoints[~outside], levels=levels, sure=sure), problems
+    kept = replace(
+        spine,
+        keypoints=spine.keypoints[~outside],
+        levels=tuple(compress(spine.levels, ~outside)),
+        sure=tuple(compress(spine.sure, ~outside)),
+        spreads=tuple(compress(spine.spreads, ~outside)),
+    )
+    return kept, problems
 
 
 def _from_voxels(spine: Spine, grid: Grid) -> Spine:
-    """[row, column, slice] to RAS mm: the annotations' slices grow caudally, those of the scan perhaps cranially."""
+    """[row, column, slice] to RAS mm: the annotations' columns grow leftwards, rows posteriorly and slices caudally,
+    those of the scan perhaps the other way."""
     assert grid.ijk_to_ras is not None
     ijk = spine.keypoints[..., [1, 0, 2]]
-    if grid.ijk_to_ras[2, 2] > 0:
-        ijk[..., 2] = grid.shape[0] - 1 - ijk[..., 2]
+    for axis, size in enumerate(grid.shape[::-1]):
+        if grid.ijk_to_ras[axis, axis] > 0:
+            ijk[..., axis] = size - 1 - ijk[..., axis]
     ras = ijk @ grid.ijk_to_ras[:3, :3].T + grid.ijk_to_ras[:3, 3]
     return replace(spine, keypoints=ras, space=RAS)

@@ -49,11 +49,13 @@ TASKS = {
 class Pairs:
     """Rows of measured vertebrae and the true ones they were paired with by overlap.
 
-    Ratios `(n,)`, heights `(n, 3)` mm, distances of key points `(n, 3, 2)` and centres `(n,)` mm, and the places of the
-    true level and of the name given in `levels.NAMES` `(n,)`, -1 where unknown; whether that name is sure.
+    Ratios `(n,)` and the spread that was given with them, nan where none was; heights `(n, 3)` mm, distances of key
+    points `(n, 3, 2)` and centres `(n,)` mm, and the places of the true level and of the name given in `levels.NAMES`
+    `(n,)`, -1 where unknown; whether that name is sure.
     """
 
     ratio: np.ndarray
+    spread: np.ndarray
     true_ratio: np.ndarray
     heights: np.ndarray
     true_heights: np.ndarray
@@ -124,12 +126,12 @@ class Evaluation:
 
 
 def evaluate_predictions(predictions: Path, references: Path, repeats: int = REPEATS, seed: int = 0) -> Evaluation:
-    """Hold a folder of analyses against references (see `sources`).
+    """Hold a folder of analyses against references (see `sources`); an analysis is no reference for itself.
 
     VFQError `not_found` without either; `nothing_to_evaluate` where no prediction could be held against a reference.
     """
     found, problems = read_predictions(predictions)
-    known, more = read_references(references)
+    known, more = read_references(references, analyses=predictions.resolve() != references.resolve())
     pairs, unpaired = pair_cases(found, known)
     problems += more + unpaired
     scans = []
@@ -186,6 +188,7 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
     ratios, true_ratios = ratios_of(found), ratios_of(true)
     pairs = Pairs(
         ratio=ratios[i],
+        spread=np.array(prediction.spreads or [np.nan] * len(found), float)[i],
         true_ratio=true_ratios[j],
         heights=heights(found)[i],
         true_heights=heights(true)[j],
@@ -218,7 +221,8 @@ def _level_places(levels: Sequence[str | None]) -> np.ndarray:
 def ratios_of(keypoints: np.ndarray) -> np.ndarray:
     """G `(n,)` of key points `(n, 3, 2, d)`."""
     h = heights(keypoints)
-    return h.min(-1, initial=np.inf) / h.max(-1, initial=0)
+    ratios: np.ndarray = h.min(-1) / h.max(-1)
+    return ratios
 
 
 def estimate(scans: Sequence[Scan], repeats: int, seed: int) -> Estimates:
@@ -230,14 +234,18 @@ def estimate(scans: Sequence[Scan], repeats: int, seed: int) -> Estimates:
 
 
 def figures(scans: Sequence[Scan]) -> Figures:
-    """Every figure of the tables, by (section, name, ...); at patient level each scan is a row, by its smallest G."""
+    """Every figure of the tables, by (section, name, ...); at patient level each scan is a row, by its smallest G.
+
+    A scan in which nothing was measured stands there as the least suspicious of all: its fractures are missed.
+    """
     pairs = pool(scans)
     return {
         **_line(scans),
         **_detection(scans),
         **_severity("vertebra", pairs.ratio, pairs.true_ratio),
-        **_severity("patient", *_worst(scans)),
+        **_severity("patient", *worst_ratios(scans)),
         **_errors(pairs),
+        **_calibration(pairs),
         **_agreement(pairs),
         **_names(scans),
         **_by_level(pairs, np.concatenate([s.missed_levels for s in scans])),
@@ -253,7 +261,7 @@ def severity_labels(task: str, ratio: np.ndarray, true_ratio: np.ndarray) -> tup
     """Scores and positives of a task of `TASKS`, without those whose true grade it leaves out."""
     highest, least = TASKS[task]
     positive, negative = true_ratio <= highest + ROUNDING, true_ratio > least + ROUNDING
-    taken = (positive | negative) & np.isfinite(ratio)
+    taken = positive | negative
     return -ratio[taken], positive[taken]
 
 
@@ -301,12 +309,11 @@ def _line_errors(prediction: Spine, reference: Spine) -> np.ndarray:
 
 
 def _limit_errors(prediction: Spine, reference: Spine) -> np.ndarray:
-    ends = reference.limits
-    if not len(ends) and len(reference.keypoints):
-        ends = centers(reference.keypoints)[[0, -1]]
+    """Of the lower and the upper end along S; a reference that tells no limits ends with its outermost points."""
+    ends = reference.limits if len(reference.limits) else reference.keypoints.reshape(-1, 3)
     if not len(ends) or not len(prediction.limits):
         return np.empty(0)
-    return np.abs(np.sort(prediction.limits[:, 2]) - np.sort(ends[:, 2]))
+    return np.abs(np.sort(prediction.limits[:, 2]) - (ends[:, 2].min(), ends[:, 2].max()))
 
 
 def _scan_json(scan: Scan) -> dict[str, Any]:
@@ -326,8 +333,10 @@ def _scan_json(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _worst(scans: Sequence[Scan]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([s.worst for s in scans]), np.array([s.true_worst for s in scans])
+def worst_ratios(scans: Sequence[Scan]) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest G measured in each scan `(n,)`, inf where nothing was, and the true one."""
+    worst = np.array([s.worst for s in scans])
+    return np.where(np.isnan(worst), np.inf, worst), np.array([s.true_worst for s in scans])
 
 
 def _grades(ratios: np.ndarray) -> list[int]:
@@ -336,6 +345,10 @@ def _grades(ratios: np.ndarray) -> list[int]:
 
 def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if np.size(values) else float("nan")
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if np.size(values) else float("nan")
 
 
 def _line(scans: Sequence[Scan]) -> Figures:
@@ -375,12 +388,27 @@ def _errors(pairs: Pairs) -> Figures:
         ("error", "center_mm"): _mean(pairs.centers_mm),
         ("error", "height_mm"): _mean(height),
         ("error", "ratio"): _mean(np.abs(pairs.ratio - pairs.true_ratio)),
+        ("error", "ratio_median"): _median(np.abs(pairs.ratio - pairs.true_ratio)),
     }
     for p, position in enumerate(POSITIONS):
         result["error", f"{position}_height_mm"] = _mean(height[:, p])
         for e, endplate in enumerate(ENDPLATES):
             result["error", f"{position}_{endplate}_mm"] = _mean(pairs.points_mm[:, p, e])
     return result
+
+
+def _calibration(pairs: Pairs) -> Figures:
+    """How the errors of G compare with the spreads that stand beside it: the ratio of their root mean squares, and the
+    shares of vertebrae within one and two spreads (of a normal error 1, 0.68 and 0.95)."""
+    known = np.isfinite(pairs.spread)
+    error, spread = np.abs(pairs.ratio - pairs.true_ratio)[known], pairs.spread[known]
+    if not known.any():
+        return {}
+    return {
+        ("calibration", "error_by_spread"): float(np.sqrt(np.mean(error**2) / np.mean(spread**2))),
+        ("calibration", "within_one"): _mean(error <= spread),
+        ("calibration", "within_two"): _mean(error <= 2 * spread),
+    }
 
 
 def _agreement(pairs: Pairs) -> Figures:

@@ -10,7 +10,17 @@ import numpy as np
 
 from ..evaluation.experts import PUBLISHED_ROW, SEVERITY_KEYS, Agreement, AnnotationsEvaluation, LevelStatistics
 from ..evaluation.metrics import SPECIFICITY, bland_altman, roc
-from ..evaluation.tables import TASKS, Estimates, Evaluation, Pairs, Scan, confusion, pool, severity_labels
+from ..evaluation.tables import (
+    TASKS,
+    Estimates,
+    Evaluation,
+    Pairs,
+    Scan,
+    confusion,
+    pool,
+    severity_labels,
+    worst_ratios,
+)
 from ..genant import GRADES, MILD, MODERATE, SEVERE, grade
 from ..keypoints import POSITIONS
 from ..levels import NAMES
@@ -45,7 +55,7 @@ def write_annotations_figure(evaluation: AnnotationsEvaluation, path: Path) -> N
     _draw_heights(axes[1], evaluation.levels)
     if evaluation.agreements:
         nearest = evaluation.agreements[0]
-        _draw_bland_altman(axes[2], pool(nearest.scans), "G of an expert - G of the other experts' mean")
+        _draw_bland_altman(axes[2], pool(nearest.scans), f"G of {nearest.rule.replace('against', '-', 1)}")
         _draw_experts_roc(axes[3], nearest)
     figure.savefig(path, dpi=DPI)
 
@@ -88,7 +98,7 @@ def _draw_roc(axes: Axes, scans: Sequence[Scan], estimates: Estimates) -> None:
     pairs = pool(scans)
     both = {
         "vertebra": (pairs.ratio, pairs.true_ratio),
-        "patient": (np.array([s.worst for s in scans]), np.array([s.true_worst for s in scans])),
+        "patient": worst_ratios(scans),
     }
     _prepare_roc(axes)
     for task, color in zip(TASKS, TASK_COLORS, strict=True):

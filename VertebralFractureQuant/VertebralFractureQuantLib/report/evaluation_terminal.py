@@ -57,6 +57,7 @@ def predictions_tables(evaluation: Evaluation) -> Group:
         _detection_table(e),
         _severity_table(e),
         _errors_table(e),
+        _calibration_table(e),
         _names_table(e),
         _level_errors_table(e),
         _confusion_table(evaluation),
@@ -109,6 +110,8 @@ def _experts_note(evaluation: AnnotationsEvaluation) -> Text:
     if not evaluation.agreements:
         return Text("Experts cannot be compared: no vertebra was marked by two.")
     nearest = evaluation.agreements[0]
+    if not np.isfinite(nearest.distance):
+        return Text("The published row cannot be compared: that needs vertebrae with and without G <= 0.74.")
     note = (
         f"Nearest to the published row is {nearest.rule}, in {nearest.unit}: AUC and sensitivity are "
         f"{nearest.distance:.2f} of its standard deviations off on average (the last column)."
@@ -174,9 +177,17 @@ def _errors_table(e: Estimates) -> Table:
     for key, name in names:
         table.add_row(name, _interval(e["error", key], 2))
     table.add_row("|dG|", _interval(e["error", "ratio"], 3))
+    table.add_row("|dG|, median", _interval(e["error", "ratio_median"], 3))
     for key, name, digits in (("ratio", "G", 3), ("height_mm", "heights, mm", 2)):
         for part, what in (("bias", "bias"), ("low", "95 % limits, low"), ("high", "95 % limits, high")):
             table.add_row(f"Bland-Altman of {name}: {what}", _interval(e["agreement", key, part], digits))
+    return table
+
+
+def _calibration_table(e: Estimates) -> Table:
+    table = _table("spread of G", "error / spread", "within one", "within two")
+    keys = ("error_by_spread", "within_one", "within_two")
+    table.add_row("", *(_interval(e.get(("calibration", key)), 2) for key in keys))
     return table
 
 
