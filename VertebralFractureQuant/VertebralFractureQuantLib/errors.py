@@ -24,6 +24,7 @@ CODES = {
     "no_device": "the wished computing device is absent",
     "missing_dependency": "an optional package is needed and absent",
     "bad_weights": "the network weights are damaged or of another architecture",
+    "bad_checkpoint": "the training run cannot be gone on with",
     "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",
     "output_exists": "the output is there already",
     "output_not_writable": "the output folder cannot be written",

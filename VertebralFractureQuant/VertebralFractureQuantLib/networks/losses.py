@@ -11,6 +11,7 @@ from .localizer import SPACING_MM
 from .refiner import SPACING_MM as TUBE_SPACING_MM
 
 LEVEL_SHARE = 0.3
+OFFSET_SHARE = 4.0
 POINT_SHARE = 0.5
 BLOB_SHARE = 0.1
 BLOB_PIXELS = 1.0
@@ -51,24 +52,23 @@ def refiner_loss(out: tuple[Tensor, Tensor], position: Tensor, holds_spine: Tens
     return line + LEVEL_SHARE * F.cross_entropy(logits.float(), level, ignore_index=-1)
 
 
-def detector_loss(
-    out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor, offset_share: float = 1.0
-) -> Tensor:
+def detector_loss(out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor) -> Tensor:
     """BCE(objectness) + 1 / sum I[o = 1] * sum I[o = 1] / G * MAE(offsets).
 
     out `(b, OUTPUTS, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
     offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser; I[o = 1] is meant (Pisov et al. 2020).
 
-    Departures: beside the offsets stands the error of their differences across the body, as G is made of heights and
-    an error common to both endplates leaves it alone. BCE is summed over the pixels and normalised by the number of
-    object pixels too: with a mean over all pixels it would drown, as only one pixel in forty holds a vertebra.
+    Departures: a crush, whose G is near 1, has a larger emphasis (`training.samples`). Beside the offsets stands the
+    error of their differences across the body, as G is made of heights and an error common to both endplates leaves it
+    alone. BCE is summed over the pixels and normalised by the number of object pixels too: with a mean over all pixels
+    it would drown, as only one pixel in forty holds a vertebra.
     """
     out = out.float()
     objects = objectness.sum().clamp_min(1)
     bce = F.binary_cross_entropy_with_logits(out[:, 0], objectness, weight, reduction="sum") / objects
     residual = (out[:, 1:] - offsets / OFFSET_SCALE_MM).unflatten(1, (3, 2, 2))  # position, endplate, (A, row)
     error = residual.abs().mean((1, 2, 3)) + (residual[:, :, 0] - residual[:, :, 1]).abs().mean((1, 2))
-    return bce + offset_share * 4 * (error * emphasis).sum() / objects
+    return bce + OFFSET_SHARE * (error * emphasis).sum() / objects
 
 
 def point_loss(maps: Tensor, guess: Tensor, truth: Tensor, emphasis: Tensor) -> Tensor:

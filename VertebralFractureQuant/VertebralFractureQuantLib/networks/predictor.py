@@ -64,7 +64,8 @@ class TorchPredictor:
         """See `Predictor`."""
         import torch
 
-        with _lack_of_memory_named(self.device), torch.inference_mode():
+        single = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with _lack_of_memory_named(self.device), torch.inference_mode(), single:
             out = self.model(torch.as_tensor(x, device=self.device))
             return tuple(o.float().cpu().numpy() for o in (out if isinstance(out, tuple) else (out,)))
 

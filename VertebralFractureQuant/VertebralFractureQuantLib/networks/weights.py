@@ -71,6 +71,8 @@ def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.M
         _check_role(role, metadata.get("role"))
         model = ARCHITECTURES[role](tuple(json.loads(metadata["channels"])))
         model.load_state_dict(state)
+        if not all(bool(v.isfinite().all()) for v in state.values()):
+            raise ValueError("a number in them is not finite")
     model.eval().requires_grad_(False).to(device)
     return model, ModelStamp(role, metadata.get("name", role), sha256(path.read_bytes()))
 
@@ -119,7 +121,7 @@ def _check_hash(path: Path, content: bytes, expected: str) -> None:
 @contextmanager
 def _refusing(role: str, path: Path | None, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Whatever is wrong with the files becomes `bad_weights`."""
-    wrong: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, TypeError, RuntimeError, *more)
+    wrong: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, RuntimeError, *more)
     try:
         yield
     except wrong as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -94,11 +95,12 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
-    state = _resume(folder, model, average, optimizer)
+    state = _resume(folder, recipe.role, crew.device, model, average, optimizer)
+    torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)  # of the crops, each process and start its own
     together = crew.together(model)
     stream = iter(_loader(recipe, state["step"], crew))
     fixed = _validation_set(task) if crew.leads else []
-    started, losses, late = time.monotonic(), [], False
+    started, before, losses, late = time.monotonic(), state["seconds"], [], False
     while state["step"] < recipe.steps and not late:
         _set_rate(optimizer, recipe, state["step"])
         losses.append(_step(task, together, optimizer, next(stream), crew))
@@ -108,18 +110,20 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
         late = recipe.minutes is not None and not crew.all(seconds < recipe.minutes * 60)
         if crew.leads and (state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late):
             figures = task.validate(average.module.eval(), fixed)
-            spent = {"step": state["step"], "seconds": round(seconds), "loss": float(np.mean(losses))}
+            state["seconds"] = round(before + seconds)
+            spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
             losses, figures = [], {**spent, **figures}
             _keep(folder, recipe, average.module, figures, state)
-            _save_checkpoint(folder, model, average, optimizer, state)
+            _save_checkpoint(folder, recipe.role, model, average, optimizer, state)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
 
 def _save_checkpoint(
-    folder: Path, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, state: dict
+    folder: Path, role: str, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, state: dict
 ) -> None:
     """All that a run needs to go on."""
-    whole = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), **state}
+    parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    whole = {"role": role, **parts, **state}
     unfinished = folder / "checkpoint.part"
     torch.save(whole, unfinished)
     unfinished.replace(folder / "checkpoint.pt")
@@ -136,15 +140,27 @@ def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count
             mean.copy_(new)
 
 
-def _resume(folder: Path, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer) -> dict:
+def _resume(
+    folder: Path, role: str, device: str, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
+) -> dict:
+    """Where the run in `folder` stands; VFQError `bad_checkpoint` where that cannot be gone on from."""
     path = folder / "checkpoint.pt"
     if not path.exists():
-        return {"step": 0, "best": math.inf}
-    saved = torch.load(path, weights_only=True)
-    model.load_state_dict(saved["model"])
-    average.load_state_dict(saved["average"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return {"step": saved["step"], "best": saved["best"]}
+        return {"step": 0, "best": math.inf, "seconds": 0}
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        if saved["role"] != role:
+            raise ValueError(f"it is of a run for the {saved['role']}")
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return {key: saved[key] for key in ("step", "best", "seconds")}
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise VFQError(
+            "bad_checkpoint",
+            f"{path} cannot be gone on from ({' '.join(str(error).split())[:200]}). Give another folder for a new run, "
+            "or bring the checkpoint back; nothing in the folder was changed.",
+        ) from error
 
 
 def _loader(recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
@@ -204,7 +220,7 @@ def _detector_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def _validation_set(task: Task) -> list:
     """Fixed phantoms of seeds that training never draws."""
-    rngs = [np.random.default_rng(VALIDATION_SEED + i) for i in range(task.validated)]
+    rngs = [np.random.default_rng([i, 0, 0, VALIDATION_SEED]) for i in range(task.validated)]  # a stream's are shorter
     return [task.sample(task.paint(r), r) for r in rngs]
 
 
