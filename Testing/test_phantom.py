@@ -121,6 +121,32 @@ def test_endplates_stand_out_from_the_densest_bone_behind_them():
         assert (plate > bone + least).all()
 
 
+def densest_across_the_wall(anatomy, side, share):
+    """HU `(bodies,)` of the densest place across the wall at [A, M, P] = `side`, `share` of the height under its upper
+    point, over that of the body's middle."""
+    painter = Painter(anatomy)
+    bodies = slice(LEVELS.index("T4"), LEVELS.index("L5"))
+    points, frames = exact_keypoints(anatomy)[bodies], np.stack([b.frame for b in anatomy.bodies[bodies]])
+    wall = points[:, side, 0] * (1 - share) + points[:, side, 1] * share
+    steps = np.linspace(-4, 2, 25)[:, None, None] * (1 if side == 0 else -1)
+    places = np.concatenate([wall + steps * frames[:, 1], points.mean((1, 2))[None]])
+    painted = painter.hounsfield(torch.as_tensor(places.reshape(-1, 3), dtype=torch.float32), 0.5)
+    painted = painted.reshape(places.shape[:2])
+    return painted[:-1].amax(0) - painted[-1]
+
+
+def test_walls_are_dense_beside_the_endplates_and_paler_between_most_of_all_behind():
+    """As in the references, where the wall's excess falls to a third behind and to a half in front."""
+    beside, between = {0: [], 2: []}, {0: [], 2: []}
+    for seed in range(6):
+        anatomy = an_anatomy(seed, fracture_rate=0.0)
+        for side in (0, 2):
+            beside[side].append(float(densest_across_the_wall(anatomy, side, 0.06).median()))
+            between[side].append(float(densest_across_the_wall(anatomy, side, 0.5).median()))
+    front, behind = (np.mean(between[side]) / np.mean(beside[side]) for side in (0, 2))
+    assert behind < 0.6 and front < 0.9 and behind < front
+
+
 def test_points_lie_in_the_sagittal_plane_of_the_curve_even_of_a_rotated_vertebra():
     anatomy = an_anatomy(scoliosis_deg=50.0)
     _, frames = anatomy.curve.at(anatomy.arcs)

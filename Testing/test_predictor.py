@@ -256,6 +256,26 @@ def test_weights_of_another_architecture_are_refused(tmp_path, role, model):
     assert caught.value.code == "bad_weights"
 
 
+def test_a_folder_of_trained_networks_takes_the_place_of_the_shipped_ones(files, tmp_path):
+    shipped, mixed = analysis.load_models("cpu"), analysis.load_models("cpu", files.parent)
+    changed = [a != b for a, b in zip(shipped.stamps, mixed.stamps, strict=True)]
+    assert changed == [False, False, True] and mixed.stamps[2].name == "tiny"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VFQError, match="holds no") as caught:
+        analysis.load_models("cpu", tmp_path / "empty")
+    assert caught.value.code == "bad_weights"
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+def test_weights_with_numbers_that_are_not_finite_are_refused(tmp_path, spoilt):
+    model = VertebraDetector(TINY)
+    model.head.bias.data[3] = spoilt
+    weights.save(model, "detector", tmp_path / "w.safetensors", {"name": "tiny"})
+    with pytest.raises(VFQError, match="not finite") as caught:
+        weights.load("detector", path=tmp_path / "w.safetensors")
+    assert caught.value.code == "bad_weights"
+
+
 def test_shipped_weights_without_their_card_are_refused(files, monkeypatch):
     monkeypatch.setattr(weights, "weights_folder", lambda: files.parent)
     assert predictor.load("detector")[1].name == "tiny"

@@ -1,6 +1,7 @@
 """Training data and the training loop: targets agree with the truth, a run resumes, its result loads, a crew agrees."""
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from VertebralFractureQuantLib.levels import CLASSES  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.levels import CLASSES, LEVELS  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
 from VertebralFractureQuantLib.phantom.painting import endplates_of, exact_keypoints  # noqa: E402
@@ -87,6 +89,23 @@ def test_the_truth_of_a_tube_lies_in_the_body_and_its_levels_rise_towards_the_he
         assert np.median(sample["volume"].numpy()[slices, a, r]) > 0
 
 
+def test_errors_in_a_crushed_vertebra_weigh_more_though_its_ratio_is_1(column):
+    """All three heights of one vertebra halved, and nothing else: only there the weight rises, to about twice."""
+    for index in range(1, len(LEVELS)):
+        low = column.heights.copy()
+        low[index] /= 2
+        one, other = (
+            samples.detector_sample(c, np.random.default_rng(3))["emphasis"].numpy()
+            for c in (column, dataclasses.replace(column, heights=low))
+        )
+        gain = (other / np.maximum(one, 1e-9))[one > 0]
+        if gain.max() > 1.2:
+            assert np.median(gain[gain > 1.2]) == pytest.approx(1.8, abs=0.35)
+            assert (gain > 0.8).all()
+            return
+    raise AssertionError("no vertebra in view weighs more")
+
+
 def test_one_detector_sample_in_five_has_thick_slices(monkeypatch):
     asked = []
 
@@ -135,6 +154,33 @@ def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, mon
     weights.load(role, path=path)
     pytest.importorskip("onnx")
     assert weights.load_onnx(role, path)
+
+
+def test_what_cannot_be_gone_on_with_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
+    quick = dataclasses.replace(train.TASKS["refiner"], validate=lambda model, fixed: {"score": 1.0}, validated=0)
+    monkeypatch.setitem(train.TASKS, "refiner", quick)
+    recipe = dataclasses.replace(train.RECIPES["refiner"], steps=0, batch=1, workers=0, pool=1)
+    checkpoint = tmp_path / "checkpoint.pt"
+    for content in (b"", b"no checkpoint", torch_bytes({"step": 3}), torch_bytes({"role": "detector"})):
+        checkpoint.write_bytes(content)
+        with pytest.raises(VFQError, match="another folder") as caught:
+            train.train(recipe, tmp_path)
+        assert caught.value.code == "bad_checkpoint" and checkpoint.read_bytes() == content
+
+
+def torch_bytes(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def test_no_run_paints_a_patient_of_the_validation(monkeypatch):
+    """Whatever the seed, also where it is that of the validation, and wherever a run goes on."""
+    task = dataclasses.replace(train.TASKS["detector"], paint=lambda rng: rng.random(), sample=lambda p, rng: p)
+    fixed = set(train._validation_set(task))
+    for seed in (1, train.VALIDATION_SEED, *range(3)):
+        stream = samples.Stream(task.paint, task.sample, (seed, 0), pool=3, reuse=1)
+        assert not fixed & {next(iter(stream)) for _ in range(3)}
 
 
 CREW = """

@@ -1,29 +1,28 @@
-"""The figures of the README: python Testing/validate.py phantoms N FOLDER [FIRST_SEED] | references DATA_FOLDER
+"""The figures of the README: python Testing/validate.py phantoms N FOLDER [FIRST_SEED] | references DATA_FOLDER FOLDER
 
-Phantoms are of seeds that nothing else draws, one in three with 30 to 60 degrees of scoliosis. Each is written to
-FOLDER/CASE as soon as it is analysed, so that an interrupted run goes on where it stood; then come the tables of
-`vfq evaluate predictions`, also by kind of patient, and the worst scans. References are our six-point annotations of
-real CT. Centre and point errors are RAS mm.
+Phantoms are of seeds that no training draws, one in three with 30 to 60 degrees of scoliosis. References are our
+six-point annotations of real CT. Each scan is written to FOLDER/CASE as soon as it is analysed, so that an interrupted
+run goes on where it stood; then come the tables of `vfq evaluate predictions`, those of phantoms also by kind of
+patient with the worst scans.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.ct import CTVolume, read_ct
-from VertebralFractureQuantLib.curve import SpineCurve
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.evaluation.matching import is_partial, match, point_errors
-from VertebralFractureQuantLib.evaluation.metrics import auc
-from VertebralFractureQuantLib.evaluation.tables import Scan, counts, evaluate_predictions, figures, ratios_of
+from VertebralFractureQuantLib.evaluation.tables import Evaluation, Scan, counts, evaluate_predictions, figures
 from VertebralFractureQuantLib.genant import MODERATE_METRIC, measure_column
-from VertebralFractureQuantLib.keypoints import centers
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.record import SpineAnalysis, to_json
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables
@@ -33,7 +32,16 @@ SCOLIOSIS_DEG, OSTEOPOROTIC_HU, THICK_MM = 30.0, 80.0, 3.0
 WORST = 10
 LEVEL_CUES = ({"C2"}, {"C7", "T1"}, {"T12", "L1"}, {"S1"})
 
-Case = tuple[str, CTVolume, np.ndarray, np.ndarray, np.ndarray]  # name, CT, true points, partial centres, true curve
+
+class Case(NamedTuple):
+    """A real CT and our reference of it, RAS mm: key points `(n, 3, 2, 3)` of the vertebrae, their levels where these
+    are certain, and centres of those that the border cuts."""
+
+    name: str
+    ct: CTVolume
+    truth: np.ndarray
+    levels: list[str | None]
+    partial: np.ndarray
 
 
 def options_of(seed: int) -> PhantomOptions:
@@ -46,17 +54,13 @@ def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
     models = load_models("cpu")
     for seed in range(first, first + count):
         case = folder / f"phantom-{seed}"
-        if not (case / "analysis.json").is_file():
+        if not is_analysed(case, models):
             ct, truth = make_phantom(seed, options_of(seed))
             case.mkdir(parents=True, exist_ok=True)
             (case / "truth.json").write_text(json.dumps(truth.to_json()))
-            whole = case / "analysis.part"
-            whole.write_text(json.dumps(to_json(analysis_or_failure(ct, models))))
-            whole.replace(case / "analysis.json")
-            print(case.name, ct.voxels.shape, flush=True)
+            write_analysis(case, ct, models)
     evaluation = evaluate_predictions(folder, folder)
-    console = Console(width=140)
-    console.print(predictions_tables(evaluation))
+    console = show(evaluation)
     for kind, scans in kinds(evaluation.scans, folder).items():
         if scans:
             console.print(f"{kind}: {summary_line(scans)}", highlight=False)
@@ -67,11 +71,43 @@ def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
         console.print(line, highlight=False)
 
 
+def real_scans(data: Path, folder: Path) -> None:
+    """As `phantoms`, of the CTs that our references are of."""
+    models = load_models("cpu")
+    for case in references(data):
+        if not is_analysed(folder / case.name, models):
+            (folder / case.name).mkdir(parents=True, exist_ok=True)
+            write_analysis(folder / case.name, case.ct, models)
+    evaluation = evaluate_predictions(folder, data / "reference")
+    console = show(evaluation)
+    for scan in evaluation.scans:
+        console.print(f"{scan.case}: {summary_line([scan])}", highlight=False)
+
+
+def is_analysed(case: Path, models: Models) -> bool:
+    """Whether the folder holds an analysis by these networks."""
+    path = case / "analysis.json"
+    return path.is_file() and json.loads(path.read_text())["models"] in ([], [vars(m) for m in models.stamps])
+
+
+def write_analysis(case: Path, ct: CTVolume, models: Models) -> None:
+    whole = case / "analysis.part"
+    whole.write_text(json.dumps(to_json(replace(analysis_or_failure(ct, models), case=case.name))))
+    whole.replace(case / "analysis.json")
+    print(case.name, ct.voxels.shape, flush=True)
+
+
 def analysis_or_failure(ct: CTVolume, models: Models) -> SpineAnalysis:
     try:
         return analyze(ct, models)
     except VFQError as error:
         return SpineAnalysis(ct.name, status=error.code, message=error.message)
+
+
+def show(evaluation: Evaluation) -> Console:
+    console = Console(width=140)
+    console.print(predictions_tables(evaluation))
+    return console
 
 
 def kinds(scans: list[Scan], folder: Path) -> dict[str, list[Scan]]:
@@ -119,7 +155,7 @@ def without_hidden_crush(scans: list[Scan], folder: Path) -> list[Scan]:
 
 
 def summary_line(scans: list[Scan]) -> str:
-    e, n = figures(scans), counts(scans)
+    e, n = defaultdict(lambda: float("nan"), figures(scans)), counts(scans)
     task = "G0-1 vs G2-3"
     return (
         f"{n['scans']} scans, {n['vertebrae']} vertebrae, {n['missed']} missed, {n['false']} false, "
@@ -153,80 +189,18 @@ def references(data: Path) -> Iterator[Case]:
         truth = np.array([v["keypoints"] for v in reference["vertebrae"]])
         if len(truth) < 2:
             continue  # a single vertebra is refused, see the tests
+        levels = [v["level"] if v["level_certain"] else None for v in reference["vertebrae"]]
         partial = np.array([p["center"] for p in reference["partial"]]).reshape(-1, 3)
         for file in sorted((data / "ct").glob(f"{reference['case']}_ct*.nii.gz")) or [
             data / "ct" / reference["ct_file"]
         ]:
-            yield file.name, read_ct(file), truth, partial, np.array(reference["centerline"])
-
-
-def main(cases: Iterator[Case]) -> None:
-    models = load_models("cpu")
-    total: dict[str, list] = {
-        k: [] for k in ("points", "centers", "dG", "curve", "true_G", "G", "false", "missed", "n")
-    }
-    for name, ct, truth, partial, curve in cases:
-        try:
-            result = analyze(ct, models)
-        except VFQError as error:
-            print(f"{name}: {error.code}, {len(truth)} vertebrae missed", flush=True)
-            total["missed"].append(len(truth))
-            total["n"].append(len(truth))
-            continue
-        found = np.stack([v.keypoints for v in result.vertebrae])
-        m = match(found, truth)
-        cut = is_partial(found, partial)
-        false = [i for i in m.false if not cut[i]]
-        rows, columns = [i for i, _ in m.pairs], [j for _, j in m.pairs]
-        points = point_errors(found, truth, m).mean((1, 2))
-        middle = np.linalg.norm(centers(found[rows]) - centers(truth[columns]), axis=1)
-        spine = centers(truth)
-        line = SpineCurve(result.curve).distance_to(spine if len(curve) == 0 else _between(curve, spine))
-        g, true_g = ratios_of(found[rows]), ratios_of(truth[columns])
-        for key, values in (
-            ("points", points),
-            ("centers", middle),
-            ("dG", abs(g - true_g)),
-            ("G", g),
-            ("true_G", true_g),
-        ):
-            total[key].extend(values)
-        total["curve"].append(line.mean())
-        total["false"].append(len(false))
-        total["missed"].append(len(m.missed))
-        total["n"].append(len(truth))
-        print(
-            f"{name}: {len(truth)} vertebrae, missed {len(m.missed)}, false {len(false)}, points {points.mean():.2f}, "
-            f"centres {middle.mean():.2f}, |dG| {abs(g - true_g).mean():.3f}, "
-            f"curve {line.mean():.2f} (max {line.max():.1f})",
-            flush=True,
-        )
-    summary(total)
-
-
-def _between(curve: np.ndarray, spine: np.ndarray) -> np.ndarray:
-    """The part of the true curve beside complete vertebrae."""
-    return curve[(curve[:, 2] >= spine[:, 2].min()) & (curve[:, 2] <= spine[:, 2].max())]
-
-
-def summary(total: dict[str, list]) -> None:
-    n, missed, false = sum(total["n"]), sum(total["missed"]), sum(total["false"])
-    true_g, g = np.array(total["true_G"]), np.array(total["G"])
-    print(
-        f"\n{len(total['n'])} scans, {n} vertebrae: recall {1 - missed / n:.4f}, precision "
-        f"{(n - missed) / max(1, n - missed + false):.4f} ({missed} missed, {false} false)\n"
-        f"point error {np.mean(total['points']):.2f} mm, centre error {np.mean(total['centers']):.2f} mm, "
-        f"curve error {np.mean(total['curve']):.2f} mm\n"
-        f"mean |dG| {np.mean(total['dG']):.3f}, "
-        f"AUC for G <= {MODERATE_METRIC}: {auc(-g, true_g <= MODERATE_METRIC):.4f} "
-        f"({(true_g <= MODERATE_METRIC).sum()} positive)"
-    )
+            yield Case(file.name.removesuffix(".nii.gz"), read_ct(file), truth, levels, partial)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < {"phantoms": 4, "references": 3}.get((sys.argv + [""])[1], len(sys.argv) + 1):
+    if len(sys.argv) < 4 or sys.argv[1] not in ("phantoms", "references"):
         sys.exit(__doc__)
     if sys.argv[1] == "phantoms":
         phantoms(int(sys.argv[2]), Path(sys.argv[3]), *(int(seed) for seed in sys.argv[4:5]))
     else:
-        main(references(Path(sys.argv[2])))
+        real_scans(Path(sys.argv[2]), Path(sys.argv[3]))

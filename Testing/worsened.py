@@ -1,8 +1,8 @@
 """Real CT made worse, analysed and held against our references: python Testing/worsened.py DATA_FOLDER
 
 What a few scans cannot show, that any vertebra is lost where they are brighter, noisier, tilted, thicker sliced or
-cropped, these show. Voxels are `[k, j, i]` HU, points RAS mm. The ratio of a patient's vertebra should not depend on it
-all; its points may, as the sagittal plane of a turned patient is another one.
+cropped, these show. Voxels are `[k, j, i]` HU, points RAS mm. The ratio of a patient's vertebra should depend on none
+of it; its points may, as the sagittal plane of a turned patient is another one.
 """
 
 from __future__ import annotations
@@ -111,32 +111,38 @@ ALTERATIONS: dict[str, Alteration] = {
 
 def worsened(name: str, data: Path, models: Models) -> str:
     """One line on all scans that show two or more whole vertebrae after an alteration."""
-    n, missed, false, ratios, refused = 0, 0, 0, [], []
-    for file, ct, truth, partial, _ in references(data):
+    n, missed, false, right, wrong = 0, 0, 0, 0, 0
+    ratios, refused = [], []
+    for file, ct, truth, levels, partial in references(data):
         worse, turn = ALTERATIONS[name](ct)
         truth, partial = truth @ turn.T, partial @ turn.T
         whole = inside(worse, truth).all((1, 2))
         if whole.sum() < FEWEST_IN_VIEW:
             continue
         partial = np.concatenate([partial, centers(truth[~whole])])
-        truth = truth[whole]
+        truth, levels = truth[whole], np.array(levels)[whole]
         n += len(truth)
         try:
-            found = np.stack([v.keypoints for v in analyze(worse, models).vertebrae])
+            vertebrae = analyze(worse, models).vertebrae
         except VFQError as error:
             missed += len(truth)
             refused.append(f"{file}: {error.code}")
             continue
+        found = np.stack([v.keypoints for v in vertebrae])
         matching = match(found, truth)
         missed += len(matching.missed)
         false += int((~is_partial(found, partial)[list(matching.false)]).sum())
-        rows, columns = np.array(matching.pairs).T
+        rows, columns = np.array(matching.pairs, int).reshape(-1, 2).T
         ratios.extend(zip(ratios_of(found[rows]), ratios_of(truth[columns]), strict=True))
+        named = [(vertebrae[i].level, levels[j]) for i, j in matching.pairs]
+        right += sum(name == level for name, level in named if level)
+        wrong += sum(name not in (level, None) for name, level in named if level)
     measured, true = np.array(ratios).reshape(-1, 2).T
     called = int(((measured <= MODERATE) & (true > MODERATE)).sum())
     return (
         f"{name}: {n} vertebrae, missed {missed}, false {false}, |dG| {np.abs(measured - true).mean():.3f}, "
-        f"bias {(measured - true).mean():.3f}, called moderate {called} {' '.join(refused)}"
+        f"bias {(measured - true).mean():.3f}, called moderate {called}, named right {right}, wrong {wrong} "
+        f"{' '.join(refused)}"
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,9 +42,10 @@ LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: 
 # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm; below by an L5 and the disc over it, which the
 # localizer, least sure of the spine's lower end, loses first.
 EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
-# Where a vertebra stands so near to the curve's end though the scan goes on, the localizer may have lost the spine: the
-# curve is led on.
-NEAR_END_MM, LED_ON_MM = 12.0, 50.0
+# Where the curve's end leaves the last vertebra less room than this share of its height, though the scan goes on, not
+# even the middle of a next one would be seen, and the localizer may have lost the spine: the curve is led on.
+LEAST_ROOM, LED_ON_MM = 0.75, 50.0
+BORDER_MM = 1.0  # so far out of the scan a point may lie for its own error
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 # Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
@@ -91,9 +93,10 @@ def choose_device(device: str = "auto") -> str:
     return device
 
 
-def load_models(device: str = "auto") -> Models:
-    """Load the networks from the shipped weights; on the CPU, with a note, where the GPU has too little free memory.
+def load_models(device: str = "auto", weights: Path | None = None) -> Models:
+    """Load the networks; on the CPU, with a note, where the GPU has too little free memory.
 
+    weights : folder with the ROLE.safetensors of networks that take the place of the shipped ones.
     VFQError `bad_weights`, `no_device`, `missing_dependency`.
     """
     from .networks.predictor import DeviceMemoryError, check_free_memory
@@ -101,9 +104,9 @@ def load_models(device: str = "auto") -> Models:
     device = choose_device(device)
     try:
         check_free_memory(device)
-        return _loaded(device)
+        return _loaded(device, weights)
     except DeviceMemoryError as lack:
-        return replace(_loaded("cpu"), notes=(instead_on_cpu(lack),))
+        return replace(_loaded("cpu", weights), notes=(instead_on_cpu(lack),))
 
 
 def instead_on_cpu(lack: VFQError) -> str:
@@ -111,11 +114,15 @@ def instead_on_cpu(lack: VFQError) -> str:
     return f"{lack.message} The CPU was used instead; it takes longer."
 
 
-def _loaded(device: str) -> Models:
+def _loaded(device: str, folder: Path | None) -> Models:
     from .networks.predictor import load
 
+    given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
+    given = {role: path for role, path in given.items() if path.is_file()}
+    if folder and not given:
+        raise VFQError("bad_weights", f"{folder} holds no ROLE.safetensors of {', '.join(ROLES)}.")
     try:
-        loaded = [load(role, device) for role in ROLES]
+        loaded = [load(role, device, given.get(role)) for role in ROLES]
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
@@ -139,11 +146,13 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
             first, *others = coarse_curves(ct, models)
         _tell(progress, "refine", 0.5)
         spine, vertebrae = _led_on(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
+        _tell(progress, "detect", 0.9)
         for coarse in others:
             further, found = _led_on(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
         _check_enough(vertebrae, spine.curve)
+    _tell(progress, "measure", 1.0)
     return _record(ct, spine, vertebrae, models, timing)
 
 
@@ -187,6 +196,7 @@ def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Pr
         with _timed("refine", timing):
             spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
+    _tell(progress, "measure", 1.0)
     return _record(ct, spine, vertebrae, models, timing)
 
 
@@ -222,9 +232,7 @@ def _along(
     with _timed("detect", timing):
         detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
     with _timed("measure", timing):
-        vertebrae = with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine)
-    _tell(progress, "measure", 1.0)
-    return vertebrae
+        return with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine)
 
 
 def _record(
@@ -296,9 +304,10 @@ def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...
     if not vertebrae:
         return None
     ends = np.stack([vertebrae[0].keypoints[:, 0].mean(0), vertebrae[-1].keypoints[:, 1].mean(0)])
+    tall = np.array([np.mean(vertebrae[i].measurement.heights_mm) for i in (0, -1)])
     upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
     goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
-    lost = goes_on & (np.array([upper, curve.length - lower]) < NEAR_END_MM)
+    lost = goes_on & (np.array([upper, curve.length - lower]) < LEAST_ROOM * tall)
     own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without what `refined_spine` will add again
     return (extended(curve, *np.where(lost, LED_ON_MM, own)), ends) if lost.any() else None
 
@@ -403,7 +412,7 @@ def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tu
     """Vertebrae from what the detector found in the slab; those that the border cuts are left out."""
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = _to_patient(curve, found.keypoints)
-    whole = near & inside(ct, patient).all((1, 2))
+    whole = near & inside(ct, patient, BORDER_MM).all((1, 2))
     complete = replace(
         found, keypoints=found.keypoints[whole], scores=found.scores[whole], spreads=found.spreads[whole]
     )
@@ -455,11 +464,13 @@ def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> 
     )
 
 
-def inside(ct: CTVolume, points: np.ndarray) -> np.ndarray:
-    """Whether RAS points `(..., 3)` lie within the volume's outer voxel edges; booleans `(...)`."""
+def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarray:
+    """Whether RAS points `(..., 3)` lie within the volume's outer voxel edges, or no farther out than `margin_mm`;
+    booleans `(...)`."""
     ijk = points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]
     size = np.array(ct.voxels.shape[::-1])
-    return ((ijk >= -0.5) & (ijk <= size - 0.5)).all(-1)
+    margin = 0.5 + margin_mm / np.array(ct.spacing_mm[::-1])
+    return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)
 
 
 @contextmanager

@@ -134,6 +134,9 @@ def analyze(
     ] = False,
     overwrite: OverwriteOption = False,
     series: Annotated[str | None, typer.Option(help="UID of the DICOM series to take; for one INPUT.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of networks of your own, as `vfq train` leaves them.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Find and measure the vertebrae of CT scans."""
@@ -143,7 +146,8 @@ def analyze(
     if series and len(cases) > 1:
         raise typer.BadParameter("--series belongs to one DICOM folder; give one INPUT with it.")
     complaints = Console(stderr=True)
-    batch = Batch(ctx.obj, output, device.value, overwrite, series, complaints, debug)
+    engine = LazyEngine(weights) if weights else ctx.obj
+    batch = Batch(engine, output, device.value, overwrite, series, complaints, debug)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:
         typer.echo(json.dumps([to_json(a) for a in analyses], indent=1))

@@ -54,7 +54,8 @@ class Vertebra:
 
 @dataclass(frozen=True)
 class ModelStamp:
-    """Which network made a result: role ("localizer" | "detector"), name, SHA-256 of its weights, and the engine."""
+    """Which network made a result: role ("localizer" | "refiner" | "detector"), name, SHA-256 of its weights,
+    and the engine."""
 
     role: str
     name: str

@@ -40,8 +40,14 @@ class Engine(Protocol):
         """See `analysis.analyze`."""
 
 
+@dataclass(frozen=True)
 class Library:
-    """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
+    """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none.
+
+    weights : folder of networks that take the place of the shipped ones, see `analysis.load_models`.
+    """
+
+    weights: Path | None = None
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
         """See `ct.read_ct`."""
@@ -53,7 +59,7 @@ class Library:
         """See `analysis.load_models`."""
         from ..analysis import load_models
 
-        return load_models(device)
+        return load_models(device, self.weights)
 
     def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
         """See `analysis.analyze`."""

@@ -31,7 +31,7 @@ class BenchReport:
 
     Attributes
     ----------
-    seconds : part ("read", "localize", "straighten", "detect", "measure", "total") to median seconds;
+    seconds : part ("read", "localize", "refine", "straighten", "detect", "measure", "total") to median seconds;
         "total" is the analysis of a volume in memory, without "read".
     peak_mb : highest resident memory during the analyses minus the volume's own bytes, in 10^6 bytes.
     plane_s, volume_s : straightening the sagittal plane, and the whole straightened volume point by point.

@@ -38,7 +38,7 @@ WINDOW_HU = (-300.0, 1000.0)
 AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
-SPREAD_SCALE = 0.4  # from the widths of the maps to a standard deviation of G that holds on scans: see model card
+SPREAD_SCALE = 0.44  # from the widths of the maps to a standard deviation of G that holds on scans: see model card
 SCORE_THRESHOLD = 0.7  # objectness, paper
 
 

@@ -106,6 +106,8 @@ class Body:
     cortex: float  # HU
     endplates: tuple[float, float]  # the endplates' share of it
     shell: tuple[float, float]  # thickness of endplates and of walls
+    walls: tuple[float, float]  # the posterior and the anterior wall's share of the cortex, far from the endplates
+    collar: float  # how far from the endplates the walls are dense, mm
     ring: float  # how much brighter than its middle an endplate's periphery is, the ring apophysis
     subchondral: tuple[float, float]  # thickness of the denser zone under the endplates, and its extra HU
     growths: tuple[tuple[float, ...], ...] = ()  # r, a, z, radius_in_plane, radius_z, HU, 1 if confined to the body
@@ -313,15 +315,17 @@ def _unit(v: np.ndarray) -> np.ndarray:
 def _draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
     """What all bones of a patient share: density, cortex, degeneration."""
     density = rng.choice([rng.normal(60, 25), rng.normal(140, 40), rng.normal(230, 60)], p=[0.35, 0.45, 0.2])
-    inferior = float(rng.uniform(0.3, 1.2))
+    inferior = float(rng.uniform(0.25, 1.1))
     return {
         "spongiosa": float(np.clip(density, 5, 450)),
         "cortex": float(rng.uniform(250, 1100)),
         "rounding": float(abs(rng.normal(0, 2.0))),
         "endplates": (inferior * float(rng.uniform(0.35, 1.05)), inferior),
         "texture": float(rng.uniform(0.05, 0.4)),
-        "shell": (float(rng.uniform(0.35, 1.8)), float(rng.uniform(0.4, 1.8))),
-        "subchondral": (float(rng.uniform(1.0, 5.0)), float(max(0.0, rng.normal(40, 100)))),
+        "shell": (float(rng.uniform(0.25, 1.3)), float(rng.uniform(0.4, 1.8))),
+        "walls": (float(rng.uniform(0.1, 0.55)), float(rng.uniform(0.3, 1.1))),
+        "collar": float(rng.uniform(1.5, 4.0)),
+        "subchondral": (float(rng.uniform(1.0, 4.0)), float(max(0.0, rng.normal(10, 80)))),
         "ring": float(max(0.0, rng.normal(0.3, 0.5))),
         "lips": float(rng.choice([0, 0.35, 0.8], p=[0.35, 0.35, 0.3]) * options.pathology),
         "dense_corners": float(rng.choice([0, 0.3, 0.7], p=[0.5, 0.3, 0.2]) * options.pathology),
@@ -376,6 +380,8 @@ def _body(
             look["endplates"][1] * float(rng.normal(1, 0.15)),
         ),
         shell=look["shell"],
+        walls=(look["walls"][0] * float(rng.normal(1, 0.2)), look["walls"][1] * float(rng.normal(1, 0.2))),
+        collar=look["collar"] * float(rng.uniform(0.7, 1.3)),
         ring=look["ring"] * float(rng.uniform(0.3, 1.7)),
         subchondral=(look["subchondral"][0] * rng.uniform(0.7, 1.3), look["subchondral"][1] * rng.uniform(0.6, 1.4)),
         growths=_growths(rng, shape, corners, look),

@@ -28,7 +28,9 @@ MIDDLE_BEHIND = 0.012  # readers set the middle point this share of the depth be
 SHARE_OF_SHIFT = (1.0, 0.5, 1.0)  # at the middle readers follow the depression rather than its blurred flank
 # How much denser than the bone behind them a body's superior and inferior endplate are at least: in slices of 2.5 mm
 # the palest then stand out about as far as those of the references.
-PALEST_PLATES_HU = (100.0, 300.0)
+PALEST_PLATES_HU = (100.0, 250.0)
+PALEST_WALLS_HU, PALEST_RING_HU = 60.0, 300.0  # and the walls, and the ring where both meet
+COLLAR_BLUR_MM = 0.7
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
 GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
@@ -376,9 +378,15 @@ class Painter:
         vein = torch.exp(-((z / 2.0) ** 2) - ((a + body.depth / 2) / 6) ** 2 - (r / 4) ** 2)
         core = core - self._posterior[body.level]["vein"] * vein * 120
         plate = ends > wall - 1.0
-        share = torch.where(z > 0, *body.endplates) * (1 + body.ring * torch.sigmoid((wall + 4.0) / 0.8))
-        rim = body.cortex * torch.where(plate, share, 1.0) * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
-        rim = torch.maximum(rim, body.spongiosa + torch.where(plate, torch.where(z > 0, *PALEST_PLATES_HU), 0.0))
+        periphery = torch.sigmoid((wall + 4.0) / 0.8)
+        collar = torch.sigmoid((ends + body.collar) / COLLAR_BLUR_MM)
+        endplates = torch.where(z > 0, *body.endplates) * (1 + body.ring * periphery)
+        walls = body.walls[0] + (body.walls[1] - body.walls[0]) * torch.sigmoid(a / 2)
+        share = torch.where(plate, endplates, walls + (1 - walls) * collar)
+        rim = body.cortex * share * (1 + 0.35 * self.noise(points, 6.0)).clamp(0.25, 1.8)
+        palest = torch.where(plate, torch.where(z > 0, *PALEST_PLATES_HU), PALEST_WALLS_HU)
+        palest = palest + torch.where(plate, periphery, collar) * (PALEST_RING_HU - palest)
+        rim = torch.maximum(rim, body.spongiosa + palest)
         hu = _over(hu, -depth, rim + inner * (core - rim), w)
         for gr, ga, gz, size, tall, grown, confined in body.growths:
             q = torch.sqrt(((r - gr) / (size * 1.4)) ** 2 + ((a - ga) / size) ** 2 + ((z - gz) / tall) ** 2)

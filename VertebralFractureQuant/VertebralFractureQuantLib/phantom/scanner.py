@@ -1,7 +1,7 @@
-"""What a scanner does to an anatomy: slice profile, reconstruction kernel, noise, field of view; HU in and out.
+"""What a scanner does to an anatomy: slice profile, reconstruction kernel, noise, calibration; HU in and out.
 
-Two ways to the same physics: `acquire_picture` for one straightened sagittal picture (training: thousands a
-minute), `scan` for a whole CT volume.
+`acquire_picture` does it to one straightened sagittal picture (training: thousands a minute), `volume` by the same
+protocol to a whole CT.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 AIR = -1000.0
-
+STREAK_MM, STREAK_WIDE_MM = 40.0, 6.0  # how far a streak goes along A, and along R
 
 INTERPOLATION_MM = 0.3  # standard deviation of the blur by which a picture is interpolated from the voxels
 FLANK_SHARE = 0.75  # of the way from the surface to the half maximum, where readers set their points
@@ -23,7 +23,8 @@ GAP_SHARE = 0.12  # of a disc's height that its two endplates' flanks may take, 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a scan is made: slice distance and thickness, blur (mm), edge enhancement, noise (HU) and its grain (mm)."""
+    """How a scan is made: slice distance and thickness, blur (mm), edge enhancement, noise (HU) and its grain (mm),
+    streaks (HU) along A, where the first slice lies (a share of the distance), and how far the HU are off."""
 
     slice_mm: float
     thickness_mm: float
@@ -132,7 +133,7 @@ def _noise(points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:
     a = points[..., 1] / p.grain_mm
     noise = p.noise_hu * 1.4 * _lattice(z, a, generator)
     if p.streaks_hu:
-        noise = noise + p.streaks_hu * _lattice(z, a * p.grain_mm / 40, generator)
+        noise = noise + p.streaks_hu * _lattice(z, a * p.grain_mm / STREAK_MM, generator)
     return noise
 
 

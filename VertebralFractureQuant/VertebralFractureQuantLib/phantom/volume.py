@@ -5,6 +5,7 @@ Soft tissue is painted on a 3 mm grid and interpolated, the spine's surroundings
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..genant import measure_column
 from ..levels import LEVELS
 from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
 from .painting import Painter, seen_keypoints
-from .scanner import Protocol, draw_protocol, gaussian
+from .scanner import STREAK_MM, STREAK_WIDE_MM, Protocol, draw_protocol, gaussian
 
 TRUTH_SCHEMA = "vfq-truth/1"
 COARSE_MM = 3.0
@@ -197,7 +198,7 @@ class _Background:
 
 
 def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Generator) -> np.ndarray:
-    """Kernel and noise of one axial slice."""
+    """Kernel, noise and calibration of one axial slice `(a, r)`."""
     plane = gaussian(plane, p.blur_mm / pixel)
     if p.sharpen:
         plane = plane + p.sharpen * (plane - gaussian(plane, 1.1 / pixel))
@@ -205,6 +206,11 @@ def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Gene
         noise = torch.randn(plane.shape, generator=generator, device=plane.device)
         sigma = 0.5 * p.grain_mm / pixel
         plane = plane + p.noise_hu * gaussian(noise, sigma) * max(1.0, 3.5 * sigma)  # blur takes variance off
+    if p.streaks_hu:
+        knots = [math.ceil(n * pixel / mm) + 1 for n, mm in zip(plane.shape, (STREAK_MM, STREAK_WIDE_MM), strict=True)]
+        noise = torch.randn(1, 1, *knots, generator=generator, device=plane.device)
+        plane = plane + p.streaks_hu * F.interpolate(noise, plane.shape, mode="bilinear", align_corners=True)[0, 0]
+    plane = plane * p.gain + p.shift_hu
     return plane.clamp(-1024, 3071).round().to(torch.int16).cpu().numpy()
 
 

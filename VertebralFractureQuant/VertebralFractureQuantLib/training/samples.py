@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..curve import SpineCurve, fit_curve
-from ..genant import genant_ratio, heights
+from ..genant import expected_height, genant_ratio, heights
 from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
@@ -105,7 +105,8 @@ def imperfect(rng: np.random.Generator, curve: SpineCurve, scale: float = 1.0) -
 
 
 def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str, Tensor]:
-    """One crop of a column, scanned: `picture`, `objectness` and its `weight`, `offsets` and their `emphasis` (1/G)."""
+    """One crop of a column, scanned: `picture`, `objectness` and its `weight`, `offsets` and their `emphasis`, the
+    paper's 1/G, more for a crush."""
     rows = column.picture.shape[0]
     start = int(rng.integers(-30, max(1, rows - ROWS + 30)))
     inside = slice(max(0, start), min(rows, start + ROWS))
@@ -126,9 +127,17 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     shifts = column.endplates.shifts(protocol)
     exact, stretch = _bent_keypoints(column.keypoints, bend, wide.start)
     keypoints = exact + shifts * column.outward - np.array([0.0, start])
-    ratios = [genant_ratio(h) for h in column.heights * stretch + shifts.sum((2, 3))]
     known = slice(len(LEVELS))  # the sacrum is no vertebra to find
-    return {"picture": picture, **_targets(keypoints[known], np.array(ratios)[known], visible.numpy())}
+    remaining = _remaining((column.heights * stretch + shifts.sum((2, 3)))[known])
+    return {"picture": picture, **_targets(keypoints[known], remaining, visible.numpy())}
+
+
+def _remaining(heights_mm: np.ndarray) -> np.ndarray:
+    """What remains of each vertebra `(n,)`, of heights `(n, 3)` mm, C2 first: G, or where this is less the part of the
+    height that its neighbours lead to expect. A crush has three low heights, and a millimetre is much of its G too."""
+    means = heights_mm[1:].mean(1)  # C2 is no measure for C3
+    parts = [1.0, *(mean / expected_height(means, i) for i, mean in enumerate(means))]
+    return np.fmin([genant_ratio(h) for h in heights_mm], parts)
 
 
 def _bend(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,7 +191,7 @@ def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
     return torch.stack([low, high])
 
 
-def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
+def _targets(keypoints: np.ndarray, remaining: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
     """Objectness and offsets by pixel, key points (row, column) by vertebra. A vertebra that the field of view cuts
     keeps its true points, beyond the border: so the network learns to say that they lie outside, and inference can
     leave it out. C2 has no upper endplate and, like what the crop's own edge cuts, is ignored."""
@@ -208,9 +217,9 @@ def _targets(keypoints: np.ndarray, ratios: np.ndarray, visible: np.ndarray) -> 
         disc &= visible
         weight[disc] = 1  # a neighbour that is cut must not hide this one
         objectness[disc] = 1
-        emphasis[disc] = 1 / ratios[i]
+        emphasis[disc] = 1 / remaining[i]
         slot = int((known.max(1) > 0).sum())
-        places[slot], known[slot] = points.reshape(6, 2)[:, ::-1] + (0.0, HALF_WIDTH_MM), 1 / ratios[i]
+        places[slot], known[slot] = points.reshape(6, 2)[:, ::-1] + (0.0, HALF_WIDTH_MM), 1 / remaining[i]
         for n, (p, e) in enumerate((p, e) for p in range(3) for e in range(2)):
             offsets[2 * n, disc] = (points[p, e, 0] - a.repeat(ROWS, 0))[disc]
             offsets[2 * n + 1, disc] = (points[p, e, 1] - row.repeat(COLUMNS, 1))[disc]
