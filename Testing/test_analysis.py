@@ -365,6 +365,8 @@ def test_points_on_the_outer_half_voxel_are_inside_and_beyond_it_are_not():
     ct = CTVolume(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 3.0, 1.0]), "box")
     points = np.array([[-0.9, 0, 0], [-1.1, 0, 0], [10.9, 8.9, 10.4], [0, 0, 10.6]])
     assert analysis.inside(ct, points).tolist() == [True, False, True, False]
+    assert analysis.inside(ct, points, 0.4).tolist() == [True, True, True, True]
+    assert analysis.inside(ct, points - [0.5, 0, 0], 0.4).tolist() == [True, False, True, True]
 
 
 @pytest.mark.realct
