@@ -116,6 +116,19 @@ def test_one_bad_case_ends_with_status_3_and_the_others_are_done(vfq):
     assert [p.name for p in Path("out/empty").iterdir()] == ["analysis.json"]
 
 
+def test_networks_of_ones_own_take_the_place_of_the_shipped_ones(vfq, monkeypatch):
+    asked = []
+
+    def load(device, weights):
+        asked.append(weights)
+        raise VFQError("bad_weights", "None there.")
+
+    monkeypatch.setattr("VertebralFractureQuantLib.analysis.load_models", load)
+    monkeypatch.setattr("VertebralFractureQuantLib.ct.read_ct", vfq.engine.read_ct)
+    assert vfq("analyze", "a.nii", "--output", "out", "--weights", "runs").exit_code == 3
+    assert asked == [Path("runs")] and status("a") == "bad_weights"
+
+
 def test_json_is_all_that_stands_on_standard_output(vfq):
     result = vfq("analyze", "a.nii", "empty.nii", "--output", "out", "--json")
     records = json.loads(result.stdout)

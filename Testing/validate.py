@@ -85,9 +85,9 @@ def real_scans(data: Path, folder: Path) -> None:
 
 
 def is_analysed(case: Path, models: Models) -> bool:
-    """Whether the folder holds an analysis by these networks."""
+    """Whether the folder holds an analysis by these networks; one that failed tells no networks, and is made again."""
     path = case / "analysis.json"
-    return path.is_file() and json.loads(path.read_text())["models"] in ([], [vars(m) for m in models.stamps])
+    return path.is_file() and json.loads(path.read_text())["models"] == [vars(m) for m in models.stamps]
 
 
 def write_analysis(case: Path, ct: CTVolume, models: Models) -> None:

@@ -120,7 +120,7 @@ def _loaded(device: str, folder: Path | None) -> Models:
     given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
     given = {role: path for role, path in given.items() if path.is_file()}
     if folder and not given:
-        raise VFQError("bad_weights", f"{folder} holds no ROLE.safetensors of {', '.join(ROLES)}.")
+        raise VFQError("bad_weights", f"{folder.name} holds no ROLE.safetensors of {', '.join(ROLES)}.")
     try:
         loaded = [load(role, device, given.get(role)) for role in ROLES]
     except ImportError as error:
