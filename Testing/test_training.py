@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import subprocess
 import sys
@@ -14,10 +15,12 @@ torch = pytest.importorskip("torch")
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.levels import CLASSES, LEVELS  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
+from VertebralFractureQuantLib.networks.architectures import ARCHITECTURES  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
 from VertebralFractureQuantLib.phantom.painting import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.training import samples, train, tubes  # noqa: E402
+from VertebralFractureQuantLib.training.mixing import mix  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,54 @@ def torch_bytes(value):
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def test_a_run_begins_with_the_weights_it_is_told(tmp_path, monkeypatch):
+    quick = dataclasses.replace(train.TASKS["refiner"], validate=lambda model, fixed: {"score": 1.0}, validated=0)
+    monkeypatch.setitem(train.TASKS, "refiner", quick)
+    recipe = dataclasses.replace(train.RECIPES["refiner"], steps=1, batch=1, workers=0, pool=1, learning_rate=0)
+    shipped, stamp = weights.load("refiner")
+    for start in (train.SHIPPED, str(weights.weights_folder() / "refiner.safetensors")):
+        path = train.train(dataclasses.replace(recipe, start=start), tmp_path / start[-7:], report=lambda line: None)
+        trained, _ = weights.load("refiner", path=path)
+        for old, new in zip(shipped.parameters(), trained.parameters(), strict=True):
+            torch.testing.assert_close(new, old)
+        assert json.loads(path.with_suffix(".json").read_text())["started_from"]["sha256"] == stamp.sha256
+    with pytest.raises(VFQError) as caught:
+        train.train(dataclasses.replace(recipe, start=str(tmp_path / "none.safetensors")), tmp_path / "none")
+    assert caught.value.code == "bad_weights" and not list((tmp_path / "none").iterdir())
+
+
+def network(path, seed, channels=(4, 4, 4, 4)):
+    torch.manual_seed(seed)
+    weights.save(ARCHITECTURES["refiner"](channels), "refiner", path, {"name": f"seed {seed}"})
+    return path
+
+
+def test_a_mixture_is_the_mean_by_share_and_names_its_parts(tmp_path):
+    parts = [network(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    path = mix("refiner", parts, (1, 3), tmp_path / "mixed", report=lambda line: None)
+    one, other, mean = (weights.load("refiner", path=p)[0].state_dict() for p in (*parts, path))
+    for name, value in ((n, v) for n, v in mean.items() if v.is_floating_point()):
+        torch.testing.assert_close(value, one[name] * 0.25 + other[name] * 0.75, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert [(m["name"], m["share"]) for m in card["mixture"]] == [("seed 1", 1), ("seed 2", 3)]
+
+
+@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf"))])
+def test_shares_that_no_mean_has_are_refused(tmp_path, shares):
+    parts = [network(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    with pytest.raises(VFQError) as caught:
+        mix("refiner", parts, shares, tmp_path / "mixed")
+    assert caught.value.code == "bad_shares" and not (tmp_path / "mixed").exists()
+
+
+def test_networks_of_different_channels_are_not_mixed(tmp_path):
+    parts = [network(tmp_path / "1.safetensors", 1), network(tmp_path / "2.safetensors", 2, (4, 4, 4, 8))]
+    with pytest.raises(VFQError) as caught:
+        mix("refiner", parts, (1, 1), tmp_path / "mixed")
+    assert caught.value.code == "bad_weights" and not (tmp_path / "mixed").exists()
 
 
 def test_no_run_paints_a_patient_of_the_validation():

@@ -25,6 +25,10 @@ from . import __version__
 from .cli_common import (
     EXIT_CODED_FAILURE,
     NOTICE,
+    DebugOption,
+    Device,
+    DeviceOption,
+    OverwriteOption,
     coded_exit,
     print_traceback,
     refuse_existing,
@@ -33,6 +37,7 @@ from .cli_common import (
 )
 from .cli_evaluate import evaluate_app
 from .cli_review import BrowserOption, PortOption, ReaderOption, review, serve_review
+from .cli_train import mix, train
 from .cohort.studies import Library, Study, measure_study
 from .cohort.worklist import find_cases
 
@@ -49,15 +54,8 @@ app = typer.Typer(
 )
 app.add_typer(evaluate_app)
 app.command()(review)
-
-
-class Device(str, Enum):
-    """Where the networks run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
+app.command()(train)
+app.command()(mix)
 
 
 class FieldOfView(str, Enum):
@@ -97,11 +95,6 @@ class LazyEngine(Library):
         from .phantom import PhantomOptions, make_phantom
 
         return make_phantom(seed, PhantomOptions(**options))
-
-
-DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -260,38 +253,6 @@ def bench(
         f"{shape} voxels of {spacing} mm, {report.vertebrae} vertebrae, median of {repeats} runs", highlight=False
     )
     console.print(bench_table(report))
-
-
-class Role(str, Enum):
-    """Which network is trained."""
-
-    LOCALIZER = "localizer"
-    REFINER = "refiner"
-    DETECTOR = "detector"
-
-
-@app.command()
-def train(
-    role: Annotated[Role, typer.Argument(help="The network.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it goes on.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the recipe's if not given.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step; the recipe's if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and of the phantoms.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that paint phantoms.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
-    device: DeviceOption = Device.AUTO,
-    debug: DebugOption = False,
-) -> None:
-    """Train a network on phantoms made on the fly."""
-    with coded_exit(debug):
-        from .analysis import choose_device
-        from .training.train import RECIPES
-        from .training.train import train as run
-
-        wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
-        recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
-        path = run(recipe, output, choose_device(device.value), typer.echo)
-    typer.echo(f"Best weights so far: {path}")
 
 
 @dataclass

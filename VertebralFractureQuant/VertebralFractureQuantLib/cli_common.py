@@ -1,12 +1,13 @@
-"""What the commands of `vfq` share: how a failure ends one, and how a file is written whole or not at all."""
+"""What the commands of `vfq` share: options, how a failure ends one, how a file is written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +16,20 @@ from .errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
 NOTICE = "Research use only - not for diagnosis."
+
+
+class Device(str, Enum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 
-from .cli_common import NOTICE, coded_exit, refuse_existing, write_json, write_whole
+from .cli_common import NOTICE, DebugOption, OverwriteOption, coded_exit, refuse_existing, write_json, write_whole
 
 evaluate_app = typer.Typer(
     name="evaluate", help="The published tables: for expert annotations, and for analyses.", no_args_is_help=True
@@ -22,8 +22,6 @@ evaluate_app = typer.Typer(
 
 RepeatsOption = Annotated[int, typer.Option(min=0, help="Bootstrap draws behind the 95 % intervals.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ CODES = {
     "missing_dependency": "an optional package is needed and absent",
     "bad_weights": "the network weights are damaged or of another architecture",
     "bad_checkpoint": "the training run cannot be gone on with",
+    "bad_shares": "the shares of a mixture of networks are no shares",
     "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",
     "output_exists": "the output is there already",
     "output_not_writable": "the output folder cannot be written",

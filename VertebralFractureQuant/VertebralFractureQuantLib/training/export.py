@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def export_onnx(role: str, path: Path) -> Path:
     if not difference < TOLERANCE:
         raise VFQError("bad_weights", f"The {role} graph is {difference:.1g} off its weights; it was not written.")
     return weights.save_onnx(graph, role, path)
+
+
+def export_or_report(role: str, path: Path, report: Callable[[str], None]) -> None:
+    """`export_onnx`; where it fails, report why, as the weights are whole all the same."""
+    try:
+        export_onnx(role, path)
+    except VFQError as error:
+        report(error.message)
 
 
 def _graph(model: nn.Module, sides: int) -> bytes:

@@ -37,12 +37,15 @@ from ..networks.losses import (
 )
 from ..networks.predictor import TorchPredictor
 from ..networks.refiner import SPACING_MM as TUBE_SPACING_MM
+from ..record import ModelStamp
 from . import samples, tubes
 from .crew import Crew, joined
-from .export import export_onnx
+from .export import export_or_report
 
 VALIDATION_SEED = 9_000_000
 AVERAGE_DECAY = 0.995
+PAST_WARM_UP = 10_000  # updates that the average of weights that were trained before counts as
+SHIPPED = "shipped"  # the name of the shipped weights as a start
 GUESS_PIXELS = 1.8  # how far off, by standard deviation, a key point's place is before its map is looked at
 NARROW = 96  # columns of a detector picture trained on at a time: a spine off the middle, in less time
 
@@ -61,6 +64,7 @@ class Recipe:
     reuse: int = 10
     validate_every: int = 250
     minutes: float | None = None  # stop early, resumable
+    start: str | None = None  # a weights file to begin with, or SHIPPED; chance if None
 
 
 RECIPES = {
@@ -80,10 +84,7 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     with joined(device) as crew:
         _train(recipe, folder, crew, report)
         if crew.leads:
-            try:
-                export_onnx(recipe.role, best)
-            except VFQError as error:  # the weights are whole all the same
-                report(error.message)
+            export_or_report(recipe.role, best, report)
     return best
 
 
@@ -91,9 +92,10 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     torch.manual_seed(recipe.seed)
     task = TASKS[recipe.role]
     layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # half the time on a CPU
-    model: nn.Module = ARCHITECTURES[recipe.role]().to(crew.device)
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    model, origin = _begin(recipe)
+    model = model.to(crew.device).to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
+    average.n_averaged.fill_(PAST_WARM_UP if origin else 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, recipe.role, crew.device, model, average, optimizer)
     torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)  # of the crops, each process and start its own
@@ -113,9 +115,17 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
             state["seconds"] = round(before + seconds)
             spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
             losses, figures = [], {**spent, **figures}
-            _keep(folder, recipe, average.module, figures, state)
+            _keep(folder, recipe, origin, average.module, figures, state)
             _save_checkpoint(folder, recipe.role, model, average, optimizer, state)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+
+def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
+    """The network to train, and whose weights it has if the recipe starts from some. VFQError `bad_weights`."""
+    if recipe.start is None:
+        return ARCHITECTURES[recipe.role](), None
+    model, origin = weights.load(recipe.role, path=None if recipe.start == SHIPPED else Path(recipe.start))
+    return model.requires_grad_(True), origin
 
 
 def _save_checkpoint(
@@ -318,7 +328,9 @@ TASKS = {
 }
 
 
-def _keep(folder: Path, recipe: Recipe, model: nn.Module, figures: dict, state: dict) -> None:
+def _keep(
+    folder: Path, recipe: Recipe, origin: ModelStamp | None, model: nn.Module, figures: dict, state: dict
+) -> None:
     log = folder / "log.csv"
     fresh = not log.exists()
     with log.open("a", newline="") as file:
@@ -332,6 +344,7 @@ def _keep(folder: Path, recipe: Recipe, model: nn.Module, figures: dict, state: 
             "name": f"{recipe.role}-1",
             "data": "synthetic phantoms made on the fly; no patient data",
             "recipe": asdict(recipe),
+            "started_from": origin and asdict(origin),
             "validation": figures,
         }
         weights.save(model, recipe.role, folder / f"{recipe.role}.safetensors", card)  # type: ignore[arg-type]
