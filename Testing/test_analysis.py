@@ -53,6 +53,33 @@ def test_every_vertebra_of_an_unseen_phantom_is_found_and_measured(models, phant
     assert {"localize", "straighten", "detect", "measure", "total"} <= set(result.timing_s)
 
 
+def test_of_a_whole_column_neither_c2_nor_the_sacrum_is_reported(models):
+    ct, truth = make_phantom(5, PhantomOptions(field_of_view="whole", spacing_mm=(2.0, 4.0), noise_hu=10.0))
+    assert {"C2", "S1"} <= {level for level, _ in truth.partial}
+    assert [v.level for v in analysis.analyze(ct, models).vertebrae] == list(truth.levels)
+
+
+def test_what_surely_has_no_heights_to_compare_is_left_out_and_is_no_neighbour():
+    tall = np.array([20.0, 20.0, 20.0, 40.0])
+    points = np.array(
+        [
+            [[[a, 0.0, s + d * h / 2] for d in (1, -1)] for a in (15, 0, -15)]
+            for h, s in zip(tall, (90, 60, 30, 0), strict=True)
+        ]
+    )
+    chances = [{"C1": 0.02, "C2": 0.9}, {"C3": 1.0}, {"C4": 1.0}, {"S1": 0.89, "L5": 0.11}]
+    column = [
+        Vertebra(k, m, level_probabilities=c) for k, m, c in zip(points, measure_column(points), chances, strict=True)
+    ]
+    kept = analysis.measurable(tuple(column))
+    assert [v.level_probabilities for v in kept] == chances[1:]
+    assert (
+        column[1].measurement.crush_ratio is not None
+        and kept[0].measurement.crush_ratio != column[1].measurement.crush_ratio
+    )
+    assert analysis.measurable(()) == ()
+
+
 def test_vertebrae_beyond_a_curve_that_ends_too_early_are_found_all_the_same(models, phantom):
     ct, _ = phantom
     whole = analysis.analyze(ct, models)

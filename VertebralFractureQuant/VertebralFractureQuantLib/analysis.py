@@ -21,7 +21,7 @@ from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
 from .keypoints import centers
-from .levels import name_levels, steps_between
+from .levels import SURE, UNMEASURED, name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
 from .ribs import rib_signs
 from .straightening import Straightening
@@ -232,7 +232,7 @@ def _along(
     with _timed("detect", timing):
         detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
     with _timed("measure", timing):
-        return with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine)
+        return measurable(with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine))
 
 
 def _record(
@@ -462,6 +462,14 @@ def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> 
     return tuple(
         replace(v, level=n.name, level_probabilities=n.distribution) for v, n in zip(vertebrae, named, strict=True)
     )
+
+
+def measurable(vertebrae: tuple[Vertebra, ...]) -> tuple[Vertebra, ...]:
+    """Without what surely is one of `UNMEASURED`, the rest measured without them as neighbours."""
+    chances = [sum(v.level_probabilities.get(name, 0.0) for name in UNMEASURED) for v in vertebrae]
+    kept = [v for v, chance in zip(vertebrae, chances, strict=True) if chance < SURE]
+    measured = measure_column([v.keypoints for v in kept], [v.spread for v in kept])
+    return tuple(replace(v, measurement=m) for v, m in zip(kept, measured, strict=True))
 
 
 def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarray:

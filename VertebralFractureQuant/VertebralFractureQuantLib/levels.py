@@ -20,6 +20,7 @@ LEVELS = CERVICAL + THORACIC + LUMBAR
 SACRUM = "S1"
 ABOVE = "C1"
 CLASSES = (ABOVE, *LEVELS, SACRUM)
+UNMEASURED = (ABOVE, "C2", SACRUM)  # without a body, an upper endplate, a disc below: no heights to compare
 NAMES = (*CERVICAL, *THORACIC, "T13", *LUMBAR, "L6")  # every name that a vertebra can have, cranial first
 
 # Shares of spines with another count of vertebrae; in VerSe, which seeks them out, 13 % have an L6, 2 % a T13 and 3 %
