@@ -57,6 +57,20 @@ def test_without_a_cue_there_is_no_name():
     assert all(n.confidence < 0.5 for n in named)
 
 
+def test_bodies_far_too_tall_for_a_name_do_not_get_it():
+    """Lumbar vertebrae of a tilted patient once looked like a neck: a size up to 30 % off tells nothing, twice does."""
+    seen, steps = looks(["C3", "C4", "C5", "C6"], 2.0), np.ones(3, int)
+
+    def likeliest(tallest):
+        shares = name_levels(seen, steps, tallest=np.array(tallest))[1].distribution
+        return max(shares, key=lambda name: shares[name])
+
+    assert likeliest([np.nan] * 4) == likeliest([13.6, 13.1, 12.7, 13.2]) == "C4"
+    assert likeliest([16.5, 16.0, np.nan, 16.0]) == "C4"  # a large patient
+    assert likeliest([8.0, 16.0, 16.0, 16.5]) == "C4"  # one is fractured
+    assert likeliest([28.0, 28.6, 29.0, 29.5])[0] in "TL"
+
+
 def test_a_single_contrary_look_is_outvoted():
     column = list(LEVELS[8:18])
     seen = list(column)

@@ -458,7 +458,9 @@ def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> 
     corners = np.stack([v.keypoints[2, 0] for v in vertebrae])
     corners = np.vstack([2 * corners[0] - corners[1], corners, 2 * corners[-1] - corners[-2]])
     ribs = rib_signs(ct, spine.coarse, corners)
-    named = name_levels(np.stack(looks), np.r_[1, steps_between(middles, tall), 1], ribs)[1:-1]
+    tallest = [np.nan, *(max(v.measurement.heights_mm) for v in vertebrae), np.nan]
+    steps = np.r_[1, steps_between(middles, tall), 1]
+    named = name_levels(np.stack(looks), steps, ribs, np.array(tallest))[1:-1]
     return tuple(
         replace(v, level=n.name, level_probabilities=n.distribution) for v, n in zip(vertebrae, named, strict=True)
     )

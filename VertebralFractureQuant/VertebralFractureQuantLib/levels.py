@@ -56,6 +56,19 @@ RIBS = {
     "L6": (0.3, 0.2, 0.5),
     "S": (0.4, 0.2, 0.4),
 }
+# The taller of a vertebra's anterior and posterior height, mm: means of the public expert annotations from C4 to L3. A
+# patient's vertebrae are all larger or smaller by one factor. Its logarithm lies within .16 in the 100 annotated
+# patients; up to `SIZES_WITHIN` it tells nothing, beyond names become impossible: no adult's L1 is as low as a C3.
+TALLEST_MM = dict(
+    zip(
+        NAMES,
+        (17.0, 13.6, 13.1, 12.7, 13.2, 14.9)
+        + (17.2, 18.2, 18.9, 19.6, 20.4, 20.9, 21.3, 21.8, 22.2, 23.5, 25.3, 26.7, 27.3)
+        + (28.0, 28.6, 29.0, 29.5, 30.8, 30.8),
+        strict=True,
+    )
+)
+SIZES_WITHIN, SIZE_SD = 0.3, 0.07
 OFF_BY_ONE = 0.3  # share of looks that are: a patient's vertebrae look like a neighbour for the same reason
 STRAY = 0.03  # a C1 or S1 that was taken for a vertebra to be measured
 FLOOR = 1e-3  # no look forbids a name
@@ -72,14 +85,17 @@ class LevelName:
     distribution: dict[str, float]
 
 
-def name_levels(looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = None) -> list[LevelName]:
+def name_levels(
+    looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = None, tallest: np.ndarray | None = None
+) -> list[LevelName]:
     """Names of vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
 
     looks : `(n, len(CLASSES))` log-probabilities; the first and the last may be of what lies above and below the
     vertebrae, named C1 and S1 where a whole column is in view. steps : `(n - 1,)` how many levels each lies below
     the one above it: 1, or more where one between them was not found (see `steps_between`). ribs `(n, 2, 3)`: see
-    `ribs.rib_signs`.
+    `ribs.rib_signs`. tallest `(n,)`: the taller of the anterior and posterior heights, mm; nan where there is none.
     """
+    tallest = np.full(len(looks), np.nan) if tallest is None else np.asarray(tallest, float)
     ribs = np.ones((len(looks), 2, 3)) if ribs is None else np.asarray(ribs, float)
     looks = _hedged(np.asarray(looks, float))
     place = np.r_[0, np.cumsum(steps)].astype(int)
@@ -90,7 +106,8 @@ def name_levels(looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = 
         for first in range(len(column) - place[-1]):
             ways.append([column[first + p] for p in place])
             strays = (first == 0) + (first + place[-1] == len(column) - 1)
-            weights.append(np.log(prior * STRAY**strays) + score[np.arange(len(place)), first + place].sum())
+            seen = score[np.arange(len(place)), first + place].sum() + _size_of(ways[-1], tallest)
+            weights.append(np.log(prior * STRAY**strays) + seen)
     if not ways:
         return [LevelName(None, 0.0, {}) for _ in place]
     probability = np.exp(np.array(weights) - max(weights))
@@ -193,6 +210,14 @@ def _ribs_of(name: str, ribs: np.ndarray) -> np.ndarray:
     """Log-likelihood `(n,)` of what is seen at both sides of each vertebra, if it had this name."""
     chances = np.array(RIBS.get(name) or RIBS[name[0]])
     return np.asarray(np.log(ribs @ chances).sum(1))
+
+
+def _size_of(names: Sequence[str], tallest: np.ndarray) -> float:
+    """Log-likelihood of the patient's size that the names tell: the median over vertebrae, as some are fractured."""
+    larger = np.log(tallest / [TALLEST_MM.get(name, np.nan) for name in names])
+    larger = larger[np.isfinite(larger)]
+    beyond = max(0.0, abs(float(np.median(larger))) - SIZES_WITHIN) if len(larger) else 0.0
+    return -((beyond / SIZE_SD) ** 2) / 2
 
 
 def _name(names: list[str], probability: np.ndarray) -> LevelName:
