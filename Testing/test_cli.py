@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +16,7 @@ from VertebralFractureQuantLib.cli import app
 from VertebralFractureQuantLib.ct import CTVolume
 from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.networks.weights import weights_folder
 from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra
 from VertebralFractureQuantLib.report import overview
 
@@ -285,6 +286,32 @@ def test_a_failing_demo_or_bench_ends_with_its_code(vfq):
         result = vfq(command, *(("--shape", "20x20x20") if command == "bench" else ()))
         assert result.exit_code == 3 and "bad_weights: The weights are damaged." in result.stderr
     assert not list(Path("vfq-demo").iterdir())
+
+
+# --- train, mix
+
+
+def test_a_training_departs_from_the_recipe_by_the_options_that_were_given(vfq, monkeypatch):
+    train = pytest.importorskip("VertebralFractureQuantLib.training.train")
+    seen = []
+    monkeypatch.setattr(train, "train", lambda recipe, folder, device, report: seen.append(recipe) or folder)
+    options = ("--steps", "9", "--start", "shipped", "--rate", "1e-3", "--pool", "24", "--reuse", "36")
+    assert vfq("train", "detector", "--output", "run", *options).exit_code == 0
+    changed = {"steps": 9, "start": "shipped", "learning_rate": 1e-3, "pool": 24, "reuse": 36}
+    assert seen == [replace(train.RECIPES["detector"], **changed)]
+
+
+def test_a_mixture_takes_equal_shares_and_replaces_no_file_unasked(vfq):
+    pytest.importorskip("torch")
+    shipped = str(weights_folder() / "refiner.safetensors")
+    assert vfq("mix", "refiner", shipped, shipped, "--output", "mixed").exit_code == 0
+    content = Path("mixed/refiner.safetensors").read_bytes()
+    assert [m["share"] for m in json.loads(Path("mixed/refiner.json").read_text())["mixture"]] == [1.0, 1.0]
+    again = vfq("mix", "refiner", shipped, "--output", "mixed")
+    assert again.exit_code == 3 and "output_exists" in again.stderr
+    assert Path("mixed/refiner.safetensors").read_bytes() == content
+    lopsided = vfq("mix", "refiner", shipped, shipped, "--share", "0.5", "--output", "other")
+    assert lopsided.exit_code == 3 and "bad_shares" in lopsided.stderr and not Path("other").exists()
 
 
 def test_the_version_is_told(vfq):
