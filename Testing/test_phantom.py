@@ -10,12 +10,13 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
-from VertebralFractureQuantLib.levels import LEVELS  # noqa: E402
+from VertebralFractureQuantLib.levels import LEVELS, TALLEST_MM  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
     DISC_BACK,
     HEIGHT,
     SEEN_OUTSIDE_MM,
+    SIZES,
     draw_anatomy,
     rotation,
 )
@@ -119,6 +120,11 @@ def test_endplates_stand_out_from_the_densest_bone_behind_them():
     for end, least in ((0, 40), (1, 150)):
         plate, bone = brightest_in_endplate(replace(anatomy, bodies=dense), end)
         assert (plate > bone + least).all()
+
+
+def test_level_names_expect_the_sizes_that_phantoms_have():
+    for level, (posterior, wedge, *_) in SIZES.items():
+        assert TALLEST_MM[level] == pytest.approx(posterior * max(1.0, wedge), abs=0.05), level
 
 
 def densest_across_the_wall(anatomy, side, share):

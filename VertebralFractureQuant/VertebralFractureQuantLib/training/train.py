@@ -95,7 +95,8 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     model, origin = _begin(recipe)
     model = model.to(crew.device).to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
-    average.n_averaged.fill_(PAST_WARM_UP if origin else 0)
+    if origin:
+        average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state = _resume(folder, recipe.role, crew.device, model, average, optimizer)
     torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)  # of the crops, each process and start its own
