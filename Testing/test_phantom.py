@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
 from VertebralFractureQuantLib.levels import LEVELS, TALLEST_MM  # noqa: E402
-from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits, volume  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
     DISC_BACK,
     HEIGHT,
@@ -20,6 +20,7 @@ from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
     draw_anatomy,
     rotation,
 )
+from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact, sagittal_bands  # noqa: E402
 from VertebralFractureQuantLib.phantom.painting import Painter, endplates_of, exact_keypoints, outline_distance  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
@@ -196,6 +197,59 @@ def test_lungs_lie_beside_the_bodies_and_muscle_behind_them_from_t3_to_t10():
         assert lung(level, 30.0, 8.0) > 0.7 > 0.1 > lung(level, 30.0, -22.0)
     assert lung("T3", 18.0, 22.0) > 0.5 < lung("T10", 18.0, 22.0)  # they come near to each other before the body
     assert lung("C6", 30.0, 8.0) == lung("L2", 30.0, 8.0) == 0
+
+
+def test_nothing_but_the_table_and_the_arms_lies_outside_the_skin():
+    for seed in range(12):
+        anatomy = an_anatomy(seed)
+        painter, soft = Painter(anatomy), anatomy.soft
+        for body in anatomy.bodies[6:24:3]:
+            ahead = torch.linspace(2 * soft["trunk_deep"] + 8, 2 * soft["trunk_deep"] + 60, 20)
+            points = torch.as_tensor(body.center, dtype=torch.float32).repeat(20, 1)
+            points[:, 1] += ahead - soft["behind_spine"]
+            assert painter.background(points).max() < -900, (seed, body.level)
+
+
+def a_slice(screws):
+    """1 mm pixels `(200, 300)` of an ellipse of soft tissue, with two upright screws 28 mm apart or without."""
+    y, x = torch.meshgrid(torch.arange(200) - 100.0, torch.arange(300) - 150.0, indexing="ij")
+    hu = torch.where((x / 140) ** 2 + (y / 95) ** 2 < 1, 40.0, -1000.0)
+    held = ((x.abs() - 14).abs() < 3) & ((y - 30).abs() < 22)
+    return torch.where(held & screws, TITANIUM_HU, hu), x, y
+
+
+def test_metal_darkens_what_lies_beyond_the_tips_of_screws_and_stays_metal():
+    hu, x, y = a_slice(True)
+    added = metal_artefact(hu, 1.0, torch.Generator().manual_seed(0))
+    beyond = ((x.abs() - 14).abs() < 2) & (y < 4) & (y > -15)
+    assert added[beyond].mean() < -50
+    assert (hu + added)[hu == TITANIUM_HU].min() > 3071
+    far = (x.abs() > 100) & (y.abs() < 40)
+    assert added[far].mean().abs() < 20
+    assert not metal_artefact(a_slice(False)[0], 1.0, torch.Generator()).any()
+
+
+def test_slices_with_screws_have_their_artefacts_and_no_others(monkeypatch):
+    options = PhantomOptions(spacing_mm=(1.6, 4.0), field_of_view="abdomen", noise_hu=0.0)
+    seed = next(seed for seed in range(200) if phantom_traits(seed, options)["screws"])
+    seen, _ = make_phantom(seed, options)
+    monkeypatch.setattr(volume, "metal_artefact", lambda hu, *_: torch.zeros_like(hu))
+    clean, _ = make_phantom(seed, options)
+    metal = (clean.voxels >= 3071).any((1, 2))
+    assert 10 < metal.sum() < len(metal)
+    changed = np.abs(seen.voxels.astype(int) - clean.voxels).max((1, 2))
+    assert changed[metal].min() > 30 and changed[metal].mean() > 150
+    assert not changed[~np.convolve(metal, np.ones(3), "same").astype(bool)].any()
+
+
+def test_screws_leave_bands_at_their_heights_only():
+    s, a = torch.meshgrid(-torch.arange(200.0), torch.arange(128.0), indexing="ij")
+    points = torch.stack([0 * s, a, s], -1)
+    rng, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
+    protocol = draw_protocol(rng, 1.0, 0.0)
+    bands = sagittal_bands(points, np.array([[64.0, -60.0], [70.0, -120.0]]), protocol, rng, generator).abs().mean(1)
+    assert bands[[60, 120]].min() > 20
+    assert bands[[20, 90, 170]].max() < 1
 
 
 def test_bodies_of_the_chest_narrow_towards_the_front_and_lumbar_ones_do_not():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 from validate import references
 from VertebralFractureQuantLib.analysis import Models, analyze, inside, load_models
@@ -21,14 +22,19 @@ from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.tables import ratios_of
 from VertebralFractureQuantLib.genant import MODERATE
 from VertebralFractureQuantLib.keypoints import centers
+from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
+from VertebralFractureQuantLib.phantom.painting import ROD_MM, SCREW_MM
+from VertebralFractureQuantLib.phantom.surfaces import capsule
 
 FEWEST_IN_VIEW = 2
-Alteration = Callable[[CTVolume], tuple[CTVolume, np.ndarray]]  # the worse CT, and `(3, 3)` that turned the patient
+SCREWED = 3  # vertebrae
+# Of a CT with its key points `(n, 3, 2, 3)`: the worse CT, and `(3, 3)` that turned the patient.
+Alteration = Callable[[CTVolume, np.ndarray], tuple[CTVolume, np.ndarray]]
 
 
 def intensities(change: Callable[[np.ndarray], np.ndarray]) -> Alteration:
     """Other HU in the same voxels."""
-    return lambda ct: (_with(ct, change(ct.voxels.astype(np.float32))), np.eye(3))
+    return lambda ct, _: (_with(ct, change(ct.voxels.astype(np.float32))), np.eye(3))
 
 
 def noise(sd: float) -> Alteration:
@@ -42,7 +48,7 @@ def sharpened(amount: float) -> Alteration:
 def moved(matrix: np.ndarray) -> Alteration:
     """The patient turned, mirrored or of another size."""
 
-    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+    def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         whole = np.eye(4)
         whole[:3, :3] = matrix
         return CTVolume(ct.voxels, whole @ ct.ijk_to_ras, ct.name), matrix
@@ -60,7 +66,7 @@ def turned(axis: int, degrees: float) -> Alteration:
 def thick_slices(mm: float) -> Alteration:
     """Means of as many slices as make about `mm`."""
 
-    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+    def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         n = max(1, round(mm / ct.spacing_mm[0]))
         count = len(ct.voxels) // n
         voxels = ct.voxels[: count * n].reshape(count, n, *ct.voxels.shape[1:]).mean(1)
@@ -75,13 +81,50 @@ def thick_slices(mm: float) -> Alteration:
 def part(low: float, high: float, axis: int = 0) -> Alteration:
     """From `low` to `high`, as shares, of the voxels along `axis` of `[k, j, i]`."""
 
-    def alter(ct: CTVolume) -> tuple[CTVolume, np.ndarray]:
+    def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         first, last = (int(share * ct.voxels.shape[axis]) for share in (low, high))
         matrix = ct.ijk_to_ras.copy()
         matrix[:3, 3] += matrix[:3, 2 - axis] * first
         return _with(ct, ct.voxels.take(range(first, last), axis), matrix), np.eye(3)
 
     return alter
+
+
+def stabilised(ct: CTVolume, keypoints: np.ndarray) -> tuple[CTVolume, np.ndarray]:
+    """Screws of titanium in the middle vertebrae, rods behind them, and what these do to the slices."""
+    first = (len(keypoints) - SCREWED) // 2
+    implant = _implant(keypoints[max(0, first) :][:SCREWED])
+    generator = torch.Generator().manual_seed(0)
+    voxels = torch.as_tensor(ct.voxels.astype(np.float32))
+    j, i = np.indices(ct.voxels.shape[1:])
+    for k, plane in enumerate(voxels):
+        within = [np.stack([i, j, 0 * i + k + part, 0 * i + 1], -1) @ ct.ijk_to_ras[:3].T for part in (-0.3, 0.0, 0.3)]
+        share = torch.stack([_held(implant, points) for points in within]).mean(0)
+        plane += share * (TITANIUM_HU - plane)
+        plane += metal_artefact(plane, ct.spacing_mm[1], generator)
+    return _with(ct, voxels.clamp_max(3071).numpy()), np.eye(3)
+
+
+def _implant(keypoints: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Capsules (start, end, radius), RAS mm: two screws a vertebra through its pedicles, and two rods."""
+    parts, heads = [], []
+    for points in keypoints:
+        back, front = points[2].mean(0), points[0].mean(0)
+        up, ahead = points[:, 0].mean(0) - points[:, 1].mean(0), front - back
+        across = np.cross(ahead, up) / np.linalg.norm(np.cross(ahead, up))
+        behind = back + 0.2 * up - 26 * ahead / np.linalg.norm(ahead)
+        parts += [(behind + side * 17 * across, back + 0.7 * ahead + side * 6 * across, SCREW_MM) for side in (1, -1)]
+        heads.append([behind + side * 17 * across for side in (1, -1)])
+    for upper, lower in zip(heads, heads[1:], strict=False):
+        parts += [(start, end, ROD_MM) for start, end in zip(upper, lower, strict=True)]
+    return parts
+
+
+def _held(implant: list[tuple[np.ndarray, np.ndarray, float]], points: np.ndarray) -> torch.Tensor:
+    """1 where a point `(j, i, 3)` lies in the metal, else 0."""
+    x = torch.as_tensor(points.reshape(-1, 3), dtype=torch.float32)
+    distance = torch.stack([capsule(x, tuple(start), tuple(end), radius) for start, end, radius in implant]).amin(0)
+    return distance.lt(0).float().reshape(points.shape[:2])
 
 
 def _with(ct: CTVolume, voxels: np.ndarray, matrix: np.ndarray | None = None) -> CTVolume:
@@ -105,6 +148,7 @@ ALTERATIONS: dict[str, Alteration] = {
     **{f"lowest {share:.0%}": part(0, share) for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)},
     **{f"uppermost {1 - share:.0%}": part(share, 1) for share in (0.2, 0.4, 0.55, 0.7)},
     **{f"middle {high - low:.0%}": part(low, high) for low, high in ((0.25, 0.75), (0.35, 0.65))},
+    f"screws in {SCREWED} vertebrae": stabilised,
     **{f"{low:.0%} to {high:.0%} across": part(low, high, 2) for low, high in ((0, 0.66), (0.34, 1))},
 }
 
@@ -114,7 +158,7 @@ def worsened(name: str, data: Path, models: Models) -> str:
     n, missed, false, right, wrong = 0, 0, 0, 0, 0
     ratios, refused = [], []
     for file, ct, truth, levels, partial in references(data):
-        worse, turn = ALTERATIONS[name](ct)
+        worse, turn = ALTERATIONS[name](ct, truth)
         truth, partial = truth @ turn.T, partial @ turn.T
         whole = inside(worse, truth).all((1, 2))
         if whole.sum() < FEWEST_IN_VIEW:

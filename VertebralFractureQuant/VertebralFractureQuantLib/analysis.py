@@ -20,6 +20,7 @@ from .ct import CTVolume
 from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
+from .implants import joined, split_vertebrae
 from .keypoints import centers
 from .levels import SURE, UNMEASURED, name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
@@ -216,7 +217,7 @@ def propose_vertebra(
 
     picture = straightened_slab(ct, curve) if slab is None else slab
     found = propose(models.detector, picture, anterior_mm, arc_mm, PIXEL_MM)
-    return _vertebrae(_to_patient(curve, found.keypoints), found)[0] if found else None
+    return _vertebrae(_to_patient(curve, found.keypoints), found.scores, found.spreads)[0] if found else None
 
 
 def _along(
@@ -409,14 +410,17 @@ def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 
 
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
-    """Vertebrae from what the detector found in the slab; those that the border cuts are left out."""
+    """Vertebrae from what the detector found in the slab; those that the border cuts are left out, halves between
+    which screws leave a dark band are joined."""
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = _to_patient(curve, found.keypoints)
     whole = near & inside(ct, patient, BORDER_MM).all((1, 2))
-    complete = replace(
-        found, keypoints=found.keypoints[whole], scores=found.scores[whole], spreads=found.spreads[whole]
-    )
-    return _vertebrae(patient[whole], complete)
+    patient, scores, spreads = patient[whole], found.scores[whole], found.spreads[whole]
+    for i in reversed(split_vertebrae(ct, patient)):
+        patient[i] = joined(patient[i], patient[i + 1])
+        spreads[i] = max(spreads[i], spreads[i + 1])
+        patient, scores, spreads = (np.delete(x, i + 1, 0) for x in (patient, scores, spreads))
+    return _vertebrae(patient, scores, spreads)
 
 
 def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:
@@ -440,10 +444,9 @@ def _to_patient(curve: SpineCurve, flat: np.ndarray) -> np.ndarray:
     return Straightening(curve).to_patient(straight)
 
 
-def _vertebrae(patient: np.ndarray, found: Detections) -> tuple[Vertebra, ...]:
-    spreads = [float(s) for s in found.spreads]
-    rows = zip(patient, measure_column(patient, spreads), found.scores, spreads, strict=True)
-    return tuple(Vertebra(k, m, float(score), spread=spread) for k, m, score, spread in rows)
+def _vertebrae(patient: np.ndarray, scores: np.ndarray, spreads: np.ndarray) -> tuple[Vertebra, ...]:
+    rows = zip(patient, measure_column(patient, spreads.tolist()), scores.tolist(), spreads.tolist(), strict=True)
+    return tuple(Vertebra(k, m, score, spread=spread) for k, m, score, spread in rows)
 
 
 def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .anatomy import COLUMN, ROUND_CORNER, SACRUM, SIZES, Anatomy, Body
+from .metal import TITANIUM_HU
 from .posterior import arch_distance, draw_build, draw_posterior
 from .scanner import AIR, Protocol, visible_shift
 from .surfaces import capsule, ellipse
@@ -32,6 +33,8 @@ PALEST_PLATES_HU = (100.0, 250.0)
 PALEST_WALLS_HU, PALEST_RING_HU = 60.0, 300.0  # and the walls, and the ring where both meet
 COLLAR_BLUR_MM = 0.7
 REACH_MM = 95.0  # no part of a vertebra, its discs and processes lies farther from its centre along an axis
+RODS, SCREWED = ("T11", "T12", "L1", "L2", "L3"), ("T11", "T12", "L2", "L3")  # as L1 is stabilised where it broke
+ROD_MM, SCREW_MM = 2.75, 2.8  # radii
 GROWTHS_REACH_MM = 11.0  # osteophytes end so near to the body
 # Extent of the lungs by level, T1 to L1.
 LUNG_LEVELS = (5.5, 7, 9, 13, 16, 18.2)
@@ -191,9 +194,11 @@ class Painter:
             hu = _over(hu, lung, lung_hu, max(w, 0.7))
         hu = _over(hu, torch.maximum(_gutters(r, u, v, level), cavity), lung_hu, max(w, 0.7))
         hu = self._psoas(hu, points, u, v, level)
+        inner = ellipse(u, v - middle, wide, deep) + 4.0
         for lvl, bu, bv, ru, rv, rz, value in self._blobs:
             q = ((u - bu) / ru) ** 2 + ((v - bv) / rv) ** 2 + ((level - lvl) * 24 / rz) ** 2
-            hu = _over(hu, (q.sqrt() - 1) * min(ru, rv, rz), value + 8 * self.noise(points, 7.0), max(w, 0.7))
+            blob = torch.maximum((q.sqrt() - 1) * min(ru, rv, rz), inner)
+            hu = _over(hu, blob, value + 8 * self.noise(points, 7.0), max(w, 0.7))
         return self._tubes(hu, points, u, v, level, w)
 
     def _psoas(self, hu: Tensor, points: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
@@ -359,10 +364,8 @@ class Painter:
         hu[near] = self._body(hu[near], rel[near], points[near], body, ends[near], wall[near], w)
         if body.level == "C2":
             hu = _dens_and_atlas(hu, rel, body, w)
-        if self.anatomy.soft["screws"] and body.level in ("T11", "T12", "L2", "L3"):
-            for side in (1, -1):
-                screw = capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, -body.depth / 2 - 22, 2.0), 2.8)
-                hu = _over(hu, screw, 3000.0, w)
+        if self.anatomy.soft["screws"] and body.level in RODS:
+            hu = _over(hu, _implant_distance(rel, body), TITANIUM_HU, w)
         return hu
 
     def _body(
@@ -403,6 +406,16 @@ def _dens_and_atlas(hu: Tensor, rel: Tensor, body: Body, w: float) -> Tensor:
     for side in (1, -1):
         arch = torch.minimum(arch, capsule(rel, (side * 20, -10, 19), (side * 14, 5, 19), 6))
     return _bone_over(hu, arch, body.cortex, body.spongiosa, 1.2, w)
+
+
+def _implant_distance(rel: Tensor, body: Body) -> Tensor:
+    """Distance to the two rods beside the spinous process, and to the screws through the pedicles if it has any."""
+    behind, reach = -body.depth / 2 - 22, float(np.ptp(body.corners)) * 0.7
+    parts = [capsule(rel, (side * 16.0, behind, -reach), (side * 16.0, behind, reach), ROD_MM) for side in (1, -1)]
+    if body.level in SCREWED:
+        parts += [capsule(rel, (side * 10.0, 6.0, 0.0), (side * 16.0, behind, 2.0), SCREW_MM) for side in (1, -1)]
+    distance: Tensor = torch.stack(parts).amin(0)
+    return distance
 
 
 def _gutters(r: np.random.Generator, u: Tensor, v: Tensor, level: Tensor) -> Tensor:

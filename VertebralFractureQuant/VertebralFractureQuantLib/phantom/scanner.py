@@ -131,13 +131,14 @@ def _noise(points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:
     """Noise that is one value a slice and a grain in-plane, and streaks that run along A."""
     z = points[..., 2] / p.slice_mm + p.phase
     a = points[..., 1] / p.grain_mm
-    noise = p.noise_hu * 1.4 * _lattice(z, a, generator)
+    noise = p.noise_hu * 1.4 * lattice(z, a, generator)
     if p.streaks_hu:
-        noise = noise + p.streaks_hu * _lattice(z, a * p.grain_mm / STREAK_MM, generator)
+        noise = noise + p.streaks_hu * lattice(z, a * p.grain_mm / STREAK_MM, generator)
     return noise
 
 
-def _lattice(y: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+def lattice(y: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Random values of unit variance at whole places `(y, x)`, linear between them; for a plane of places."""
     y, x = y - y.min(), x - x.min()
     size = (int(y.max()) + 2, int(x.max()) + 2)
     field = torch.randn(1, 1, *size, generator=generator).to(y.device)

@@ -18,6 +18,7 @@ from ..ct import CTVolume
 from ..genant import measure_column
 from ..levels import LEVELS
 from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
+from .metal import metal_artefact
 from .painting import Painter, seen_keypoints
 from .scanner import STREAK_MM, STREAK_WIDE_MM, Protocol, draw_protocol, gaussian
 
@@ -198,7 +199,8 @@ class _Background:
 
 
 def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Generator) -> np.ndarray:
-    """Kernel, noise and calibration of one axial slice `(a, r)`."""
+    """Metal's artefacts, kernel, noise and calibration of one axial slice `(a, r)`."""
+    plane = plane + metal_artefact(plane, pixel, generator)
     plane = gaussian(plane, p.blur_mm / pixel)
     if p.sharpen:
         plane = plane + p.sharpen * (plane - gaussian(plane, 1.1 / pixel))
