@@ -296,9 +296,13 @@ def test_a_training_departs_from_the_recipe_by_the_options_that_were_given(vfq, 
     seen = []
     monkeypatch.setattr(train, "train", lambda recipe, folder, device, report: seen.append(recipe) or folder)
     options = ("--steps", "9", "--start", "shipped", "--rate", "1e-3", "--pool", "24", "--reuse", "36")
+    options += ("--channels", "8-16-32-48-64")
     assert vfq("train", "detector", "--output", "run", *options).exit_code == 0
     changed = {"steps": 9, "start": "shipped", "learning_rate": 1e-3, "pool": 24, "reuse": 36}
+    changed["channels"] = (8, 16, 32, 48, 64)
     assert seen == [replace(train.RECIPES["detector"], **changed)]
+    refused = vfq("train", "detector", "--output", "run", "--channels", "24,48")
+    assert refused.exit_code == 3 and "bad_channels" in refused.stderr and len(seen) == 1
 
 
 def test_a_mixture_takes_equal_shares_and_replaces_no_file_unasked(vfq):

@@ -193,6 +193,23 @@ def test_a_run_begins_with_the_weights_it_is_told(tmp_path, monkeypatch):
     assert caught.value.code == "bad_weights" and not list((tmp_path / "none").iterdir())
 
 
+def test_a_run_from_scratch_has_the_channels_it_is_told():
+    recipe = dataclasses.replace(train.RECIPES["detector"], channels=(4, 6, 8, 10, 12))
+    model, origin = train._begin(recipe)
+    assert model.channels == recipe.channels and origin is None
+
+
+OTHERS, TOO_FEW, NONE = (train.SHIPPED, (9, 16, 32, 64)), (None, (8, 16)), (None, (8, 16, 0, 64))
+
+
+@pytest.mark.parametrize(("start", "channels"), [OTHERS, TOO_FEW, NONE])
+def test_channels_that_cannot_be_had_are_refused(tmp_path, start, channels):
+    recipe = dataclasses.replace(train.RECIPES["refiner"], steps=1, start=start, channels=channels)
+    with pytest.raises(VFQError) as caught:
+        train.train(recipe, tmp_path)
+    assert caught.value.code == "bad_channels" and not list(tmp_path.iterdir())
+
+
 def network(path, seed, channels=(4, 4, 4, 4)):
     torch.manual_seed(seed)
     weights.save(ARCHITECTURES["refiner"](channels), "refiner", path, {"name": f"seed {seed}"})

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_common import DebugOption, Device, DeviceOption, OverwriteOption, coded_exit, refuse_existing
+from .errors import VFQError
 
 
 class Role(str, Enum):
@@ -39,6 +40,10 @@ def train(
     reuse: Annotated[
         int | None, typer.Option(min=1, help="Samples taken of each phantom; the recipe's if not given.")
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Of each depth, as 16-32-64-96-128; the network's if not given."),
+    ] = None,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
@@ -50,9 +55,19 @@ def train(
 
         wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
         wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
+        wanted["channels"] = _channels(channels)
         recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
         path = run(recipe, output, choose_device(device.value), typer.echo)
     typer.echo(f"Best weights so far: {path}")
+
+
+def _channels(told: str | None) -> tuple[int, ...] | None:
+    """The numbers in "24-48-96"; VFQError `bad_channels`."""
+    if told is None:
+        return None
+    if not all(part.isdecimal() for part in told.split("-")):
+        raise VFQError("bad_channels", f"{told!r} are no channels. Give them as 16-32-64-96-128.")
+    return tuple(int(part) for part in told.split("-"))
 
 
 def mix(

@@ -24,6 +24,7 @@ CODES = {
     "no_device": "the wished computing device is absent",
     "missing_dependency": "an optional package is needed and absent",
     "bad_weights": "the network weights are damaged or of another architecture",
+    "bad_channels": "a network cannot have these channels",
     "bad_checkpoint": "the training run cannot be gone on with",
     "bad_shares": "the shares of a mixture of networks are no shares",
     "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",

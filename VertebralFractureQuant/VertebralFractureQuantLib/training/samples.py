@@ -22,6 +22,7 @@ from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
 from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy
+from ..phantom.metal import sagittal_bands
 from ..phantom.painting import Endplates, Painter, endplates_of, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
 from ..straightening import Straightening
@@ -34,6 +35,7 @@ THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much 
 BENDS_MM = ((36.0, 1.8), (14.0, 1.1), (7.0, 0.45))
 # In thick slices two endplates and a thin disc are one bright band: more of them than scanners make.
 THICK_SHARE, THICK_MM = 0.2, (3.0, 4.0, 5.0, 5.0, 6.0, 7.0)
+SCREWED_SHARE = 0.2  # of patients with screws, whose bands are no endplates; every other crop shows some
 CROP = (48, 64, 64)  # localizer, voxels [s, a, r]
 SEVERE_SHARE = 0.25  # of trunks for the localizer with 40 to 75 degrees of scoliosis: rare, and easily lost
 
@@ -115,6 +117,8 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     protocol = draw_protocol(rng, float(rng.choice(THICK_MM)) if rng.random() < THICK_SHARE else None)
     bend = _bend(rng, column.picture[wide].shape)
     seen = acquire_picture(_bent(column.picture[wide], bend), column.points[wide], protocol, generator)
+    if rng.random() < SCREWED_SHARE:
+        seen = seen + sagittal_bands(column.points[wide], _screw_tips(column, rng), protocol, rng, generator)
     seen = seen[inside.start - wide.start : inside.stop - wide.start]
     box = _field_of_view(rng, column.points[inside])
     outside = ((column.points[inside] < box[0]) | (column.points[inside] > box[1])).any(-1)
@@ -130,6 +134,19 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     known = slice(len(LEVELS))  # the sacrum is no vertebra to find
     remaining = _remaining((column.heights * stretch + shifts.sum((2, 3)))[known])
     return {"picture": picture, **_targets(keypoints[known], remaining, visible.numpy())}
+
+
+def _screw_tips(patient: PaintedColumn, rng: np.random.Generator) -> np.ndarray:
+    """(A, S) mm `(n, 2)` of screws' tips in two to five vertebrae that follow one another; those between may have
+    none."""
+    count = int(rng.integers(2, 6))
+    first = int(rng.integers(1, len(LEVELS) - count + 1))
+    chosen = [i for i in range(first, first + count) if i in (first, first + count - 1) or rng.random() < 0.7]
+    a, row = patient.keypoints[chosen].mean((1, 2)).T
+    rows, columns = patient.picture.shape
+    row, column = row.round().clip(0, rows - 1), (a + HALF_WIDTH_MM).round().clip(0, columns - 1)
+    middles = patient.points[row.astype(int), column.astype(int), 1:].numpy()
+    return middles + rng.uniform((-3, -6), (10, 8), (len(chosen), 2))
 
 
 def _remaining(heights_mm: np.ndarray) -> np.ndarray:

@@ -65,6 +65,7 @@ class Recipe:
     validate_every: int = 250
     minutes: float | None = None  # stop early, resumable
     start: str | None = None  # a weights file to begin with, or SHIPPED; chance if None
+    channels: tuple[int, ...] | None = None  # of each depth; the architecture's if None
 
 
 RECIPES = {
@@ -122,10 +123,19 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
 
 
 def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
-    """The network to train, and whose weights it has if the recipe starts from some. VFQError `bad_weights`."""
+    """The network to train, and whose weights it has if the recipe starts from some. VFQError `bad_weights`,
+    `bad_channels`."""
+    scratch = ARCHITECTURES[recipe.role]()
+    channels = recipe.channels or scratch.channels
+    if len(channels) != len(scratch.channels) or min(channels) < 1:
+        raise VFQError("bad_channels", f"The {recipe.role} has {len(scratch.channels)} depths: give channels for each.")
     if recipe.start is None:
-        return ARCHITECTURES[recipe.role](), None
+        return ARCHITECTURES[recipe.role](channels), None
     model, origin = weights.load(recipe.role, path=None if recipe.start == SHIPPED else Path(recipe.start))
+    if recipe.channels and channels != model.channels:
+        raise VFQError(
+            "bad_channels", f"The weights to start from have {model.channels}. Leave out channels, or start."
+        )
     return model.requires_grad_(True), origin
 
 
