@@ -125,6 +125,19 @@ def test_one_detector_sample_in_five_has_thick_slices(monkeypatch):
     assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(samples.THICK_MM)
 
 
+def test_one_detector_sample_in_five_is_of_a_patient_with_screws(monkeypatch):
+    rng, seen = np.random.default_rng(0), []
+    column = samples.paint_column(rng)
+    monkeypatch.setattr(samples, "sagittal_bands", lambda points, tips, *_: seen.append((points, tips)) or 0.0)
+    for _ in range(60):
+        samples.detector_sample(column, rng)
+    assert 6 < len(seen) < 21
+    for _, tips in seen:
+        assert 2 <= len(tips) <= 5
+        assert (column.points[..., 1:].reshape(-1, 2).amin(0).numpy() - 10 < tips).all()
+        assert (column.points[..., 1:].reshape(-1, 2).amax(0).numpy() + 10 > tips).all()
+
+
 def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
     anatomy = draw_anatomy(np.random.default_rng(3))
     plates = endplates_of(anatomy, exact_keypoints(anatomy))

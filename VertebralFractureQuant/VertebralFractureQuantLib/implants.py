@@ -11,7 +11,7 @@ import numpy as np
 from .ct import CTVolume
 from .genant import expected_height, heights
 
-METAL_HU = 2500.0  # a scan stores 3071 where screws are; cement is mostly below
+METAL_HU = 2500.0  # 12-bit scans store 3071 where screws are; phantoms have cement of 1200 to 2800 HU
 MOST_OF_A_HALF, WHOLE = 0.75, (0.8, 1.25)  # of the height that is expected of one vertebra
 ACROSS_MM, AHEAD_MM = (-24.0, 24.0), (-45.0, 20.0)  # where screws and rods lie, from the middle of the bodies
 STEP_MM = 2.0

@@ -22,8 +22,8 @@ PIXEL_MM, ANGLES = 1.5, 240
 PHOTONS = 3e5  # of an open beam, at one place of the detector
 DARKEST = 11.0  # attenuation beyond which a scanner sees only its own noise
 LONGEST_CM = 80.0
-# Shares of the spectrum at 40, 50, 60, 80, 100 and 120 keV, and attenuation by cm of water, of bone for each g/cm3 and
-# of titanium: Hubbell and Seltzer, Tables of X-Ray Mass Attenuation Coefficients, NIST 1995.
+# Shares, in round figures, of a filtered spectrum at 40, 50, 60, 80, 100 and 120 keV; attenuation by cm of water, of
+# bone for each g/cm3 and of titanium: Hubbell and Seltzer, Tables of X-Ray Mass Attenuation Coefficients, NIST 1995.
 SPECTRUM = (0.15, 0.20, 0.25, 0.22, 0.13, 0.05)
 WATER = (0.2683, 0.2269, 0.2059, 0.1837, 0.1707, 0.1614)
 BONE = (0.6655, 0.4242, 0.3148, 0.2229, 0.1855, 0.1670)
@@ -56,7 +56,7 @@ def sagittal_bands(
 
     points : `(rows, columns, 3)` RAS mm of its pixels. Each slice that holds a screw is darker or brighter all along A;
     where the tips come near to the plane, there is metal in the mean of some planes. A picture alone cannot be
-    projected: the ranges are those that `metal_artefact` gives on real CT.
+    projected: the ranges were chosen by eye, beside what `metal_artefact` does to real CT.
     """
     a, s = points[..., 1], points[..., 2]
     bands = torch.zeros_like(a)
