@@ -365,7 +365,9 @@ def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
     assert codes(found.problems) == [code]
     assert found.problems[0].file == {"pred": "a/analysis.json", "ref": "a.json"}[side]
     assert found.problems[0].vertebra == {"pred": "V4", "ref": "T4"}[side]
-    assert found.scans[0].by_overlap == {"pred": (4, 0, 1), "ref": (4, 1, 0)}[side]
+    # what is measured on a reference's vertebra that was left out counts neither way, if its points tell where it is
+    elsewhere = code in ("wrong_axis_order", "outside_volume", "coincident_points", "not_finite")
+    assert found.scans[0].by_overlap == {"pred": (4, 0, 1), "ref": (4, int(elsewhere), 0)}[side]
     assert code in problems.PROBLEMS
 
 
@@ -378,11 +380,22 @@ def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
         (lambda k: k[::-1, ::-1], "swapped_ends"),
         (lambda k: np.stack([k[0, ::-1], k[1], k[2]]), "swapped_ends"),
         (lambda k: k[[1, 0, 2]], "swapped_sides"),
+        (lambda k: np.stack([k[[1, 0, 2], 0], k[:, 1]], 1), "swapped_sides"),  # one endplate
     ],
 )
 def test_ways_to_confuse_points(swap, code):
     assert problems.fault(swap(column()[0]))[0] == code
     assert problems.fault(column()[0]) is None
+
+
+CONFUSED = ("swapped_ends", "swapped_sides", "crossed_points", "coincident_points", "wrong_axis_order")
+
+
+def test_any_two_points_exchanged_are_noticed():
+    for one, other in itertools.combinations(np.ndindex(3, 2), 2):
+        points = column()[1]
+        points[one], points[other] = points[other].copy(), points[one].copy()
+        assert problems.fault(points)[0] in CONFUSED, (one, other)
 
 
 def test_a_tilted_neck_and_a_scoliotic_vertebra_are_sound():
@@ -467,6 +480,98 @@ def test_bad_annotations_are_named_and_the_rest_counted(folders):
     assert {p.name: sum(map(len, p.readings.values())) for p in patients} == {"few": 2, "p": 1 + 11}
 
 
+def test_annotations_far_from_all_others_are_left_out(folders):
+    root, write = folders
+    points = on_clicks(column(12), 0)
+    data = annotation(points, points)
+    data["Annotation"]["expert1"][3]["segments"] = (
+        np.array(data["Annotation"]["expert1"][3]["segments"]) + 5000
+    ).tolist()
+    write("ann/p.json", data)
+    (patient,), found = annotations.read_annotations(root / "ann")
+    assert [(p.code, p.vertebra) for p in found] == [("outside_volume", "expert1 T4")]
+    assert "T4" not in patient.readings["expert1"] and "T4" in patient.readings["expert2"]
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        [[0, 0, 0], [0, None, 1], [0, 0, 2], [0, 0, 3]],
+        [[0, 0, 0], [0, 0, 1e300], [0, 0, 2]],
+        [[0, 0, 0], [0, 0, 1e7], [0, 0, 2]],
+        "a line",
+        {},
+        [[0, 0]],
+    ],
+)
+def test_a_curve_that_is_none_is_named_and_its_scan_evaluated(folders, curve):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()) | {"centerline": curve})
+    found = evaluate(root)
+    assert [(p.code, p.file) for p in found.problems] == [("bad_curve", "a.json")]
+    assert found.scans[0].by_overlap == (5, 0, 0)
+
+
+def test_a_failed_scan_misses_what_it_shows_and_no_more(folders):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()))
+    matrix = np.diag([1.0, 1.0, 1.0, 1.0])
+    matrix[:3, 3] = (-100.0, -140.0, -70.0)  # the lower half of the column lies below it
+    scan = {"shape": (200, 300, 300), "spacing_mm": (1.0, 1.0, 1.0), "ijk_to_ras": matrix}
+    write("pred/b/analysis.json", to_json(SpineAnalysis("b", status="no_spine_found", **scan)))
+    write("ref/b.json", reference("b", column()))
+    points = column() + np.array([0, 0, 40.0])
+    write("pred/c/analysis.json", to_json(SpineAnalysis("c", status="corrupt_file")))
+    write("ref/c.json", annotation(points, points))
+    found = evaluate(root)
+    assert [s.by_overlap for s in found.scans] == [(5, 0, 0), (0, 0, 3), (0, 0, 5)]
+    assert tables.counts(found.scans)["failed_scans"] == 2
+    assert set(codes(found.problems)) == {"no_common_space", "no_spacing", "outside_volume"}
+
+
+def test_what_nobody_corrected_is_no_reference(folders):
+    root, write = folders
+    for folder in ("pred", "ref"):
+        write(f"{folder}/a/analysis.json", analysis("a", column()))
+    with pytest.raises(VFQError, match=r"uncorrected a/analysis\.json") as failure:
+        evaluate(root)
+    assert failure.value.code == "nothing_to_evaluate"
+    with pytest.raises(VFQError):
+        tables.evaluate_predictions(root / "pred", root / "pred" / "a")
+
+
+def test_a_single_reference_fits_a_single_analysis_of_any_name(folders):
+    root, write = folders
+    write("pred/ct/analysis.json", analysis("ct", column()))
+    truth = write("ph/truth.json", {**reference("", column()), "schema": TRUTH_SCHEMA, "curve": None})
+    assert tables.evaluate_predictions(root / "pred", truth, 0).scans[0].by_overlap == (5, 0, 0)
+    with pytest.raises(VFQError, match=r"no_reference ct/analysis\.json"):
+        tables.evaluate_predictions(root / "pred", root / "ph", 0)
+
+
+def test_a_second_scan_of_the_same_file_name_is_another_patients(folders):
+    root, write = folders
+    for case in ("ct", "ct-2"):
+        write(f"pred/{case}/analysis.json", analysis(case, column()))
+    write("ref/ct.json", reference("ct", column()))
+    found = evaluate(root)
+    assert [s.case for s in found.scans] == ["ct"] and codes(found.problems) == ["no_reference"]
+
+
+def test_a_folders_own_file_hides_no_other(folders):
+    root, write = folders
+    for case, place in (("a", "pred"), ("b", "pred/b"), ("c", "pred/c")):
+        write(f"{place}/analysis.json", analysis(case, column()))
+    write("pred/keypoints.mrk.json", {"markups": []})
+    for case in "abc":
+        write(f"ref/{case}.json", reference(case, column()))
+    write("ref/truth.json", reference("d", column()))
+    found = evaluate(root)
+    assert [s.case for s in found.scans] == ["a", "b", "c"] and codes(found.problems) == ["no_prediction"]
+
+
 def test_a_reference_without_vertebrae_is_named(folders):
     root, write = folders
     for case, points in (("a", column()), ("b", column()[:0])):
@@ -510,9 +615,30 @@ def test_experts_that_agree_have_no_scatter(folders):
         write(f"ann/{name}.json", annotation(points, points + [4.0, 0, 0], points))  # another plane is no disagreement
     found = experts.evaluate_annotations(root / "ann", repeats=5)
     assert found.scatter.point_mm == pytest.approx(0, abs=1e-9) and found.scatter.vertebrae == 24
+    assert found.scatter.ratio_sd == pytest.approx(0, abs=1e-9)
     assert found.agreements[0].estimates["agreement", "ratio", "sd"].value == pytest.approx(0, abs=1e-9)
     assert found.counts["mm"]["annotations"]["moderate"] == 6
     assert found.same_vertebrae
+
+
+def test_the_scatter_is_one_experts_standard_deviation(folders):
+    root, write = folders
+    points = [on_clicks(column(12), seed) for seed in range(3)]
+    write("ann/p.json", annotation(*points[:2]))
+    write("ann/q.json", annotation(*points))
+    found = experts.scatter(annotations.read_annotations(root / "ann")[0])
+    ratios = [tables.ratios_of(np.array(read)[..., 1:]) for read in points]
+    pair = (ratios[0] - ratios[1]) ** 2 / 2
+    three = np.var(ratios, axis=0, ddof=1)
+    assert found.ratio_sd == pytest.approx(np.sqrt(np.r_[pair, three].mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("decimals", range(4))
+def test_rounded_points_tell_no_spacing(data_dir, decimals):
+    """Rows and slices then share the grid of their decimals, which looked like pixels of .8 mm."""
+    for path in sorted((data_dir / "annotations").glob("*.json"))[:15]:
+        marked = json.loads(path.read_text())["Annotation"]["expert1"]
+        assert annotations.pixel_spacing([np.round(v["segments"], decimals) for v in marked]) is None
 
 
 def test_the_published_data_table_is_reproduced(data_dir):
@@ -528,8 +654,6 @@ def test_the_published_data_table_is_reproduced(data_dir):
         "patients": in_mm["patients_worst_of_any_expert_any_vertebra"],
     }
     scatter, known = experts.scatter(patients), stats["inter_expert_mm"]
-    assert scatter.ratio_sd == pytest.approx(known["mean_sd_of_G"])
-    assert scatter.height_sd_mm == pytest.approx(known["mean_sd_of_height_mm"])
     assert scatter.point_mm == pytest.approx(known["mean_point_distance_to_expert_mean_mm_in_plane"])
     levels = experts.level_statistics(patients)
     assert levels["T7"].grades == stats["by_level_mm"]["Th7"]["grades_mm_0.75"]
@@ -543,6 +667,28 @@ def test_the_published_data_table_is_reproduced(data_dir):
 def run(monkeypatch):
     monkeypatch.setattr(evaluation_figure, "DPI", 30)  # quick
     return lambda *args: CliRunner().invoke(app, ["evaluate", *map(str, args)])
+
+
+def test_annotations_without_a_spacing_are_counted_and_drawn(folders, run):
+    root, write = folders
+    write("ann/p.json", annotation(column()[:1]))
+    done = run("annotations", root / "ann", "--output", root / "out", "--repeats", 5)
+    assert done.exit_code == 0, done.output
+    assert "no_spacing" in done.output and (root / "out" / "evaluation.png").stat().st_size > 1000
+
+
+def test_a_picture_that_fails_leaves_nothing_behind(folders, run, monkeypatch):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()))
+
+    def fail(*_):
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(evaluation_figure, "write_predictions_figure", fail)
+    call = ("predictions", root / "pred", "--reference", root / "ref", "--output", root / "out", "--repeats", 5)
+    assert run(*call).exit_code == 3
+    assert not list((root / "out").iterdir())
 
 
 def test_the_command_writes_the_record_and_the_picture_and_refuses_to_overwrite(folders, run):

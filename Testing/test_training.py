@@ -44,6 +44,18 @@ def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
     assert len(np.unique(ends.round(2), axis=0)) < 20  # all pixels of a vertebra agree
 
 
+def test_key_points_lie_on_endplates_of_a_patient_who_lies_turned(monkeypatch):
+    monkeypatch.setattr(samples, "TURNED_DEG", 60.0)
+    column = samples.paint_column(np.random.default_rng(2))
+    middles = column.keypoints[1 : len(LEVELS), 1]  # (n, 2, 2)
+    up = middles[:, :1] - middles[:, 1:]
+    inward = np.array([[-1], [1]]) * up / np.linalg.norm(up, axis=-1, keepdims=True)
+    a, row = (middles + 1.5 * inward).reshape(-1, 2).round().astype(int).T
+    bone = column.picture.numpy()[row, a + 64]
+    a, row = (middles - 2 * inward).reshape(-1, 2).round().astype(int).T
+    assert np.median(bone - column.picture.numpy()[row, a + 64]) > 20
+
+
 def test_key_points_move_with_the_picture_that_is_bent():
     """A bright spot on a key point lies on the bent key point, and a stretched body is told to be taller."""
     rows, columns = np.indices((120, 128))

@@ -74,7 +74,11 @@ def evaluate_predictions(
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Hold analyses against references: curve, detection, grades, points and heights."""
+    """Hold analyses against references: curve, detection, grades, points and heights.
+
+    A reference belongs to the analyses whose case has its name, or a name that begins with it ("X_ct" from "X"); a
+    single file to a single analysis.
+    """
 
     def evaluate() -> Outcome:
         from .evaluation.tables import evaluate_predictions as measure
@@ -95,8 +99,12 @@ def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: 
         refuse_existing((record, picture), overwrite)
         with Console(stderr=True).status("evaluating"):
             outcome = evaluate()
-        write_whole(record, lambda path: write_json(outcome.record, path))
-        write_whole(picture, outcome.draw)
+
+        def draw(path: Path) -> None:
+            outcome.draw(path)
+            write_whole(record, lambda beside: write_json(outcome.record, beside))
+
+        write_whole(picture, draw)
         console.print(outcome.tables)
     where = f"Look at {picture}; every number is in {record.name} beside it."
     console.print(where, markup=False, highlight=False, soft_wrap=True)

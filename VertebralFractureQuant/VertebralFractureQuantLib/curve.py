@@ -88,7 +88,7 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
     points = np.asarray(points, float)
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise ValueError(f"a curve needs finite points (n, 3), got {points.shape}")
-    points = points[np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6]]
+    points = points[np.linalg.norm(np.diff(points, axis=0, prepend=points[:1] - 1), axis=1) > 1e-6]
     if len(points) < 3:
         raise ValueError("a curve needs at least three distinct points")
     if points[0, 2] < points[-1, 2]:

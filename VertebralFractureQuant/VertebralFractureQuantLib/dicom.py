@@ -40,6 +40,7 @@ class Slice:
 
     @property
     def normal(self) -> np.ndarray:
+        """Unit vector `(3,)` across the slice."""
         return np.cross(self.axes[0], self.axes[1])
 
 

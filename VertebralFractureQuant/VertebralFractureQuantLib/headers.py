@@ -49,6 +49,7 @@ class NiftiHeader:
 
     @property
     def dtype(self) -> np.dtype:
+        """Of the stored values, in the file's byte order."""
         return np.dtype(self.byte_order + NIFTI_TYPES[self.datatype])
 
 

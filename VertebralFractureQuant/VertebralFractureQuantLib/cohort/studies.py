@@ -103,33 +103,34 @@ def measure_study(
     """
     from ..report.outputs import check_output, write_outputs
 
-    tell = progress or (lambda stage, share: None)
+    tell, report = progress or (lambda stage, share: None), note or (lambda sentence: None)
+    ct = None
     try:
         check_output(study.output, study.case, study.overwrite)
-        analysis, ct = _measure(study, engine, models, tell, note or (lambda sentence: None))
+        tell("read", 0.0)
+        started = time.perf_counter()
+        ct = engine.read_ct(study.path, study.series)
+        read_s = time.perf_counter() - started
+        analysis = _measured(study, engine, ct, models, tell, report)
+        timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
+        analysis = replace(analysis, timing_s=timing)
         tell("write", ANALYZED_SHARE)
         write_outputs(analysis, ct, study.output, study.overwrite, pictures=study.pictures)
         tell("write", 1.0)
         return Outcome(analysis)
     except Exception as error:
-        return Outcome(_failure(study, error), error)
+        return Outcome(_failure(study, ct, error), error)
 
 
-def _measure(
-    study: Study, engine: Engine, models: Callable[[], Any], tell: Progress, note: Callable[[str], None]
-) -> tuple[SpineAnalysis, CTVolume]:
+def _measured(
+    study: Study, engine: Engine, ct: CTVolume, models: Callable[[], Any], tell: Progress, note: Callable[[str], None]
+) -> SpineAnalysis:
     def tell_analysis(stage: str, share: float) -> None:
         tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
 
-    tell("read", 0.0)
-    started = time.perf_counter()
-    ct = engine.read_ct(study.path, study.series)
-    read_s = time.perf_counter() - started
     for sentence in ct.notes:
         note(sentence)
-    analysis = _analyze(engine, ct, models(), tell_analysis, note)
-    timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
-    return replace(analysis, case=study.case, timing_s=timing), ct
+    return replace(_analyze(engine, ct, models(), tell_analysis, note), case=study.case)
 
 
 def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
@@ -146,13 +147,17 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
     return engine.analyze(ct, engine.load_models("cpu"), tell)
 
 
-def _failure(study: Study, error: Exception) -> SpineAnalysis:
-    """The record of a failure, written unless it is the folder itself that failed."""
+def _failure(study: Study, ct: CTVolume | None, error: Exception) -> SpineAnalysis:
+    """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed;
+    written unless it is the folder itself that failed."""
     from ..record import SpineAnalysis
     from ..report.outputs import write_outputs
 
     failure = as_coded(error)
     record = SpineAnalysis(study.case, status=failure.code, message=without_paths(failure.message, study.path))
+    if ct is not None:
+        shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
+        record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)
     if failure.code not in ("output_exists", "output_not_writable"):
         with suppress(VFQError):
             write_outputs(record, None, study.output, study.overwrite)

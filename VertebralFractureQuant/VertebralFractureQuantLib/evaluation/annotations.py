@@ -9,31 +9,35 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import VFQError
-from .problems import Problem, as_points, fault, known_level, read_object
+from .problems import Problem, as_points, fault, known_level, listed, read_object, rough_center
 
 EXPERTS = ("expert1", "expert2", "expert3")  # of Zakharov et al. 2023; a fourth marked three patients
 SLICE_STEP_MM = 0.8
 GRID_TOLERANCE = 1e-3  # voxels; the files' own rounding is below 1e-5, the finest grid above 1e-2
 LEAST_VOTES = 3
+ROUNDED = 1e-3  # voxels; where all coordinates are multiples of it, their grid is the file's and not the screen's
+FARTHEST = 1000.0  # voxels, from the middle of a file's vertebrae: no spine is as long
 
 Reading = dict[str, np.ndarray]  # level to points
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPatient:
-    """`readings` holds the vertebrae of each expert; `pixel_mm` is None where the click grid does not tell it."""
+    """`readings` holds the vertebrae of each expert; `pixel_mm` is None where the click grid does not tell it;
+    `left_out` `(k, 3)` are the rough centres, in voxels, of vertebrae that are not sound."""
 
     name: str
     file: str
     readings: dict[str, Reading]
     pixel_mm: float | None
+    left_out: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
 
 
 def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem]]:
@@ -55,7 +59,7 @@ def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem
             patients.append(patient)
     if not patients:
         raise VFQError(
-            "nothing_to_evaluate", f"{folder.name} holds no usable annotation ({_summary(problems) or 'no JSON file'})."
+            "nothing_to_evaluate", f"{folder.name} holds no usable annotation{listed(problems) or ', no JSON file'}."
         )
     return patients, problems
 
@@ -70,14 +74,16 @@ def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> 
     for expert, entries in given.items():
         if not isinstance(entries, list):
             problems.append(Problem("wrong_schema", path.name, expert, "Annotation.expertN with lists is expected."))
-    found = {e: _reading(entries, e, path.name, problems) for e, entries in given.items() if isinstance(entries, list)}
-    readings = {expert: reading for expert, reading in found.items() if reading}
+    lists = {expert: entries for expert, entries in given.items() if isinstance(entries, list)}
+    left_out: list[np.ndarray] = []
+    found = {e: _reading(entries, e, path.name, problems, left_out) for e, entries in lists.items()}
+    readings = {e: r for e, reading in _near(found, path.name, problems).items() if (r := reading)}
     if not readings:
         return None
     pixel_mm = pixel_spacing([v for reading in readings.values() for v in reading.values()])
     if pixel_mm is None:
         problems.append(Problem("no_spacing", path.name, None, "The points lie on no common grid: nothing in mm."))
-    return AnnotatedPatient(path.stem, path.name, readings, pixel_mm)
+    return AnnotatedPatient(path.stem, path.name, readings, pixel_mm, np.reshape(left_out, (-1, 3)))
 
 
 def to_ras(points: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
@@ -90,9 +96,11 @@ def pixel_spacing(vertebrae: Sequence[np.ndarray]) -> float | None:
 
     The points of a vertebra were clicked on a screen whose pixels are square in mm, so rows and slices are whole
     multiples of one length. Each vertebra whose points share no coarser grid tells it, to the thousandth of a DICOM
-    header; None unless three agree, twice as many as for any other size.
+    header; None unless three agree, twice as many as for any other size. Points rounded to a few decimals tell nothing:
+    rows and slices share that grid.
     """
-    ratios = [_grid_step(v[..., 2].ravel()) / _grid_step(v[..., 0].ravel()) for v in vertebrae]
+    exact = [v for v in vertebrae if not _is_rounded(v)]
+    ratios = [_grid_step(v[..., 2].ravel()) / _grid_step(v[..., 0].ravel()) for v in exact]
     votes = Counter(round(float(r) * SLICE_STEP_MM, 3) for r in ratios if np.isfinite(r))
     (best, count), (_, second) = [*votes.most_common(2), (0.0, 0), (0.0, 0)][:2]
     return best if count >= max(LEAST_VOTES, 2 * second) else None
@@ -113,7 +121,24 @@ def _grid_step(coordinates: np.ndarray) -> float:
     return float(differences @ multiples / (multiples @ multiples))
 
 
-def _reading(entries: list[Any], expert: str, file: str, problems: list[Problem]) -> Reading:
+def _is_rounded(points: np.ndarray) -> bool:
+    multiples = points[..., [0, 2]] / ROUNDED
+    return bool(np.abs(multiples - np.rint(multiples)).max() < GRID_TOLERANCE)
+
+
+def _near(found: dict[str, Reading], file: str, problems: list[Problem]) -> dict[str, Reading]:
+    """The readings without vertebrae that lie farther from the others than a spine is long."""
+    middles = {(e, level): points.mean((0, 1)) for e, reading in found.items() for level, points in reading.items()}
+    middle = np.median(list(middles.values()), axis=0) if middles else np.zeros(3)
+    far = {key for key, place in middles.items() if np.abs(place - middle).max() > FARTHEST}
+    for expert, level in sorted(far):
+        problems.append(Problem("outside_volume", file, f"{expert} {level}", "It lies far from all other vertebrae."))
+    return {e: {level: p for level, p in r.items() if (e, level) not in far} for e, r in found.items()}
+
+
+def _reading(
+    entries: list[Any], expert: str, file: str, problems: list[Problem], left_out: list[np.ndarray]
+) -> Reading:
     reading: Reading = {}
     for i, entry in enumerate(entries):
         entry = entry if isinstance(entry, dict) else {}
@@ -128,10 +153,7 @@ def _reading(entries: list[Any], expert: str, file: str, problems: list[Problem]
             wrong = "duplicate_level", "The first one counts."
         if wrong:
             problems.append(Problem(wrong[0], file, f"{expert} {level or i + 1}", wrong[1]))
+            left_out += rough_center(entry.get("segments"))
         elif points is not None and level is not None:
             reading[level] = points
     return reading
-
-
-def _summary(problems: Sequence[Problem]) -> str:
-    return ", ".join(f"{n} x {code}" for code, n in Counter(p.code for p in problems).items())

@@ -71,7 +71,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Means over vertebrae: SD of G and of the heights among experts (n), distance of points to the experts' mean."""
+    """Over vertebrae: an expert's standard deviation of G and of a height (n - 1, pooled), and the mean distance of
+    points to the experts' mean."""
 
     vertebrae: int
     ratio_sd: float
@@ -161,8 +162,12 @@ def scatter(patients: Sequence[AnnotatedPatient]) -> Scatter:
             if len(marked) > 1:
                 points = in_plane(patient, np.array(marked), "mm")
                 apart = np.linalg.norm(points - points.mean(0), axis=-1).mean()
-                rows.append((ratios_of(points).std(), heights(points).std(0).mean(), apart))
-    return Scatter(len(rows), *(float(v) for v in np.mean(rows, axis=0))) if rows else Scatter(0, *[np.nan] * 3)
+                spread = ratios_of(points).var(ddof=1), heights(points).var(0, ddof=1).mean()
+                rows.append((*spread, apart))
+    if not rows:
+        return Scatter(0, *[np.nan] * 3)
+    ratio, height, apart = np.mean(rows, axis=0)
+    return Scatter(len(rows), float(ratio**0.5), float(height**0.5), float(apart))
 
 
 def agreements(patients: Sequence[AnnotatedPatient], repeats: int, seed: int) -> list[Agreement]:

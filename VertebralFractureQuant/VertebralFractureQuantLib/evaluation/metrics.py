@@ -38,10 +38,12 @@ class BlandAltman:
 
     @property
     def low(self) -> float:
+        """The lower limit of agreement."""
         return self.bias - LIMITS_SD * self.sd
 
     @property
     def high(self) -> float:
+        """The upper limit of agreement."""
         return self.bias + LIMITS_SD * self.sd
 
 

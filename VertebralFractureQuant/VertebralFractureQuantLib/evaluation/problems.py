@@ -7,13 +7,14 @@ A vertebra that is named here is left out, a file that cannot be read too; the r
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..keypoints import POSITIONS
+from ..keypoints import FAULTS, POSITIONS, faults
 from ..levels import NAMES
 
 PROBLEMS = {
@@ -25,12 +26,14 @@ PROBLEMS = {
     "implausible_size": "the points lie farther apart than those of any vertebra",
     "swapped_ends": "a superior point lies below its inferior one",
     "swapped_sides": "anterior, middle and posterior do not follow each other",
+    "crossed_points": "the lines between the points cross",
     "wrong_axis_order": "the coordinates are not in the schema's order",
     "unknown_level": "no vertebra has this name",
     "duplicate_level": "one reader has two vertebrae of one name",
     "outside_volume": "points lie outside the scan",
     "bad_curve": "the spine's curve is no curve",
     "no_vertebra": "the reference has no usable vertebra",
+    "uncorrected": "nobody has corrected or accepted this analysis, so it is no reference",
     "no_spacing": "the pixel spacing cannot be recovered",
     "no_common_space": "the prediction and the reference are in different coordinates",
     "duplicate_case": "two files are of one case",
@@ -54,15 +57,29 @@ class Problem:
     message: str
 
 
+def named(path: Path) -> str:
+    """What a problem calls a file: with its folder where every case's file has that name."""
+    return f"{path.parent.name}/{path.name}" if path.name in ("analysis.json", "truth.json") else path.name
+
+
+def listed(problems: Sequence[Problem], most: int = 6) -> str:
+    """The first problems, one a line, for a message."""
+    lines = [
+        f"\n  {p.code} {p.file}{f', {p.vertebra}' if p.vertebra else ''}: {p.message or PROBLEMS[p.code]}"
+        for p in problems
+    ]
+    return "".join(lines[:most]) + (f"\n  and {len(lines) - most} more" if len(lines) > most else "")
+
+
 def read_object(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
     """The JSON object in `path`; None, and a note in `problems`, where there is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(Problem("not_json", path.name, None, str(error).replace(str(path), path.name)))
+        problems.append(Problem("not_json", named(path), None, str(error).replace(str(path), path.name)))
         return None
     if not isinstance(data, dict):
-        problems.append(Problem("wrong_schema", path.name, None, "The file holds no JSON object."))
+        problems.append(Problem("wrong_schema", named(path), None, "The file holds no JSON object."))
         return None
     return data
 
@@ -76,11 +93,19 @@ def as_points(raw: Any, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]
         points = values.astype(float)
     except OverflowError:
         return None, "not_finite"
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # numpy knows no more than 64 dimensions
         return None, "missing_points"
     if points.ndim != len(shape) or any(s not in (-1, n) for s, n in zip(shape, points.shape, strict=True)):
         return None, "missing_points"
     return (points, "") if np.isfinite(points).all() else (None, "not_finite")
+
+
+def rough_center(raw: Any) -> list[np.ndarray]:
+    """The median `(3,)` of those points of a faulty vertebra that can be read, or nothing."""
+    segments = raw if isinstance(raw, list) else []
+    points = [as_points(point, (3,))[0] for segment in segments if isinstance(segment, list) for point in segment]
+    known = [point for point in points if point is not None]
+    return [np.median(known, axis=0)] if known else []
 
 
 def known_level(raw: Any) -> str | None:
@@ -116,6 +141,9 @@ def _order_fault(points: np.ndarray, front: np.ndarray, up: np.ndarray) -> tuple
     for position, segment in zip(POSITIONS, points, strict=True):
         if (segment[0] - segment[1]) @ up <= 0:
             return "swapped_ends", f"The {position} superior point lies below the inferior one."
-    if (np.diff(points.mean(1) @ front) >= 0).any():
+    if (np.diff(points @ front, axis=0) >= 0).any():
         return "swapped_sides", "Anterior, middle and posterior points do not follow each other."
+    across = up - (up @ front) * front
+    if "segments_cross" in faults(np.stack([points @ front, points @ across], -1)):
+        return "crossed_points", FAULTS["segments_cross"]
     return None

@@ -5,6 +5,7 @@ RAS mm; the public annotations alone are in voxels [row, column, slice], and nee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -18,12 +19,14 @@ from ..errors import VFQError
 from ..keypoints import centers
 from ..levels import in_doubt
 from ..record import SCHEMA
-from .annotations import AnnotatedPatient, parse_patient
-from .problems import Problem, as_points, fault, known_level, read_object
+from .annotations import AnnotatedPatient, parse_patient, to_ras
+from .problems import PROBLEMS, Problem, as_points, fault, known_level, named, read_object, rough_center
 
+CASE_FILES = ("analysis.json", "machine.json", "truth.json", "evaluation.json")
 TRUTH_SCHEMA = "vfq-truth/1"  # as phantom.volume writes it; its import would load torch
 RAS, VOXELS = "RAS_mm", "voxels"
 BORDER_MM = 5.0  # key points may lie a little beyond the outermost voxels
+LONGEST_CURVE_MM = 3000.0  # along an axis; no scanner's table is as long
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,8 @@ class Spine:
     levels : names, None where unknown.
     sure : which names a prediction gives without doubt (`levels.SURE`); empty where it does not tell.
     spreads : the standard deviations of G that a prediction gives, nan where it gives none; empty as above.
-    partial : `(p, 3)` approximate centres of vertebrae cut by the border.
+    partial : `(p, 3)` approximate centres of vertebrae that are there and not to be compared: cut by the border, or
+        left out as faulty.
     curve : the spine's line, None where the file has none.
     limits : `(2, 3)` where the spine begins and ends, or `(0, 3)`.
     status : "ok", or the code of a failed analysis.
@@ -83,13 +87,16 @@ def read_predictions(folder: Path) -> tuple[list[Spine], list[Problem]]:
     return _read(_files(folder, "analysis.json"), _prediction)
 
 
-def read_references(folder: Path, analyses: bool = True) -> tuple[list[Spine], list[Problem]]:
+def read_references(folder: Path, predictions: Path | None = None) -> tuple[list[Spine], list[Problem]]:
     """References of a folder or file: six-point references, phantom truths (`vfq-truth/1`), public annotations, and
-    analyses that a person has corrected (`vfq-analysis/1`), unless `analyses` is False.
+    analyses in which a person has corrected or accepted something (`vfq-analysis/1`).
 
+    The analyses of `predictions` are no references for themselves.
     VFQError `not_found` where there is no such folder or file.
     """
-    return _read(_files(folder, "truth.json", *(["analysis.json"] if analyses else [])), _reference)
+    own = {path.resolve() for path in _files(predictions, "analysis.json")} if predictions else set()
+    found = (f for f in _files(folder, "truth.json", "analysis.json") if f.resolve() not in own)
+    return _read(list(found), _reference)
 
 
 def _read(
@@ -100,7 +107,7 @@ def _read(
     for path in paths:
         spine = read(path, problems)
         if spine and spine.case in spines:
-            problems.append(Problem("duplicate_case", path.name, None, f"{spine.case}: the first one counts."))
+            problems.append(Problem("duplicate_case", named(path), None, f"{spine.case}: the first one counts."))
         elif spine:
             spines[spine.case] = spine
     return list(spines.values()), problems
@@ -137,24 +144,31 @@ def in_common_space(prediction: Spine, reference: Spine) -> tuple[Spine | None, 
     if reference.space == VOXELS:
         if prediction.grid is None or prediction.grid.ijk_to_ras is None:
             message = "The annotation is in voxels, and the analysis does not tell the scan's source.ijk_to_ras."
-            return None, [Problem("no_common_space", reference.file, None, f"{prediction.case}: {message}")]
+            if len(prediction.keypoints):
+                return None, [Problem("no_common_space", reference.file, None, f"{prediction.case}: {message}")]
+            message += " As nothing was measured, all are missed; their G is that in voxels."
+            upright = replace(reference, keypoints=to_ras(reference.keypoints, (1, 1)), space=RAS)
+            return upright, [Problem("no_common_space", reference.file, None, f"{prediction.case}: {message}")]
         reference = _from_voxels(reference, prediction.grid)
-    landmark = _middle(prediction)
-    if prediction.grid is None or landmark is None:
-        return reference, []
-    return _inside(reference, prediction.grid, landmark)
+    return _inside(reference, prediction.grid, _middle(prediction))
 
 
 def _files(place: Path, *names: str) -> list[Path]:
-    """The file `place`; of a folder, its own file of the first of `names` that it has, or its loose *.json and such a
-    file of each of its folders."""
+    """The file `place`; of a folder, the file of the first of `names` that each of its folders has, and its own, or
+    else its loose *.json."""
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise VFQError("not_found", f"There is no {place.name}.")
     own = _first(place, names)
     inner = [_first(folder, names) for folder in place.iterdir() if folder.is_dir()]
-    return [own] if own else sorted([*place.glob("*.json"), *(path for path in inner if path)])
+    loose = [path for path in place.glob("*.json") if own is None or _is_other_case(path)]
+    return sorted({*loose, *(path for path in (own, *inner) if path)})
+
+
+def _is_other_case(path: Path) -> bool:
+    """Whether a file beside a case's own one is of another case, not one of those that a case's folder holds."""
+    return not (path.name in CASE_FILES or path.name.endswith(".mrk.json"))
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:
@@ -169,7 +183,7 @@ def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
 def _analysis(data: dict[str, Any], path: Path, problems: list[Problem]) -> Spine | None:
     """Of an analysis, without what a person rejected and what lies outside its scan."""
     vertebrae, case = data.get("vertebrae"), data.get("case")
-    file = path.name if path.name != "analysis.json" else f"{path.parent.name}/{path.name}"
+    file = named(path)
     if data.get("schema") != SCHEMA or data.get("space", RAS) != RAS or not isinstance(vertebrae, list) or not case:
         problems.append(Problem("wrong_schema", file, None, f"An analysis of schema {SCHEMA} is expected."))
         return None
@@ -184,10 +198,7 @@ def _analysis(data: dict[str, Any], path: Path, problems: list[Problem]) -> Spin
         grid=_grid(data.get("source")),
         **_vertebrae(kept, file, problems)._asdict(),
     )
-    landmark = _middle(spine)
-    if spine.grid is None or landmark is None:
-        return spine
-    spine, outside = _inside(spine, spine.grid, landmark)
+    spine, outside = _inside(spine, spine.grid, _middle(spine))
     problems += outside
     return spine
 
@@ -199,23 +210,36 @@ def _reference(path: Path, problems: list[Problem]) -> Spine | None:
     if "Annotation" in data:
         patient = parse_patient(data, path, problems)
         return None if patient is None else _consensus(patient)
+    if data.get("schema") == SCHEMA and not _is_reviewed(data):
+        problems.append(Problem("uncorrected", named(path), None, ""))
+        return None
     if data.get("schema") == SCHEMA:
         return _analysis(data, path, problems)
     vertebrae, truth = data.get("vertebrae"), data.get("schema") == TRUTH_SCHEMA
     if (data.get("schema") and not truth) or data.get("space") != RAS or not isinstance(vertebrae, list):
-        problems.append(Problem("wrong_schema", path.name, None, "No reference, truth, annotation or analysis."))
+        problems.append(Problem("wrong_schema", named(path), None, "No reference, truth, annotation or analysis."))
         return None
     stem = path.parent.name if path.name == "truth.json" else path.stem
-    found = _vertebrae(vertebrae, path.name, problems)
-    curve = _curve(data.get("curve" if truth else "centerline"), path.name, problems)
+    found = _vertebrae(vertebrae, named(path), problems)
+    curve = _curve(data.get("curve" if truth else "centerline"), named(path), problems)
     return Spine(
         case=str(data.get("case") or stem),
-        file=path.name,
+        file=named(path),
         keypoints=found.keypoints,
         levels=found.levels,
-        partial=_partial(data.get("partial"), path.name, problems),
+        partial=np.concatenate([_partial(data.get("partial"), named(path), problems), found.partial]),
         curve=curve,
         limits=_limits(curve, data.get("limits_mm")) if truth else _ends(curve),
+    )
+
+
+def _is_reviewed(data: dict[str, Any]) -> bool:
+    """Whether a person moved, set, named, accepted or rejected any vertebra of an analysis."""
+    vertebrae = data.get("vertebrae")
+    return any(
+        v.get("origin", "model") != "model" or v.get("review", "open") != "open" or v.get("pinned") is True
+        for v in (vertebrae if isinstance(vertebrae, list) else [])
+        if isinstance(v, dict)
     )
 
 
@@ -223,7 +247,7 @@ def _consensus(patient: AnnotatedPatient) -> Spine:
     """The mean of the experts' points of each vertebra, in voxels."""
     names = dict.fromkeys(level for reading in patient.readings.values() for level in reading)
     points = [np.mean([r[level] for r in patient.readings.values() if level in r], axis=0) for level in names]
-    return Spine(patient.name, patient.file, np.array(points), tuple(names), space=VOXELS)
+    return Spine(patient.name, patient.file, np.array(points), tuple(names), patient.left_out, space=VOXELS)
 
 
 class _Vertebrae(NamedTuple):
@@ -233,11 +257,12 @@ class _Vertebrae(NamedTuple):
     levels: tuple[str | None, ...]
     sure: tuple[bool, ...]
     spreads: tuple[float, ...]
+    partial: np.ndarray
 
 
 def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae:
     """The sound ones. A level without meaning is noted and taken for unknown, as is one that is not certain."""
-    kept, levels, shares, pinned, spreads = [], [], [], [], []
+    kept, levels, shares, pinned, spreads, left_out = [], [], [], [], [], []
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
         name = None if entry.get("level_certain") is False else entry.get("level")
@@ -248,6 +273,7 @@ def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae
         wrong = (code, "") if points is None else fault(points)
         if wrong:
             problems.append(Problem(wrong[0], file, level or f"V{i + 1}", wrong[1]))
+            left_out += rough_center(entry.get("keypoints"))
         else:
             kept.append(points)
             levels.append(level)
@@ -255,7 +281,8 @@ def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae
             pinned.append(entry.get("pinned") is True)
             spreads.append(_spread(entry.get("genant_spread")))
     sure = tuple(doubt is None for doubt in in_doubt(levels, shares, pinned))
-    return _Vertebrae(np.array(kept, float).reshape(-1, 3, 2, 3), tuple(levels), sure, tuple(spreads))
+    keypoints, partial = np.array(kept, float).reshape(-1, 3, 2, 3), np.reshape(left_out, (-1, 3))
+    return _Vertebrae(keypoints, tuple(levels), sure, tuple(spreads), partial)
 
 
 def _spread(raw: Any) -> float:
@@ -282,9 +309,11 @@ def _partial(raw: Any, file: str, problems: list[Problem]) -> np.ndarray:
 def _curve(raw: Any, file: str, problems: list[Problem]) -> SpineCurve | None:
     if raw is None or raw == []:
         return None
-    points, _ = as_points(raw, (-1, 3))
+    points, code = as_points(raw, (-1, 3))
     try:
-        return fit_curve(np.empty((0, 3)) if points is None else points)
+        if points is None or not len(points) or np.ptp(points, axis=0).max() > LONGEST_CURVE_MM:
+            raise ValueError(f"{PROBLEMS[code]}" if code else "its points lie farther apart than in any scan")
+        return fit_curve(points)
     except ValueError as error:
         problems.append(Problem("bad_curve", file, None, str(error)))
         return None
@@ -312,9 +341,10 @@ def _grid(raw: Any) -> Grid | None:
 
 
 def _begins(reference: str, prediction: str) -> bool:
-    """Whether a prediction's name goes on from the reference's at the end of a word: "X_ct", but not "X2", from "X"."""
+    """Whether a prediction's name goes on from the reference's at the end of a word: "X_ct" from "X", but not "X2", nor
+    "X-2", which is what we call another scan whose file is named X, too."""
     rest = prediction[len(reference) :]
-    return prediction.startswith(reference) and not rest[:1].isalnum()
+    return prediction.startswith(reference) and not rest[:1].isalnum() and not re.fullmatch(r"-\d+", rest)
 
 
 def _middle(spine: Spine) -> np.ndarray | None:
@@ -323,9 +353,12 @@ def _middle(spine: Spine) -> np.ndarray | None:
     return np.median(points, axis=0) if len(points) else None
 
 
-def _inside(spine: Spine, grid: Grid, landmark: np.ndarray) -> tuple[Spine, list[Problem]]:
-    """Without the vertebrae outside the scan: exactly where its place is known, else by its size around `landmark`."""
+def _inside(spine: Spine, grid: Grid | None, landmark: np.ndarray | None) -> tuple[Spine, list[Problem]]:
+    """Without the vertebrae outside the scan: exactly where its place is known, else by its size around `landmark`,
+    else all; those outside are `partial`, as one that the border cuts may be among them."""
     points = spine.keypoints.reshape(-1, 6, 3)
+    if grid is None or (grid.ijk_to_ras is None and landmark is None):
+        return spine, []
     if grid.ijk_to_ras is None:
         outside = (np.linalg.norm(points - landmark, axis=-1) > grid.diagonal_mm).any(1)
     else:
@@ -343,6 +376,7 @@ def _inside(spine: Spine, grid: Grid, landmark: np.ndarray) -> tuple[Spine, list
         levels=tuple(compress(spine.levels, ~outside)),
         sure=tuple(compress(spine.sure, ~outside)),
         spreads=tuple(compress(spine.spreads, ~outside)),
+        partial=np.concatenate([spine.partial, centers(spine.keypoints[outside])]),
     )
     return kept, problems
 
@@ -351,9 +385,14 @@ def _from_voxels(spine: Spine, grid: Grid) -> Spine:
     """[row, column, slice] to RAS mm: the annotations' columns grow leftwards, rows posteriorly and slices caudally,
     those of the scan perhaps the other way."""
     assert grid.ijk_to_ras is not None
-    ijk = spine.keypoints[..., [1, 0, 2]]
-    for axis, size in enumerate(grid.shape[::-1]):
-        if grid.ijk_to_ras[axis, axis] > 0:
-            ijk[..., axis] = size - 1 - ijk[..., axis]
-    ras = ijk @ grid.ijk_to_ras[:3, :3].T + grid.ijk_to_ras[:3, 3]
-    return replace(spine, keypoints=ras, space=RAS)
+    matrix = grid.ijk_to_ras
+
+    def to_patient(voxels: np.ndarray) -> np.ndarray:
+        ijk = voxels[..., [1, 0, 2]]
+        for axis, size in enumerate(grid.shape[::-1]):
+            if matrix[axis, axis] > 0:
+                ijk[..., axis] = size - 1 - ijk[..., axis]
+        ras: np.ndarray = ijk @ matrix[:3, :3].T + matrix[:3, 3]
+        return ras
+
+    return replace(spine, keypoints=to_patient(spine.keypoints), partial=to_patient(spine.partial), space=RAS)

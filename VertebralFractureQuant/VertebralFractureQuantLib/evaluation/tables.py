@@ -7,7 +7,7 @@ scans, so that the bootstrap can draw patients. Lengths are mm; G is the Genant 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .matching import (
     point_errors,
 )
 from .metrics import REPEATS, SPECIFICITY, Estimate, auc, bland_altman, bootstrap, sensitivity_at
-from .problems import Problem
+from .problems import Problem, listed
 from .sources import Spine, in_common_space, pair_cases, read_predictions, read_references
 
 Key = tuple[str, ...]
@@ -128,10 +128,14 @@ class Evaluation:
 def evaluate_predictions(predictions: Path, references: Path, repeats: int = REPEATS, seed: int = 0) -> Evaluation:
     """Hold a folder of analyses against references (see `sources`); an analysis is no reference for itself.
 
+    A single file given as the reference of a single analysis is its reference, whatever their names.
+
     VFQError `not_found` without either; `nothing_to_evaluate` where no prediction could be held against a reference.
     """
     found, problems = read_predictions(predictions)
-    known, more = read_references(references, analyses=predictions.resolve() != references.resolve())
+    known, more = read_references(references, predictions)
+    if references.is_file() and len(found) == len(known) == 1:
+        known = [replace(known[0], case=found[0].case)]
     pairs, unpaired = pair_cases(found, known)
     problems += more + unpaired
     scans = []
@@ -143,8 +147,8 @@ def evaluate_predictions(predictions: Path, references: Path, repeats: int = REP
         elif common is not None:
             problems.append(Problem("no_vertebra", reference.file, None, f"{prediction.case}: not evaluated"))
     if not scans:
-        codes = ", ".join(dict.fromkeys(p.code for p in problems)) or "no file"
-        raise VFQError("nothing_to_evaluate", f"No prediction could be held against a reference ({codes}).")
+        told = listed(problems) or " There is no file."
+        raise VFQError("nothing_to_evaluate", f"No prediction could be held against a reference.{told}")
     return Evaluation(scans, estimate(scans, repeats, seed), problems, repeats, seed)
 
 

@@ -182,7 +182,8 @@ def _draw_grades(axes: Axes, levels: dict[str, LevelStatistics]) -> None:
 
 def _draw_heights(axes: Axes, levels: dict[str, LevelStatistics]) -> None:
     at = np.arange(len(levels))
-    means, spreads = (np.array([getattr(s, n) for s in levels.values()]) for n in ("heights_mm", "heights_sd_mm"))
+    names = ("heights_mm", "heights_sd_mm")
+    means, spreads = (np.reshape([getattr(s, n) for s in levels.values()], (-1, 3)) for n in names)
     for p, (position, color) in enumerate(zip(POSITIONS, TASK_COLORS, strict=True)):
         axes.errorbar(
             at + 0.18 * (p - 1), means[:, p], spreads[:, p], fmt="o-", color=color, ms=3, lw=1, label=position

@@ -139,8 +139,8 @@ def _agreement_table(evaluation: AnnotationsEvaluation) -> Table:
     ):
         table.add_row(name, *(_interval(a.estimates[key], digits) for a in inside))
     s = evaluation.scatter
-    table.add_row("SD of G among experts", f"{s.ratio_sd:.4f}")
-    table.add_row("SD of heights among experts", f"{s.height_sd_mm:.2f}")
+    table.add_row("SD of an expert's G", f"{s.ratio_sd:.4f}")
+    table.add_row("SD of an expert's heights, mm", f"{s.height_sd_mm:.2f}")
     table.add_row("points to experts' mean, mm", f"{s.point_mm:.2f}")
     return table
 

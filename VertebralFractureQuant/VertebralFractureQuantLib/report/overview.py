@@ -57,10 +57,12 @@ class Panel:
 
     @property
     def width(self) -> float:
+        """From edge to edge, mm."""
         return float(np.ptp(self.across)) + PIXEL_MM
 
     @property
     def height(self) -> float:
+        """From edge to edge, mm."""
         return float(np.ptp(self.up)) + PIXEL_MM
 
 

@@ -21,7 +21,7 @@ from ..genant import expected_height, genant_ratio, heights
 from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
-from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy
+from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy, rotation
 from ..phantom.metal import sagittal_bands
 from ..phantom.painting import Endplates, Painter, endplates_of, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
@@ -30,6 +30,7 @@ from ..straightening import Straightening
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0
 MOST_VERTEBRAE = 24  # that one detector picture can hold
+TURNED_DEG = 8.0  # standard deviation of how far patients lie turned about S; the picture's plane is the scanner's
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
 # How a picture is bent: distance (mm) between the knots of a smooth random field, and its displacement at them.
 BENDS_MM = ((36.0, 1.8), (14.0, 1.1), (7.0, 0.45))
@@ -64,17 +65,22 @@ class PaintedTrunk:
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
     """A new patient, painted on `device`, straightened along a curve as imperfect as a localizer's."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
-    straightening = Straightening(imperfect(rng, anatomy.curve))
-    picture, points = _painted_slab(Painter(anatomy, device), straightening, float(rng.uniform(0.0, THICKEST_SLAB_MM)))
+    lying = rotation(0.0, 0.0, np.deg2rad(rng.normal(0, TURNED_DEG)))
+    straightening = Straightening(imperfect(rng, fit_curve(anatomy.curve.points @ lying)))
+    half_mm = float(rng.uniform(0.0, THICKEST_SLAB_MM))
+    picture, points = _painted_slab(Painter(anatomy, device), lying, straightening, half_mm)
     exact = exact_keypoints(anatomy)
     plates = endplates_of(anatomy, exact)
-    flat, outside = (_flat(straightening, p) for p in (exact, exact + plates.outward))
+    flat, outside = (_flat(straightening, p @ lying) for p in (exact, exact + plates.outward))
     return PaintedColumn(picture.cpu(), points.cpu(), flat, outside - flat, heights(exact), plates)
 
 
-def _painted_slab(painter: Painter, straightening: Straightening, half_mm: float) -> tuple[Tensor, Tensor]:
+def _painted_slab(
+    painter: Painter, lying: np.ndarray, straightening: Straightening, half_mm: float
+) -> tuple[Tensor, Tensor]:
     """HU `(rows, columns)` and patient points of the middle plane: the mean over `half_mm` to both sides, as the
-    detector sees a scan. Soft tissue is much the same in these planes and painted in the middle one only."""
+    detector sees a scan of the anatomy's points `@ lying`. Soft tissue is much the same in these planes and painted in
+    the middle one only."""
     planes = [
         torch.as_tensor(
             straightening.sagittal_grid(HALF_WIDTH_MM, lateral_mm=x)[:, :COLUMNS],
@@ -83,8 +89,10 @@ def _painted_slab(painter: Painter, straightening: Straightening, half_mm: float
         )
         for x in (-half_mm, 0.0, half_mm)
     ]
-    background = painter.background(planes[1].reshape(-1, 3), 0.5)
-    pictures = [painter.skeleton(plane.reshape(-1, 3), background, 0.5) for plane in planes]
+    upright = torch.as_tensor(lying.T, dtype=torch.float32, device=painter.device)
+    painted = [plane.reshape(-1, 3) @ upright for plane in planes]
+    background = painter.background(painted[1], 0.5)
+    pictures = [painter.skeleton(plane, background, 0.5) for plane in painted]
     return torch.stack(pictures).mean(0).reshape(planes[1].shape[:2]), planes[1]
 
 
@@ -317,6 +325,7 @@ def _margins(rng: np.random.Generator) -> list[tuple[float, float]]:
 
 
 def scan_coarse(voxels: Tensor, rng: np.random.Generator) -> Tensor:
+    """HU `(s, a, r)` at 4 mm as some scanner shows them: noise, thick slices, calibration."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     noise = torch.randn(voxels.shape, generator=generator) * abs(rng.normal(0, 20))
     if rng.random() < 0.4:  # thick slices
@@ -339,6 +348,7 @@ def _crop_targets(trunk: PaintedTrunk, start: np.ndarray, kept: Tensor) -> dict[
 
 
 def flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    """The sample or, every other time, its mirror image: `volume` along r, `position` with it."""
     if rng.random() < 0.5:
         sample["volume"] = sample["volume"].flip(2)
         sample["position"][:, 1] = sample["volume"].shape[2] - 1 - sample["position"][:, 1]
