@@ -318,6 +318,33 @@ class SmallGpu:
         return analysis("open", "open")
 
 
+class Failing(SmallGpu):
+    """An engine that fails with the code it is told."""
+
+    def __init__(self, code: str):
+        super().__init__()
+        self.code = code
+
+    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+        raise VFQError(self.code, "It failed.")
+
+
+def test_a_failures_record_tells_where_the_scan_lies(tmp_path):
+    record = from_json(to_json(measured(Failing("no_spine_found"), tmp_path)[0].record))
+    assert record.status == "no_spine_found" and record.shape == (40, 40, 40) and record.spacing_mm == (2.0, 2.0, 2.0)
+    assert record.ijk_to_ras is not None and record.ijk_to_ras[0, 0] == 2
+
+
+@pytest.mark.parametrize("code", ["bad_weights", "no_device", "out_of_memory", "no_spine_found"])
+def test_an_earlier_result_gives_way_to_no_failure_that_is_not_the_scans(tmp_path, code):
+    engine = Failing(code)
+    measured(SmallGpu(), tmp_path)
+    study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", overwrite=True, pictures=False)
+    assert measure_study(study, engine, lambda: engine.load_models("cuda")).record.status == code
+    kept = json.loads((tmp_path / "out" / "scan" / "analysis.json").read_text())["status"]
+    assert kept == ("no_spine_found" if code == "no_spine_found" else "ok")
+
+
 def measured(engine: SmallGpu, tmp_path: Path) -> tuple[Outcome, list[str]]:
     notes: list[str] = []
     study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", pictures=False)

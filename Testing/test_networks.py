@@ -138,6 +138,22 @@ def test_coarse_volume_of_a_flipped_anisotropic_scan_lies_where_the_scan_lies():
     assert coarse.origin + np.array([r, a, s]) * coarse.spacing == pytest.approx(center[:3], abs=0.6)
 
 
+def test_a_coarse_volume_is_the_same_however_the_voxels_are_stored():
+    """Sides that are no multiples of the blocks, one way, mirrored along each axis, and permuted."""
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (31, 50, 63)).astype(np.int16)
+    matrix = np.array([[-0.9, 0.1, 0, 50], [0.1, -0.9, 0.2, 70], [0, 0.2, 2.4, -20], [0, 0, 0, 1]])
+    coarse = coarsen(CTVolume(voxels, matrix, "x"))
+    others = [(voxels.transpose(1, 2, 0), matrix[:, [2, 0, 1, 3]])]
+    for axis, size in enumerate(voxels.shape[::-1]):
+        mirrored = matrix.copy()
+        mirrored[:, 3] += mirrored[:, axis] * (size - 1)
+        mirrored[:, axis] *= -1
+        others.append((np.flip(voxels, 2 - axis), mirrored))
+    for stored, to_ras in others:
+        other = coarsen(CTVolume(np.ascontiguousarray(stored), to_ras, "x"))
+        assert other.origin == pytest.approx(coarse.origin) and other.voxels == pytest.approx(coarse.voxels, abs=0.01)
+
+
 def test_localize_returns_one_ras_point_a_slice_where_the_map_peaks():
     volume = coarsen(CTVolume(np.zeros((20, 50, 60), np.int16), np.diag([1.5, 1.5, 3.0, 1.0]), "x"))
 

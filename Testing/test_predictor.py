@@ -189,7 +189,7 @@ def test_a_gpu_that_cannot_even_be_asked_has_no_free_memory(monkeypatch):
 
 @pytest.mark.parametrize(
     "role, model",
-    [("localizer", SpineLocalizer(TINY)), ("refiner", SpineRefiner(TINY)), ("detector", VertebraDetector(TINY))],
+    [("localizer", SpineLocalizer(TINY)), ("refiner", SpineRefiner(TINY[:4])), ("detector", VertebraDetector(TINY))],
 )
 def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(tmp_path, role, model):
     pytest.importorskip("onnx")
@@ -261,19 +261,32 @@ def test_a_folder_of_trained_networks_takes_the_place_of_the_shipped_ones(files,
     changed = [a != b for a, b in zip(shipped.stamps, mixed.stamps, strict=True)]
     assert changed == [False, False, True] and mixed.stamps[2].name == "tiny"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VFQError, match="holds no") as caught:
+    with pytest.raises(VFQError, match="no folder that holds") as caught:
         analysis.load_models("cpu", tmp_path / "empty")
     assert caught.value.code == "bad_weights"
 
 
 @pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
-def test_weights_with_numbers_that_are_not_finite_are_refused(tmp_path, spoilt):
+def test_weights_with_numbers_that_are_not_finite_are_refused(tmp_path, monkeypatch, spoilt):
     model = VertebraDetector(TINY)
     model.head.bias.data[3] = spoilt
-    weights.save(model, "detector", tmp_path / "w.safetensors", {"name": "tiny"})
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "is_storable", lambda model: True)
+        weights.save(model, "detector", tmp_path / "w.safetensors", {"name": "tiny"})
     with pytest.raises(VFQError, match="not finite") as caught:
         weights.load("detector", path=tmp_path / "w.safetensors")
     assert caught.value.code == "bad_weights"
+
+
+def test_weights_of_other_depths_are_refused(tmp_path):
+    weights.save(VertebraDetector((2, 2, 3, 3, 4, 4)), "detector", tmp_path / "w.safetensors", {"name": "deep"})
+    with pytest.raises(VFQError, match="6 depths"):
+        weights.load("detector", path=tmp_path / "w.safetensors")
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(VFQError, match=r"nonsense\.safetensors: No such file"):
+        weights.load("detector", path=tmp_path / "nonsense.safetensors")
 
 
 def test_shipped_weights_without_their_card_are_refused(files, monkeypatch):

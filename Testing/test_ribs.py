@@ -73,6 +73,12 @@ def test_a_scan_that_holds_the_bodies_only_tells_nothing():
     assert rib_signs(narrow, straightening, corners) == pytest.approx(np.ones((3, 2, 3)), abs=0.02)
 
 
+def test_air_that_a_scan_was_padded_with_is_no_missing_rib():
+    ct, straightening, corners = spine([(4, 4)] * 3)
+    ct.voxels[:, :, :30], ct.voxels[:, :, 51:] = -1024, -1024
+    assert rib_signs(ct, straightening, corners) == pytest.approx(np.ones((3, 2, 3)), abs=0.02)
+
+
 def test_beside_a_gap_a_level_rib_is_no_longer_than_elsewhere():
     ct, straightening, corners = spine([(4, 4), (None, None), (None, None), (32, 32)])
     seen = rib_signs(ct, straightening, corners[[0, 3]])

@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from typer.testing import CliRunner  # noqa: E402
+from VertebralFractureQuantLib.cli import app  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.levels import CLASSES, LEVELS  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
@@ -196,6 +198,67 @@ def test_what_cannot_be_gone_on_with_is_refused_and_left_as_it_is(tmp_path, monk
         assert caught.value.code == "bad_checkpoint" and checkpoint.read_bytes() == content
 
 
+def quick_refiner(monkeypatch, score=1.0, **changes):
+    quick = dataclasses.replace(train.TASKS["refiner"], validate=lambda model, fixed: {"score": score}, validated=0)
+    monkeypatch.setitem(train.TASKS, "refiner", quick)
+    return dataclasses.replace(train.RECIPES["refiner"], batch=1, workers=0, pool=1, learning_rate=1e-6, **changes)
+
+
+def test_a_run_remembers_what_it_began_with(tmp_path, monkeypatch):
+    recipe = quick_refiner(monkeypatch, steps=1)
+    start = tmp_path / "Jane Doe" / "refiner.safetensors"
+    start.parent.mkdir()
+    for suffix in (".safetensors", ".json"):
+        start.with_suffix(suffix).write_bytes((weights.weights_folder() / f"refiner{suffix}").read_bytes())
+    begun = dataclasses.replace(recipe, start=str(start))
+    path = train.train(begun, tmp_path / "run", report=lambda line: None)
+    assert "Jane" not in path.with_suffix(".json").read_text()
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    scratch = tmp_path / "scratch"
+    train.train(recipe, scratch, report=lambda line: None)
+    with pytest.raises(VFQError, match="from scratch") as caught:
+        train.train(dataclasses.replace(begun, steps=2), scratch)
+    assert caught.value.code == "bad_checkpoint"
+    with pytest.raises(VFQError, match=r"8-16-32-64\b"):
+        train.train(dataclasses.replace(recipe, steps=2, channels=(4, 8, 16, 32)), scratch)
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+    path.unlink()  # so that the next step's score is the best
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True) | {"best": 9.0}
+    torch.save(checkpoint, tmp_path / "run" / "checkpoint.pt")
+    train.train(dataclasses.replace(recipe, steps=2), tmp_path / "run", report=lambda line: None)
+    assert json.loads(path.with_suffix(".json").read_text())["started_from"]["name"] == weights.load("refiner")[1].name
+
+
+def test_a_run_that_diverges_says_so_and_saves_nothing(tmp_path, monkeypatch):
+    recipe = quick_refiner(monkeypatch, score=float("nan"), steps=1)
+    with pytest.raises(VFQError, match="--rate") as caught:
+        train.train(recipe, tmp_path / "run")
+    assert caught.value.code == "diverged" and not list((tmp_path / "run").iterdir())
+    endless = ARCHITECTURES["refiner"]((4, 4, 4, 4))
+    next(endless.parameters()).data.fill_(1e6)  # more than half precision holds
+    with pytest.raises(VFQError, match="finite"):
+        weights.save(endless, "refiner", tmp_path / "endless.safetensors", {"name": "endless"})
+    assert not (tmp_path / "endless.safetensors").exists()
+
+
+def test_weights_that_no_run_made_are_not_overwritten(tmp_path, monkeypatch):
+    path = network(tmp_path / "refiner.safetensors", 1)
+    before = path.read_bytes()
+    with pytest.raises(VFQError) as caught:
+        train.train(quick_refiner(monkeypatch, steps=1), tmp_path)
+    assert caught.value.code == "output_exists" and path.read_bytes() == before
+
+
+REFINER = str(weights.weights_folder() / "refiner.safetensors")
+
+
+@pytest.mark.parametrize("command", [["train", "refiner"], ["mix", "refiner", REFINER]])
+def test_a_run_that_cannot_be_written_is_refused_with_a_code(tmp_path, command):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "file")])
+    assert result.exit_code == 3 and "output_not_writable" in result.stderr
+
+
 def torch_bytes(value):
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -252,7 +315,7 @@ def test_a_mixture_is_the_mean_by_share_and_names_its_parts(tmp_path):
     assert [(m["name"], m["share"]) for m in card["mixture"]] == [("seed 1", 1), ("seed 2", 3)]
 
 
-@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf"))])
+@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf")), (1e308, 1e308)])
 def test_shares_that_no_mean_has_are_refused(tmp_path, shares):
     parts = [network(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     with pytest.raises(VFQError) as caught:

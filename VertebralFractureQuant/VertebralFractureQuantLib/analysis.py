@@ -47,6 +47,8 @@ EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
 # even the middle of a next one would be seen, and the localizer may have lost the spine: the curve is led on.
 LEAST_ROOM, LED_ON_MM = 0.75, 50.0
 BORDER_MM = 1.0  # so far out of the scan a point may lie for its own error
+# A scan padded with air ends before its voxels do: at one of these places inward of each point there is tissue.
+INWARD_MM, TISSUE_HU = (1.0, 2.0, 3.0), -800.0
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 # Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
@@ -121,14 +123,18 @@ def _loaded(device: str, folder: Path | None) -> Models:
     given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
     given = {role: path for role, path in given.items() if path.is_file()}
     if folder and not given:
-        raise VFQError("bad_weights", f"{folder.name} holds no ROLE.safetensors of {', '.join(ROLES)}.")
+        name, roles = folder.resolve().name, ", ".join(ROLES)
+        raise VFQError(
+            "bad_weights", f"{name!r} is no folder that holds a ROLE.safetensors of {roles}. Give the folder."
+        )
     try:
         loaded = [load(role, device, given.get(role)) for role in ROLES]
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
             f"{error}. On a CPU the networks need openvino: pip install openvino; in 3D Slicer's Python console "
-            "slicer.util.pip_install('openvino'). On a GPU they need torch and safetensors.",
+            "slicer.util.pip_install('openvino'). On a GPU, and where weights have no .onnx beside them, they need "
+            "torch and safetensors.",
         ) from error
     localizer, refiner, detector = (network for network, _ in loaded)
     return Models(localizer, refiner, detector, tuple(stamp for _, stamp in loaded), device)
@@ -410,11 +416,11 @@ def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 
 
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
-    """Vertebrae from what the detector found in the slab; those that the border cuts are left out, halves between
-    which screws leave a dark band are joined."""
+    """Vertebrae from what the detector found in the slab; those that the border or padding cuts are left out, halves
+    between which screws leave a dark band are joined."""
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = _to_patient(curve, found.keypoints)
-    whole = near & inside(ct, patient, BORDER_MM).all((1, 2))
+    whole = near & (inside(ct, patient, BORDER_MM) & in_tissue(ct, patient)).all((1, 2))
     patient, scores, spreads = patient[whole], found.scores[whole], found.spreads[whole]
     for i in reversed(split_vertebrae(ct, patient)):
         patient[i] = joined(patient[i], patient[i + 1])
@@ -484,6 +490,14 @@ def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarr
     size = np.array(ct.voxels.shape[::-1])
     margin = 0.5 + margin_mm / np.array(ct.spacing_mm[::-1])
     return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)
+
+
+def in_tissue(ct: CTVolume, keypoints: np.ndarray) -> np.ndarray:
+    """Whether there is tissue just inward of key points `(n, 3, 2, 3)` RAS mm; booleans `(n, 3, 2)`."""
+    inward = centers(keypoints)[:, None, None] - keypoints
+    steps = np.reshape(INWARD_MM, (-1, 1, 1, 1, 1)) / np.linalg.norm(inward, axis=-1, keepdims=True)
+    found: np.ndarray = ct.sample(keypoints + steps * inward).max(0) > TISSUE_HU
+    return found
 
 
 @contextmanager

@@ -5,6 +5,8 @@ A face only, as `cli`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -29,9 +31,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it goes on.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the recipe's if not given.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step; the recipe's if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and of the phantoms.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and of the phantoms.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that paint phantoms.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
     start: Annotated[
         str | None, typer.Option(help="Begin with the `shipped` weights or a .safetensors; from scratch if not given.")
     ] = None,
@@ -57,8 +59,19 @@ def train(
         wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
         wanted["channels"] = _channels(channels)
         recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
-        path = run(recipe, output, choose_device(device.value), typer.echo)
+        with _written_to(output):
+            path = run(recipe, output, choose_device(device.value), typer.echo)
     typer.echo(f"Best weights so far: {path}")
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """An OSError becomes `output_not_writable`."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{folder.name}: cannot be written ({error.strerror}). Make room, or give another folder."
+        raise VFQError("output_not_writable", message) from error
 
 
 def _channels(told: str | None) -> tuple[int, ...] | None:
@@ -83,5 +96,6 @@ def mix(
         from .training.mixing import mix as run
 
         refuse_existing([output / f"{role.value}.safetensors"], overwrite)
-        path = run(role.value, weights, share or [1.0] * len(weights), output, typer.echo)
+        with _written_to(output):
+            path = run(role.value, weights, share or [1.0] * len(weights), output, typer.echo)
     typer.echo(f"Mixture: {path}")

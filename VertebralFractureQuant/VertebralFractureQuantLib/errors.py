@@ -26,6 +26,7 @@ CODES = {
     "bad_weights": "the network weights are damaged or of another architecture",
     "bad_channels": "a network cannot have these channels",
     "bad_checkpoint": "the training run cannot be gone on with",
+    "diverged": "the training's numbers are no longer finite",
     "bad_shares": "the shares of a mixture of networks are no shares",
     "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",
     "output_exists": "the output is there already",

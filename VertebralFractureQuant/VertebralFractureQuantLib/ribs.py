@@ -20,7 +20,7 @@ ROOT_A_MM = (-22.0, 8.0)  # where they begin,
 ROOT_ARC_MM = (-8.0, 12.0)  # from the upper posterior corner
 LONGEST_FALL_MM = 44.0  # the twelfth rib's at the end plane
 FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs behind the wall
-OUTSIDE_HU = -2000.0  # marks what the scan does not hold
+OUTSIDE_HU, PADDING_HU = -2000.0, -990.0  # mark what the scan does not hold, and what it may have been padded with
 APART_MM = 7.0  # two ribs are not nearer
 LEVEL_SHARE = 0.8  # of the distance to the next vertebra: what falls by more may be the next one's rib
 MOST_LEVEL_MM = 26.0
@@ -30,7 +30,7 @@ HALF_HU, SLOPE_HU = 122.0, 14.0  # a bridge of this strength is as likely bone a
 def rib_signs(ct: CTVolume, straightening: Straightening, corners: np.ndarray) -> np.ndarray:
     """`(n, 2, 3)` how well what a vertebra's left and right side show agrees with a level rib, a falling one, none.
 
-    Nothing seen agrees with a rib as far as the scan does not hold the place where it would be.
+    Nothing seen agrees with a rib as far as the scan does not hold the place where it would be, or only air there.
     corners : `(n, 3)` RAS mm of the upper posterior corners in the middle of the walls.
     """
     return agreement(*rib_bridges(ct, straightening, corners))
@@ -60,7 +60,7 @@ def _side(ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: f
     fall, depth = np.arange(ROOT_ARC_MM[0], LONGEST_FALL_MM, STEP_MM), np.arange(*A_MM, STEP_MM)
     for i in reversed(range(len(roots))):
         box = _box(ct, straightening, roots[i], side, fall, depth)
-        held[i] = _held(np.all(box > OUTSIDE_HU + 1, -1), fall, depth)
+        held[i] = _held(np.all(box > PADDING_HU, -1), fall, depth)
         ends = _ends(box, fall, depth)
         own = (fall <= limits[i]) & (fall - roots[i, 2] < next_end - APART_MM)
         strengths[i] = ends[own].max(initial=OUTSIDE_HU), ends[~own].max(initial=OUTSIDE_HU)

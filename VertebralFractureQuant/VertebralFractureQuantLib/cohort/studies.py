@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
 
+# Failures that tell nothing of the scan: an earlier result of it stays.
+NOT_OF_THE_SCAN = ("bad_weights", "no_device", "missing_dependency", "not_found", "out_of_memory", "internal_error")
+KEPT_AS_THEY_ARE = ("output_exists", "output_not_writable")  # failures of the folder itself
+
 # Shares of a whole study that lie behind once it is read and once it is analysed.
 READ_SHARE, ANALYZED_SHARE = 0.3, 0.7
 
@@ -149,7 +153,7 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
 
 def _failure(study: Study, ct: CTVolume | None, error: Exception) -> SpineAnalysis:
     """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed;
-    written unless it is the folder itself that failed."""
+    written unless the folder itself failed, or holds an earlier result of which the failure says nothing."""
     from ..record import SpineAnalysis
     from ..report.outputs import write_outputs
 
@@ -158,7 +162,8 @@ def _failure(study: Study, ct: CTVolume | None, error: Exception) -> SpineAnalys
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
         record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)
-    if failure.code not in ("output_exists", "output_not_writable"):
+    stays = (study.output / study.case).exists() and failure.code in NOT_OF_THE_SCAN
+    if failure.code not in KEPT_AS_THEY_ARE and not stays:
         with suppress(VFQError):
             write_outputs(record, None, study.output, study.overwrite)
     return record

@@ -11,7 +11,7 @@ a bright heart or aorta may win a slice, but not a spine's length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -90,7 +90,9 @@ def around_path(heat: np.ndarray, path: np.ndarray) -> np.ndarray:
 
 
 def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
-    """`ct` averaged in blocks of its own axes, then resampled to a RAS-aligned grid of `spacing` mm."""
+    """`ct` averaged in blocks of its own axes, then resampled to a RAS-aligned grid of `spacing` mm; the same whichever
+    way its axes run."""
+    ct = _as_scanned(ct)
     steps = np.maximum(1, np.floor(spacing / np.asarray(ct.spacing_mm)).astype(int))
     blocks = _block_mean(ct.voxels, steps)
     to_ras = ct.ijk_to_ras.copy()
@@ -101,6 +103,22 @@ def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
     count = np.maximum(1, np.floor((high - low) / spacing).astype(int) + 1)
     origin = low + ((high - low) - (count - 1) * spacing) / 2
     return CoarseVolume(_resampled(blocks, np.linalg.inv(to_ras), origin, spacing, count), origin, spacing)
+
+
+def _as_scanned(ct: CTVolume) -> CTVolume:
+    """A view of `ct` whose i, j and k run to the left, backwards and upwards, as nearly as its axes allow: blocks begin
+    at the first voxel."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, nearest = linear_sum_assignment(-np.abs(ct.ijk_to_ras[:3, :3] / ct.spacing_mm[::-1]))
+    voxels, to_ras = ct.voxels.transpose(2 - nearest[::-1]), ct.ijk_to_ras.copy()
+    to_ras[:3, :3] = to_ras[:3, nearest]
+    for axis, towards in enumerate((-1, -1, 1)):
+        if to_ras[axis, axis] * towards < 0:
+            to_ras[:3, 3] += to_ras[:3, axis] * (voxels.shape[2 - axis] - 1)
+            to_ras[:3, axis] *= -1
+            voxels = np.flip(voxels, 2 - axis)
+    return replace(ct, voxels=voxels, ijk_to_ras=to_ras)
 
 
 def _resampled(

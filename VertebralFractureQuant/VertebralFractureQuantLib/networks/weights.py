@@ -20,7 +20,7 @@ from ..errors import VFQError
 from ..record import ModelStamp
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .architectures import SpineLocalizer, VertebraDetector
 
@@ -33,10 +33,15 @@ def weights_folder() -> Path:
 
 
 def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: dict) -> None:
-    """Write `path` (.safetensors, half precision) and its model card; an older ONNX beside is no longer bound."""
+    """Write `path` (.safetensors, half precision) and its model card; an older ONNX beside is no longer bound.
+
+    VFQError `bad_weights` where a number is not finite in half precision; then nothing is written.
+    """
     from safetensors.torch import save_file
 
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    if not is_storable(model):
+        raise VFQError("bad_weights", f"The {role} weights were not written: a number in them is not finite.")
+    state = _halved(model)
     metadata = {"role": role, "channels": json.dumps(model.channels), "name": card["name"]}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -44,6 +49,15 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
     partial.chmod(0o644)  # safetensors leaves it readable by its owner only
     partial.replace(path)
     _write_card(path, {**card, "role": role, "sha256": sha256(path.read_bytes())})
+
+
+def is_storable(model: nn.Module) -> bool:
+    """Whether all numbers are finite in half precision."""
+    return all(bool(v.isfinite().all()) for v in _halved(model).values())
+
+
+def _halved(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
 
 
 def save_onnx(graph: bytes, role: str, path: Path) -> Path:
@@ -69,7 +83,10 @@ def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.M
             metadata = file.metadata() or {}
             state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
         _check_role(role, metadata.get("role"))
-        model = ARCHITECTURES[role](tuple(json.loads(metadata["channels"])))
+        channels = tuple(json.loads(metadata["channels"]))
+        if len(channels) != len(ARCHITECTURES[role]().channels):
+            raise ValueError(f"they have {len(channels)} depths")
+        model = ARCHITECTURES[role](channels)
         model.load_state_dict(state)
         if not all(bool(v.isfinite().all()) for v in state.values()):
             raise ValueError("a number in them is not finite")
@@ -101,6 +118,7 @@ def sha256(content: bytes) -> str:
 def _verified(role: str, path: Path | None) -> tuple[Path, dict[str, Any]]:
     """The weights' path and their card, found to agree; an empty card where a user's weights have none."""
     given, path = path, path or weights_folder() / f"{role}.safetensors"
+    path.open("rb").close()  # an OSError that names the file; those of safetensors do not
     if given and not _card_path(path).exists():
         return path, {}
     card: dict[str, Any] = json.loads(_card_path(path).read_text())

@@ -7,6 +7,7 @@ from scratch have no such mean. Needs torch and safetensors, for the graph openv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ def mix(
     The model card names what was mixed; an exported graph lies beside. VFQError `bad_shares`, or `bad_weights` where
     one cannot be used or they do not fit together.
     """
-    if len(shares) != len(paths) or not paths or not all(0 < s < float("inf") for s in shares):
+    if len(shares) != len(paths) or not paths or not all(s > 0 for s in shares) or not math.isfinite(sum(shares)):
         raise VFQError("bad_shares", f"Give one share above 0 for each of the {len(paths)} weights files.")
     models, stamps = zip(*(weights.load(role, path=path) for path in paths), strict=True)
     mixture, states = models[0], [model.state_dict() for model in models]

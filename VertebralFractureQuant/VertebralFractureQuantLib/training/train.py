@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import math
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +37,7 @@ from ..networks.losses import (
 from ..networks.predictor import TorchPredictor
 from ..networks.refiner import SPACING_MM as TUBE_SPACING_MM
 from ..record import ModelStamp
-from . import samples, tubes
+from . import checkpoints, samples, tubes
 from .crew import Crew, joined
 from .export import export_or_report
 
@@ -79,9 +78,15 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
     """Train, or go on with the run in `folder`; returns the best weights' path. An exported graph lies beside them.
 
     Started by torch's launcher, it trains on all the processes' GPUs: see `crew`.
+    VFQError `bad_weights`, `bad_channels` and `bad_checkpoint` for what a run cannot begin or go on with,
+    `output_exists` where the folder holds weights of no run, `diverged` where numbers are no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     best = folder / f"{recipe.role}.safetensors"
+    if best.exists() and not (folder / checkpoints.NAME).exists():
+        raise VFQError(
+            "output_exists", f"{folder.name} holds {best.name}, and no run that made it. Give another folder."
+        )
     with joined(device) as crew:
         _train(recipe, folder, crew, report)
         if crew.leads:
@@ -93,13 +98,16 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     torch.manual_seed(recipe.seed)
     task = TASKS[recipe.role]
     layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # half the time on a CPU
-    model, origin = _begin(recipe)
+    saved = checkpoints.read(folder, recipe.role, crew.device)
+    model, origin = _begin(recipe) if saved is None else _begun(recipe, saved)
     model = model.to(crew.device).to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
     if origin:
         average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
-    state = _resume(folder, recipe.role, crew.device, model, average, optimizer)
+    state: dict = {"step": 0, "best": math.inf, "seconds": 0}
+    if saved is not None:
+        state = checkpoints.restore(folder, saved, model, average, optimizer)
     torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)  # of the crops, each process and start its own
     together = crew.together(model)
     stream = iter(_loader(recipe, state["step"], crew))
@@ -114,11 +122,16 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
         late = recipe.minutes is not None and not crew.all(seconds < recipe.minutes * 60)
         if crew.leads and (state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late):
             figures = task.validate(average.module.eval(), fixed)
+            _check_finite(folder, state["step"], figures, model, average.module)
             state["seconds"] = round(before + seconds)
             spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
             losses, figures = [], {**spent, **figures}
             _keep(folder, recipe, origin, average.module, figures, state)
-            _save_checkpoint(folder, recipe.role, model, average, optimizer, state)
+            begun = {
+                "channels": list(model.channels),
+                "started_from": origin and asdict(origin),
+            }
+            checkpoints.write(folder, recipe.role, {**begun, **state}, model, average, optimizer)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
 
@@ -139,15 +152,14 @@ def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
     return model.requires_grad_(True), origin
 
 
-def _save_checkpoint(
-    folder: Path, role: str, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer, state: dict
-) -> None:
-    """All that a run needs to go on."""
-    parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-    whole = {"role": role, **parts, **state}
-    unfinished = folder / "checkpoint.part"
-    torch.save(whole, unfinished)
-    unfinished.replace(folder / "checkpoint.pt")
+def _check_finite(folder: Path, step: int, figures: dict, *models: nn.Module) -> None:
+    """VFQError `diverged` where the validation or a weight is no number any more; nothing is saved then."""
+    if not math.isfinite(figures["score"]) or not all(weights.is_storable(model) for model in models):
+        raise VFQError(
+            "diverged",
+            f"By step {step} numbers of the network were no longer finite, and nothing of this was saved. What "
+            f"{folder.name} holds is of an earlier step and can be gone on from with a lower learning rate (--rate).",
+        )
 
 
 @torch.no_grad()
@@ -161,27 +173,22 @@ def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count
             mean.copy_(new)
 
 
-def _resume(
-    folder: Path, role: str, device: str, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
-) -> dict:
-    """Where the run in `folder` stands; VFQError `bad_checkpoint` where that cannot be gone on from."""
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return {"step": 0, "best": math.inf, "seconds": 0}
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        if saved["role"] != role:
-            raise ValueError(f"it is of a run for the {saved['role']}")
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return {key: saved[key] for key in ("step", "best", "seconds")}
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+def _begun(recipe: Recipe, saved: dict) -> tuple[nn.Module, ModelStamp | None]:
+    """The network of a run that was begun, and whose weights it began with; VFQError `bad_checkpoint` where other ones
+    or other channels are wished for now. Checkpoints of earlier versions do not tell."""
+    channels, told = saved.get("channels"), saved.get("started_from")
+    origin = ModelStamp(**told) if told else None
+    if channels is None:
+        return _begin(recipe)
+    wished = _begin(recipe)[1] if recipe.start else origin
+    if wished != origin or (recipe.channels and list(recipe.channels) != channels):
+        begun = f"from {origin.name}" if origin else "from scratch"
         raise VFQError(
             "bad_checkpoint",
-            f"{path} cannot be gone on from ({' '.join(str(error).split())[:200]}). Give another folder for a new run, "
-            "or bring the checkpoint back; nothing in the folder was changed.",
-        ) from error
+            f"The run in the folder began {begun} with channels {'-'.join(map(str, channels))}. Leave --start and "
+            "--channels out to go on with it, or give another folder for a new run.",
+        )
+    return ARCHITECTURES[recipe.role](tuple(channels)), origin
 
 
 def _loader(recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
@@ -354,7 +361,10 @@ def _keep(
         card = {
             "name": f"{recipe.role}-1",
             "data": "synthetic phantoms made on the fly; no patient data",
-            "recipe": asdict(recipe),
+            "recipe": {
+                **asdict(recipe),
+                "start": recipe.start and Path(recipe.start).name,
+            },  # no place of this computer
             "started_from": origin and asdict(origin),
             "validation": figures,
         }
