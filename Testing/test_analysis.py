@@ -134,6 +134,10 @@ def test_a_curve_is_led_on_only_where_a_vertebra_stands_at_its_end_and_the_scan_
     matrix[:3, 3] += below * matrix[:3, 2]
     cut = CTVolume(ct.voxels[below:], matrix, "cut")
     assert analysis.longer_curve(cut, short, column[:4]) is None  # the scan ends there
+    tall = np.mean(column[3].measurement.heights_mm)
+    for room, led_on in ((1.1, True), (1.4, False)):  # for a disc and not the whole of the next one; for all of it
+        reaching = SpineCurve(truth.curve[arcs[0] - 50 : arcs[3] + round((0.5 + room) * tall)])
+        assert (analysis.longer_curve(ct, reaching, column[:4]) is not None) == led_on
 
 
 def test_a_record_tells_where_its_ct_lies(models, phantom):

@@ -20,7 +20,6 @@ from .ct import CTVolume
 from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
-from .implants import joined, split_vertebrae
 from .keypoints import centers
 from .levels import SURE, UNMEASURED, name_levels, steps_between
 from .record import ModelStamp, SpineAnalysis, Vertebra
@@ -43,9 +42,9 @@ LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: 
 # "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm; below by an L5 and the disc over it, which the
 # localizer, least sure of the spine's lower end, loses first.
 EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
-# Where the curve's end leaves the last vertebra less room than this share of its height, though the scan goes on, not
-# even the middle of a next one would be seen, and the localizer may have lost the spine: the curve is led on.
-LEAST_ROOM, LED_ON_MM = 0.75, 50.0
+# Where the curve's end leaves the last vertebra less room than this share of its height, though the scan goes on, a
+# next one would not be seen whole, and the localizer may have lost the spine: the curve is led on.
+LEAST_ROOM, LED_ON_MM = 1.25, 50.0
 BORDER_MM = 1.0  # so far out of the scan a point may lie for its own error
 # A scan padded with air ends before its voxels do: at one of these places inward of each point there is tissue.
 INWARD_MM, TISSUE_HU = (1.0, 2.0, 3.0), -800.0
@@ -416,17 +415,11 @@ def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 
 
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
-    """Vertebrae from what the detector found in the slab; those that the border or padding cuts are left out, halves
-    between which screws leave a dark band are joined."""
+    """Vertebrae from what the detector found in the slab; those that the border or padding cuts are left out."""
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
     patient = _to_patient(curve, found.keypoints)
     whole = near & (inside(ct, patient, BORDER_MM) & in_tissue(ct, patient)).all((1, 2))
-    patient, scores, spreads = patient[whole], found.scores[whole], found.spreads[whole]
-    for i in reversed(split_vertebrae(ct, patient)):
-        patient[i] = joined(patient[i], patient[i + 1])
-        spreads[i] = max(spreads[i], spreads[i + 1])
-        patient, scores, spreads = (np.delete(x, i + 1, 0) for x in (patient, scores, spreads))
-    return _vertebrae(patient, scores, spreads)
+    return _vertebrae(patient[whole], found.scores[whole], found.spreads[whole])
 
 
 def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:
