@@ -77,7 +77,7 @@ def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> 
     lists = {expert: entries for expert, entries in given.items() if isinstance(entries, list)}
     left_out: list[np.ndarray] = []
     found = {e: _reading(entries, e, path.name, problems, left_out) for e, entries in lists.items()}
-    readings = {e: r for e, reading in _near(found, path.name, problems).items() if (r := reading)}
+    readings = {expert: reading for expert, reading in _near(found, path.name, problems).items() if reading}
     if not readings:
         return None
     pixel_mm = pixel_spacing([v for reading in readings.values() for v in reading.values()])

@@ -127,10 +127,7 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
             spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
             losses, figures = [], {**spent, **figures}
             _keep(folder, recipe, origin, average.module, figures, state)
-            begun = {
-                "channels": list(model.channels),
-                "started_from": origin and asdict(origin),
-            }
+            begun = {"channels": list(model.channels), "started_from": origin and asdict(origin)}
             checkpoints.write(folder, recipe.role, {**begun, **state}, model, average, optimizer)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
@@ -358,13 +355,11 @@ def _keep(
         writer.writerow(figures)
     if figures["score"] < state["best"]:
         state["best"] = figures["score"]
+        start = recipe.start and Path(recipe.start).name  # a card tells no place of this computer
         card = {
             "name": f"{recipe.role}-1",
             "data": "synthetic phantoms made on the fly; no patient data",
-            "recipe": {
-                **asdict(recipe),
-                "start": recipe.start and Path(recipe.start).name,
-            },  # no place of this computer
+            "recipe": {**asdict(recipe), "start": start},
             "started_from": origin and asdict(origin),
             "validation": figures,
         }
