@@ -145,7 +145,10 @@ def six_points(shape: Shape) -> np.ndarray:
 
 
 def _flat_points(shape: Shape, axes: np.ndarray, step: float = 0.25) -> np.ndarray:
-    """Key points `(3, 2, 2)` along `axes` (anterior, up): corners are outermost, but for osteophytes."""
+    """Key points `(3, 2, 2)` along `axes` (anterior, up): corners are outermost, but for osteophytes.
+
+    Posterior ones are as high as the endplate beside them.
+    """
     grid = np.arange(-32, 32, step)
     a, z = np.meshgrid(grid, grid, indexing="ij")
     plane = np.stack([a, z], -1) @ axes + shape.center
@@ -159,11 +162,14 @@ def _flat_points(shape: Shape, axes: np.ndarray, step: float = 0.25) -> np.ndarr
         for end, upward in ((0, 1), (1, -1)):
             reach = np.where(blunt, forward * a + upward * z, -np.inf)
             points[position, end] = grid[list(np.unravel_index(reach.argmax(), reach.shape))]
-    for end, pick in ((0, np.max), (1, np.min)):
+    for end, pick, out in ((0, np.max, step / 2), (1, np.min, -step / 2)):
+
+        def edge(at: float, pick=pick) -> list[float]:  # the surface within 3 mm
+            return [pick(grid[body[c]]) for c in np.flatnonzero(abs(grid - at) < 3) if body[c].any()]
+
         middle = points[[0, 2], end, 0].mean()
-        columns = np.flatnonzero(abs(grid - middle) < 3)  # a broad depression is followed, a focal one is not
-        heights = [pick(grid[body[c]]) for c in columns if body[c].any()]
-        points[1, end] = middle, np.mean(heights) + step / 2 * (1 - 2 * end)
+        points[1, end] = middle, np.mean(edge(middle)) + out  # a broad depression is followed, a focal one is not
+        points[2, end, 1] = pick(edge(points[2, end, 0])) + out
     return points
 
 

@@ -189,12 +189,22 @@ def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():
         [[0, 0, 0], [0, 0, -1], [0, 0, -100], [0, 0, -100.5]],  # two places, clicked twice
         [[0, 0, 0], [0, 0, -8], [0, 0, -16]],
         [[0, 0, 0], [15, 0, -1], [0, 0, -2]],  # far to and fro is no length
+        [[-30, 0, 0], [0, 0, 0], [30, 0, 0]],  # nor is breadth
     ],
 )
 def test_too_few_or_too_close_clicks_are_a_coded_refusal(points):
     with pytest.raises(VFQError, match="too few for a curve") as caught:
         analysis.drawn_curve(np.array(points, float))
     assert caught.value.code == "too_few_points"
+
+
+def test_clicks_beside_one_another_are_no_spine():
+    folded = np.array([[0, 0, 0], [0, 25, -1], [0, 0, -60], [0, 0, -120]], float)
+    with pytest.raises(VFQError) as caught:
+        analysis.drawn_curve(folded)
+    assert caught.value.code == "not_along_spine"
+    bent = np.array([[40 * np.sin(s / 60), 0, -s] for s in range(0, 300, 30)])  # 67 degrees of scoliosis
+    assert analysis.drawn_curve(bent).length > 270
 
 
 def test_a_stroke_of_many_close_points_is_a_curve():
@@ -426,18 +436,52 @@ def test_points_in_air_that_a_scan_was_padded_with_are_not_in_tissue(phantom):
     assert analysis.in_tissue(ct, truth.keypoints).all()
 
 
+def test_a_scan_padded_with_air_is_analysed_as_if_it_were_not(models, phantom):
+    ct, _ = phantom
+    cut = replace(ct, voxels=ct.voxels[9:])  # in mid-vertebra
+    padded = np.pad(cut.voxels, ((6, 2), (0, 5), (3, 0)), constant_values=-1024)
+    matrix = ct.ijk_to_ras.copy()
+    matrix[:3, 3] -= matrix[:3, :3] @ (3, 0, 6)
+    plain, again = (analysis.analyze(c, models) for c in (cut, CTVolume(padded, matrix, "padded")))
+    assert again.shape == padded.shape and again.ijk_to_ras is matrix
+    assert [v.level for v in again.vertebrae] == [v.level for v in plain.vertebrae]
+    for a, b in zip(again.vertebrae, plain.vertebrae, strict=True):
+        np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-6)
+
+
+def test_what_lies_one_level_beyond_is_looked_at_there_though_a_neighbour_was_not_found():
+    arcs = np.array([0.0, 60.0, 95.0])  # one is missing between the first two
+    assert analysis._with_next(arcs, np.array([2, 1])).tolist() == [-30.0, 0.0, 60.0, 95.0, 130.0]
+
+
+@pytest.mark.realct
+@pytest.mark.parametrize(("case", "left_out"), [("LungFCP-01-0001", 1), ("CMB-CRC-MSB-01068", 1)])
+def test_a_real_column_keeps_its_names_where_the_vertebra_beside_its_end_is_lost(
+    models, data_dir, monkeypatch, case, left_out
+):
+    ct = read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz")
+    whole = [v.level for v in analysis.analyze(ct, models).vertebrae]
+    named = analysis.with_levels
+    monkeypatch.setattr(
+        analysis, "with_levels", lambda ct, found, spine: named(ct, found[:left_out] + found[left_out + 1 :], spine)
+    )
+    given = [v.level for v in analysis.analyze(ct, models).vertebrae]
+    assert given == whole[:left_out] + whole[left_out + 1 :]
+
+
 @pytest.mark.realct
 @pytest.mark.parametrize(("case", "cut"), [("LungFCP-01-0001", 1), ("TS_example_ct", 3)])
 def test_a_vertebra_of_a_real_scan_that_padding_cuts_is_left_out(models, data_dir, case, cut):
     """The chest's upper half of its second vertebra is padded, the abdomen's lower half of its fourth."""
     ct = read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz")
-    vertebrae = analysis.analyze(ct, models).vertebrae
-    height = vertebrae[cut].keypoints[..., 2].mean()
+    points = [v.keypoints for v in analysis.analyze(ct, models).vertebrae]
+    height = points[cut][..., 2].mean()
     s = ct.ijk_to_ras[2, 3] + np.arange(len(ct.voxels)) * ct.ijk_to_ras[2, 2]
     voxels = ct.voxels.copy()
     voxels[s > height if cut == 1 else s < height] = -1024
     found = analysis.analyze(CTVolume(voxels, ct.ijk_to_ras, "padded"), models).vertebrae
-    assert len(found) == (len(vertebrae) - 2 if cut == 1 else 3)
+    kept = [k[..., 2].max() < height + 1 if cut == 1 else k[..., 2].min() > height - 1 for k in points]
+    assert len(found) == sum(kept)
     assert (np.abs([v.keypoints[..., 2].mean() - height for v in found]) > 10).all()
 
 

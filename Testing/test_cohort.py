@@ -25,7 +25,7 @@ from VertebralFractureQuantLib.ct import CTVolume, write_ct
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.genant import measure_column
 from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
 from VertebralFractureQuantLib.report import outputs
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs, write_review
 
@@ -300,6 +300,9 @@ def test_a_phantom_is_analysed_in_a_child_as_the_command_does_it(tmp_path):
 # --- a study whose GPU is too small
 
 
+STAMP = ModelStamp("detector", "detector-0", "0" * 64)
+
+
 class SmallGpu:
     """An engine whose GPU runs out of memory in mid-analysis, or has too little from the start."""
 
@@ -310,7 +313,7 @@ class SmallGpu:
         return CTVolume(np.full((40, 40, 40), -1000, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "scan", ("of the scan",))
 
     def load_models(self, device: str) -> SimpleNamespace:
-        return SimpleNamespace(device=device, notes=self.notes if device != "cpu" else ())
+        return SimpleNamespace(device=device, notes=self.notes if device != "cpu" else (), stamps=(STAMP,))
 
     def analyze(self, ct, models, progress=None) -> SpineAnalysis:
         if models.device != "cpu" and not self.notes:
@@ -333,6 +336,7 @@ def test_a_failures_record_tells_where_the_scan_lies(tmp_path):
     record = from_json(to_json(measured(Failing("no_spine_found"), tmp_path)[0].record))
     assert record.status == "no_spine_found" and record.shape == (40, 40, 40) and record.spacing_mm == (2.0, 2.0, 2.0)
     assert record.ijk_to_ras is not None and record.ijk_to_ras[0, 0] == 2
+    assert record.models == (STAMP,)  # whose failure it is
 
 
 @pytest.mark.parametrize("code", ["bad_weights", "no_device", "out_of_memory", "no_spine_found"])

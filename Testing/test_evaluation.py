@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 from pathlib import Path
@@ -152,6 +153,17 @@ def test_bootstrap_repeats_itself_and_has_no_interval_for_a_single_patient():
     assert np.isnan(metrics.bootstrap(patients[:1], mean)["mean"].low)
 
 
+def test_a_share_that_no_patient_contradicts_is_no_certainty():
+    def shares(items):
+        return {"all": 1.0, "none": 0.0, "some": float(np.mean(items))}
+
+    found = metrics.bootstrap([[x] for x in (0.0, 1.0) * 100], shares, shares=lambda key: True)
+    assert found["all"].low == pytest.approx(0.9817, abs=1e-4) and found["all"].high == 1  # 200 of 200
+    assert found["none"].high == pytest.approx(0.0183, abs=1e-4) and found["none"].low == 0
+    assert 0.4 < found["some"].low < 0.5
+    assert metrics.bootstrap([[1.0], [1.0]], shares)["all"].low == 1  # a figure that is no share keeps its interval
+
+
 # predictions
 
 
@@ -238,8 +250,69 @@ def test_a_failed_analysis_misses_all(folders):
     assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == tables.counts(found.scans)
     assert value(found, "detection", "overlap", "recall_by_scan") == pytest.approx(2 / 3)
     assert value(found, "severity", "patient", "G0-1 vs G2-3", "auc") == 0.5  # a's fracture is seen, b's is not
+    assert value(found, "called", "patient", "sensitivity") == 0.5
+    assert value(found, "called", "vertebra", "sensitivity") == 0.5
     evaluation_figure.write_predictions_figure(found, root / "figure.png")
     assert (root / "figure.png").stat().st_size > 10_000
+
+
+def test_a_failure_on_a_healthy_spine_makes_no_figure_better(folders):
+    root, write = folders
+    for case, points in (("a", column()), ("b", column()[2:]), ("c", column()[2:])):
+        write(f"pred/{case}/analysis.json", analysis(case, points))
+        write(f"ref/{case}.json", reference(case, points))
+    figures = [("severity", "patient", "G0-1 vs G2-3", "auc"), ("called", "patient", "specificity")]
+    assert [value(evaluate(root), *key) for key in figures] == [1, 1]
+    empty = {**to_json(SpineAnalysis("c", status="no_spine_found")), "curve": []}
+    write("pred/c/analysis.json", empty)
+    assert [value(evaluate(root), *key) for key in figures] == [0.5, 0.5]
+
+
+def crushed(height: float) -> np.ndarray:
+    """A column without wedge, of which the third vertebra has this part of its neighbours' heights."""
+    points = column(fractured=0)
+    points[0, 0, :, 2] = [10.0, -10.0]
+    middle = points[2, ..., 2].mean()
+    points[2, ..., 2] = middle + height * (points[2, ..., 2] - middle)
+    return points
+
+
+def test_grades_are_counted_as_reported_and_as_g_alone_tells(folders):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", crushed(0.72)))
+    write("ref/a.json", reference("a", crushed(0.55)))
+    found = evaluate(root)
+    assert tables.confusion(found.scans)[0].tolist() == [5, 0, 0, 0, 0]  # every G is 1
+    reported = tables.reported_confusion(found.scans)
+    assert reported[3, 2] == 1 and reported[0, 0] == reported.sum() - 1 == 4
+    assert found.to_json()["confusion"]["true_by_reported"] == reported.tolist()
+    assert value(found, "called", "vertebra", "sensitivity") == value(found, "called", "patient", "sensitivity") == 1
+
+
+def test_of_a_reviewed_case_the_machines_result_is_evaluated(folders):
+    root, write = folders
+    true = analysis("a", column())
+    for vertebra in true["vertebrae"]:
+        vertebra |= {"origin": "reader", "review": "confirmed"}
+    write("pred/a/analysis.json", true)
+    write("pred/a/machine.json", analysis("a", column() + [0.0, 2.0, 0.0]))
+    write("ref/a.json", reference("a", column()))
+    assert value(evaluate(root), "error", "point_mm") == pytest.approx(2)
+    by_person = tables.evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True)
+    assert value(by_person, "error", "point_mm") == pytest.approx(0) and not by_person.problems
+    own = tables.evaluate_predictions(root / "pred", root / "pred", 0)  # the machine against its own corrections
+    assert value(own, "error", "point_mm") == pytest.approx(2) and not own.problems
+    (root / "pred/a/machine.json").unlink()
+    assert codes(evaluate(root).problems) == ["corrected"]
+
+
+def test_a_folder_without_analyses_is_told(folders):
+    root, write = folders
+    write("pred/deep/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()))
+    with pytest.raises(VFQError, match=r"pred holds no CASE/analysis\.json") as failure:
+        evaluate(root)
+    assert failure.value.code == "nothing_to_evaluate"
 
 
 def test_what_a_person_corrected_is_a_reference_but_not_for_itself(folders):
@@ -286,8 +359,11 @@ def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
     for case in ("x-1", "x", "y", "z"):
         write(f"ref/{case}.json", reference(case, column()))
     found = evaluate(root)
-    assert {s.case: s.patient for s in found.scans} == {"x": "x", "x-1": "x-1", "y_ct": "y", "y_spine": "y"}
-    assert sorted(codes(found.problems)) == ["ambiguous_reference", "no_prediction", "no_reference"]
+    assert {s.case: s.patient for s in found.scans} == {
+        **{"x": "x", "x-1": "x-1", "y_ct": "y", "y_spine": "y"},
+        "x-1_ct_full": "x-1",  # the longest of the names that begin it
+    }
+    assert sorted(codes(found.problems)) == ["no_prediction", "no_reference"]
     assert tables.counts(found.scans)["patients"] == 3
 
 
@@ -336,6 +412,13 @@ def test_annotations_need_the_scans_place(folders):
         placed["source"] = {"shape": shape, "spacing_mm": (0.8, 0.625, 0.625), "ijk_to_ras": matrix.tolist()}
         write("pred/a/analysis.json", placed)
         assert value(evaluate(root), "error", "point_mm") == pytest.approx(0, abs=1e-3)
+    order = [1, 2, 0]  # the same grid, stored sagittally
+    matrix[:3, :3] = matrix[:3, order]
+    source = {"shape": np.array(shape)[::-1][order][::-1].tolist(), "ijk_to_ras": matrix.tolist()}
+    placed["source"] |= source | {"spacing_mm": spacing[order][::-1].tolist()}
+    write("pred/a/analysis.json", placed)
+    found = evaluate(root)
+    assert value(found, "error", "point_mm") == pytest.approx(0, abs=1e-3) and not found.problems
 
 
 # bad input
@@ -528,7 +611,7 @@ def test_a_failed_scan_misses_what_it_shows_and_no_more(folders):
     found = evaluate(root)
     assert [s.by_overlap for s in found.scans] == [(5, 0, 0), (0, 0, 3), (0, 0, 5)]
     assert tables.counts(found.scans)["failed_scans"] == 2
-    assert set(codes(found.problems)) == {"no_common_space", "no_spacing", "outside_volume"}
+    assert set(codes(found.problems)) == {"no_common_space", "outside_volume"}
 
 
 def test_what_nobody_corrected_is_no_reference(folders):
@@ -704,6 +787,11 @@ def test_the_command_writes_the_record_and_the_picture_and_refuses_to_overwrite(
     record = json.loads((root / "out" / "evaluation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["figures"]["detection"]["overlap"]["recall"]["value"] == 0.5
     assert (root / "out" / "evaluation.png").stat().st_size > 1000
+    rows = list(csv.DictReader((root / "out" / "evaluation.csv").open()))
+    assert [(r["case"], r["outcome"]) for r in rows] == [("a", "found")] * 5 + [("b", "missed")] * 5
+    assert rows[1]["true_grade"] == rows[1]["grade"] == "moderate" and rows[1]["true_level"] == "T2"
+    assert float(rows[1]["genant_ratio"]) == pytest.approx(MODERATE_FRONT) and rows[1]["anterior_height_mm"] == "14.00"
+    assert rows[6]["true_genant_ratio"] == "0.7000" and rows[6]["genant_ratio"] == ""
     assert not list((root / "out").glob(".partial*"))
     again = run(*call)
     assert again.exit_code == 3 and "output_exists" in again.output

@@ -16,6 +16,7 @@ from VertebralFractureQuantLib.genant import (
     expected_height,
     genant_ratio,
     grade,
+    grade_doubt,
     heights,
     is_borderline,
     measure,
@@ -124,6 +125,11 @@ def test_pose_and_size_do_not_change_the_ratio(a, m, p, pose, scale):
 
 def rotation(angles):
     return Rotation.from_euler("xyz", angles).as_matrix()
+
+
+def test_without_any_spread_a_grade_is_in_no_doubt():
+    assert grade_doubt(0.78, 0.0) == 0.0
+    assert grade_doubt(0.9, 0.1) == pytest.approx(0.159, abs=0.001)  # one spread above the threshold
 
 
 @pytest.mark.parametrize("ratio, expected", [(0.83, True), (0.831, False), (0.77, True), (0.69, False), (0.58, True)])

@@ -225,6 +225,7 @@ def test_a_name_is_in_doubt_until_a_person_names_one_of_the_column():
     names, shares = ["T11", "T12", None, "L2"], [{"T11": 0.95}, {"T12": 0.7, "T11": 0.3}, {"L1": 0.4}, {}]
     assert in_doubt(names, shares, [False] * 4) == [None, 0.7, None, None]
     assert in_doubt(names, shares, [False, False, False, True]) == [None] * 4
+    assert in_doubt(["L1"], [{"L2": 0.99}], [False]) == [0.0]  # one that was too improbable to be listed
 
 
 def test_names_that_are_given_below_the_sure_confidence_are_in_doubt():

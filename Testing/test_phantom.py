@@ -49,6 +49,26 @@ def test_the_same_seed_gives_the_same_phantom_and_another_seed_another():
     assert len(truth.levels) == len(truth.keypoints) >= 4
 
 
+def test_smooth_noise_has_no_seam():
+    painter = Painter(an_anatomy())
+    for axis in range(3):
+        points = torch.full((4001, 3), 40.0)
+        points[:, axis] = torch.linspace(-100, 100, 4001)  # the field repeats after 64 mm, from 0 on
+        assert painter.noise(points, 2.0).diff().abs().max() < 0.15
+
+
+def test_no_metal_without_pathology():
+    assert not any(phantom_traits(seed, PhantomOptions(pathology=0.0))["screws"] for seed in range(100))
+    assert any(phantom_traits(seed)["screws"] for seed in range(100))
+
+
+def test_limits_are_where_c2_begins_and_l5_ends_or_the_field_of_view():
+    ct, truth = make_phantom(11, SMALL)
+    heights_s = SpineCurve(truth.curve).at(np.array(truth.limits_mm))[0][:, 2]
+    ends = ct.ijk_to_ras[2, 3] + np.array([len(ct.voxels) - 1, 0]) * ct.ijk_to_ras[2, 2]
+    assert heights_s == pytest.approx(ends, abs=1.5)  # a tight crop holds neither
+
+
 def test_levels_of_the_truth_are_consecutive_and_cranial_first():
     _, truth = make_phantom(11, SMALL)
     first = LEVELS.index(truth.levels[0])

@@ -89,7 +89,7 @@ def test_a_coded_failure_survives_without_vertebrae():
     again = from_json(json.loads(json.dumps(to_json(failed))))
     assert (again.status, again.message, again.vertebrae) == ("no_spine_found", "Give a CT of the trunk.", ())
     assert again.curve.shape == (0, 3)
-    assert to_json(failed)["patient"] == {"genant_ratio": None, "grade": None, "sdi": 0, "assessed": []}
+    assert to_json(failed)["patient"] == {"genant_ratio": None, "grade": None, "sdi": None, "assessed": []}
 
 
 def test_numbers_of_networks_become_plain_json(analysis):

@@ -232,6 +232,18 @@ def test_a_failed_case_gets_its_reason_and_nothing_else(tmp_path):
     assert json.loads((folder / "analysis.json").read_text())["status"] == "no_spine_found"
 
 
+def test_a_failures_record_makes_way_and_nothing_beside_it_does(analysis, ct, tmp_path):
+    failed = SpineAnalysis("case", "bad_weights", "Give other weights.")
+    write_outputs(failed, None, tmp_path)
+    folder = write_outputs(analysis, ct, tmp_path)
+    assert json.loads((folder / "analysis.json").read_text())["status"] == "ok"
+    write_outputs(failed, None, tmp_path, overwrite=True)
+    (folder / "my notes.txt").write_text("keep")
+    with pytest.raises(VFQError) as caught:
+        write_outputs(analysis, ct, tmp_path)
+    assert caught.value.code == "output_exists" and (folder / "my notes.txt").read_text() == "keep"
+
+
 def test_existing_outputs_are_refused_and_left_alone(analysis, ct, tmp_path):
     folder = write_outputs(analysis, ct, tmp_path)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .ct import CTVolume
+from .ct import CTVolume, without_padding
 from .curve import SpineCurve, fit_curve
 from .errors import VFQError
 from .genant import measure_column
@@ -59,6 +59,7 @@ FARTHEST_FROM_CURVE_MM = 25.0
 FEWEST_POINTS = 3
 DISTINCT_MM = 2.0
 SHORTEST_DRAWN_MM = 20.0
+LEAST_RISE = 0.2  # of a drawn curve, along S: no spine leans by more than 78 degrees
 DRAWN_SMOOTHING_MM = 6.0  # takes off the corners at the clicks, and moves the curve from them by less than a millimetre
 
 ROLES = ("localizer", "refiner", "detector")
@@ -146,6 +147,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     `progress` is told the step's name and the share of the whole that is done.
     """
     timing: dict[str, float] = {}
+    whole, ct = ct, without_padding(ct)
     with _timed("total", timing):
         _tell(progress, "localize", 0.0)
         with _timed("localize", timing):
@@ -159,7 +161,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
                 spine, vertebrae = further, found
         _check_enough(vertebrae, spine.curve)
     _tell(progress, "measure", 1.0)
-    return _record(ct, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, models, timing)
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
@@ -194,16 +196,17 @@ def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Pr
     """Straighten along a person's three or more points `(n, 3)` RAS mm on the spine, in any order, detect and measure.
 
     The curve is the person's; no vertebra, or a lone one, is a result here: the person will add the others.
-    VFQError `too_few_points`.
+    VFQError `too_few_points`, `not_along_spine`.
     """
     timing: dict[str, float] = {}
+    whole, ct = ct, without_padding(ct)
     with _timed("total", timing):
         _tell(progress, "refine", 0.0)
         with _timed("refine", timing):
             spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
     _tell(progress, "measure", 1.0)
-    return _record(ct, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, models, timing)
 
 
 def propose_vertebra(
@@ -319,17 +322,24 @@ def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:
-    """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`."""
+    """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`, `not_along_spine`."""
     points = np.asarray(points, float).reshape(-1, 3)
     distinct = _distinct(points[np.argsort(-points[:, 2])])
-    covered = float(np.linalg.norm(distinct[-1] - distinct[0])) if len(distinct) else 0.0
+    covered = float(np.ptp(distinct[:, 2])) if len(distinct) else 0.0
     if len(distinct) < FEWEST_POINTS or covered < SHORTEST_DRAWN_MM:
         raise VFQError(
             "too_few_points",
             f"{len(distinct)} different points over {covered:.0f} mm are too few for a curve: click the middles of "
-            f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm apart or more from first to last.",
+            f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm or more from top to bottom.",
         )
-    return fit_curve(distinct, DRAWN_SMOOTHING_MM)
+    curve = fit_curve(distinct, DRAWN_SMOOTHING_MM)
+    if np.abs(curve.tangents[:, 2]).min() < LEAST_RISE:
+        raise VFQError(
+            "not_along_spine",
+            "The points lie beside one another: a curve through them leaves the spine. Click the middles of vertebral "
+            "bodies, one below the other.",
+        )
+    return curve
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:
@@ -455,17 +465,22 @@ def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> 
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
     tall = np.array([np.mean(v.measurement.heights_mm) for v in vertebrae])
     arcs = -spine.coarse.to_straight(middles)[:, 2]
-    beyond = np.r_[2 * arcs[0] - arcs[1], arcs, 2 * arcs[-1] - arcs[-2]]
+    steps = steps_between(middles, tall)
+    beyond = _with_next(arcs, steps)
     looks = [spine.refined.looks_at(arc, h) for arc, h in zip(beyond, tall[[0, *range(len(tall)), -1]], strict=True)]
     corners = np.stack([v.keypoints[2, 0] for v in vertebrae])
-    corners = np.vstack([2 * corners[0] - corners[1], corners, 2 * corners[-1] - corners[-2]])
-    ribs = rib_signs(ct, spine.coarse, corners)
+    ribs = rib_signs(ct, spine.coarse, _with_next(corners, steps))
     tallest = [np.nan, *(max(v.measurement.heights_mm) for v in vertebrae), np.nan]
-    steps = np.r_[1, steps_between(middles, tall), 1]
-    named = name_levels(np.stack(looks), steps, ribs, np.array(tallest))[1:-1]
+    named = name_levels(np.stack(looks), np.r_[1, steps, 1], ribs, np.array(tallest))[1:-1]
     return tuple(
         replace(v, level=n.name, level_probabilities=n.distribution) for v, n in zip(vertebrae, named, strict=True)
     )
+
+
+def _with_next(places: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """`places` `(n, ...)` of vertebrae `steps` `(n - 1,)` levels apart, and of one more level beyond either end."""
+    above, below = (places[0] - places[1]) / steps[0], (places[-1] - places[-2]) / steps[-1]
+    return np.concatenate([places[:1] + above, places, places[-1:] + below])
 
 
 def measurable(vertebrae: tuple[Vertebra, ...]) -> tuple[Vertebra, ...]:

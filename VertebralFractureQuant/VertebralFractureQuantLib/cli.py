@@ -30,6 +30,7 @@ from .cli_common import (
     DeviceOption,
     OverwriteOption,
     coded_exit,
+    output_console,
     print_traceback,
     refuse_existing,
     write_json,
@@ -156,7 +157,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folder of the synthetic case.")] = Path(
         "vfq-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 7,
     device: DeviceOption = Device.AUTO,
     overwrite: OverwriteOption = False,
     show: Annotated[bool, typer.Option("--review/--no-review", help="Open it in the browser afterwards.")] = True,
@@ -194,8 +195,10 @@ def phantom(
     ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The CT: .nii.gz, .nrrd or .mha.")],
     truth: Annotated[Path | None, typer.Option(help="Gets the exact key points, curve and levels (JSON).")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another body.")] = 0,
-    scoliosis: Annotated[float | None, typer.Option(help="Cobb angle in degrees; random if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 0,
+    scoliosis: Annotated[
+        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees; random if not given.")
+    ] = None,
     fracture_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Chance of a fracture a vertebra.")] = None,
     field_of_view: Annotated[
         FieldOfView | None, typer.Option(help="Random if not given; spine is a tight crop.")
@@ -206,6 +209,10 @@ def phantom(
     debug: DebugOption = False,
 ) -> None:
     """Make a synthetic CT of the trunk with exactly known key points."""
+    from .ct import WRITTEN
+
+    if not output.name.lower().endswith(WRITTEN):
+        raise typer.BadParameter(f"{output.name}: name the CT *.nii.gz, *.nrrd or *.mha.", param_hint="--output")
     wanted = {
         "scoliosis_deg": scoliosis,
         "fracture_rate": fracture_rate,
@@ -231,7 +238,7 @@ def bench(
     shape: Annotated[str, typer.Option(help="Voxels along x, y, z.")] = "512x512x400",
     spacing: Annotated[str, typer.Option(help="Spacing in mm along x, y, z.")] = "0.7x0.7x0.8",
     repeats: Annotated[int, typer.Option(min=1, help="Runs of which the median is shown.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the phantom in the volume.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantom in the volume.")] = 0,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
@@ -248,7 +255,7 @@ def bench(
         models = engine.load_models(device.value)
         show("bench", f"{repeats} runs", 0.3)
         report = measure(ct, lambda volume: engine.analyze(volume, models), repeats, engine.read_ct, engine.write_ct)
-    console = Console()
+    console = output_console()
     console.print(
         f"{shape} voxels of {spacing} mm, {report.vertebrae} vertebrae, median of {repeats} runs", highlight=False
     )
@@ -302,7 +309,7 @@ class Batch:
 def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:
     from .report.terminal import case_table, vertebra_table
 
-    console = Console()
+    console = output_console()
     console.print(case_table(analyses))
     if len(analyses) == 1 and analyses[0].vertebrae:
         console.print()
@@ -318,7 +325,7 @@ def _print_comparison(comparison: Any, folder: Path) -> None:
     from .report.terminal import comparison_table
 
     error = comparison.mean_point_error_mm
-    console = Console()
+    console = output_console()
     console.print(comparison_table(comparison))
     console.print()
     console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -15,6 +16,7 @@ from rich.console import Console
 from .errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
+WIDTH_OF_FILES = 160  # columns of tables that are written into a file or a pipe
 NOTICE = "Research use only - not for diagnosis."
 
 
@@ -30,6 +32,13 @@ class Device(str, Enum):
 DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
+
+
+def output_console() -> Console:
+    """For standard output: as wide as the terminal, or wide enough for every table where there is none."""
+    console = Console()
+    told = console.is_terminal or "COLUMNS" in os.environ
+    return console if told else Console(width=WIDTH_OF_FILES)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from .headers import check_text_header, read_nifti_header, read_nifti_voxels
 __all__ = ["CTVolume", "case_name", "check_ct", "from_array", "read_ct", "write_ct"]
 
 NIFTI = (".nii", ".nii.gz")
+PADDING_HU = -990.0  # what is not above may be what a scan was padded with
+WRITTEN = (*NIFTI, ".nrrd", ".mha")  # whole images in one file
 TEXT_HEADED = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (".nii.gz", ".nii", *TEXT_HEADED, ".gz")
 # A point this little outside (in voxels) is on the border: matrices that were inverted are not exact.
@@ -69,6 +71,30 @@ class CTVolume:
         values = np.full(len(ijk), fill, np.float32)
         values[inside] = _trilinear(self.voxels, np.clip(ijk[inside], 0, last), last)
         return values.reshape(points.shape[:-1])
+
+
+def without_padding(ct: CTVolume) -> CTVolume:
+    """`ct` without the outer slices, rows and columns that hold nothing above `PADDING_HU`: it may have been padded.
+
+    A view of the same voxels; `ct` itself where there is nothing else.
+    """
+    held = tuple(_held(np.moveaxis(ct.voxels, axis, 0)) for axis in range(3))
+    if any(range_ is None for range_ in held):
+        return ct
+    k, j, i = (range_.start for range_ in held if range_)
+    matrix = ct.ijk_to_ras.copy()
+    matrix[:3, 3] += matrix[:3, :3] @ (i, j, k)
+    return replace(ct, voxels=ct.voxels[held], ijk_to_ras=matrix)
+
+
+def _held(planes: np.ndarray) -> slice | None:
+    """From the first to the last of `planes` that holds more than padding."""
+    count = len(planes)
+    first = next((n for n in range(count) if planes[n].max() > PADDING_HU), None)
+    if first is None:
+        return None
+    last = next(n for n in reversed(range(count)) if planes[n].max() > PADDING_HU)
+    return slice(first, last + 1)
 
 
 def _trilinear(voxels: np.ndarray, ijk: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ CODES = {
     "not_a_journal": "the journal of the review is damaged, or not ours",
     "study_in_use": "another process has the study open",
     "too_few_points": "too few points were given for a curve",
+    "not_along_spine": "the points of a curve lie beside one another",
     "outside_reformat": "a click lies outside the straightened picture",
     "no_vertebra_here": "nothing that looks like a vertebra lies at the click",
     "vertebra_there": "a vertebra stands where one is to be added",

@@ -98,7 +98,8 @@ def is_borderline(ratio: float, margin: float = BORDERLINE_MARGIN) -> bool:
 
 
 def grade_doubt(ratio: float, spread: float) -> float:
-    """The chance that G lies in another grade than it stands in, its error being normal with SD `spread`."""
+    """The chance that G lies in another grade than it stands in, its error being normal with SD `spread` > 0."""
+    spread = max(spread, ROUNDING)
     thresholds = np.array([-np.inf, SEVERE, MODERATE, MILD, np.inf])
     above = int(np.searchsorted(thresholds[1:-1] + ROUNDING, ratio)) + 1
     low, high = (0.5 * (1 + math.erf((t - ratio) / (spread * math.sqrt(2)))) for t in thresholds[above - 1 : above + 1])

@@ -121,9 +121,11 @@ def in_doubt(
     """The probability of each name of a column that is not `SURE`, else None.
 
     There is no doubt where a person named one of the vertebrae, as the others follow from it, or of a name that came
-    without probabilities.
+    without probabilities. A name that is not among its probabilities has less than all that are.
     """
-    shares = [1.0 if name is None else p.get(name, 1.0) for name, p in zip(names, probabilities, strict=True)]
+    shares = [
+        1.0 if name is None else p.get(name, 0.0 if p else 1.0) for name, p in zip(names, probabilities, strict=True)
+    ]
     return [None if any(pinned) or share >= SURE else share for share in shares]
 
 

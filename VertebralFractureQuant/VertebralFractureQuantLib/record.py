@@ -99,9 +99,9 @@ class SpineAnalysis:
         return worst_grade(v.measurement.grade for v in self.assessed)
 
     @property
-    def spinal_deformity_index(self) -> int:
-        """SDI over the assessed vertebrae."""
-        return deformity_index(v.measurement.grade for v in self.assessed)
+    def spinal_deformity_index(self) -> int | None:
+        """SDI over the assessed vertebrae; None without any."""
+        return deformity_index(v.measurement.grade for v in self.assessed) if self.assessed else None
 
 
 def vertebra_name(vertebra: Vertebra, index: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ct import CTVolume
+from .ct import PADDING_HU, CTVolume
 from .straightening import Straightening
 
 STEP_MM = 2.0
@@ -20,7 +20,7 @@ ROOT_A_MM = (-22.0, 8.0)  # where they begin,
 ROOT_ARC_MM = (-8.0, 12.0)  # from the upper posterior corner
 LONGEST_FALL_MM = 44.0  # the twelfth rib's at the end plane
 FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs behind the wall
-OUTSIDE_HU, PADDING_HU = -2000.0, -990.0  # mark what the scan does not hold, and what it may have been padded with
+OUTSIDE_HU = -2000.0  # marks what the scan does not hold
 APART_MM = 7.0  # two ribs are not nearer
 LEVEL_SHARE = 0.8  # of the distance to the next vertebra: what falls by more may be the next one's rib
 MOST_LEVEL_MM = 26.0

@@ -108,14 +108,17 @@ def measure_study(
     from ..report.outputs import check_output, write_outputs
 
     tell, report = progress or (lambda stage, share: None), note or (lambda sentence: None)
-    ct = None
+    ct, networks = None, None
     try:
         check_output(study.output, study.case, study.overwrite)
         tell("read", 0.0)
         started = time.perf_counter()
         ct = engine.read_ct(study.path, study.series)
         read_s = time.perf_counter() - started
-        analysis = _measured(study, engine, ct, models, tell, report)
+        for sentence in ct.notes:
+            report(sentence)
+        networks = models()
+        analysis = replace(_analyze(engine, ct, networks, _within_study(tell), report), case=study.case)
         timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
         analysis = replace(analysis, timing_s=timing)
         tell("write", ANALYZED_SHARE)
@@ -123,18 +126,12 @@ def measure_study(
         tell("write", 1.0)
         return Outcome(analysis)
     except Exception as error:
-        return Outcome(_failure(study, ct, error), error)
+        return Outcome(_failure(study, ct, networks, error), error)
 
 
-def _measured(
-    study: Study, engine: Engine, ct: CTVolume, models: Callable[[], Any], tell: Progress, note: Callable[[str], None]
-) -> SpineAnalysis:
-    def tell_analysis(stage: str, share: float) -> None:
-        tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
-
-    for sentence in ct.notes:
-        note(sentence)
-    return replace(_analyze(engine, ct, models(), tell_analysis, note), case=study.case)
+def _within_study(tell: Progress) -> Progress:
+    """The analysis' own shares as shares of the whole study."""
+    return lambda stage, share: tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
 
 
 def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
@@ -151,14 +148,16 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
     return engine.analyze(ct, engine.load_models("cpu"), tell)
 
 
-def _failure(study: Study, ct: CTVolume | None, error: Exception) -> SpineAnalysis:
-    """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed;
-    written unless the folder itself failed, or holds an earlier result of which the failure says nothing."""
+def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception) -> SpineAnalysis:
+    """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed,
+    and the networks that failed; written unless the folder itself failed, or holds an earlier result of which the
+    failure says nothing."""
     from ..record import SpineAnalysis
     from ..report.outputs import write_outputs
 
     failure = as_coded(error)
-    record = SpineAnalysis(study.case, status=failure.code, message=without_paths(failure.message, study.path))
+    stamps = getattr(networks, "stamps", ())  # a test's engine may hand in anything
+    record = SpineAnalysis(study.case, failure.code, without_paths(failure.message, study.path), models=stamps)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
         record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)

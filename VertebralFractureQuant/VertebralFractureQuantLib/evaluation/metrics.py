@@ -6,7 +6,7 @@ A score is higher the likelier a positive (for fractures: minus G); nan is the a
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 SPECIFICITY = 0.9  # at which Zakharov et al. 2023 give the sensitivity
 LIMITS_SD = 1.96  # 95 % of a normal distribution
 REPEATS = 1000
+COVERAGE = 0.95  # of the intervals
 LEAST_DRAWN = 0.8
 
 T = TypeVar("T")
@@ -87,11 +88,13 @@ def bootstrap(
     figures: Callable[[list[T]], dict[K, float]],
     repeats: int = REPEATS,
     seed: int = 0,
+    shares: Callable[[K], bool] = lambda key: False,
 ) -> dict[K, Estimate]:
     """`figures` of all items, with percentile intervals from drawing whole patients with replacement.
 
     Vertebrae and scans of one patient are alike, so a patient's items stay together. What a single patient tells is in
-    three of four draws at most, and gets no interval.
+    three of four draws at most, and gets no interval. A share of 0 or 1 is that
+    in every draw; its interval is the exact one of as many patients. `shares` tells which keys are shares.
     """
     rng = np.random.default_rng(seed)
     values = figures([item for patient in patients for item in patient])
@@ -100,12 +103,21 @@ def bootstrap(
     for _ in range(repeats):
         chosen = rng.integers(len(patients), size=len(patients))
         drawn.append(figures([item for i in chosen for item in patients[i]]))
-    return {key: _estimate(value, [d.get(key, np.nan) for d in drawn]) for key, value in values.items()}
+    found = {key: _estimate(value, [d.get(key, np.nan) for d in drawn]) for key, value in values.items()}
+    return {key: _widened(e, len(patients)) if shares(key) else e for key, e in found.items()}
+
+
+def _widened(estimate: Estimate, patients: int) -> Estimate:
+    """What no patient shows may yet be: the exact binomial interval (Clopper & Pearson 1934) of none or all of them."""
+    rest = 1 - ((1 - COVERAGE) / 2) ** (1 / patients)
+    if estimate.low == estimate.high == 0:
+        return replace(estimate, high=rest)
+    return replace(estimate, low=1 - rest) if estimate.low == estimate.high == 1 else estimate
 
 
 def _estimate(value: float, draws: list[float]) -> Estimate:
     finite = np.array([d for d in draws if np.isfinite(d)])
     if not draws or len(finite) < LEAST_DRAWN * len(draws):
         return Estimate(value, float("nan"), float("nan"))
-    low, high = np.percentile(finite, [2.5, 97.5])
+    low, high = np.percentile(finite, [50 * (1 - COVERAGE), 50 * (1 + COVERAGE)])
     return Estimate(value, float(low), float(high))

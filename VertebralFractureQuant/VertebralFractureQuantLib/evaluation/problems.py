@@ -34,11 +34,11 @@ PROBLEMS = {
     "bad_curve": "the spine's curve is no curve",
     "no_vertebra": "the reference has no usable vertebra",
     "uncorrected": "nobody has corrected or accepted this analysis, so it is no reference",
+    "corrected": "a person's hand is in this analysis, and no machine.json beside it tells what the machine said",
     "no_spacing": "the pixel spacing cannot be recovered",
     "no_common_space": "the prediction and the reference are in different coordinates",
     "duplicate_case": "two files are of one case",
     "no_reference": "no reference has the prediction's name",
-    "ambiguous_reference": "several references fit the prediction's name",
     "no_prediction": "no prediction belongs to the reference",
 }
 
@@ -57,9 +57,12 @@ class Problem:
     message: str
 
 
+OF_A_CASE = ("analysis.json", "machine.json", "truth.json")
+
+
 def named(path: Path) -> str:
     """What a problem calls a file: with its folder where every case's file has that name."""
-    return f"{path.parent.name}/{path.name}" if path.name in ("analysis.json", "truth.json") else path.name
+    return f"{path.parent.name}/{path.name}" if path.name in OF_A_CASE else path.name
 
 
 def listed(problems: Sequence[Problem], most: int = 6) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
+from functools import partial
+from itertools import compress, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
+from ..genant import GRADES
 from ..keypoints import centers
 from ..levels import in_doubt
 from ..record import SCHEMA
@@ -54,6 +56,7 @@ class Spine:
     levels : names, None where unknown.
     sure : which names a prediction gives without doubt (`levels.SURE`); empty where it does not tell.
     spreads : the standard deviations of G that a prediction gives, nan where it gives none; empty as above.
+    grades : the grades that a prediction gives (of `genant.GRADES`); empty as above.
     partial : `(p, 3)` approximate centres of vertebrae that are there and not to be compared: cut by the border, or
         left out as faulty.
     curve : the spine's line, None where the file has none.
@@ -74,27 +77,31 @@ class Spine:
     grid: Grid | None = None
     sure: tuple[bool, ...] = ()
     spreads: tuple[float, ...] = ()
+    grades: tuple[str, ...] = ()
 
 
 PairedCases = tuple[list[tuple[Spine, Spine]], list[Problem]]
 
 
-def read_predictions(folder: Path) -> tuple[list[Spine], list[Problem]]:
+def read_predictions(folder: Path, reviewed: bool = False) -> tuple[list[Spine], list[Problem]]:
     """Analyses (`vfq-analysis/1`) of a folder: CASE/analysis.json, loose *.json, or one case's own folder.
 
-    VFQError `not_found` where there is no such folder or file.
+    Of a case that a person has reviewed it is the machine's own, CASE/machine.json, unless the `reviewed` ones are
+    wanted. VFQError `not_found` where there is no such folder or file.
     """
-    return _read(_files(folder, "analysis.json"), _prediction)
+    return _read(_files(folder, *_predicted(reviewed)), partial(_prediction, reviewed))
 
 
-def read_references(folder: Path, predictions: Path | None = None) -> tuple[list[Spine], list[Problem]]:
+def read_references(
+    folder: Path, predictions: Path | None = None, reviewed: bool = False
+) -> tuple[list[Spine], list[Problem]]:
     """References of a folder or file: six-point references, phantom truths (`vfq-truth/1`), public annotations, and
     analyses in which a person has corrected or accepted something (`vfq-analysis/1`).
 
-    The analyses of `predictions` are no references for themselves.
+    The analyses of `predictions`, as `read_predictions` takes them, are no references for themselves.
     VFQError `not_found` where there is no such folder or file.
     """
-    own = {path.resolve() for path in _files(predictions, "analysis.json")} if predictions else set()
+    own = {path.resolve() for path in _files(predictions, *_predicted(reviewed))} if predictions else set()
     found = (f for f in _files(folder, "truth.json", "analysis.json") if f.resolve() not in own)
     return _read(list(found), _reference)
 
@@ -114,21 +121,18 @@ def _read(
 
 
 def pair_cases(predictions: Sequence[Spine], references: Sequence[Spine]) -> PairedCases:
-    """Which reference belongs to each prediction: that of the same case, else the only one whose name begins its name.
+    """Which reference belongs to each prediction: that of the same case, else the longest name that begins its name.
 
     Several predictions of one reference are as many scans of one patient. Returns the pairs and the problems.
     """
     pairs: list[tuple[Spine, Spine]] = []
     problems: list[Problem] = []
     for prediction in predictions:
-        fitting = [r for r in references if r.case == prediction.case]
-        fitting = fitting or [r for r in references if _begins(r.case, prediction.case)]
-        if len(fitting) == 1:
-            pairs.append((prediction, fitting[0]))
+        fitting = [r for r in references if r.case == prediction.case or _begins(r.case, prediction.case)]
+        if fitting:
+            pairs.append((prediction, max(fitting, key=lambda r: len(r.case))))
         else:
-            code = "ambiguous_reference" if fitting else "no_reference"
-            names = ", ".join(r.case for r in fitting)
-            problems.append(Problem(code, prediction.file, None, f"{prediction.case}: {names or 'not evaluated'}"))
+            problems.append(Problem("no_reference", prediction.file, None, f"{prediction.case}: not evaluated"))
     paired = {id(reference) for _, reference in pairs}
     problems += [
         Problem("no_prediction", r.file, None, f"{r.case}: not evaluated") for r in references if id(r) not in paired
@@ -175,8 +179,15 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _prediction(path: Path, problems: list[Problem]) -> Spine | None:
+def _predicted(reviewed: bool) -> tuple[str, ...]:
+    """The files of a case that may be its prediction, the first that is there."""
+    return ("analysis.json",) if reviewed else ("machine.json", "analysis.json")
+
+
+def _prediction(reviewed: bool, path: Path, problems: list[Problem]) -> Spine | None:
     data = read_object(path, problems)
+    if data is not None and not reviewed and _is_reviewed(data):
+        problems.append(Problem("corrected", named(path), None, ""))
     return None if data is None else _analysis(data, path, problems)
 
 
@@ -208,7 +219,9 @@ def _reference(path: Path, problems: list[Problem]) -> Spine | None:
     if data is None:
         return None
     if "Annotation" in data:
-        patient = parse_patient(data, path, problems)
+        noted: list[Problem] = []
+        patient = parse_patient(data, path, noted)
+        problems += [p for p in noted if p.code != "no_spacing"]  # the scan's own is known
         return None if patient is None else _consensus(patient)
     if data.get("schema") == SCHEMA and not _is_reviewed(data):
         problems.append(Problem("uncorrected", named(path), None, ""))
@@ -257,12 +270,13 @@ class _Vertebrae(NamedTuple):
     levels: tuple[str | None, ...]
     sure: tuple[bool, ...]
     spreads: tuple[float, ...]
+    grades: tuple[str, ...]
     partial: np.ndarray
 
 
 def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae:
     """The sound ones. A level without meaning is noted and taken for unknown, as is one that is not certain."""
-    kept, levels, shares, pinned, spreads, left_out = [], [], [], [], [], []
+    kept, levels, shares, pinned, spreads, grades, left_out = [], [], [], [], [], [], []
     for i, entry in enumerate(raw):
         entry = entry if isinstance(entry, dict) else {}
         name = None if entry.get("level_certain") is False else entry.get("level")
@@ -280,9 +294,11 @@ def _vertebrae(raw: list[Any], file: str, problems: list[Problem]) -> _Vertebrae
             shares.append(_shares(entry.get("level_probabilities")))
             pinned.append(entry.get("pinned") is True)
             spreads.append(_spread(entry.get("genant_spread")))
+            grades.append(entry.get("grade"))
     sure = tuple(doubt is None for doubt in in_doubt(levels, shares, pinned))
     keypoints, partial = np.array(kept, float).reshape(-1, 3, 2, 3), np.reshape(left_out, (-1, 3))
-    return _Vertebrae(keypoints, tuple(levels), sure, tuple(spreads), partial)
+    told = tuple(str(g) for g in grades) if all(g in GRADES for g in grades) else ()
+    return _Vertebrae(keypoints, tuple(levels), sure, tuple(spreads), told, partial)
 
 
 def _spread(raw: Any) -> float:
@@ -376,6 +392,7 @@ def _inside(spine: Spine, grid: Grid | None, landmark: np.ndarray | None) -> tup
         levels=tuple(compress(spine.levels, ~outside)),
         sure=tuple(compress(spine.sure, ~outside)),
         spreads=tuple(compress(spine.spreads, ~outside)),
+        grades=tuple(compress(spine.grades, ~outside)),
         partial=np.concatenate([spine.partial, centers(spine.keypoints[outside])]),
     )
     return kept, problems
@@ -383,15 +400,16 @@ def _inside(spine: Spine, grid: Grid | None, landmark: np.ndarray | None) -> tup
 
 def _from_voxels(spine: Spine, grid: Grid) -> Spine:
     """[row, column, slice] to RAS mm: the annotations' columns grow leftwards, rows posteriorly and slices caudally,
-    those of the scan perhaps the other way."""
+    those of the scan perhaps the other way, or in another order."""
     assert grid.ijk_to_ras is not None
     matrix = grid.ijk_to_ras
+    voxel_axes = max(permutations(range(3)), key=lambda order: abs(matrix[range(3), order]).sum())
 
     def to_patient(voxels: np.ndarray) -> np.ndarray:
-        ijk = voxels[..., [1, 0, 2]]
-        for axis, size in enumerate(grid.shape[::-1]):
-            if matrix[axis, axis] > 0:
-                ijk[..., axis] = size - 1 - ijk[..., axis]
+        ijk = np.empty_like(voxels)
+        for patient_axis, axis in enumerate(voxel_axes):
+            along, size = voxels[..., (1, 0, 2)[patient_axis]], grid.shape[::-1][axis]
+            ijk[..., axis] = size - 1 - along if matrix[patient_axis, axis] > 0 else along
         ras: np.ndarray = ijk @ matrix[:3, :3].T + matrix[:3, 3]
         return ras
 

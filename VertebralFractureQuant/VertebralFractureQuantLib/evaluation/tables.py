@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
-from ..genant import GRADES, MILD, MODERATE_METRIC, ROUNDING, grade, heights
+from ..genant import GRADES, MILD, MODERATE_METRIC, ROUNDING, grade, heights, measure_column
 from ..keypoints import ENDPLATES, POSITIONS, centers
 from ..levels import NAMES
 from .matching import (
@@ -27,7 +27,7 @@ from .matching import (
     match_overlap,
     point_errors,
 )
-from .metrics import REPEATS, SPECIFICITY, Estimate, auc, bland_altman, bootstrap, sensitivity_at
+from .metrics import COVERAGE, REPEATS, SPECIFICITY, Estimate, auc, bland_altman, bootstrap, sensitivity_at
 from .problems import Problem, listed
 from .sources import Spine, in_common_space, pair_cases, read_predictions, read_references
 
@@ -51,7 +51,8 @@ class Pairs:
 
     Ratios `(n,)` and the spread that was given with them, nan where none was; heights `(n, 3)` mm, distances of key
     points `(n, 3, 2)` and centres `(n,)` mm, and the places of the true level and of the name given in `levels.NAMES`
-    `(n,)`, -1 where unknown; whether that name is sure.
+    `(n,)`, -1 where unknown; whether that name is sure; the grade that was reported and the true one `(n,)`, places in
+    `genant.GRADES`, which a crush decides, too.
     """
 
     ratio: np.ndarray
@@ -64,6 +65,8 @@ class Pairs:
     level: np.ndarray
     name: np.ndarray
     sure: np.ndarray
+    grade: np.ndarray
+    true_grade: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ class Scan:
     case, patient, status : names of the prediction and of the reference, and how the analysis ended.
     pairs : of the vertebrae found.
     missed, false : G of true vertebrae that were not found, and of measured ones that are not there.
-    missed_levels : as in `Pairs`.
+    missed_levels, missed_grades, false_grades : as in `Pairs`.
     by_center : found, false, missed by the distance of centres.
     line_mm : distances from the reference's line to the predicted curve.
     limits_mm : absolute errors of the spine's upper and lower end along S.
@@ -89,6 +92,8 @@ class Scan:
     missed: np.ndarray
     false: np.ndarray
     missed_levels: np.ndarray
+    missed_grades: np.ndarray
+    false_grades: np.ndarray
     by_center: tuple[int, int, int]
     line_mm: np.ndarray
     limits_mm: np.ndarray
@@ -119,21 +124,28 @@ class Evaluation:
             "settings": settings(self.repeats, self.seed),
             "counts": counts(self.scans),
             "figures": nested(self.estimates),
-            "confusion": {"order": [*GRADES, "absent"], "true_by_measured": confusion(self.scans).tolist()},
+            "confusion": {
+                "order": [*GRADES, "absent"],
+                "true_by_measured": confusion(self.scans).tolist(),
+                "true_by_reported": reported_confusion(self.scans).tolist(),
+            },
             "scans": [_scan_json(s) for s in self.scans],
             "problems": [vars(p) for p in self.problems],
         }
 
 
-def evaluate_predictions(predictions: Path, references: Path, repeats: int = REPEATS, seed: int = 0) -> Evaluation:
+def evaluate_predictions(
+    predictions: Path, references: Path, repeats: int = REPEATS, seed: int = 0, reviewed: bool = False
+) -> Evaluation:
     """Hold a folder of analyses against references (see `sources`); an analysis is no reference for itself.
 
-    A single file given as the reference of a single analysis is its reference, whatever their names.
+    A single file given as the reference of a single analysis is its reference, whatever their names. Of cases that a
+    person has reviewed, what the machine had said is held against the references, or the `reviewed` analyses.
 
     VFQError `not_found` without either; `nothing_to_evaluate` where no prediction could be held against a reference.
     """
-    found, problems = read_predictions(predictions)
-    known, more = read_references(references, predictions)
+    found, problems = read_predictions(predictions, reviewed)
+    known, more = read_references(references, predictions, reviewed)
     if references.is_file() and len(found) == len(known) == 1:
         known = [replace(known[0], case=found[0].case)]
     pairs, unpaired = pair_cases(found, known)
@@ -147,7 +159,9 @@ def evaluate_predictions(predictions: Path, references: Path, repeats: int = REP
         elif common is not None:
             problems.append(Problem("no_vertebra", reference.file, None, f"{prediction.case}: not evaluated"))
     if not scans:
-        told = listed(problems) or " There is no file."
+        told = listed(problems)
+        if not found:
+            told += f" {predictions.name} holds no CASE/analysis.json."
         raise VFQError("nothing_to_evaluate", f"No prediction could be held against a reference.{told}")
     return Evaluation(scans, estimate(scans, repeats, seed), problems, repeats, seed)
 
@@ -160,7 +174,7 @@ def settings(repeats: int, seed: int) -> dict[str, Any]:
         "partial_radius_mm": PARTIAL_RADIUS_MM,
         "specificity": SPECIFICITY,
         "tasks_positive_at_most_negative_above": {name: list(limits) for name, limits in TASKS.items()},
-        "bootstrap": {"repeats": repeats, "seed": seed, "unit": "patient", "interval": 0.95},
+        "bootstrap": {"repeats": repeats, "seed": seed, "unit": "patient", "interval": COVERAGE},
     }
 
 
@@ -190,6 +204,7 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
     i, j = (np.array([p[side] for p in overlap.pairs], int) for side in (0, 1))
     levels, names = _level_places(reference.levels), _level_places(prediction.levels)
     ratios, true_ratios = ratios_of(found), ratios_of(true)
+    grades, true_grades = grades_of(prediction), grades_of(reference)
     pairs = Pairs(
         ratio=ratios[i],
         spread=np.array(prediction.spreads or [np.nan] * len(found), float)[i],
@@ -201,6 +216,8 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
         level=levels[j],
         name=names[i],
         sure=np.array(prediction.sure or [True] * len(found), bool)[i],
+        grade=grades[i],
+        true_grade=true_grades[j],
     )
     return Scan(
         case=prediction.case,
@@ -210,6 +227,8 @@ def compare_spines(prediction: Spine, reference: Spine) -> Scan:
         missed=true_ratios[list(overlap.missed)],
         false=ratios[list(overlap.false)],
         missed_levels=levels[list(overlap.missed)],
+        missed_grades=true_grades[list(overlap.missed)],
+        false_grades=grades[list(overlap.false)],
         by_center=(len(near.pairs), len(near.false), len(near.missed)),
         line_mm=_line_errors(prediction, reference),
         limits_mm=_limit_errors(prediction, reference),
@@ -229,18 +248,32 @@ def ratios_of(keypoints: np.ndarray) -> np.ndarray:
     return ratios
 
 
+def grades_of(spine: Spine) -> np.ndarray:
+    """Places in `GRADES` `(n,)`: as the file tells them, else as its points do, crushes by their neighbours."""
+    if spine.grades:
+        return np.array([GRADES.index(g) for g in spine.grades], int)
+    order = np.argsort(-centers(spine.keypoints)[:, 2])  # cranial to caudal
+    grades = np.zeros(len(order), int)
+    grades[order] = [GRADES.index(m.grade) for m in measure_column(spine.keypoints[order])]
+    return grades
+
+
 def estimate(scans: Sequence[Scan], repeats: int, seed: int) -> Estimates:
     """All figures with 95 % intervals over patients; a patient's scans are drawn together."""
     patients: dict[str, list[Scan]] = {}
     for scan in scans:
         patients.setdefault(scan.patient, []).append(scan)
-    return bootstrap(list(patients.values()), figures, repeats, seed)
+    return bootstrap(list(patients.values()), figures, repeats, seed, _is_share)
+
+
+def _is_share(key: Key) -> bool:
+    return key[0] in ("detection", "called", "names") or key[-1] == "sensitivity"
 
 
 def figures(scans: Sequence[Scan]) -> Figures:
     """Every figure of the tables, by (section, name, ...); at patient level each scan is a row, by its smallest G.
 
-    A scan in which nothing was measured stands there as the least suspicious of all: its fractures are missed.
+    A scan in which nothing was measured counts against the method there, fractured or not.
     """
     pairs = pool(scans)
     return {
@@ -248,6 +281,7 @@ def figures(scans: Sequence[Scan]) -> Figures:
         **_detection(scans),
         **_severity("vertebra", pairs.ratio, pairs.true_ratio),
         **_severity("patient", *worst_ratios(scans)),
+        **_called(scans),
         **_errors(pairs),
         **_calibration(pairs),
         **_agreement(pairs),
@@ -262,22 +296,37 @@ def pool(scans: Sequence[Scan]) -> Pairs:
 
 
 def severity_labels(task: str, ratio: np.ndarray, true_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and positives of a task of `TASKS`, without those whose true grade it leaves out."""
+    """Scores and positives of a task of `TASKS`, without those whose true grade it leaves out.
+
+    Where nothing was measured (nan) the score is the wrong one: a failure must not look like a healthy spine.
+    """
     highest, least = TASKS[task]
     positive, negative = true_ratio <= highest + ROUNDING, true_ratio > least + ROUNDING
+    scores = np.where(np.isnan(ratio), np.where(positive, -np.inf, np.inf), -ratio)
     taken = positive | negative
-    return -ratio[taken], positive[taken]
+    return scores[taken], positive[taken]
 
 
 def confusion(scans: Sequence[Scan]) -> np.ndarray:
-    """`(5, 5)` counts: true grade, or not there, by measured grade, or missed (moderate: G <= 0.75)."""
-    table = np.zeros((len(GRADES) + 1,) * 2, int)
-    pairs, absent = pool(scans), len(GRADES)
-    for true, measured in zip(_grades(pairs.true_ratio), _grades(pairs.ratio), strict=True):
-        table[true, measured] += 1
-    for scan in scans:
-        np.add.at(table[:, absent], _grades(scan.missed), 1)
-        np.add.at(table[absent], _grades(scan.false), 1)
+    """`(5, 5)` counts: true grade, or not there, by measured grade, or missed, of G alone (moderate: G <= 0.75)."""
+    pairs = pool(scans)
+    missed, false = (np.concatenate([getattr(s, side) for s in scans]) for side in ("missed", "false"))
+    return _counted(*map(_grades, (pairs.true_ratio, pairs.ratio, missed, false)))
+
+
+def reported_confusion(scans: Sequence[Scan]) -> np.ndarray:
+    """As `confusion`, of the grades as they are reported: a crush that G cannot see is graded by its neighbours."""
+    pairs = pool(scans)
+    missed, false = (np.concatenate([getattr(s, f"{side}_grades") for s in scans]) for side in ("missed", "false"))
+    return _counted(pairs.true_grade, pairs.grade, missed, false)
+
+
+def _counted(true: np.ndarray, measured: np.ndarray, missed: np.ndarray, false: np.ndarray) -> np.ndarray:
+    absent = len(GRADES)
+    table = np.zeros((absent + 1,) * 2, int)
+    np.add.at(table, (true, measured), 1)
+    np.add.at(table[:, absent], missed, 1)
+    np.add.at(table[absent], false, 1)
     return table
 
 
@@ -338,13 +387,12 @@ def _scan_json(scan: Scan) -> dict[str, Any]:
 
 
 def worst_ratios(scans: Sequence[Scan]) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest G measured in each scan `(n,)`, inf where nothing was, and the true one."""
-    worst = np.array([s.worst for s in scans])
-    return np.where(np.isnan(worst), np.inf, worst), np.array([s.true_worst for s in scans])
+    """The smallest G measured in each scan `(n,)`, nan where nothing was, and the true one."""
+    return np.array([s.worst for s in scans]), np.array([s.true_worst for s in scans])
 
 
-def _grades(ratios: np.ndarray) -> list[int]:
-    return [GRADES.index(grade(r)) for r in ratios]
+def _grades(ratios: np.ndarray) -> np.ndarray:
+    return np.array([GRADES.index(grade(r)) for r in ratios], int)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -382,6 +430,23 @@ def _severity(kind: str, ratio: np.ndarray, true_ratio: np.ndarray) -> Figures:
         scores, positive = severity_labels(task, ratio, true_ratio)
         result["severity", kind, task, "auc"] = auc(scores, positive)
         result["severity", kind, task, "sensitivity"] = sensitivity_at(scores, positive)
+    return result
+
+
+def _called(scans: Sequence[Scan]) -> Figures:
+    """Of the calls "moderate or worse" as they are reported: a missed vertebra was not called; a scan in which nothing
+    was measured is wrong either way."""
+    pairs, called = pool(scans), GRADES.index("moderate")
+    missed = np.concatenate([s.missed_grades for s in scans])
+    kinds = {"vertebra": (np.r_[pairs.grade, np.zeros_like(missed)], np.r_[pairs.true_grade, missed])}
+    worst = [np.r_[-1, s.pairs.grade, s.false_grades].max() for s in scans]
+    true_worst = [np.r_[-1, s.pairs.true_grade, s.missed_grades].max() for s in scans]
+    kinds["patient"] = np.array(worst), np.array(true_worst)
+    result: Figures = {}
+    for kind, (grades, true) in kinds.items():
+        positive = true >= called
+        result["called", kind, "sensitivity"] = _mean(grades[positive] >= called)
+        result["called", kind, "specificity"] = _mean((grades[~positive] >= 0) & (grades[~positive] < called))
     return result
 
 

@@ -56,6 +56,7 @@ SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH = (28, 22, 19), (32, 22, 15), (50, 38,
 SACRUM_WEDGE = (1.15, 1.0, 0.9)
 SEEN_OUTSIDE_MM = 0.35  # the annotators' points lie so far outside of the bone, see `scanner.visible_shift`
 LEAN_AT_T8_DEG = -4.0  # how far "up" leans forward
+MOST_LEAN_DEG = 65.0, 50.0  # forward, backward
 NARROWEST_DISC_MM = 0.7
 ROUND_CORNER = 1 - 0.5**0.5  # a corner of unit radius is nearest to where its sides would meet at this inset
 
@@ -142,7 +143,7 @@ def draw_anatomy(rng: np.random.Generator, options: PhantomOptions | None = None
         _body(rng, name, centers[i], turned[i], twist[i], shapes[i], tilt[i], look, options)
         for i, name in enumerate(COLUMN)
     )
-    return Anatomy(bodies, curve, arcs, _draw_soft(rng), int(rng.integers(2**31)))
+    return Anatomy(bodies, curve, arcs, _draw_soft(rng, options.pathology), int(rng.integers(2**31)))
 
 
 def _draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
@@ -230,7 +231,9 @@ def _lean(rng: np.random.Generator, shapes: list[dict]) -> np.ndarray:
     steps = np.arctan(slopes[1:, 0]) - np.arctan(slopes[:-1, 1]) + np.arctan(discs[:-1])
     lean = np.r_[0.0, np.cumsum(steps)]
     lean += np.deg2rad(rng.normal(LEAN_AT_T8_DEG, 8)) - lean[LEVELS.index("T8")]
-    return np.clip(lean, np.deg2rad(-50), np.deg2rad(65))
+    # Where many wedges lean too far, each gives a little, so that no disc has to make up for it.
+    forward, backward = np.deg2rad(MOST_LEAN_DEG)
+    return lean / max(1.0, lean.max() / forward, -lean.min() / backward)
 
 
 def _draw_list(rng: np.random.Generator, options: PhantomOptions) -> np.ndarray:
@@ -441,7 +444,7 @@ def _dense_corner(rng: np.random.Generator, a: float, z: float, side: int) -> tu
     return (0.0, a, z - side * rng.uniform(0, 2), size, size * rng.uniform(0.5, 1.1), rng.uniform(250, 800), 1)
 
 
-def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
+def _draw_soft(rng: np.random.Generator, pathology: float) -> dict[str, float]:
     """Dice for everything that is not spine."""
     contrast = float(rng.choice([0, 1], p=[0.5, 0.5]))
     return {
@@ -470,7 +473,7 @@ def _draw_soft(rng: np.random.Generator) -> dict[str, float]:
         "calcified": float(rng.choice([0, 1], p=[0.5, 0.5])),
         "rib_hu": float(rng.uniform(150, 600)),
         "arms_up": float(rng.random() < 0.75),
-        "screws": float(rng.random() < 0.04),
+        "screws": float(rng.random() < 0.04 * pathology),
         "muscle_fat": float(rng.uniform(0, 0.6)),
         "trachea_gap": float(rng.uniform(12, 26)),
     }

@@ -51,7 +51,9 @@ class Painter:
         self.anatomy = anatomy
         self.device = torch.device(device)
         self._rng = np.random.default_rng(anatomy.seed)
-        self._lattice = self._tensor(self._rng.standard_normal((33, 33, 33)))[None, None]
+        lattice = self._rng.standard_normal((33, 33, 33))
+        lattice[-1], lattice[:, -1], lattice[..., -1] = lattice[0], lattice[:, 0], lattice[..., 0]  # no seam
+        self._lattice = self._tensor(lattice)[None, None]
         self._column = self._column_table()
         self._blobs = self._draw_blobs()
         wide = np.mean([b.width / SIZES[b.level][3] for b in anatomy.bodies if b.level in SIZES])

@@ -34,7 +34,8 @@ LEAST_CEMENT_HU = 1200.0
 class PhantomTruth:
     """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first,
     where readers of this scan would set them (`seen_keypoints`); `partial` holds level and centre of C2, S1 and
-    whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart."""
+    whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart, where C2 begins and L5
+    ends, or where the field of view does."""
 
     seed: int
     levels: tuple[str, ...]
@@ -226,8 +227,6 @@ def _truth(
     whole &= np.array([level in LEVELS[1:] for level in COLUMN])
     touched = ((seen > low) & (seen < high)).all(-1).reshape(len(seen), -1).any(1) & ~whole
     complete = np.flatnonzero(whole)
-    first, last = (seen[complete[0], :, 0].mean(0), seen[complete[-1], :, 1].mean(0)) if len(complete) else (low, low)
-    arc = [float(np.linalg.norm(anatomy.curve.points - p, axis=1).argmin() * anatomy.curve.step) for p in (first, last)]
     return PhantomTruth(
         seed=seed,
         levels=tuple(COLUMN[i] for i in complete),
@@ -235,9 +234,19 @@ def _truth(
         fractures=tuple(anatomy.bodies[i].fracture for i in complete),
         partial=tuple((COLUMN[i], tuple(seen[i].mean((0, 1)).round(2).tolist())) for i in np.flatnonzero(touched)),
         curve=anatomy.curve.points,
-        limits_mm=(arc[0], arc[1]),
+        limits_mm=_limits(anatomy, seen, axes[2]),
         cobb_deg=_cobb(anatomy),
     )
+
+
+def _limits(anatomy: Anatomy, seen: np.ndarray, slices: np.ndarray) -> tuple[float, float]:
+    """Arc lengths of C2's upper and L5's lower endplate, or of the outermost `slices` (S, mm) beside them."""
+    curve = anatomy.curve
+    ends = seen[0, :, 0].mean(0), seen[len(LEVELS) - 1, :, 1].mean(0)
+    first, last = (int(np.linalg.norm(curve.points - p, axis=1).argmin()) for p in ends)
+    up = curve.points[first : last + 1, 2]
+    inside = first + np.flatnonzero((up >= slices.min()) & (up <= slices.max()))
+    return (float(inside[0] * curve.step), float(inside[-1] * curve.step)) if len(inside) else (0.0, 0.0)
 
 
 def _cobb(anatomy: Anatomy) -> float:

@@ -16,8 +16,8 @@ from ..evaluation.tables import (
     Evaluation,
     Pairs,
     Scan,
-    confusion,
     pool,
+    reported_confusion,
     severity_labels,
     worst_ratios,
 )
@@ -43,7 +43,7 @@ def write_predictions_figure(evaluation: Evaluation, path: Path) -> None:
     figure, axes = _sheet()
     _draw_bland_altman(axes[0], pool(evaluation.scans), "G measured - reference")
     _draw_roc(axes[1], evaluation.scans, evaluation.estimates)
-    _draw_confusion(axes[2], confusion(evaluation.scans))
+    _draw_confusion(axes[2], reported_confusion(evaluation.scans))
     _draw_level_errors(axes[3], evaluation.estimates)
     figure.savefig(path, dpi=DPI)
 
@@ -147,7 +147,7 @@ def _draw_confusion(axes: Axes, table: np.ndarray) -> None:
             axes.text(column, row, str(count), ha="center", va="center")
     axes.set_xticks(range(len(GRADES) + 1), [*GRADES, "missed"])
     axes.set_yticks(range(len(GRADES) + 1), [*GRADES, "not there"])
-    axes.set(xlabel="measured grade", ylabel="reference grade")
+    axes.set(xlabel="reported grade", ylabel="reference grade")
     axes.set_title("Grades: vertebrae, shaded by share of the row")
 
 

@@ -21,7 +21,7 @@ from ..evaluation.experts import (
 )
 from ..evaluation.metrics import Estimate
 from ..evaluation.problems import PROBLEMS, Problem
-from ..evaluation.tables import TASKS, Estimates, Evaluation, confusion, counts
+from ..evaluation.tables import TASKS, Estimates, Evaluation, confusion, counts, reported_confusion
 from ..genant import GRADES
 from ..keypoints import ENDPLATES, POSITIONS
 from ..levels import NAMES
@@ -56,11 +56,13 @@ def predictions_tables(evaluation: Evaluation) -> Group:
         _line_table(e),
         _detection_table(e),
         _severity_table(e),
+        _called_table(e),
         _errors_table(e),
         _calibration_table(e),
         _names_table(e),
         _level_errors_table(e),
-        _confusion_table(evaluation),
+        _confusion_table("grade as reported", reported_confusion(evaluation.scans)),
+        _confusion_table("grade of G alone", confusion(evaluation.scans)),
     ]
     if total["patients"] < FEW_PATIENTS:
         heading += "\nSo few patients make the 95 % intervals too narrow, and AUC and sensitivity a matter of chance."
@@ -169,6 +171,13 @@ def _severity_table(e: Estimates) -> Table:
     return table
 
 
+def _called_table(e: Estimates) -> Table:
+    table = _table("called moderate or worse", "sensitivity", "specificity")
+    for kind in ("vertebra", "patient"):
+        table.add_row(kind, *(_interval(e["called", kind, what], 3) for what in ("sensitivity", "specificity")))
+    return table
+
+
 def _errors_table(e: Estimates) -> Table:
     table = _table("errors", "mean")
     names = [("point_mm", "points, mm"), ("center_mm", "centres, mm"), ("height_mm", "heights, mm")]
@@ -211,9 +220,9 @@ def _level_errors_table(e: Estimates) -> Table:
     return table
 
 
-def _confusion_table(evaluation: Evaluation) -> Table:
-    table = _table("true grade \\ measured", *GRADES, "missed")
-    for name, row in zip((*GRADES, "not there"), confusion(evaluation.scans), strict=True):
+def _confusion_table(what: str, counted: np.ndarray) -> Table:
+    table = _table(f"{what}: true \\ measured", *GRADES, "missed")
+    for name, row in zip((*GRADES, "not there"), counted, strict=True):
         cells = [str(n) for n in row]
         table.add_row(name, *(cells if name in GRADES else [*cells[:-1], ""]))
     return table

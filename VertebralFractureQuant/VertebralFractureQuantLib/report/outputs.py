@@ -81,7 +81,8 @@ def check_output(folder: Path, case: str, overwrite: bool = False) -> None:
     Raises
     ------
     VFQError
-        `output_exists`: it is there and `overwrite` is off, or it holds files that are not ours;
+        `output_exists`: it is there and `overwrite` is off, unless it is a failure's; or it holds files that are not
+        ours;
         `output_not_writable`: the folder cannot be made or written.
     """
     with _writable(folder):
@@ -263,7 +264,7 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
             f"{target.name}: the folder holds a reader's review, which is never overwritten; choose another output "
             "folder, or move this one away.",
         )
-    if not overwrite:
+    if not overwrite and not _is_failure(target):
         raise VFQError(
             "output_exists",
             f"{target.name}: the output is there already; choose another output folder (vfq: or --overwrite).",
@@ -277,6 +278,15 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
             f"{target.name}: the folder holds {foreign[0]}, which is not ours; move it away or choose another output "
             "folder.",
         )
+
+
+def _is_failure(folder: Path) -> bool:
+    """Whether a folder holds nothing but the record of a failed analysis, which nobody loses."""
+    record = folder / "analysis.json"
+    try:
+        return os.listdir(folder) == [record.name] and json.loads(record.read_text(encoding="utf-8"))["status"] != "ok"
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 @contextmanager
