@@ -65,9 +65,10 @@ ROUND_CORNER = 1 - 0.5**0.5  # a corner of unit radius is nearest to where its s
 class PhantomOptions:
     """What may be asked of a phantom; None draws it at random.
 
-    scoliosis_deg : Cobb angle of the largest curve. fracture_rate : share of T4..L5 vertebrae that are fractured.
+    scoliosis_deg : Cobb angle of the largest curve. fracture_rate : share of T4..L5 vertebrae that are fractured;
+    of the others one in six is a little wedged or hollow all the same (G <= 0.8).
     field_of_view : "whole" | "chest" | "abdomen" | "spine" (a tight crop). spacing_mm : in-plane, slice.
-    noise_hu : standard deviation. pathology : rate of cement, metal, Schmorl nodes and the like.
+    noise_hu : standard deviation, roughly. pathology : rate of cement, metal, Schmorl nodes and the like.
     """
 
     scoliosis_deg: float | None = None

@@ -33,9 +33,9 @@ LEAST_CEMENT_HU = 1200.0
 @dataclass(frozen=True)
 class PhantomTruth:
     """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first,
-    where readers of this scan would set them (`seen_keypoints`); `partial` holds level and centre of C2, S1 and
-    whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart, where C2 begins and L5
-    ends, or where the field of view does."""
+    where readers of this scan would set them (`seen_keypoints`); `partial` holds level and centre of C2, of the sacrum
+    and of whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart, where C2 begins
+    and L5 ends, or where the field of view does."""
 
     seed: int
     levels: tuple[str, ...]
