@@ -93,8 +93,8 @@ def bootstrap(
     """`figures` of all items, with percentile intervals from drawing whole patients with replacement.
 
     Vertebrae and scans of one patient are alike, so a patient's items stay together. What a single patient tells is in
-    three of four draws at most, and gets no interval. A share of 0 or 1 is that
-    in every draw; its interval is the exact one of as many patients. `shares` tells which keys are shares.
+    three of four draws at most, and gets no interval. `shares` tells which keys are shares: one of 0 or 1 is that in
+    every draw, and gets the exact interval of as many patients.
     """
     rng = np.random.default_rng(seed)
     values = figures([item for patient in patients for item in patient])
