@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli import app
+from VertebralFractureQuantLib.cli_common import WIDTH_OF_FILES, output_console
 from VertebralFractureQuantLib.ct import CTVolume
 from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.genant import measure_column
@@ -263,6 +264,22 @@ def test_a_phantom_takes_the_options_that_were_given_and_no_others(vfq):
     assert result.exit_code == 0, result.output
     assert vfq.engine.phantom_options == {"scoliosis_deg": 40.0, "spacing_mm": (0.7, 0.8)}
     assert Path("ct.nii.gz").exists() and json.loads(Path("t/truth.json").read_text()) == {"seed": 0}
+
+
+def test_tables_for_a_file_are_wide_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert output_console().width == WIDTH_OF_FILES
+    monkeypatch.setenv("COLUMNS", "90")
+    assert output_console().width == 90
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--seed", "-1"), ("--scoliosis", "500"), ("--output", "ct.txt"), ("--output", "ct.mhd")]
+)
+def test_a_phantom_that_cannot_be_is_refused_before_it_is_painted(vfq, wrong):
+    refused = vfq("phantom", "--output", "ct.nii.gz", *wrong)
+    assert refused.exit_code == 2 and wrong[0] in refused.output
+    assert not hasattr(vfq.engine, "phantom_options") and not list(Path().glob("ct.*"))
 
 
 def test_a_phantom_replaces_no_file_unasked(vfq):

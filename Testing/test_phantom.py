@@ -57,6 +57,15 @@ def test_smooth_noise_has_no_seam():
         assert painter.noise(points, 2.0).diff().abs().max() < 0.15
 
 
+@pytest.mark.parametrize("seed", [12, 22])
+def test_many_wedges_lean_without_bones_that_meet(seed):
+    points = exact_keypoints(an_anatomy(seed, fracture_rate=0.5))[1:23]  # C3 to L5
+    up = points[:, :, 0] - points[:, :, 1]
+    up /= np.linalg.norm(up, axis=-1, keepdims=True)
+    discs = ((points[:-1, :, 1] - points[1:, :, 0]) * up[1:]).sum(-1)
+    assert discs.min() > -0.3  # -1.0 and -1.5 mm where the lean was cut off instead
+
+
 def test_no_metal_without_pathology():
     assert not any(phantom_traits(seed, PhantomOptions(pathology=0.0))["screws"] for seed in range(100))
     assert any(phantom_traits(seed)["screws"] for seed in range(100))

@@ -68,12 +68,12 @@ def _table(first: str, *others: str) -> Table:
 
 def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
     seconds = analysis.timing_s.get("total")
-    measured = analysis.status == "ok"
+    measured, sdi = analysis.status == "ok", analysis.spinal_deformity_index
     return (
         Text(analysis.case),
         Text(str(len(analysis.assessed)) if measured else ""),
         _worst(analysis),
-        Text(str(analysis.spinal_deformity_index) if measured else ""),
+        Text("" if sdi is None else str(sdi)),
         Text(str(sum(v.measurement.borderline for v in analysis.assessed)) if measured else ""),
         Text(analysis.status, style="green" if measured else "bold red"),
         Text("" if seconds is None else f"{seconds:.1f}"),
