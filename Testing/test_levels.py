@@ -101,7 +101,7 @@ def test_a_gap_with_room_for_a_vertebra_skips_a_name():
 
 
 def test_more_vertebrae_than_a_spine_has_are_left_without_names():
-    assert names_of(name_levels(looks([None] * 30), np.ones(29, int))) == [None] * 30
+    assert names_of(name_levels(looks([None] * 32), np.ones(31, int))) == [None] * 32
 
 
 def named_by_ribs(*sides):
@@ -143,10 +143,12 @@ def test_a_crushed_vertebra_makes_no_gap():
     assert steps_between(centers, heights).tolist() == [1] * 6
 
 
-def test_a_c1_taken_for_a_vertebra_gets_no_name_and_the_others_keep_theirs():
-    seen = ["C1", "C1", *LEVELS, "S1"]
+@pytest.mark.parametrize(("above", "below"), [(1, 0), (2, 0), (0, 1), (0, 2)])
+def test_what_is_taken_for_vertebrae_beyond_the_ends_gets_no_name_and_the_others_keep_theirs(above, below):
+    """In a nearly horizontal neck the atlas and the skull above it were once taken for two vertebrae."""
+    seen = [*["C1"] * (1 + above), *LEVELS, *["S1"] * (1 + below)]
     named = names_of(name_levels(looks(seen, 30.0), np.ones(len(seen) - 1, int)))
-    assert named[1:-1] == [None, *LEVELS]
+    assert named[1:-1] == [*[None] * above, *LEVELS, *[None] * below]
 
 
 FREE = [False] * 4

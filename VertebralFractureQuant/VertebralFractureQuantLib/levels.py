@@ -71,6 +71,7 @@ TALLEST_MM = dict(
 SIZES_WITHIN, SIZE_SD = 0.3, 0.07
 OFF_BY_ONE = 0.3  # share of looks that are: a patient's vertebrae look like a neighbour for the same reason
 STRAY = 0.03  # a C1 or S1 that was taken for a vertebra to be measured
+MOST_STRAYS = 2  # at either end
 FLOOR = 1e-3  # no look forbids a name
 LEAST_CONFIDENCE = 0.6  # without a name below
 SURE = 0.9  # a name below is shown as doubtful
@@ -101,11 +102,12 @@ def name_levels(
     place = np.r_[0, np.cumsum(steps)].astype(int)
     ways, weights = [], []
     for variant, prior in VARIANTS.items():
-        column = (ABOVE, ABOVE, *variant, SACRUM, SACRUM)
+        column = (ABOVE, *[ABOVE] * MOST_STRAYS, *variant, *[SACRUM] * MOST_STRAYS, SACRUM)
         score = np.stack([_look_of(name, looks) + _ribs_of(name, ribs) for name in column], 1)
         for first in range(len(column) - place[-1]):
             ways.append([column[first + p] for p in place])
-            strays = (first == 0) + (first + place[-1] == len(column) - 1)
+            last = first + place[-1]
+            strays = max(0, MOST_STRAYS - first) + max(0, last - (len(column) - 1 - MOST_STRAYS))
             seen = score[np.arange(len(place)), first + place].sum() + _size_of(ways[-1], tallest)
             weights.append(np.log(prior * STRAY**strays) + seen)
     if not ways:
