@@ -261,6 +261,67 @@ def test_a_drag_whose_end_never_comes_is_kept(study, editor):
     assert [act.kind for act in editor.journal.trail()] == ["move"]
 
 
+def take(study: StudyScene, vertebra_id: str, shift=(0.0, 0.0, -5.0)):
+    """A drag of the upper middle point that is not ended; how to move on by a shift, and how to end it."""
+    node = study.vertebrae[vertebra_id].node
+
+    def move(by) -> None:
+        position = np.zeros(3)
+        node.GetNthControlPointPositionWorld(1, position)
+        node.SetNthControlPointPositionWorld(1, *(position + by))
+
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    move(shift)
+    return move, lambda: node.InvokeEvent(EVENTS.PointEndInteractionEvent)
+
+
+ACTS = {
+    "confirmed": lambda editor, ids: editor.review(ids[0], "confirmed"),
+    "rejected": lambda editor, ids: editor.review(ids[1], "rejected"),
+    "name": lambda editor, ids: editor.shift_level(ids[1], 1),
+    "pin": lambda editor, ids: editor.pin(ids[0], True),
+    "reset": lambda editor, ids: editor.reset(ids[0]),
+    "delete": lambda editor, ids: editor.delete(ids[1]),
+    "place": lambda editor, ids: editor.place(outline(_box(-212.0))),
+}
+
+
+@pytest.mark.parametrize("kind", ACTS)
+def test_an_act_in_mid_drag_comes_after_the_drag_which_is_a_persons(study, editor, analysis, kind):
+    """A key pressed with the button held once made the dragged points the machine's, and its own were lost."""
+    ids = study.order
+    _, release = take(study, ids[0])
+    ACTS[kind](editor, ids)
+    release()
+    assert [act.kind for act in editor.journal.trail()] == ["move", kind]
+    dragged = editor.journal.trail()[0].changes[ids[0]][1]
+    assert dragged["origin"] == "reader"
+    np.testing.assert_array_equal(dragged["machine_keypoints"], analysis.vertebrae[0].keypoints)
+
+
+@pytest.mark.parametrize("act", [lambda editor, _: editor.undo(), ACTS["confirmed"]])
+def test_what_the_hand_does_after_an_act_in_mid_drag_is_put_back(study, editor, act):
+    first = study.order[0]
+    move, release = take(study, first)
+    act(editor, study.order)
+    kinds = [each.kind for each in editor.journal.trail()]
+    for _ in range(3):
+        move((0.0, 0.0, -1.0))
+        assert study.vertebrae[first].state() == editor.journal.state[first]
+    release()
+    assert [each.kind for each in editor.journal.trail()] == kinds
+    assert_numbers_are_the_librarys(study)
+    drag(study, first, (0, 0, -3))
+    assert [each.kind for each in editor.journal.trail()] == [*kinds, "move"]
+
+
+def test_a_hand_that_takes_a_point_is_told_before_it_moves(study, editor):
+    told = []
+    editor.moved = told.append
+    study.vertebrae[study.order[1]].node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    assert told == [study.order[1]]
+
+
 def test_points_moved_by_a_program_are_an_act_too(study, editor):
     node = study.vertebrae[study.order[0]].node
     position = np.zeros(3)

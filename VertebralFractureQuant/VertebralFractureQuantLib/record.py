@@ -188,7 +188,7 @@ def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ra
         raise VFQError(
             "other_ct",
             "The analysis belongs to another CT: shape, spacing or position differ. Give the CT that was analysed, or "
-            "leave --analysis out to analyse this one.",
+            "have this one analysed into another output folder.",
         )
 
 

@@ -157,12 +157,15 @@ class ReviewPage:
         with html.Div(classes="side", raw_attrs=['data-test="side"']):
             with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
                 with html.Div(v_if="summary.total"):
-                    html.Span("Worst: ")
+                    html.Span("{{ summary.assessed ? 'Worst: ' : 'All rejected' }}")
                     html.Span(
                         "{{ summary.grade }}", classes="grade mr-1", v_bind_class="summary.grade", v_if="summary.grade"
                     )
                     html.B(" {{ summary.worst }} ")
-                    html.Span(" · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})")
+                    html.Span(
+                        " · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})",
+                        v_if="summary.assessed",
+                    )
                     html.Div(
                         "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
                     )

@@ -40,7 +40,8 @@ class Settings:
 def serve(cases: Sequence[Case], settings: Settings) -> None:
     """Serve the page until Ctrl+C.
 
-    VFQError `unsafe_host`; `missing_dependency` where the packages of the page are not installed.
+    VFQError `unsafe_host`; `output_not_writable` where a person's acts could not be saved; `missing_dependency` where
+    the packages of the page are not installed.
     """
     access.check_host(settings.host, settings.key_file)
     key = access.access_key(settings.key_file)
@@ -57,14 +58,23 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
         ) from error
     server = get_server("vfq-review", client_type="vue3")
     server.enable_module(module)
-    # The usual end, by Ctrl+C, of which aiohttp makes a SystemExit; by then all is saved.
+    unsaved: list[VFQError] = []
+    # The usual end, by Ctrl+C, of which aiohttp makes a SystemExit, before which nothing else would be heard.
     with suppress(KeyboardInterrupt, SystemExit):
-        asyncio.run(_run(server, ReviewViews, cases, settings, key))
+        asyncio.run(_run(server, ReviewViews, cases, settings, key, unsaved))
+    if unsaved:
+        raise unsaved[0]
 
 
 async def _run(
-    server: Any, make_views: Callable[[Any], Any], cases: Sequence[Case], settings: Settings, key: str
+    server: Any,
+    make_views: Callable[[Any], Any],
+    cases: Sequence[Case],
+    settings: Settings,
+    key: str,
+    unsaved: list[VFQError],
 ) -> None:
+    """Until cancelled; what could not be saved then is added to `unsaved`."""
     from .cases import CaseLoader
     from .page import ReviewPage
     from .session import Session
@@ -91,7 +101,10 @@ async def _run(
     finally:
         watching.cancel()
         loader.close()
-        await session.end()
+        try:
+            await session.end()
+        except VFQError as error:
+            unsaved.append(error)
 
 
 class Tabs:

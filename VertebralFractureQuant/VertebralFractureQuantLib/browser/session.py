@@ -26,7 +26,7 @@ from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
 from .cases import CaseLoader
-from .views import ReviewViews
+from .views import BEFORE_OTHERS, ReviewViews
 
 T = TypeVar("T")
 
@@ -72,12 +72,15 @@ class Session:
         self.case: Case | None = None
         self._models: Models | VFQError | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._dirty = False  # acts came since the last save began
         self._writing = asyncio.Lock()
         self._turn = 0
         self.state.update({**STATE, "worklist": [self._work(i, case) for i, case in enumerate(self.cases)]})
         views.straightened.modified.connect(lambda _: self.review.scrolled())
         for view in (views.straightened, views.patient[0]):
-            view.interactor().AddObserver("LeftButtonPressEvent", lambda *_, view=view: self._press(view))
+            view.interactor().AddObserver(
+                "LeftButtonPressEvent", lambda *_, view=view: self._press(view), BEFORE_OTHERS
+            )
 
     @property
     def state(self) -> Any:
@@ -91,8 +94,8 @@ class Session:
         self._turn += 1
         turn, case = self._turn, self.cases[index]
         try:
-            await self.close_case()
-        except VFQError as error:
+            stale = await self.close_case()
+        except Exception as error:
             self.tell(error)
             return
         if turn != self._turn:
@@ -114,26 +117,31 @@ class Session:
             with self.state:
                 self.state.busy = None
                 self._show_work(index)
+                if stale:
+                    self.tell(stale)
             for following in self.cases[index + 1 : index + 2]:
                 self.loader.prefetch(following)
 
-    async def close_case(self) -> None:
-        """Save and close the study that is open. VFQError `output_not_writable` where acts cannot be written: then it
-        stays open."""
+    async def close_case(self) -> str:
+        """Save and close the study that is open; why its files are not what its acts are, or "". VFQError
+        `output_not_writable` where acts cannot be written: then it stays open."""
         self.review.settle()
-        if self.review.editor and self.case:
-            await self._save(self.case)
+        stale = await self._save(self.case) if self.case else ""
         self.review.close()
+        return stale
 
     async def end(self) -> None:
         """Save and close before the server stops; acts that their own disk refuses are put elsewhere.
 
-        VFQError `output_not_writable`, which says where.
+        VFQError `output_not_writable`, which says where, or which files are not what the acts are.
         """
         try:
-            await self.close_case()
+            stale = await self.close_case()
         except VFQError:
             self.review.abandon()
+        else:
+            if stale:
+                raise VFQError("output_not_writable", stale)
 
     def _show_opening(self, index: int) -> None:
         listed = [{**w, "current": w["index"] == index} for w in self.state.worklist]
@@ -165,7 +173,7 @@ class Session:
 
     def press(self, key: str) -> None:
         """A key of `keys.KEYS`."""
-        if key in ACTIONS:
+        if key in ACTIONS and (not self.state.help_open or ACTIONS[key] in UNDER_HELP):
             self.act(ACTIONS[key])
 
     def next_case(self) -> None:
@@ -339,23 +347,28 @@ class Session:
         self.show_case(at)
 
     def _save_soon(self) -> None:
+        self._dirty = True
         if self._saving is None or self._saving.done():
             self._saving = asyncio.get_running_loop().create_task(self._save_later())
 
     async def _save_later(self) -> None:
         await asyncio.sleep(SAVE_AFTER_S)
-        while self.review.editor and self.case:
-            await self._save(self.case)
-            if not self.state.unsaved:
-                return
-            await asyncio.sleep(RETRY_S)
+        while self.case and self._dirty:
+            if await self._save(self.case):
+                await asyncio.sleep(RETRY_S)
 
-    async def _save(self, case: Case) -> None:
+    async def _save(self, case: Case) -> str:
+        """Write the case's files; why they could not be written, or ""."""
         async with self._writing:
+            self._dirty = False
+            if self.review.editor is None:  # closed meanwhile, and saved before
+                return ""
             problem = await asyncio.to_thread(self.review.saving())
+        self._dirty = self._dirty or bool(problem)
         with self.state:
             self.state.unsaved = self._nameless(problem)
             self._show_work(self.cases.index(case))
+        return problem
 
     def _nameless(self, text: str) -> str:
         """Without the names of files, unless they may be shown."""
@@ -387,4 +400,5 @@ class Session:
         }
 
 
+UNDER_HELP = ("toggle_help", "cancel")  # the help hides what other keys would do
 OWN = {"next_case", "previous_case", "toggle_help", "cancel", "show_case", "save_scene"}

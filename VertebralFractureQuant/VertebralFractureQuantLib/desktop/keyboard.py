@@ -9,7 +9,7 @@ from typing import Any
 import qt
 import slicer
 
-from ..scene.keys import KEYS
+from ..scene.keys import KEYS, REPEATED
 
 QT_NAMES = {
     "ArrowDown": "Down",
@@ -95,6 +95,7 @@ def _shortcut(window: Any, key: str, do: Callable[[], None]) -> Any:
     shortcut = qt.QShortcut(qt.QKeySequence(_qt_name(key)), window)
     shortcut.connect("activated()", do)
     shortcut.connect("activatedAmbiguously()", do)
+    shortcut.autoRepeat = key in REPEATED
     shortcut.enabled = False
     return shortcut
 

@@ -152,6 +152,8 @@ def summary_text(told: dict[str, Any]) -> str:
     """The patient in a line or two."""
     if not told["total"]:
         return "No vertebra yet."
-    worst = f"Worst: {told['grade']}, {told['worst']}" if told["grade"] else "All rejected"
-    levels = f"SDI {told['sdi']} over {told['assessed']} levels ({told['span']})"
-    return f"{worst}. {levels}. {told['total'] - told['open']} of {told['total']} reviewed."
+    found = "All rejected"
+    if told["grade"]:
+        sdi = f"SDI {told['sdi']} over {told['assessed']} levels ({told['span']})"
+        found = f"Worst: {told['grade']}, {told['worst']}. {sdi}"
+    return f"{found}. {told['total'] - told['open']} of {told['total']} reviewed."

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..curve import SpineCurve
 from ..errors import VFQError
-from ..genant import BORDERLINE_MARGIN, grade_doubt, measure
+from ..genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
 from ..journal import Journal
 from ..keypoints import FAULTS, from_outline
 from ..levels import NAMES, renamed
@@ -27,6 +27,7 @@ from .vertebra import State, state_of
 
 LEAST_SCORE = 0.02  # objectness; what it missed has a low one, what is none has next to nothing
 MOVED_MM = 0.01  # a click through the transform and back is no move
+LEAST_HEIGHT_MM = 0.5  # two points nearer than this are one
 NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are one
 
 
@@ -35,7 +36,9 @@ class Editor:
 
     scene_first : whether the scene's state counts, not the journal's, where they differ.
     changed : called after every finished act, undo and redo.
-    moved : called with a vertebra's id while a hand moves it.
+    moved : called with a vertebra's id when a hand takes hold of it, and while it moves it.
+
+    An act in the middle of a drag ends the drag, which is an act before it; what the hand still does is put back.
     """
 
     def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str, scene_first: bool = False):
@@ -46,6 +49,7 @@ class Editor:
         self.changed: Callable[[], None] = lambda: None
         self.moved: Callable[[str], None] = lambda _: None
         self._dragged: str | None = None
+        self._let_go: str | None = None  # its drag was ended while the hand was still at it
         self.listen()
         if scene_first:
             self._take_over()
@@ -56,9 +60,14 @@ class Editor:
         """Take what hands do in the views of the study, which was opened anew."""
         self.study.listeners.started = self._start
         self.study.listeners.moved = self._move
-        self.study.listeners.ended = self._end
+        self.study.listeners.ended = self._release
 
     # -- acts
+
+    @property
+    def dragged(self) -> str | None:
+        """The vertebra that a hand is moving now: what the scene says of it is no act yet."""
+        return self._dragged
 
     def finish_drag(self) -> None:
         """End a drag whose end never came (a closed browser tab): what was moved so far is an act."""
@@ -67,6 +76,7 @@ class Editor:
 
     def reset(self, vertebra_id: str) -> None:
         """Back to the machine's points. VFQError `no_machine_points` for a vertebra that a person placed."""
+        self._take_from_hand()
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
             told = "stands where the machine put it" if state["origin"] == "model" else "is a person's from the start"
@@ -78,32 +88,35 @@ class Editor:
         """Remove vertebrae, in one act; undo brings them back."""
         if self._dragged in vertebra_ids:
             self._dragged = None
+        self._take_from_hand()
         self._commit("delete", dict.fromkeys(vertebra_ids))
 
     def add(self, straight: np.ndarray) -> str:
         """A vertebra with the six points that the detector gives at a click `(3,)` straight mm; its id."""
+        self._take_from_hand()
         found = self.machine.propose(self._curve(), np.asarray(straight, float))
         if found.score < LEAST_SCORE:
             raise VFQError(
                 "no_vertebra_here",
                 "The network sees no vertebra here. Click on a vertebral body, or place its six points by hand.",
             )
-        middle = found.keypoints.mean((0, 1))
-        for vertebra_id, markups in self.study.vertebrae.items():
-            if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
-                raise VFQError(
-                    "vertebra_there", f"{self._label(vertebra_id)} stands here already. Drag its points, or delete it."
-                )
+        self._check_free(found.keypoints)
         return self._insert("add", found)
 
     def place(self, straight: np.ndarray) -> str:
-        """A vertebra of six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; its id."""
+        """A vertebra of six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; its id. VFQError
+        `vertebra_there`; `faulty_vertebra` where the clicks enclose nothing."""
+        self._take_from_hand()
         patient = self.study.straightening.to_patient(np.asarray(straight, float))
         keypoints = from_outline(patient)
+        if heights(keypoints).min() < LEAST_HEIGHT_MM:
+            raise VFQError("faulty_vertebra", "An upper and a lower point lie on one another. Click the six anew.")
+        self._check_free(keypoints)
         return self._insert("place", Vertebra(keypoints, measure(keypoints), origin="reader"))
 
     def name(self, vertebra_id: str, level: str) -> None:
         """Name a vertebra and pin it; the others follow. ValueError for an unknown name."""
+        self._take_from_hand()
         order = self.study.order
         states = [self._state(i) for i in order]
         pinned = [bool(s["pinned"]) for s in states]
@@ -118,6 +131,7 @@ class Editor:
 
     def shift_level(self, vertebra_id: str, by: int) -> None:
         """One level down (by = 1) or up (-1); an unnamed vertebra gets its most probable name."""
+        self._take_from_hand()
         state = self._state(vertebra_id)
         likely = state["level_probabilities"]
         if state["level"] is None:
@@ -129,10 +143,12 @@ class Editor:
 
     def pin(self, vertebra_id: str, pinned: bool) -> None:
         """Hold a vertebra's name when others are named, or let it follow."""
+        self._take_from_hand()
         self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
 
     def review(self, vertebra_id: str, verdict: str) -> None:
         """ "confirmed", "rejected" or "open". VFQError `faulty_vertebra` where faulty points would be confirmed."""
+        self._take_from_hand()
         faults = self.study.faults[vertebra_id]
         if verdict == "confirmed" and faults:
             raise VFQError(
@@ -148,6 +164,7 @@ class Editor:
     def rescue(self, analysis: SpineAnalysis, made: Reformat) -> None:
         """Another curve and what was found along it (`Machine.along`). Vertebrae that a person moved, placed, named,
         confirmed or rejected stay; the others give way."""
+        self._take_from_hand()
         kept = {i: v for i, v in self.study.vertebrae.items() if _touched(v.details)}
         changes: dict[str, Any] = {i: None for i in self.study.vertebrae if i not in kept}
         middles = [v.keypoints().mean((0, 1)) for v in kept.values()]
@@ -161,14 +178,14 @@ class Editor:
 
     def undo(self) -> str | None:
         """Take the last act back; its kind, or None."""
-        self.finish_drag()
+        self._take_from_hand()
         kind = self.journal.undoable
         self._show_changes(self.journal.undo(self.who))
         return kind
 
     def redo(self) -> str | None:
         """Do the act again that was taken back last; its kind, or None."""
-        self.finish_drag()
+        self._take_from_hand()
         kind = self.journal.redoable
         self._show_changes(self.journal.redo(self.who))
         return kind
@@ -189,13 +206,25 @@ class Editor:
 
     # -- drags
 
+    def _take_from_hand(self) -> None:
+        """End a drag that goes on, before another act."""
+        self._let_go = self._dragged or self._let_go
+        self.finish_drag()
+
     def _start(self, vertebra_id: str) -> None:
-        self._dragged = vertebra_id
+        self._dragged, self._let_go = vertebra_id, None
+        self.moved(vertebra_id)
 
     def _move(self, vertebra_id: str) -> None:
+        if vertebra_id == self._let_go:
+            self.study.put({vertebra_id: self.journal.state[vertebra_id]})
         self.moved(vertebra_id)
         if self._dragged is None:  # moved by a program, as in the Markups module
             self._end(vertebra_id)
+
+    def _release(self, vertebra_id: str) -> None:
+        self._let_go = None
+        self._end(vertebra_id)
 
     def _end(self, vertebra_id: str) -> None:
         self._dragged = None
@@ -207,6 +236,15 @@ class Editor:
         self._commit("move", {vertebra_id: {**_reopened(now), "machine_keypoints": machine, "origin": "reader"}})
 
     # -- how
+
+    def _check_free(self, keypoints: np.ndarray) -> None:
+        """VFQError `vertebra_there` where a vertebra stands at the place of key points `(3, 2, 3)` RAS mm."""
+        middle = keypoints.mean((0, 1))
+        for vertebra_id, markups in self.study.vertebrae.items():
+            if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
+                raise VFQError(
+                    "vertebra_there", f"{self._label(vertebra_id)} stands here already. Drag its points, or delete it."
+                )
 
     def _insert(self, kind: str, vertebra: Vertebra) -> str:
         """A new vertebra; between named ones it gets the name that is left."""

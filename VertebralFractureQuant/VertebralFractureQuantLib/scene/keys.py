@@ -44,6 +44,10 @@ KEYS = (
 
 ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
 
+# The keys that go on while they are held down; of the others, each press is one act.
+GO_ON = ("next_vertebra", "previous_vertebra", "lateral_left", "lateral_right", "undo", "redo")
+REPEATED = frozenset(key for key, action in ACTIONS.items() if action in GO_ON)
+
 # What the mouse does in the views, as in 3D Slicer.
 MOUSE = (
     ("drag a point", "move it; the numbers follow"),

@@ -12,6 +12,7 @@ from ..ct import CTVolume, read_ct
 from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
 from ..record import SpineAnalysis, check_belongs, read_analysis
+from ..report.outputs import write_outputs
 from .straight import Reformat, reformat
 
 # The scan can be read, the machine found nothing in it: a person can still click the spine.
@@ -55,11 +56,31 @@ def _curve_of_now(folder: Path | None) -> SpineCurve | None:
 def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
     """A study that was analysed into `folder` from the file or DICOM folder `source`; its analysis may lie elsewhere.
 
-    VFQError `other_ct`, `newer_schema`, the analysis' own failure, or as `read_ct`.
+    VFQError `other_ct`, `newer_schema`, the analysis' own failure, or as `given_analysis` and `read_ct`.
     """
-    analysis = read_analysis(analysis_file) if analysis_file else machine_analysis(folder)
+    analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    return prepare(read_ct(source), analysis, case, folder)
+    prepared = prepare(read_ct(source), analysis, case, folder)
+    if analysis_file and not folder.exists():  # so that the case can be opened again without the other file
+        write_outputs(prepared.analysis, None, folder.parent, pictures=False)
+    return prepared
+
+
+def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
+    """An analysis from elsewhere, for a case whose folder holds none, or the same one.
+
+    VFQError `output_exists` where a review would mix the two; as `read_analysis`.
+    """
+    given = read_analysis(analysis_file)
+    if any((folder / name).exists() for name in ("machine.json", "analysis.json")):
+        here = machine_analysis(folder)
+        if [v.keypoints.tolist() for v in here.vertebrae] != [v.keypoints.tolist() for v in given.vertebrae]:
+            raise VFQError(
+                "output_exists",
+                f"{folder.name}: the folder holds another analysis than {analysis_file.name}. Leave --analysis out to "
+                "go on with that one, or choose another output folder.",
+            )
+    return given
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:

@@ -21,9 +21,9 @@ from ..curve import SpineCurve
 from ..errors import VFQError, as_coded
 from ..genant import crush_neighbourhood
 from ..journal import Journal
-from ..record import SpineAnalysis
+from ..record import SpineAnalysis, read_analysis
 from ..report.markups import POINT_NAMES
-from ..report.outputs import write_review
+from ..report.outputs import MACHINE_NAME, write_review
 from . import navigation
 from .editor import Editor
 from .guard import Guard, Reports
@@ -48,6 +48,9 @@ POINTS = (
 )
 UNSET = "A key point was unset in another module; it is put back. To take a vertebra out, delete or reject it here."
 DETACHED = "A vertebra belongs under the study's own transform; it is put back there."
+FOUND_AGAIN = (
+    "The journal of this case's earlier review is gone. What was saved last is shown; undo leads back to the machine's."
+)
 HARDENED_MM = 0.1  # the transform is a grid, its inverse not exact
 RENAMED = "Vertebrae are named here, by their level ([ and ]); the name that another module gave is taken back."
 
@@ -167,9 +170,10 @@ class Review:
     def open(self, prepared: Prepared, folder: Path, models: Models | VFQError, ct_node: Any = None) -> None:
         """Show a study and what was done to it before, as `folder` tells it. VFQError `study_in_use`, ...: then it is
         not open. `models` may be the reason why there are none."""
-        analysis = prepared.analysis
+        analysis, saved = prepared.analysis, _saved_without_journal(folder)
         journal = _journal(folder, first_state(analysis), analysis)
         try:
+            journal.commit("load", {key: saved.get(key) for key in {*saved, *journal.state}} if saved else {}, self.who)
             made = _along(prepared, np.asarray(journal.state[CURVE]["curve"]))
             self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
             self._begin(journal, Machine.of(prepared.ct, models), folder, analysis)
@@ -182,6 +186,8 @@ class Review:
             self.face.tell(f"{prepared.analysis.message} Or press s and click the spine yourself.")
         else:
             self.select(next(iter(self.order), None))
+        if saved:
+            self.face.tell(FOUND_AGAIN)
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
@@ -263,10 +269,11 @@ class Review:
         The journal has each act already; here it is also given what its disk refused before.
         """
         assert self.editor and self._files
-        journal = self.editor.journal
+        journal, dragged = self.editor.journal, self.editor.dragged
         journal.flush()
         try:
-            record = self.study.analysis()
+            held = {dragged: np.asarray(journal.state[dragged]["keypoints"])} if dragged else None
+            record = self.study.analysis(held)
         except Exception as error:
             problem = as_coded(error).message
             return lambda: problem
@@ -666,6 +673,15 @@ class Review:
 def _journal(folder: Path, original: dict[str, Any], analysis: SpineAnalysis) -> Journal:
     folder.mkdir(parents=True, exist_ok=True)
     return Journal(folder / JOURNAL_NAME, original, {"models": [vars(stamp) for stamp in analysis.models]})
+
+
+def _saved_without_journal(folder: Path) -> dict[str, Any] | None:
+    """What an earlier review came to, where its journal was lost or moved away but its files are there. VFQError as
+    `read_analysis`."""
+    journal = folder / JOURNAL_NAME
+    if not (folder / MACHINE_NAME).exists() or (journal.exists() and journal.stat().st_size):
+        return None
+    return first_state(read_analysis(folder / "analysis.json"))
 
 
 def _along(prepared: Prepared, curve: np.ndarray) -> Reformat:

@@ -56,7 +56,7 @@ def summary(study: StudyScene) -> dict[str, Any]:
     return {
         "grade": worst_grade(grades),
         "worst": f"{study.label(worst)} {ratio_text(study.measurements[worst].genant_ratio)}" if worst else "",
-        "sdi": deformity_index(grades),
+        "sdi": deformity_index(grades) if grades else None,
         "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
         "assessed": len(assessed),
         "open": reviews.count("open"),

@@ -7,7 +7,7 @@ The scene is the truth while a person edits: key points are read from the nodes,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -213,9 +213,15 @@ class StudyScene:
         found = vertebra.vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
         return replace(found, spread=self._spread(vertebra_id))
 
-    def analysis(self) -> SpineAnalysis:
-        """The record of the study as it stands in the scene."""
-        study = replace(self._study(), vertebrae=tuple(self.vertebra(i) for i in self._order))
+    def analysis(self, held: Mapping[str, np.ndarray] | None = None) -> SpineAnalysis:
+        """The record of the study as it stands in the scene. `held`: key points `(3, 2, 3)` RAS mm of vertebrae that
+        count instead of the scene's, where a hand has these."""
+        found = [self.vertebra(i) for i in self._order]
+        if held:
+            found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(self._order, found, strict=True)]
+            measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
+            found = [replace(v, measurement=m) for v, m in zip(found, measured, strict=True)]
+        study = replace(self._study(), vertebrae=tuple(found))
         # What a person placed in a study that the machine could not measure is a measurement.
         return replace(study, status="ok", message="") if study.vertebrae else study
 
