@@ -18,7 +18,7 @@ from VertebralFractureQuantLib.ct import CTVolume
 from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.genant import measure_column
 from VertebralFractureQuantLib.networks.weights import weights_folder
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra
 from VertebralFractureQuantLib.report import overview
 
 MATRIX = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -44,7 +44,10 @@ class FakeEngine:
         name = Path(path).name
         if name.startswith("absent"):
             raise VFQError("not_found", f"There is no {path}.")
-        return CTVolume(np.zeros((76, 50, 21), np.int16), MATRIX, name, (f"series {series} chosen",) if series else ())
+        if name.startswith("torn"):
+            raise VFQError("corrupt_file", "It cannot be read: Input/output error.")
+        matrix = MATRIX + (np.diag([0, 0, 0, 1.0])[[3, 0, 1, 2]] * 50 if "other" in str(path) else 0)
+        return CTVolume(np.zeros((76, 50, 21), np.int16), matrix, name, (f"series {series} chosen",) if series else ())
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
         path.write_bytes(b"ct")
@@ -65,7 +68,8 @@ class FakeEngine:
             progress("detect", 0.5)
         timing = dict.fromkeys(("localize", "straighten", "detect", "measure", "total"), 0.25)
         vertebrae = tuple(Vertebra(k, m) for k, m in zip(column(), measure_column(column()), strict=True))
-        return SpineAnalysis("x", curve=CURVE, vertebrae=vertebrae, timing_s=timing, shape=ct.voxels.shape)
+        place = {"shape": ct.voxels.shape, "spacing_mm": ct.spacing_mm, "ijk_to_ras": ct.ijk_to_ras}
+        return SpineAnalysis("x", curve=CURVE, vertebrae=vertebrae, timing_s=timing, **place)
 
     def make_phantom(self, seed: int, **options):
         self.phantom_options = options
@@ -156,14 +160,42 @@ def test_no_path_of_the_computer_enters_a_record(vfq, tmp_path):
     assert "/secret" not in vfq("analyze", "defect.nii", "--output", "out", "--json").stdout
 
 
-def test_existing_outputs_are_refused_before_the_work_and_replaced_on_request(vfq):
+def test_a_cohort_goes_on_where_it_was_interrupted(vfq):
     vfq("analyze", "a.nii", "--output", "out")
-    vfq.engine.analyze = None  # any work would now fail otherwise
-    again = vfq("analyze", "a.nii", "--output", "out")
-    assert again.exit_code == 3 and "output_exists" in again.stderr
-    assert status("a") == "ok"
-    del vfq.engine.analyze
+    before = Path("out/a/analysis.json").read_bytes()
+    again = vfq("analyze", "a.nii", "b.nii", "--output", "out", "--json")
+    assert again.exit_code == 0 and "a: was measured before" in again.stderr
+    assert [(r["case"], r["status"], len(r["vertebrae"])) for r in json.loads(again.stdout)] == [
+        ("a", "ok", 4),
+        ("b", "ok", 4),
+    ]
+    assert Path("out/a/analysis.json").read_bytes() == before
+    assert "measured before" not in vfq("analyze", "a.nii", "--output", "out", "--overwrite").stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_the_analysis_of_another_ct_of_that_name_is_neither_taken_nor_replaced(vfq, options):
+    vfq("analyze", "x/scan.nii", "--output", "out")
+    before = Path("out/scan/analysis.json").read_bytes()
+    refused = vfq("analyze", "other/scan.nii", "--output", "out", *options)
+    assert refused.exit_code == 3 and "output_exists" in refused.stderr and "another CT" in refused.stderr
+    assert Path("out/scan/analysis.json").read_bytes() == before
+
+
+def test_an_analysis_by_other_networks_is_not_taken_for_one_by_these(vfq):
+    vfq("analyze", "a.nii", "--output", "out")
+    vfq.engine.load_models = lambda device: SimpleNamespace(stamps=(ModelStamp("detector", "detector-0", "f00"),))
+    refused = vfq("analyze", "a.nii", "--output", "out")
+    assert refused.exit_code == 3 and "other networks" in refused.stderr
     assert vfq("analyze", "a.nii", "--output", "out", "--overwrite").exit_code == 0
+
+
+def test_a_scan_that_can_no_longer_be_read_keeps_its_result(vfq):
+    vfq("analyze", "a.nii", "--output", "out")
+    Path("out/a").rename("out/torn")
+    files = sorted(p.name for p in Path("out/torn").iterdir())
+    assert vfq("analyze", "torn.nii", "--output", "out", "--overwrite").exit_code == 3
+    assert status("torn") == "ok" and sorted(p.name for p in Path("out/torn").iterdir()) == files
 
 
 def test_an_output_that_cannot_be_written_is_a_coded_failure(vfq):
@@ -176,8 +208,16 @@ def test_an_output_that_cannot_be_written_is_a_coded_failure(vfq):
 def test_two_inputs_of_one_name_are_both_kept_and_that_is_said(vfq):
     result = vfq("analyze", "x/scan.nii", "y/scan.nii", "--output", "out")
     assert result.exit_code == 0
-    assert sorted(p.name for p in Path("out").iterdir()) == ["scan", "scan-2"]
-    assert "scan-2" in result.stderr
+    assert sorted(p.name for p in Path("out").iterdir()) == ["x_scan", "y_scan"]
+    assert str(Path("x/scan.nii")) in result.stderr
+
+
+def test_a_folder_that_lies_beside_scans_is_not_passed_over_in_silence(vfq):
+    for name in ("scans/a.nii", "scans/anna/0001.dcm", "scans/results/a/analysis.json"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"")
+    said = vfq("analyze", "scans", "--output", "out").stderr
+    assert str(Path("scans/anna")) in said and "results" not in said
 
 
 def test_a_folder_of_images_is_as_good_as_its_files(vfq):
@@ -226,7 +266,8 @@ def test_ctrl_c_leaves_finished_cases_and_no_half_written_one(vfq):
         return finished(ct, models, progress)
 
     vfq.engine.analyze = interrupted
-    assert vfq("analyze", "a.nii", "b.nii", "--output", "out").exit_code not in (0, 2, 3)
+    stopped = vfq("analyze", "a.nii", "b.nii", "--output", "out")
+    assert stopped.exit_code not in (0, 2, 3) and "1 of 2 scans are done" in stopped.stderr
     assert [p.name for p in Path("out").iterdir()] == ["a"]
 
 

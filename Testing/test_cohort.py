@@ -286,6 +286,14 @@ def test_what_a_kill_interrupted_is_cleared_and_the_old_folder_comes_back(tmp_pa
     assert (tmp_path / "a" / "analysis.json").exists()
 
 
+def test_what_a_killed_process_had_set_aside_is_back_before_the_next_run_looks_for_it(tmp_path):
+    measured(SmallGpu(), tmp_path)
+    (tmp_path / "out" / "scan").rename(tmp_path / "out" / ".scan.01234567.old")
+    _, notes = measured(SmallGpu(), tmp_path)
+    assert "was measured before" in notes[-1]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["scan"]
+
+
 @pytest.mark.slow
 def test_a_phantom_is_analysed_in_a_child_as_the_command_does_it(tmp_path):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
@@ -318,7 +326,8 @@ class SmallGpu:
     def analyze(self, ct, models, progress=None) -> SpineAnalysis:
         if models.device != "cpu" and not self.notes:
             raise DeviceMemoryError("The GPU ran out of memory.")
-        return analysis("open", "open")
+        place = {"shape": ct.voxels.shape, "spacing_mm": ct.spacing_mm, "ijk_to_ras": ct.ijk_to_ras}
+        return replace(analysis("open", "open"), models=models.stamps, **place)
 
 
 class Failing(SmallGpu):
@@ -407,9 +416,9 @@ def test_cases_are_named_as_the_command_names_them(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     found = find_cases([tmp_path / "one", tmp_path / "dicom", Path("elsewhere/scan.nii")], tmp_path / "out")
-    assert [c.name for c in found] == ["b_c", "scan", "dicom", "scan-2"]
+    assert [c.name for c in found] == ["b_c", "one_scan", "dicom", "elsewhere_scan"]
     assert [c.source.name for c in found] == ["b c.mha", "scan.nii.gz", "dicom", "scan.nii"]
-    assert found[3].folder == tmp_path / "out" / "scan-2"
+    assert found[3].folder == tmp_path / "out" / "elsewhere_scan"
 
 
 def test_a_case_without_an_analysis_is_waiting(tmp_path):

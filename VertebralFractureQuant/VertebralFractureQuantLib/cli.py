@@ -40,7 +40,7 @@ from .cli_evaluate import evaluate_app
 from .cli_review import BrowserOption, PortOption, ReaderOption, review, serve_review
 from .cli_train import mix, train
 from .cohort.studies import Library, Study, measure_study
-from .cohort.worklist import find_cases
+from .cohort.worklist import find_cases, passed_over
 
 if TYPE_CHECKING:
     from .ct import CTVolume
@@ -140,6 +140,9 @@ def analyze(
     if series and len(cases) > 1:
         raise typer.BadParameter("--series belongs to one DICOM folder; give one INPUT with it.")
     complaints = Console(stderr=True)
+    for folder in passed_over(inputs):
+        told = f"{folder} is not searched, as scans lie beside it. Give it as an INPUT too where it holds some."
+        complaints.print(told, markup=False, highlight=False, soft_wrap=True)
     engine = LazyEngine(weights) if weights else ctx.obj
     batch = Batch(engine, output, device.value, overwrite, series, complaints, debug)
     analyses = batch.run([(case.source, case.name) for case in cases])
@@ -281,14 +284,22 @@ class Batch:
 
     def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:
         """The record of each (path, case), in that order; every one of them is written."""
-        with _progress(self.complaints) as show:
-            return [self._study(path, case, show) for path, case in studies]
+        done: list[SpineAnalysis] = []
+        try:
+            with _progress(self.complaints) as show:
+                for path, case in studies:
+                    done.append(self._study(path, case, show))
+        except KeyboardInterrupt:
+            told = f"Interrupted: {len(done)} of {len(studies)} scans are done; the same command goes on with the rest."
+            self.complaints.print(told, highlight=False, soft_wrap=True)
+            raise
+        return done
 
     def _study(self, path: Path, case: str, show: Callable[[str, str, float], None]) -> SpineAnalysis:
         from .report.outputs import case_name
 
         if case != case_name(path):
-            self._say(case, f"another input is called {case_name(path)} too; this one is written to {case}.")
+            self._say(case, f"another input is called {case_name(path)} too; this one is {path}.")
         outcome = measure_study(
             Study(path, case, self.output, self.overwrite, self.series),
             self.engine,

@@ -24,6 +24,7 @@ ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()
 # Failures that tell nothing of the scan: an earlier result of it stays.
 NOT_OF_THE_SCAN = ("bad_weights", "no_device", "missing_dependency", "not_found", "out_of_memory", "internal_error")
 KEPT_AS_THEY_ARE = ("output_exists", "output_not_writable")  # failures of the folder itself
+KEPT = "was measured before, and is kept; --overwrite measures it anew."
 
 # Shares of a whole study that lie behind once it is read and once it is analysed.
 READ_SHARE, ANALYZED_SHARE = 0.3, 0.7
@@ -102,15 +103,19 @@ def measure_study(
 ) -> Outcome:
     """Read, analyse and write one study; never an exception but KeyboardInterrupt and the like.
 
-    `models` gives the networks, and may fail as `load_models` does. `progress` is told the step and the share of the
-    whole that is done; `note` is told what was decided on the way: of the scan, and of the device.
+    What the folder holds already of the same scan, by the same networks, is kept, so that a cohort goes on where it was
+    interrupted. `models` gives the networks, and may fail as `load_models` does. `progress` is told the step and the
+    share of the whole that is done; `note` is told what was decided on the way: of the scan, and of the device.
     """
-    from ..report.outputs import check_output, write_outputs
+    from ..report.outputs import check_output, restore_replaced, write_outputs
 
     tell, report = progress or (lambda stage, share: None), note or (lambda sentence: None)
     ct, networks = None, None
     try:
-        check_output(study.output, study.case, study.overwrite)
+        restore_replaced(study.output, study.case)
+        earlier = _measured_before(study)
+        if study.overwrite or not earlier:
+            check_output(study.output, study.case, study.overwrite)
         tell("read", 0.0)
         started = time.perf_counter()
         ct = engine.read_ct(study.path, study.series)
@@ -118,6 +123,11 @@ def measure_study(
         for sentence in ct.notes:
             report(sentence)
         networks = models()
+        if earlier:
+            _check_same(study, earlier, ct, networks)
+            if not study.overwrite:
+                report(KEPT)
+                return Outcome(earlier)
         analysis = replace(_analyze(engine, ct, networks, _within_study(tell), report), case=study.case)
         timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
         analysis = replace(analysis, timing_s=timing)
@@ -127,6 +137,33 @@ def measure_study(
         return Outcome(analysis)
     except Exception as error:
         return Outcome(_failure(study, ct, networks, error), error)
+
+
+def _measured_before(study: Study) -> SpineAnalysis | None:
+    """The analysis that the study's folder holds; None where there is none, or a failure."""
+    from ..record import read_analysis
+
+    try:
+        earlier = read_analysis(study.output / study.case / "analysis.json")
+    except VFQError:
+        return None
+    return earlier if earlier.status == "ok" else None
+
+
+def _check_same(study: Study, earlier: SpineAnalysis, ct: CTVolume, networks: Any) -> None:
+    """VFQError `output_exists` where the folder holds another scan's analysis, or, unless it is to be replaced, one by
+    other networks."""
+    from ..record import check_belongs
+
+    try:
+        check_belongs(earlier, ct.voxels.shape, ct.ijk_to_ras)
+    except VFQError:
+        told = "the folder holds the analysis of another CT, which stays; choose another output folder."
+        raise VFQError("output_exists", f"{study.case}: {told}") from None
+    stamps = getattr(networks, "stamps", earlier.models)  # a test's engine may hand in anything
+    if not study.overwrite and [m.sha256 for m in earlier.models] != [m.sha256 for m in stamps]:
+        told = "was measured by other networks; choose another output folder, or --overwrite."
+        raise VFQError("output_exists", f"{study.case}: {told}")
 
 
 def _within_study(tell: Progress) -> Progress:
@@ -151,7 +188,7 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
 def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception) -> SpineAnalysis:
     """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed,
     and the networks that failed; written unless the folder itself failed, or holds an earlier result of which the
-    failure says nothing."""
+    failure says nothing, as where the scan could not even be read."""
     from ..record import SpineAnalysis
     from ..report.outputs import write_outputs
 
@@ -161,7 +198,8 @@ def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
         record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)
-    stays = (study.output / study.case).exists() and failure.code in NOT_OF_THE_SCAN
+    there = (study.output / study.case).exists() and failure.code in NOT_OF_THE_SCAN
+    stays = there or (ct is None and _measured_before(study) is not None)
     if failure.code not in KEPT_AS_THEY_ARE and not stays:
         with suppress(VFQError):
             write_outputs(record, None, study.output, study.overwrite)

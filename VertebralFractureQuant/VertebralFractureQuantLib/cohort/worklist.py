@@ -42,7 +42,7 @@ class CaseStatus:
 
 
 def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
-    """A case for each scan, named as `vfq analyze` names it: "scan", "scan-2", ..."""
+    """A case for each scan, named as `vfq analyze` names it, see `case_names`."""
     from ..report.outputs import case_names
 
     paths = expanded(inputs)
@@ -52,6 +52,14 @@ def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
 def expanded(inputs: Sequence[Path]) -> list[Path]:
     """The inputs, with each folder that holds image files itself replaced by those; other folders are DICOM."""
     return [path for given in inputs for path in (given.is_dir() and _images(given)) or [given]]
+
+
+def passed_over(inputs: Sequence[Path]) -> list[Path]:
+    """The folders that lie beside image files in an input folder: `expanded` takes the files alone. What `vfq` wrote is
+    no input."""
+    folders = [path for path in inputs if path.is_dir() and _images(path)]
+    found = [sub for folder in folders for sub in sorted(folder.iterdir()) if sub.is_dir()]
+    return [sub for sub in found if not sub.name.startswith(".") and not any(sub.glob("**/analysis.json"))]
 
 
 def case_status(case: Case) -> CaseStatus:

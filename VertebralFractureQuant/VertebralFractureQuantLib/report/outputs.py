@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -49,6 +50,7 @@ NOT_SAVED = (
 )
 REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)
 PICTURES = ("overview.png", "straightened.nrrd")
+LONGEST_NAME = 100  # bytes; file systems take 255, of which a parent's name and a suffix take some
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 SLAB_LATERAL_MM = 20
@@ -56,9 +58,16 @@ SLAB_ANTERIOR_MM = 64
 
 
 def case_names(inputs: Sequence[Path]) -> list[str]:
-    """A name for each input, safe as a folder's and different from the others: "scan", "scan-2", ..."""
+    """A name for each input, safe as a folder's and different from the others: "scan"; "anna_scan" and "bob_scan" where
+    the scans of several folders are called so, whichever others are given; "scan-2", ... where that does not help."""
+    own = [case_name(path) for path in inputs]
+    shared = {name for name, count in Counter(map(str.lower, own)).items() if count > 1}
+    names = [
+        f"{case_name(path.resolve().parent)}_{name}" if name.lower() in shared else name
+        for path, name in zip(inputs, own, strict=True)
+    ]
     taken: set[str] = set()
-    return [_free_name(case_name(path), taken) for path in inputs]
+    return [_free_name(name, taken) for name in names]
 
 
 def free_case_name(case: str, folder: Path) -> str:
@@ -72,7 +81,8 @@ def case_name(path: Path) -> str:
     name = path.name or path.resolve().name
     suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), "")
     stem = name[: len(name) - len(suffix)]
-    return re.sub(r"[^\w.+-]+", "_", stem).lstrip(".").rstrip(".")[:100] or "case"
+    safe = re.sub(r"[^\w.+-]+", "_", stem).lstrip(".").rstrip(".")
+    return safe.encode()[:LONGEST_NAME].decode(errors="ignore") or "case"
 
 
 def check_output(folder: Path, case: str, overwrite: bool = False) -> None:
@@ -200,15 +210,24 @@ def _is_edited(file: Path) -> bool:
         return False
 
 
+def restore_replaced(folder: Path, case: str) -> None:
+    """Put the earlier folder back where a process was killed after it had set it aside, and before its heir came."""
+    for old in _left_over(folder, case, "old"):
+        if not (folder / case).exists():
+            with suppress(OSError):
+                old.rename(folder / case)
+
+
 def discard_unfinished(folder: Path, case: str) -> None:
     """Clear away what a killed process left beside `folder/case`; the old folder goes back where it has no heir."""
+    restore_replaced(folder, case)
     for kind in ("partial", "probe", "old"):
-        for left in folder.glob(f".{glob.escape(case)}.{'[0-9a-f]' * 8}.{kind}"):
-            if kind == "old" and not (folder / case).exists():
-                with suppress(OSError):
-                    left.rename(folder / case)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
+        for left in _left_over(folder, case, kind):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _left_over(folder: Path, case: str, kind: str) -> Iterator[Path]:
+    return folder.glob(f".{glob.escape(case)}.{'[0-9a-f]' * 8}.{kind}")
 
 
 def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
