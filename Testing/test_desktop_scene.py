@@ -278,6 +278,7 @@ def full_disk(opened, tmp_path, monkeypatch) -> Bench:
         if journal._pending:
             journal.problem = f"Acts that cannot be written: {len(journal._pending)} (database or disk is full)."
 
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Journal, "flush", refused)
     opened.review.act("confirm")

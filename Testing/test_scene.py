@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +21,13 @@ from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa:
 from VertebralFractureQuantLib.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, to_json  # noqa: E402
+from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, read_analysis, to_json  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
-from VertebralFractureQuantLib.scene.rows import rows  # noqa: E402
+from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
+from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
@@ -588,3 +591,145 @@ def test_a_scan_that_is_no_ct_stays_a_failure(case):
     with pytest.raises(VFQError, match="These are labels") as caught:
         read_study(case.source, case.folder, case.name)
     assert caught.value.code == "not_ct"
+
+
+# --- a review, in a face that only listens
+
+
+class Listening:
+    """A `Face` with slice nodes and no program around them."""
+
+    def __init__(self, scene):
+        self.straightened, *self.patient = (scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in "SXYZ")
+        for node, name in zip((self.straightened, *self.patient), "SXYZ", strict=True):
+            node.SetLayoutName(name)
+        self.cameras, self.said = (), []
+
+    def tell(self, what) -> None:
+        self.said.append(str(what))
+
+    def later(self, do) -> None:
+        do()
+
+    def opened(self) -> None: ...
+
+    changed = render = acted = opened
+
+    def followed(self, vertebra_ids) -> None: ...
+
+
+@pytest.fixture
+def begun(case) -> Iterator[Callable[[], Review]]:
+    """Opens the review of `case`, as often as it is called; `close()` before the next."""
+    opened: list[Review] = []
+
+    def begin(given: Path | None = None) -> Review:
+        scene = slicer.vtkMRMLScene()
+        opened.append(Review(StudyScene(scene, Views()), Listening(scene), "reader"))
+        opened[-1].open(
+            read_study(case.source, case.folder, case.name, given), case.folder, VFQError("bad_weights", "-")
+        )
+        return opened[-1]
+
+    yield begin
+    if opened:
+        opened[-1].close()
+
+
+def reviews_of(review: Review) -> list[str]:
+    return [review.study.vertebra(i).review for i in review.order]
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_a_review_whose_journal_is_gone_is_found_again_in_its_files(begun, case, loss):
+    review = begun()
+    review.act("confirm")
+    review.act("delete")
+    drag(review.study, review.order[2], (0, 0, -4))
+    left = review.study.analysis()
+    assert review.saving()() == ""
+    review.close()
+    loss(case.folder / "review.sqlite")
+    again = begun()
+    assert "journal" in again.face.said[-1]
+    assert reviews_of(again) == [v.review for v in left.vertebrae]
+    assert [v.measurement for v in again.study.analysis().vertebrae] == [v.measurement for v in left.vertebrae]
+    again.act("undo")
+    assert reviews_of(again) == ["open"] * len(LEVELS)
+
+
+def test_what_a_hand_has_not_let_go_of_is_not_saved_as_the_machines(begun, case):
+    review = begun()
+    review.act("confirm")
+    before = review.study.analysis()
+    take(review.study, review.order[3])
+    assert review.saving()() == ""
+    for saved, known in zip(read_analysis(case.folder / "analysis.json").vertebrae, before.vertebrae, strict=True):
+        np.testing.assert_array_equal(saved.keypoints, known.keypoints)
+        assert (saved.measurement, saved.origin) == (known.measurement, known.origin)
+
+
+def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, case, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    review = begun()
+    review.act("confirm")
+    with monkeypatch.context() as full:
+        full.setattr(Journal, "flush", lambda journal: setattr(journal, "problem", "The disk is full."))
+        review.act("reject")
+        review.act("confirm")
+        with pytest.raises(VFQError, match=r"2 acts could not be written.*review-unsaved\.json"):
+            review.abandon()
+    review = begun()
+    assert reviews_of(review)[:3] == ["confirmed", "open", "open"]
+    review.close()
+    (kept,) = tmp_path.glob("vfq-unsaved-*.json")
+    kept.rename(case.folder / "review-unsaved.json")
+    review = begun()
+    assert reviews_of(review)[:3] == ["confirmed", "rejected", "confirmed"] and "2 acts" in review.face.said[-1]
+    assert not (case.folder / "review-unsaved.json").exists()
+    review.act("undo")
+    assert reviews_of(review)[2] == "open"
+
+
+@pytest.mark.parametrize("text", ["{", "[{}]", '[{"number": 7, "at": "", "who": "", "kind": "pin", "changes": {}}]'])
+def test_a_file_of_acts_that_do_not_fit_is_left_and_said(begun, case, text):
+    file = case.folder / "review-unsaved.json"
+    file.write_text(text)
+    review = begun()
+    assert "left as it is" in review.face.said[-1] and file.read_text() == text
+    assert reviews_of(review) == ["open"] * len(LEVELS)
+
+
+def test_an_analysis_from_elsewhere_makes_the_case_one_that_opens_without_it(begun, case, tmp_path):
+    given = (case.folder / "analysis.json").rename(tmp_path / "given.json")
+    case.folder.rmdir()
+    begun(given).close()
+    begun(given).close()
+    assert len(begun().order) == len(LEVELS)
+
+
+def test_another_analysis_is_not_mixed_with_the_one_that_is_reviewed(begun, case, tmp_path):
+    other = json.loads((case.folder / "analysis.json").read_text())
+    other["vertebrae"] = other["vertebrae"][1:]
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    begun().close()
+    with pytest.raises(VFQError, match="another analysis") as refused:
+        read_study(case.source, case.folder, case.name, tmp_path / "other.json")
+    assert refused.value.code == "output_exists"
+
+
+def test_a_vertebra_by_hand_is_refused_where_one_stands_and_where_its_clicks_are_one(study, editor):
+    there = study.vertebrae[study.order[1]].straight()
+    with pytest.raises(VFQError) as refused:
+        editor.place(outline(there))
+    assert refused.value.code == "vertebra_there"
+    with pytest.raises(VFQError) as refused:
+        editor.place(np.zeros((6, 3)) + [0.0, 0.0, -212.0])
+    assert refused.value.code == "faulty_vertebra"
+    assert len(study.order) == len(LEVELS) and editor.journal.trail() == []
+
+
+def test_without_an_assessed_vertebra_there_is_no_index(study, editor):
+    for vertebra_id in study.order:
+        editor.review(vertebra_id, "rejected")
+    assert (summary(study)["sdi"], summary(study)["assessed"]) == (None, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -137,6 +137,17 @@ class Journal:
     def trail(self) -> list[Act]:
         """All acts, first to last."""
         return list(self._trail)
+
+    def take_up(self, acts: Sequence[Act]) -> bool:
+        """Add acts that were kept elsewhere, as `unsaved_acts` gave them; whether they follow those that are here."""
+        if not acts or [act.number for act in acts] != [len(self._trail) + 1 + i for i in range(len(acts))]:
+            return False
+        for act in acts:
+            self._trail.append(act)
+            self._replay(act)
+        self._pending += acts
+        self.flush()
+        return True
 
     def unsaved_acts(self) -> list[Act]:
         """The acts that are not on disk yet."""

@@ -7,11 +7,14 @@ belongs; what takes long is handed to the face's `work`.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import gettempdir
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,7 +23,7 @@ from ..analysis import Models
 from ..curve import SpineCurve
 from ..errors import VFQError, as_coded
 from ..genant import crush_neighbourhood
-from ..journal import Journal
+from ..journal import Act, Journal
 from ..record import SpineAnalysis, read_analysis
 from ..report.markups import POINT_NAMES
 from ..report.outputs import MACHINE_NAME, write_review
@@ -51,6 +54,8 @@ DETACHED = "A vertebra belongs under the study's own transform; it is put back t
 FOUND_AGAIN = (
     "The journal of this case's earlier review is gone. What was saved last is shown; undo leads back to the machine's."
 )
+UNSAVED_NAME = "review-unsaved.json"
+NOWHERE = "They could not be put anywhere else either, and are lost."
 HARDENED_MM = 0.1  # the transform is a grid, its inverse not exact
 RENAMED = "Vertebrae are named here, by their level ([ and ]); the name that another module gave is taken back."
 
@@ -174,6 +179,7 @@ class Review:
         journal = _journal(folder, first_state(analysis), analysis)
         try:
             journal.commit("load", {key: saved.get(key) for key in {*saved, *journal.state}} if saved else {}, self.who)
+            taken_up = _take_up(journal, folder / UNSAVED_NAME)
             made = _along(prepared, np.asarray(journal.state[CURVE]["curve"]))
             self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
             self._begin(journal, Machine.of(prepared.ct, models), folder, analysis)
@@ -186,8 +192,8 @@ class Review:
             self.face.tell(f"{prepared.analysis.message} Or press s and click the spine yourself.")
         else:
             self.select(next(iter(self.order), None))
-        if saved:
-            self.face.tell(FOUND_AGAIN)
+        if saved or taken_up:
+            self.face.tell(taken_up or FOUND_AGAIN)
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Go on with the study that a loaded scene holds (`StudyScene.reopen`); where the journal in `folder` knows
@@ -258,10 +264,11 @@ class Review:
         except VFQError as error:
             assert self.editor is not None
             acts = [asdict(act) for act in self.editor.journal.unsaved_acts()]
-            with NamedTemporaryFile("w", prefix="vfq-unsaved-", suffix=".json", delete=False) as file:
-                json.dump(acts, file)
+            kept = _put_elsewhere(acts)
+            problem = f"{len(acts)} acts could not be written into the case's folder."
             self._let_go(keep_nodes)
-            raise VFQError(error.code, f"{error.message} The acts that are not in it lie in {file.name}.") from error
+            told = f"They lie in {kept}: put that file into the case's folder as {UNSAVED_NAME}, and open the case."
+            raise VFQError(error.code, f"{problem} {told if kept else NOWHERE}") from error
 
     def saving(self) -> Callable[[], str]:
         """What writes the files that others read, for any thread; it returns what is not on disk and why, or "".
@@ -682,6 +689,36 @@ def _saved_without_journal(folder: Path) -> dict[str, Any] | None:
     if not (folder / MACHINE_NAME).exists() or (journal.exists() and journal.stat().st_size):
         return None
     return first_state(read_analysis(folder / "analysis.json"))
+
+
+def _put_elsewhere(acts: list[dict[str, Any]]) -> Path | None:
+    """The file, in the person's home or where temporary ones lie, that holds acts; None where neither takes it."""
+    for place in (Path(os.path.expanduser("~")), Path(gettempdir())):
+        path = place / f"vfq-unsaved-{datetime.now():%Y%m%d-%H%M%S-%f}.json"
+        try:
+            path.write_text(json.dumps(acts), encoding="utf-8")
+            return path
+        except OSError:
+            with suppress(OSError):
+                path.unlink()
+    return None
+
+
+def _take_up(journal: Journal, file: Path) -> str:
+    """Add the acts of a file of `_put_elsewhere`, and what to tell of it; "" without one. Where they are in the journal
+    the file is called so."""
+    if not file.exists():
+        return ""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        acts = [Act(**{**act, "changes": {k: tuple(v) for k, v in act["changes"].items()}}) for act in found]
+        if not journal.take_up(acts):
+            return f"{file.name} does not follow the acts in the journal; it was left as it is."
+        if not journal.unsaved:
+            file.replace(file.with_name(f"taken-up-{file.name}"))
+        return f"{len(acts)} acts that could not be written last time are back."
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return f"{file.name} cannot be read; it was left as it is."
 
 
 def _along(prepared: Prepared, curve: np.ndarray) -> Reformat:
