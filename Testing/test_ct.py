@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from VertebralFractureQuantLib.ct import CTVolume, check_ct, from_array, read_ct, write_ct
-from VertebralFractureQuantLib.dicom import list_series
+from VertebralFractureQuantLib.headers import read_nifti_header, read_nifti_voxels
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd")
 SUPINE = np.eye(3)
@@ -94,6 +97,40 @@ def test_nifti_scaling_is_honoured(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_ct(tmp_path / "a.nii").voxels, body())
 
 
+@pytest.mark.parametrize("offset", [0, 348, 352])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_nifti_voxels_begin_after_the_header_whatever_it_says(tmp_path: Path, offset: int, name: str) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(body()), str(tmp_path / "a.nii"))
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<f", data, 108, offset)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    np.testing.assert_array_equal(read_ct(tmp_path / name).voxels, body())
+
+
+@pytest.mark.parametrize("offset", [0, 544, 560])
+def test_nifti_2_voxels_too(tmp_path: Path, offset: int) -> None:
+    header = bytearray(max(offset, 544))
+    struct.pack_into("<i8s2h8q", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16, 3, 11, 14, 9, 1, 1, 1, 1)
+    struct.pack_into("<4d", header, 104, 1, *SPACING_MM)
+    struct.pack_into("<q", header, 168, offset)
+    (tmp_path / "a.nii").write_bytes(header + body().tobytes())
+    np.testing.assert_array_equal(read_nifti_voxels(tmp_path / "a.nii", read_nifti_header(tmp_path / "a.nii")), body())
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("a.hdr", "a.img"), ("a.HDR", "a.IMG"), ("a.hdr.gz", "a.img.gz")])
+def test_a_pair_of_header_and_voxels_is_read_by_either_name(tmp_path: Path, header: str, voxels: str) -> None:
+    image = sitk.GetImageFromArray(body())
+    image.SetSpacing(SPACING_MM.tolist())
+    sitk.WriteImage(image, str(tmp_path / "b.hdr"))
+    for source, name in (("b.hdr", header), ("b.img", voxels)):
+        data = (tmp_path / source).read_bytes()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    for name in (header, voxels):
+        ct = read_ct(tmp_path / name)
+        np.testing.assert_array_equal(ct.voxels, body())
+        np.testing.assert_allclose(ct.spacing_mm, SPACING_MM[::-1], rtol=1e-6)
+
+
 def test_four_dimensions_with_one_volume_are_one_volume(tmp_path: Path) -> None:
     image = sitk.JoinSeries([sitk.GetImageFromArray(body())])
     for extension in ("nii.gz", "mha"):
@@ -173,7 +210,8 @@ def dicom_series(
 
 
 def dicom_slice(path: Path, pixels: np.ndarray, position: np.ndarray, axes: np.ndarray, tags: dict[str, str]) -> Path:
-    image = sitk.GetImageFromArray(pixels[None])
+    """A slice `[j, i]`, or a picture of several frames `[k, j, i]` or of colours `[1, j, i, 3]`."""
+    image = sitk.GetImageFromArray(pixels[None] if pixels.ndim == 2 else pixels, isVector=pixels.ndim == 4)
     image.SetSpacing(SPACING_MM.tolist())
     standard = {
         "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
@@ -182,8 +220,7 @@ def dicom_slice(path: Path, pixels: np.ndarray, position: np.ndarray, axes: np.n
         "0020|000d": "1.2",
         "0020|0032": "\\".join(f"{v:.6f}" for v in position),
         "0020|0037": "\\".join(f"{v:.9f}" for v in axes[:2].ravel()),
-        "0028|1052": "-1024",
-        "0028|1053": "1",
+        **({"0028|1052": "-1024", "0028|1053": "1"} if pixels.ndim < 4 else {}),
     }
     for tag, value in {**standard, **tags}.items():
         image.SetMetaData(tag, value)
@@ -240,8 +277,7 @@ def test_the_largest_series_of_all_sub_folders_is_chosen_and_said_so(tmp_path: P
     (tmp_path / "a" / "notes.txt").write_text("no image")
     ct = read_ct(tmp_path / "a")
     np.testing.assert_array_equal(ct.voxels, body((6, 6, 7), seed=5))
-    assert "largest of 2 CT series (6 slices" in ct.notes[0]
-    assert list_series(tmp_path / "a") == {"1.2.5": 6, "1.2.4": 4}
+    assert "largest of 2 CT series (6 slices, UID 1.2.5; 4 slices, UID 1.2.4)" in ct.notes[0]
 
 
 def test_a_series_can_be_chosen_by_its_uid_or_by_one_of_its_files(tmp_path: Path) -> None:
@@ -262,6 +298,53 @@ def test_scouts_and_copies_of_slices_are_left_out(tmp_path: Path) -> None:
     ct = read_ct(tmp_path)
     np.testing.assert_array_equal(ct.voxels, body((4, 6, 7)))
     assert "1 files that repeat" in ct.notes[0]
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.4", ""])
+def test_slices_that_share_a_uid_are_no_copies(tmp_path: Path, uid: str) -> None:
+    dicom_series(tmp_path, body((6, 6, 7)), tags={"0008|0018": uid})
+    ct = read_ct(tmp_path)
+    np.testing.assert_array_equal(ct.voxels, body((6, 6, 7)))
+    assert ct.spacing_mm[0] == pytest.approx(SPACING_MM[2])
+    assert ct.notes == ()
+
+
+def enhanced(path: Path, uid: str = "1.2.8") -> Path:
+    """A CT of five frames in one file."""
+    tags = {"0020|000e": uid, "0008|0018": "1.2.99"}
+    return dicom_slice(path, body((5, 6, 7)), np.array([-10, -20, 15.0]), np.eye(3), tags)
+
+
+def frames(path: Path, uid: str = "1.2.8") -> Path:
+    """A multi-frame secondary capture."""
+    data = enhanced(path, uid).read_bytes()
+    assert data.count(b"1.2.840.10008.5.1.4.1.1.2.1") == 2
+    path.write_bytes(data.replace(b"1.2.840.10008.5.1.4.1.1.2.1", b"1.2.840.10008.5.1.4.1.1.7.3"))
+    return path
+
+
+def colours(path: Path, uid: str = "1.2.8") -> Path:
+    """A slice drawn in colours."""
+    tags = {"0020|000e": uid, "0008|0018": "1.2.99"}
+    return dicom_slice(path, np.zeros((1, 6, 7, 3), np.uint8), np.array([-10, -20, 15.0]), np.eye(3), tags)
+
+
+@pytest.mark.parametrize("picture", [frames, colours])
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.8"])
+def test_pictures_beside_a_series_are_left_out(tmp_path: Path, picture: Callable[..., Path], uid: str) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    picture(tmp_path / "picture.dcm", uid)
+    ct = read_ct(tmp_path)
+    np.testing.assert_array_equal(ct.voxels, body((4, 6, 7)))
+    assert ct.notes == ()
+
+
+def test_the_spacing_is_that_of_the_whole_length(tmp_path: Path) -> None:
+    heights = [0, 2.5, 5.1, 7.7, 10.3, 12.9, 15.4]
+    for k, height in enumerate(heights):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.3.{k}"}
+        dicom_slice(tmp_path / f"{k}.dcm", body((7, 6, 7))[k], np.array([-10, -20, height]), np.eye(3), tags)
+    assert read_ct(tmp_path).spacing_mm[0] == pytest.approx(15.4 / 6, abs=1e-9)
 
 
 def test_every_real_ct_is_accepted(data_dir: Path) -> None:

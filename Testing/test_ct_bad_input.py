@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from test_ct import SPACING_MM, body, dicom_series, dicom_slice, placed
+from test_ct import SPACING_MM, body, colours, dicom_series, dicom_slice, enhanced, frames, placed
 from VertebralFractureQuantLib.checks import check_ct, require_memory
 from VertebralFractureQuantLib.ct import CTVolume, from_array, read_ct, write_ct
 from VertebralFractureQuantLib.errors import VFQError
@@ -49,7 +50,7 @@ def edited(path: Path, pattern: str, text: str) -> Path:
     return path
 
 
-DIM, DATATYPE, PIXDIM, QFORM_CODE, SROW = 40, 70, 80, 252, 280
+DIM, DATATYPE, PIXDIM, VOX_OFFSET, QFORM_CODE, SROW = 40, 70, 80, 108, 252, 280
 
 
 # files
@@ -100,6 +101,44 @@ def test_truncated_voxels(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name)
     path.write_bytes(path.read_bytes()[:-500])
     refused("corrupt_file", path)
+
+
+@pytest.mark.parametrize("given", ["a.hdr", "a.img"])
+def test_truncated_voxels_of_a_pair(tmp_path: Path, given: str) -> None:
+    written(tmp_path / "a.hdr")
+    voxels = tmp_path / "a.img"
+    voxels.write_bytes(voxels.read_bytes()[:-500])
+    assert str(2 * body().size - 500) in refused("corrupt_file", tmp_path / given)
+
+
+def test_half_of_a_pair(tmp_path: Path) -> None:
+    (written(tmp_path / "a.hdr").with_suffix(".img")).unlink()
+    assert ".img" in refused("corrupt_file", tmp_path / "a.hdr")
+    (tmp_path / "a.hdr").rename(tmp_path / "b.img")
+    assert ".hdr" in refused("corrupt_file", tmp_path / "b.img")
+
+
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), -4.0, 1e30, 1e15, 4000.0])
+def test_nifti_voxels_that_begin_nowhere(tmp_path: Path, offset: float) -> None:
+    refused("corrupt_file", patched(tmp_path / "a.nii", VOX_OFFSET, "f", offset))
+
+
+@pytest.mark.parametrize("name", ["M\udcfcller.nii.gz", "M\udcfcller.nrrd", "M\udcfcller.dcm", "M\udcfcller/a.nii.gz"])
+def test_a_name_that_is_not_utf_8_is_to_be_changed(tmp_path: Path, name: str) -> None:
+    suffix = ".nii.gz" if name.endswith(".gz") else Path(name).suffix
+    good = dicom_series(tmp_path, body((4, 6, 7)))[0] if suffix == ".dcm" else written(tmp_path / f"good{suffix}")
+    path = tmp_path / name
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(good.read_bytes())
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 alone")
+    assert "Rename it" in refused("not_an_image", path)
+    if suffix == ".dcm":
+        refused("not_an_image", tmp_path)
+    with pytest.raises(VFQError) as info:
+        write_ct(CTVolume(body(), placed(np.eye(3)), "a"), path.with_suffix(".mha"))
+    assert info.value.code == "output_not_writable"
 
 
 @pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
@@ -324,6 +363,25 @@ def test_a_series_that_is_not_there_tells_the_sizes_and_no_uid(tmp_path: Path) -
     assert "4 slices" in message and "1.2.777" not in message
 
 
+@pytest.mark.parametrize("write", [frames, enhanced])
+def test_files_of_several_frames_alone_are_to_be_converted(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    path = write(tmp_path / "a.dcm")
+    assert "dcm2niix" in refused("not_3d", tmp_path)
+    assert "dcm2niix" in refused("not_3d", path)
+
+
+def test_enhanced_ct_beside_a_series_leaves_the_choice_to_the_user(tmp_path: Path) -> None:
+    files = dicom_series(tmp_path, body((4, 6, 7)))
+    enhanced(tmp_path / "a.dcm")
+    assert "one file of another series" in refused("not_3d", tmp_path)
+    assert len(read_ct(tmp_path, series="1.2.3").voxels) == len(read_ct(files[0]).voxels) == 4
+
+
+def test_colour_pictures_alone_are_no_series(tmp_path: Path) -> None:
+    colours(tmp_path / "a.dcm")
+    assert "1 of CT colour picture" in refused("no_ct_series", tmp_path)
+
+
 def test_missing_slices_say_how_many_and_where(tmp_path: Path) -> None:
     files = dicom_series(tmp_path, body((12, 6, 7)))
     for k in (4, 5, 9):
@@ -337,6 +395,158 @@ def test_a_truncated_slice_is_not_passed_over(tmp_path: Path) -> None:
     files = dicom_series(tmp_path, body((5, 6, 7)))
     files[-1].write_bytes(files[-1].read_bytes()[:-50])
     assert "1 files" in refused("corrupt_file", tmp_path)
+
+
+CT, ENHANCED, PLAN, NOTE = (
+    b"1.2.840.10008.5.1.4.1.1.2",
+    b"1.2.840.10008.5.1.4.1.1.2.1",
+    b"1.2.840.10008.5.1.4.1.1.481.3",
+    b"1.2.840.10008.5.1.4.1.1.88.59",
+)
+DIRECTORY = b"1.2.840.10008.1.3.10"
+
+
+def element(group: int, number: int, vr: bytes, value: bytes, endless: bool = False) -> bytes:
+    """One element of little-endian DICOM, of explicit VR or, without `vr`, implicit."""
+    length = 0xFFFFFFFF if endless else len(value)
+    if vr in (b"SQ", b"UN"):
+        vr += b"\0\0"
+    form = "<2H2sH" if len(vr) == 2 else f"<2H{len(vr)}sI"
+    return struct.pack(form, group, number, vr, length) + value
+
+
+def uid(group: int, number: int, value: bytes, vr: bytes = b"UI") -> bytes:
+    return element(group, number, vr, value + b"\0" * (len(value) % 2))
+
+
+def sequence(number: int, content: bytes, vr: bytes = b"SQ", endless: bool = True) -> bytes:
+    """A sequence of one item in group 8, with lengths or, `endless`, with delimiters."""
+    if not endless:
+        return element(8, number, vr, element(0xFFFE, 0xE000, b"", content))
+    item = element(0xFFFE, 0xE000, b"", content + element(0xFFFE, 0xE00D, b"", b""), True)
+    return element(8, number, vr, item + element(0xFFFE, 0xE0DD, b"", b""), True)
+
+
+def without_image(sop_class: bytes, series: bytes, referred: bytes, vr: bytes = b"UI", endless: bool = True) -> bytes:
+    """A DICOM file that ends after its series UID and refers to a CT slice of the series `referred` before it."""
+    named = uid(8, 0x1150, CT, vr) + uid(0x20, 0xE, referred, vr)
+    sequences = sequence(0x1115, sequence(0x1140, named, vr and b"SQ", endless) + named, vr and b"SQ", endless)
+    private = sequence(0x1200, uid(0x20, 0xE, referred, b""), vr and b"UN", endless)
+    return bytes(128) + b"DICM" + uid(2, 2, sop_class) + sequences + private + uid(0x20, 0xE, series, vr)
+
+
+ENCODINGS = {
+    "delimiters": (b"UI", True),
+    "lengths": (b"UI", False),
+    "implicit, delimiters": (b"", True),
+    "implicit, lengths": (b"", False),
+}
+
+
+@pytest.mark.parametrize(("vr", "endless"), ENCODINGS.values(), ids=ENCODINGS.keys())
+@pytest.mark.parametrize("sop_class", [PLAN, NOTE, DIRECTORY])
+def test_what_refers_to_the_series_is_no_damaged_slice(
+    tmp_path: Path, sop_class: bytes, vr: bytes, endless: bool
+) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    whole = without_image(sop_class, b"1.2.8", b"1.2.3", vr, endless)
+    for content in (whole, whole[:200], without_image(sop_class, b"1.2.3", b"1.2.8", vr, endless)):
+        (tmp_path / "a.dcm").write_bytes(content)
+        assert len(read_ct(tmp_path).voxels) == 4
+
+
+def test_of_several_studies_none_is_chosen_in_silence(tmp_path: Path) -> None:
+    """A folder of three patients once became one case, the largest."""
+    dicom_series(tmp_path / "anna", body((4, 6, 7)))
+    dicom_series(tmp_path / "bob", body((6, 6, 7)), uid="1.2.8", tags={"0020|000d": "1.9"})
+    assert "2 studies" in refused("several_studies", tmp_path)
+    assert len(read_ct(tmp_path / "anna").voxels) == 4
+    assert len(read_ct(tmp_path, series="1.2.8").voxels) == 6
+
+
+def test_a_dicomdir_is_no_slice(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    for content in (without_image(CT, b"1.2.3", b"1.2.3"), b""):
+        (tmp_path / "DICOMDIR").write_bytes(content)
+        assert len(read_ct(tmp_path).voxels) == 4
+
+
+@pytest.mark.parametrize(("vr", "endless"), ENCODINGS.values(), ids=ENCODINGS.keys())
+@pytest.mark.parametrize("sop_class", [CT, ENHANCED])
+def test_a_damaged_file_belongs_to_its_own_series(tmp_path: Path, sop_class: bytes, vr: bytes, endless: bool) -> None:
+    dicom_series(tmp_path, body((4, 6, 7)))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a").write_bytes(without_image(sop_class, b"1.2.3", b"1.2.8", vr, endless))
+    assert "1 files of the series" in refused("corrupt_file", tmp_path)
+    (tmp_path / "a.dcm").write_bytes(without_image(sop_class, b"1.2.8", b"1.2.3", vr, endless))
+    (other / "a").unlink()
+    assert len(read_ct(tmp_path).voxels) == 4
+
+
+def test_a_damaged_slice_of_a_series_without_uid(tmp_path: Path) -> None:
+    files = dicom_series(tmp_path, body((5, 6, 7)))
+    for path in files:
+        tag = uid(0x20, 0xE, b"1.2.3", b"")
+        assert tag in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(tag, b""))
+    assert len(read_ct(tmp_path).voxels) == 5
+    files[-1].write_bytes(files[-1].read_bytes()[:-50])
+    assert "1 files" in refused("corrupt_file", tmp_path)
+
+
+def named(files: list[Path], suffix: str) -> list[Path]:
+    return [path.rename(path.with_name(f"IM{k}{suffix.format(k)}")) for k, path in enumerate(files)]
+
+
+INTERRUPTED = {
+    "empty": lambda data: b"",
+    "a few bytes": lambda data: data[:40],
+    "zeros": lambda data: bytes(len(data)),
+    "cut": lambda data: data[:300],
+    "cut in its UID": lambda data: data[: data.index(element(0x20, 0xE, b"", b"1.2.3\0")[:4]) + 12],
+}
+
+
+@pytest.mark.parametrize("cut", INTERRUPTED.values(), ids=INTERRUPTED.keys())
+@pytest.mark.parametrize("suffix", [".dcm", ".IMA", "", ".{}", ".ct"])
+def test_an_interrupted_copy_is_not_measured(tmp_path: Path, cut: Callable[[bytes], bytes], suffix: str) -> None:
+    files = named(dicom_series(tmp_path / "a", body((6, 6, 7))), suffix)
+    for path in files[:2]:
+        path.write_bytes(cut(path.read_bytes()))
+    message = refused("corrupt_file", tmp_path)
+    assert "2 files beside" in message and "take them out" in message
+    refused("corrupt_file", files[3])
+
+
+def test_dicom_s_mark_tells_a_cut_slice_of_another_name(tmp_path: Path) -> None:
+    files = named(dicom_series(tmp_path, body((6, 6, 7))), "")
+    (tmp_path / "IM0.part").write_bytes(files[0].read_bytes()[:300])
+    files[0].unlink()
+    assert "IM0.part" in refused("corrupt_file", tmp_path)
+
+
+HARMLESS = {
+    "README.txt": b"",
+    ".DS_Store": bytes(500),
+    ".IM7.dcm": b"",
+    "._IM7.dcm": b"\0\x05\x16\x07" + bytes(500),
+    "Thumbs.db": bytes(500),
+    "dicomdir": b"",
+    "viewer": b"#!/bin/sh\n",
+    "empty.log": b"",
+    "b/IM7.dcm": b"",
+    "b/IM8": bytes(128) + b"DICM",
+}
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_other_files_beside_a_series_do_no_harm(tmp_path: Path, suffix: str) -> None:
+    named(dicom_series(tmp_path, body((4, 6, 7))), suffix)
+    (tmp_path / "b").mkdir()
+    for name, content in HARMLESS.items():
+        (tmp_path / name).write_bytes(content)
+    assert len(read_ct(tmp_path).voxels) == 4
 
 
 def test_two_slices_are_too_few(tmp_path: Path) -> None:
@@ -368,6 +578,13 @@ def test_a_slice_of_another_geometry(tmp_path: Path, what: str, odd: tuple) -> N
     assert f"different {what} (1 of 5" in refused("mixed_series", tmp_path)
 
 
+def test_a_slice_of_the_same_uid_and_position_is_no_copy_if_it_lies_otherwise(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body((4, 7, 7)))
+    tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.3.1"}
+    dicom_slice(tmp_path / "0.dcm", body((7, 7)), np.array([-10, -20, 5.0]), np.eye(3)[[1, 2, 0]], tags)
+    assert "different orientation" in refused("mixed_series", tmp_path)
+
+
 def test_a_varying_distance_between_slices(tmp_path: Path) -> None:
     dicom_series(tmp_path, body((4, 6, 7)))
     tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.9"}
@@ -380,6 +597,23 @@ def test_a_gantry_tilt_gives_its_angle(tmp_path: Path) -> None:
     tilted[2] = [0, np.tan(np.radians(12)), 1]
     dicom_series(tmp_path, body((5, 6, 7)), axes=tilted)
     assert "12.0 degrees" in refused("bad_direction", tmp_path)
+
+
+def test_slices_that_are_shifted_sideways(tmp_path: Path) -> None:
+    for k, aside in enumerate([0, 0, 4, 0, 0]):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.3.{k}"}
+        position = np.array([-10 + aside, -20, 5 + k * SPACING_MM[2]])
+        dicom_slice(tmp_path / f"{k}.dcm", body((5, 6, 7))[k], position, np.eye(3), tags)
+    assert "sideways by up to 4.0 mm" in refused("mixed_series", tmp_path)
+
+
+@pytest.mark.parametrize("axes", [rb"1\0\0\0.1\0.995\0 ", rb"1\0\0\0\1.1\0 "])
+def test_rows_and_columns_that_are_no_unit_vectors_at_right_angles(tmp_path: Path, axes: bytes) -> None:
+    for path in dicom_series(tmp_path, body((5, 6, 7))):
+        data, straight = path.read_bytes(), element(0x20, 0x37, b"", rb"1\0\0\0\1\0 ")
+        assert straight in data
+        path.write_bytes(data.replace(straight, element(0x20, 0x37, b"", axes)))
+    assert "slices' axes" in refused("bad_direction", tmp_path)
 
 
 # writing

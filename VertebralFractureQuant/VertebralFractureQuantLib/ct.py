@@ -1,7 +1,7 @@
 """A CT volume: voxels `[k, j, i]` in HU (int16) and the matrix that places them in the patient, RAS millimetres.
 
 LPS, ITK's and DICOM's convention, exists only where files are read and written. Whatever cannot be measured is refused
-here with a coded VFQError; the texts never hold paths, identifiers or other patient data.
+here with a coded VFQError; its texts never hold paths, identifiers or other patient data. Notes may hold series' UIDs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .checks import LPS_TO_RAS, check_axes, check_ct, check_shape, require_memory, to_int16
-from .dicom import is_dicom, read_dicom
+from .dicom import is_dicom, itk_name, read_dicom
 from .errors import VFQError
-from .headers import check_text_header, read_nifti_header, read_nifti_voxels
+from .headers import NIFTI_PAIR, check_text_header, nifti_files, read_nifti_header, read_nifti_voxels
 
 __all__ = ["CTVolume", "case_name", "check_ct", "from_array", "read_ct", "write_ct"]
 
@@ -40,7 +40,7 @@ class CTVolume:
     voxels : `[k, j, i]` int16 HU.
     ijk_to_ras : `(4, 4)`, (i, j, k, 1) to RAS mm; any orthogonal direction, oblique and flipped ones too.
     name : the case: a file's name without extensions, or a DICOM folder's.
-    notes : what was decided while reading, in sentences for people.
+    notes : what was decided while reading, in sentences for people; for no record, since they may list series by UID.
     """
 
     voxels: np.ndarray
@@ -156,7 +156,7 @@ def _read(path: Path, series: str | None, max_bytes: int | None) -> CTVolume:
         folder = (path if path.is_dir() else path.parent).resolve()
         voxels, matrix, notes = read_dicom(path, series, max_bytes)
         return from_array(voxels, matrix, folder.name, notes)
-    if path.name.lower().endswith(NIFTI):
+    if path.name.lower().endswith((*NIFTI, *NIFTI_PAIR)):
         voxels, matrix = _read_nifti(path, max_bytes)
     else:
         voxels, matrix = _read_itk(path, max_bytes)
@@ -171,9 +171,10 @@ def case_name(path: Path) -> str:
 
 def _read_nifti(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
     """The geometry is ITK's, as in Slicer; the voxels are not, since ITK fills missing ones with zeros."""
-    header = read_nifti_header(path)
-    voxels = read_nifti_voxels(path, header, max_bytes)
-    return to_int16(voxels, header.slope, header.intercept), _matrix(_itk_header(path))
+    header_file, voxel_file = nifti_files(path)
+    header = read_nifti_header(header_file, alone=header_file == voxel_file)
+    voxels = read_nifti_voxels(voxel_file, header, max_bytes)
+    return to_int16(voxels, header.slope, header.intercept), _matrix(_itk_header(header_file))
 
 
 def _read_itk(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +196,7 @@ def _itk_header(path: Path) -> Any:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     with _coded_itk_errors(path):
         reader.ReadImageInformation()
     return reader
@@ -263,6 +264,7 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
     import SimpleITK as sitk
 
     path = Path(path)
+    name = itk_name(path, "output_not_writable")
     image = sitk.GetImageFromArray(ct.voxels)
     lps = LPS_TO_RAS @ ct.ijk_to_ras
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -270,7 +272,7 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     try:
-        sitk.WriteImage(image, str(path), path.suffix.lower() in (".gz", ".nrrd"))
+        sitk.WriteImage(image, name, path.suffix.lower() in (".gz", ".nrrd"))
     except RuntimeError:
         raise VFQError(
             "output_not_writable", f"{path.name!r} cannot be written. Check the folder, its rights and the extension."

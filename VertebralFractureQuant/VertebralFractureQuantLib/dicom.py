@@ -6,8 +6,10 @@ Order and spacing come from the slices' positions, never from instance numbers o
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from .checks import LPS_TO_RAS, MIN_SLICES, ORTHONORMAL_TOLERANCE, require_memor
 from .errors import VFQError
 
 DICOM_MARK = b"DICM"
-CT_STORAGE = b"1.2.840.10008.5.1.4.1.1.2\0"
-SERIES_UID, SOP_UID, MODALITY, IMAGE_TYPE = "0020|000e", "0008|0018", "0008|0060", "0008|0008"
+CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = (CT_STORAGE + ".1", CT_STORAGE + ".2")
+SOP_CLASS, SOP_UID, STUDY_UID, SERIES_UID = "0008|0016", "0008|0018", "0020|000d", "0020|000e"
+MODALITY, IMAGE_TYPE = "0008|0060", "0008|0008"
 POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
 # Positions in headers are rounded, some to 0.01 mm; thin slices are 0.3 mm apart.
 SAME_PLACE_MM = 0.02
 SAME_AXES = 1e-3
+# CT images that are no slices, in words for people.
+PICTURE, COLOURED = "CT scout or secondary picture", "CT colour picture"
+FRAMES, ENHANCED = "CT picture of several frames", "enhanced CT of several frames"
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Slice:
     """The header of one image file. Positions LPS mm, `pixel_spacing` along rows' and columns' direction (i, j)."""
 
     path: Path
+    study_uid: str
     series_uid: str
     sop_uid: str
     size: tuple[int, ...]  # (columns, rows, frames)
@@ -46,30 +54,38 @@ class Slice:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a folder holds: CT slices by series UID, counts of other modalities, files that could not be read."""
+    """What a folder holds: CT slices by series UID, counts of other images, DICOM files without a readable image
+    (not all of which are damaged: plans and notes hold none), and files of no bytes or of zeros."""
 
     ct: dict[str, list[Slice]]
     others: Counter[str]
-    damaged: tuple[Path, ...]
+    unreadable: tuple[Path, ...]
+    blank: tuple[Path, ...]
     n_files: int
 
 
 def is_dicom(path: Path) -> bool:
     """Whether the file bears DICOM's mark (or, without one, its usual extension)."""
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == DICOM_MARK or path.suffix.lower() in (".dcm", ".ima")
+    return _has_mark(path) or path.suffix.lower() in (".dcm", ".ima")
 
 
-def list_series(folder: Path) -> dict[str, int]:
-    """Slice counts of the CT series in a folder and its sub-folders, by Series Instance UID, largest first."""
-    found = find_slices(_files_below(folder)).ct
-    return {uid: len(found[uid]) for uid in sorted(found, key=lambda u: (-len(found[u]), u))}
+def itk_name(path: Path, code: str = "not_an_image") -> str:
+    """`path` as SimpleITK takes it; VFQError `code` for a name that is not UTF-8, which would end the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise VFQError(
+            code,
+            f"{path.name!r}, or a folder that it lies in, has a name that is not UTF-8 (from another system). "
+            "Rename it, with plain letters.",
+        ) from None
+    return str(path)
 
 
 def read_dicom(
     path: Path, series: str | None = None, max_bytes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Voxels `[k, j, i]` int16 HU, `ijk_to_ras` `(4, 4)` and notes, of one CT series.
+    """Voxels `[k, j, i]` int16 HU, `ijk_to_ras` `(4, 4)` and notes, which may list series by UID, of one CT series.
 
     Parameters
     ----------
@@ -77,8 +93,8 @@ def read_dicom(
     series : Series Instance UID; without it the series with most slices.
     max_bytes : as in `read_ct`.
 
-    VFQError: `no_ct_series`, `missing_slices`, `mixed_series`, `bad_direction`, `too_few_slices`, `too_large`,
-    `corrupt_file`, `not_3d`.
+    VFQError: `no_ct_series`, `several_studies`, `missing_slices`, `mixed_series`, `bad_direction`, `too_few_slices`,
+    `too_large`, `corrupt_file`, `not_3d`, `not_an_image`.
     """
     if path.is_dir():
         found = find_slices(_files_below(path))
@@ -89,7 +105,7 @@ def read_dicom(
     slices, repeats = _without_copies(slices)
     if repeats:
         notes += (f"left out {repeats} files that repeat a slice of the series",)
-    _refuse_damaged(found.damaged, slices[0].series_uid)
+    _refuse_damaged(found, slices)
     slices, matrix = _stack(slices)
     columns, rows, _ = slices[0].size
     require_memory(len(slices) * rows * columns * 2, max_bytes)
@@ -97,25 +113,44 @@ def read_dicom(
 
 
 def find_slices(paths: Iterable[Path]) -> Findings:
-    """Headers of all DICOM images among `paths`; scouts and images without a place in the patient are left out."""
+    """Headers of all DICOM images among `paths`; what is no slice of a CT is counted and left out."""
     ct: dict[str, list[Slice]] = {}
     others: Counter[str] = Counter()
-    damaged = []
+    unreadable, blank = [], []
     n_files = 0
     for path in paths:
         n_files += 1
+        if path.name.upper() == "DICOMDIR":
+            continue
         if not is_dicom(path):
+            if _is_blank(path):
+                blank.append(path)
             continue
         header = _read_header(path)
         if header is None:
-            damaged.append(path)
+            unreadable.append(path)
         elif header.get(MODALITY) != "CT":
             others[header.get(MODALITY) or "unknown"] += 1
-        elif (one := _slice(path, header)) is None:
-            others["CT scout or secondary picture"] += 1
+        elif kind := _kind_of_picture(header):
+            others[kind] += 1
         else:
+            one = _slice(path, header)
             ct.setdefault(one.series_uid, []).append(one)
-    return Findings(ct, others, tuple(damaged), n_files)
+    return Findings(ct, others, tuple(unreadable), tuple(blank), n_files)
+
+
+def _has_mark(path: Path) -> bool:
+    return _start(path)[128:] == DICOM_MARK
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file is empty or begins with zeros alone, as copies do that were interrupted."""
+    return not _start(path).strip(b"\0")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(132)
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -127,12 +162,12 @@ def _reader(path: Path) -> Any:
 
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     return reader
 
 
 def _read_header(path: Path) -> dict[str, Any] | None:
-    """Tags as stripped text plus "size"; None where GDCM cannot read an image from the file."""
+    """Tags as stripped text plus "size" and "components"; None where GDCM cannot read an image from the file."""
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
@@ -140,23 +175,27 @@ def _read_header(path: Path) -> dict[str, Any] | None:
         return None
     header: dict[str, Any] = {key: reader.GetMetaData(key).strip("\0 ") for key in reader.GetMetaDataKeys()}
     header["size"] = (tuple(reader.GetSize()) + (1,))[:3]
+    header["components"] = reader.GetNumberOfComponents()
     return header
 
 
-def _slice(path: Path, header: dict[str, Any]) -> Slice | None:
-    position, axes, spacing = (_numbers(header, tag) for tag in (POSITION, ORIENTATION, PIXEL_SPACING))
+def _kind_of_picture(header: dict[str, Any]) -> str:
+    """What a CT image is that is no slice, in words for people; "" for a slice."""
     if "LOCALIZER" in header.get(IMAGE_TYPE, "").upper():
-        return None
+        return PICTURE
+    if header["components"] > 1:
+        return COLOURED
     if header["size"][2] > 1:
-        raise VFQError(
-            "not_3d",
-            f"A file holds {header['size'][2]} frames (enhanced DICOM). Convert it to NIfTI first, for example "
-            "with dcm2niix, or export the series as one file a slice.",
-        )
-    if (len(position), len(axes), len(spacing)) != (3, 6, 2):
-        return None
+        return ENHANCED if header.get(SOP_CLASS) in ENHANCED_CT else FRAMES
+    lengths = [len(_numbers(header, tag)) for tag in (POSITION, ORIENTATION, PIXEL_SPACING)]
+    return "" if lengths == [3, 6, 2] else PICTURE
+
+
+def _slice(path: Path, header: dict[str, Any]) -> Slice:
+    position, axes, spacing = (_numbers(header, tag) for tag in (POSITION, ORIENTATION, PIXEL_SPACING))
     return Slice(
         path=path,
+        study_uid=header.get(STUDY_UID, ""),
         series_uid=header.get(SERIES_UID, ""),
         sop_uid=header.get(SOP_UID, ""),
         size=header["size"],
@@ -189,29 +228,48 @@ def _choose(found: Findings, series: str | None) -> tuple[list[Slice], tuple[str
     """The slices of the wanted, else of the largest, series; ties go to the first UID, so that runs agree."""
     if not found.ct:
         raise _no_ct_series(found)
-    counts = sorted((len(s) for s in found.ct.values()), reverse=True)
-    listed = ", ".join(map(str, counts[:8])) + (", ..." if len(counts) > 8 else "")
-    if series is not None:
-        if series not in found.ct:
-            raise VFQError(
-                "no_ct_series",
-                f"None of the {len(counts)} CT series ({listed} slices) has the UID asked for. "
-                "Leave the UID out to take the largest.",
-            )
+    if series in found.ct:
         return found.ct[series], ()
-    uid = min(found.ct, key=lambda u: (-len(found.ct[u]), u))
-    if len(counts) == 1:
-        return found.ct[uid], ()
-    return found.ct[uid], (f"chose the largest of {len(counts)} CT series ({counts[0]} slices; all: {listed})",)
+    uids = sorted(found.ct, key=lambda u: (-len(found.ct[u]), u))
+    counts = [len(found.ct[uid]) for uid in uids]
+    if series is not None:  # no UID in the message: it is written into the record of the failure
+        raise VFQError(
+            "no_ct_series",
+            f"None of the {len(counts)} CT series ({', '.join(map(str, counts))} slices) has the UID asked for. "
+            "Leave the UID out: the largest is taken, and the UIDs of all are listed.",
+        )
+    studies = {slices[0].study_uid for slices in found.ct.values()}
+    if len(studies) > 1:
+        raise VFQError(
+            "several_studies",
+            f"The folder holds CT of {len(studies)} studies. Give the folder of each as an input of its own.",
+        )
+    if found.others[ENHANCED]:
+        raise _many_frames(found, "Give one file of another series to measure that, or convert")
+    if len(uids) == 1:
+        return found.ct[uids[0]], ()
+    listed = "; ".join(f"{count} slices, UID {uid or 'absent'}" for count, uid in zip(counts, uids, strict=True))
+    return found.ct[uids[0]], (f"chose the largest of {len(uids)} CT series ({listed})",)
+
+
+def _many_frames(found: Findings, advice: str) -> VFQError:
+    held = ", ".join(f"{found.others[kind]} of {kind}" for kind in (ENHANCED, FRAMES) if found.others[kind])
+    return VFQError(
+        "not_3d",
+        f"The folder holds files of many slices each: {held}. {advice} these to NIfTI first, for example with "
+        "dcm2niix, or export the series as one file a slice.",
+    )
 
 
 def _no_ct_series(found: Findings) -> VFQError:
+    if found.others[ENHANCED] or found.others[FRAMES]:
+        return _many_frames(found, "Convert")
     if found.others:
         held = ", ".join(f"{n} of {kind}" for kind, n in found.others.most_common())
         return VFQError("no_ct_series", f"The folder holds no CT series, but images: {held}. Choose a CT study.")
-    if found.damaged:
+    if found.unreadable:
         return VFQError(
-            "corrupt_file", f"None of the {len(found.damaged)} DICOM files holds a readable image. Copy them again."
+            "corrupt_file", f"None of the {len(found.unreadable)} DICOM files holds a readable image. Copy them again."
         )
     return VFQError(
         "no_ct_series", f"None of the {found.n_files} files in the folder is DICOM. Choose the folder of a CT study."
@@ -219,24 +277,62 @@ def _no_ct_series(found: Findings) -> VFQError:
 
 
 def _without_copies(slices: list[Slice]) -> tuple[list[Slice], int]:
-    unique = {s.sop_uid or str(s.path): s for s in slices}
+    """One of each slice, and how many were left out. A UID alone makes no copy: anonymisers give one to many slices."""
+    unique = {(s.sop_uid or str(s.path), *s.position.tolist(), *s.axes.ravel().tolist()): s for s in slices}
     return list(unique.values()), len(slices) - len(unique)
 
 
-def _refuse_damaged(damaged: tuple[Path, ...], series_uid: str) -> None:
+def _refuse_damaged(found: Findings, slices: list[Slice]) -> None:
     """A truncated slice is no missing slice: say so, and do not measure a scan that lost its last slices."""
-    broken = [p for p in damaged if _belongs_to(p, series_uid)]
+    told = {path: _identity(path) for path in (*found.unreadable, *found.blank)}
+    series = {path: uid for path, (sop_class, uid) in told.items() if sop_class in (None, CT_STORAGE, *ENHANCED_CT)}
+    broken = [path for path, uid in series.items() if uid == slices[0].series_uid]
     if broken:
         raise VFQError(
             "corrupt_file",
             f"{len(broken)} files of the series are truncated or damaged ({broken[0].name!r}). Copy them again.",
         )
+    beside = {(s.path.parent, _extension(s.path)) for s in slices}
+    cut = [path for path, uid in series.items() if uid is None or slices[0].series_uid.startswith(uid)]
+    unknown = [path for path in cut if _looks_like_a_slice(path, beside)]
+    if unknown:
+        raise VFQError(
+            "corrupt_file",
+            f"{len(unknown)} files beside the series are empty or damaged, so that they do not tell whether they "
+            f"belong to it ({unknown[0].name!r}). Copy them again or, where they are no slices, take them out of the "
+            "folder.",
+        )
 
 
-def _belongs_to(path: Path, series_uid: str) -> bool:
-    with path.open("rb") as stream:
-        start = stream.read(1 << 16)
-    return CT_STORAGE in start and series_uid.encode("ascii", "ignore") in start
+def _looks_like_a_slice(path: Path, beside: set[tuple[Path, str]]) -> bool:
+    """Whether an unreadable file lies where slices do and bears DICOM's mark or a name like theirs."""
+    if path.name.startswith("."):  # what systems and copying programs leave behind
+        return False
+    folders = {folder for folder, _ in beside}
+    return (path.parent, _extension(path)) in beside or (path.parent in folders and _has_mark(path))
+
+
+def _extension(path: Path) -> str:
+    """In small letters; "" where it is a number, the end of a UID that serves as name."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _identity(path: Path) -> tuple[str | None, str | None]:
+    """SOP class and Series Instance UID that a file without a readable image gives as its own, not in a sequence; None
+    for each that it no longer holds."""
+    from pydicom import dcmread
+    from pydicom.filereader import read_file_meta_info
+
+    sop_class = series = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with suppress(Exception):  # pydicom knows as many as there are ways to be damaged
+            sop_class = read_file_meta_info(path).get("MediaStorageSOPClassUID")
+        with suppress(Exception):
+            held = dcmread(path, stop_before_pixels=True, force=True)
+            sop_class, series = sop_class or held.get("SOPClassUID"), held.get("SeriesInstanceUID")
+    return sop_class, series
 
 
 def _stack(slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:
@@ -260,7 +356,7 @@ def _stack(slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:
 def _require_one_geometry(slices: list[Slice]) -> None:
     first = slices[0]
     if not np.allclose(first.axes @ first.axes.T, np.eye(2), atol=ORTHONORMAL_TOLERANCE):
-        raise VFQError("bad_direction", "The slices' rows and columns are not at right angles. Export the CT again.")
+        raise VFQError("bad_direction", "The slices' axes are no unit vectors at right angles. Export the CT again.")
     odd = {
         "size": sum(s.size != first.size for s in slices),
         "orientation": sum(not np.allclose(s.axes, first.axes, atol=SAME_AXES) for s in slices),
@@ -350,7 +446,4 @@ def _read_slice(path: Path) -> np.ndarray:
         image = _reader(path).Execute()  # GDCM applies this slice's own rescale slope and intercept
     except RuntimeError:
         raise VFQError("corrupt_file", f"The voxels of {path.name!r} cannot be read. Copy the series again.") from None
-    pixels = sitk.GetArrayFromImage(image)
-    if pixels.ndim != 3:
-        raise VFQError("not_ct", f"{path.name!r} is a colour picture, CT holds one number a voxel.")
-    return to_int16(pixels)[0]
+    return to_int16(sitk.GetArrayFromImage(image))[0]

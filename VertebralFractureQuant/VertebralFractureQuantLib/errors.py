@@ -16,6 +16,7 @@ CODES = {
     "too_few_slices": "the volume is too thin to measure",
     "too_large": "the volume does not fit into memory",
     "no_ct_series": "the folder holds no CT series",
+    "several_studies": "a DICOM folder holds more than one study",
     "missing_slices": "a DICOM series lacks slices",
     "mixed_series": "a DICOM series mixes geometries",
     "no_spine_found": "no spine lies in the field of view",

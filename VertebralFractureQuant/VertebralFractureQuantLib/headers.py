@@ -23,6 +23,7 @@ from .errors import VFQError
 NIFTI_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
+NIFTI_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 TEXT_HEADER_BYTES = 1 << 16
 
 
@@ -33,7 +34,7 @@ class NiftiHeader:
     dim: tuple[int, ...]  # dim[0] is the number of dimensions
     datatype: int
     byte_order: str
-    data_offset: int
+    data_offset: int  # bytes before the voxels in their file
     slope: float
     intercept: float
     spacing: np.ndarray  # (3,)
@@ -53,13 +54,33 @@ class NiftiHeader:
         return np.dtype(self.byte_order + NIFTI_TYPES[self.datatype])
 
 
-def read_nifti_header(path: Path) -> NiftiHeader:
+def nifti_files(path: Path) -> tuple[Path, Path]:
+    """The files of the header and of the voxels: two for a pair of .hdr and .img, compressed or not, else `path` twice.
+
+    VFQError `corrupt_file` where one of a pair is absent.
+    """
+    if not path.name.lower().endswith(NIFTI_PAIR):
+        return path, path
+    stem = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return _one_of_pair(stem, ".hdr"), _one_of_pair(stem, ".img")
+
+
+def _one_of_pair(stem: Path, suffix: str) -> Path:
+    for name in (suffix, suffix.upper(), suffix + ".gz"):
+        if stem.with_suffix(name).exists():
+            return stem.with_suffix(name)
+    raise VFQError("corrupt_file", f"The {suffix} file that belongs to {stem.name!r} is absent. Copy both files.")
+
+
+def read_nifti_header(path: Path, alone: bool = True) -> NiftiHeader:
     """The header of a NIfTI file, compressed or not, that passed the checks below.
+
+    `alone` : whether the voxels follow in the same file, where they cannot begin before the header's end.
 
     VFQError `not_an_image`, `corrupt_file`, `not_3d`, `too_few_slices`, `bad_spacing`, `bad_direction`.
     """
     with _open(path) as stream:
-        header = _parse_nifti(stream.read(540))
+        header = _parse_nifti(stream.read(540), alone)
     _check_dimensions(header)
     _check_nifti_spacing(header)
     return header
@@ -76,7 +97,7 @@ def read_nifti_voxels(path: Path, header: NiftiHeader, max_bytes: int | None = N
     require_memory(promised + (0 if dtype == np.int16 else promised // dtype.itemsize * 2), max_bytes)
     voxels = np.empty(header.shape, dtype)
     with _open(path) as stream:
-        stream.read(header.data_offset)
+        stream.seek(header.data_offset)
         held = _fill(stream, voxels.reshape(-1).view(np.uint8).data)
         stream.read(1)  # makes gzip compare its checksum
     if held < promised:
@@ -115,41 +136,50 @@ def _fill(stream: IO[bytes], buffer: memoryview) -> int:
     return held
 
 
-def _parse_nifti(data: bytes) -> NiftiHeader:
+def _parse_nifti(data: bytes, alone: bool) -> NiftiHeader:
     for order in "<>":
         if len(data) >= 348 and data[:4] == struct.pack(order + "i", 348) and data[344:346] in (b"n+", b"ni"):
-            return _parse_nifti1(data, order)
+            return _parse_nifti1(data, order, 352 if alone else 0)
         if len(data) >= 540 and data[:4] == struct.pack(order + "i", 540):
-            return _parse_nifti2(data, order)
+            return _parse_nifti2(data, order, 544 if alone else 0)
     if len(data) < 348:
         raise VFQError("corrupt_file", f"The file holds {len(data)} bytes, less than a NIfTI header. Copy it again.")
-    raise VFQError("not_an_image", "The file has a NIfTI name and no NIfTI header. Export the CT again.")
+    raise VFQError("not_an_image", "The file has a NIfTI name and no NIfTI header. Export the CT as NIfTI.")
 
 
-def _parse_nifti1(data: bytes, order: str) -> NiftiHeader:
+def _parse_nifti1(data: bytes, order: str, least_offset: int) -> NiftiHeader:
     (sform_code,) = struct.unpack_from(order + "h", data, 254)
     return NiftiHeader(
         dim=struct.unpack_from(order + "8h", data, 40),
         datatype=struct.unpack_from(order + "h", data, 70)[0],
         byte_order=order,
-        data_offset=int(struct.unpack_from(order + "f", data, 108)[0]),
+        data_offset=_offset(struct.unpack_from(order + "f", data, 108)[0], least_offset),
         **_scaling(*struct.unpack_from(order + "2f", data, 112)),
         spacing=np.array(struct.unpack_from(order + "3f", data, 80)),
         sform=_sform(struct.unpack_from(order + "12f", data, 280), sform_code),
     )
 
 
-def _parse_nifti2(data: bytes, order: str) -> NiftiHeader:
+def _parse_nifti2(data: bytes, order: str, least_offset: int) -> NiftiHeader:
     (sform_code,) = struct.unpack_from(order + "i", data, 348)
     return NiftiHeader(
         dim=struct.unpack_from(order + "8q", data, 16),
         datatype=struct.unpack_from(order + "h", data, 12)[0],
         byte_order=order,
-        data_offset=struct.unpack_from(order + "q", data, 168)[0],
+        data_offset=_offset(struct.unpack_from(order + "q", data, 168)[0], least_offset),
         **_scaling(*struct.unpack_from(order + "2d", data, 176)),
         spacing=np.array(struct.unpack_from(order + "3d", data, 112)),
         sform=_sform(struct.unpack_from(order + "12d", data, 400), sform_code),
     )
+
+
+def _offset(stated: float, least: int) -> int:
+    """Bytes before the voxels; many writers state 0 where the voxels follow the header."""
+    if not 0 <= stated < 2**63:  # NaN is not either
+        raise VFQError(
+            "corrupt_file", f"The NIfTI header says that the voxels begin at byte {stated}. Export the CT again."
+        )
+    return max(int(stated), least)
 
 
 def _scaling(slope: float, intercept: float) -> dict[str, float]:
