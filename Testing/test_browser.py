@@ -5,6 +5,7 @@ The server runs as its own process; the browser is Chromium, driven by Playwrigh
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -14,8 +15,10 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -326,6 +329,72 @@ def test_a_click_in_a_vertebra_selects_its_row(page, output):
     page.wait_for_selector("tr[data-id=v3].selected")
 
 
+def test_a_click_on_a_point_selects_its_vertebra_and_the_next_key_is_for_it(page, output):
+    """The markups widget once kept the press to itself, and `x` rejected the vertebra that was selected before."""
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    x, y = Picture(page, analysis).xy(analysis.vertebrae[3].keypoints[1, 0])
+    page.mouse.move(x - 25, y - 25)
+    page.wait_for_timeout(150)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(250)
+    page.mouse.click(x, y)
+    page.wait_for_selector("tr[data-id=v4].selected")
+    press(page, "x")
+    record = saved(folder_of(output, 0), lambda r: r.vertebrae[3].review == "rejected")
+    assert [v.review for v in record.vertebrae[:4]] == ["open", "open", "open", "rejected"]
+
+
+def test_a_key_in_mid_drag_keeps_the_machines_points_and_signs_the_hands(page, output):
+    folder = folder_of(output, 0)
+    analysis = read_analysis(folder / "analysis.json")
+    moved = analysis.vertebrae[2]
+    drag(page, Picture(page, analysis).xy(moved.keypoints[1, 0]), (0, 12), release=False)
+    under_the_finger = g(page, "v3")
+    press(page, "c")
+    page.mouse.move(20, 20)
+    page.mouse.up()
+    record = saved(folder, lambda r: r.vertebrae[2].review == "confirmed").vertebrae[2]
+    assert (
+        under_the_finger
+        != moved.measurement.genant_ratio
+        == pytest.approx(measure_column(record.machine_keypoints[None])[0].genant_ratio)
+    )
+    assert (record.origin, record.measurement.genant_ratio) == ("reader", pytest.approx(under_the_finger))
+
+
+def key_event(page, **event) -> None:
+    """A key as a keyboard that is not here would send it."""
+    told = json.dumps({"bubbles": True, "cancelable": True, **event})
+    page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {told}))")
+    page.wait_for_timeout(350)
+
+
+def test_one_press_of_a_key_is_one_act_on_any_keyboard(page):
+    def verdicts() -> list[str]:
+        return [row.get_attribute("data-review") for row in page.query_selector_all("tr[data-id]")]
+
+    page.click("tr[data-id=v1] [data-cell=g]")
+    page.keyboard.down("c")
+    for _ in range(3):
+        page.keyboard.down("c")  # as held
+    page.keyboard.up("c")
+    page.wait_for_timeout(350)
+    assert verdicts()[:2] == ["confirmed", "open"]
+    press(page, "?")
+    press(page, "x")  # under the help
+    press(page, "Escape")
+    assert verdicts()[:3] == ["confirmed", "open", "open"]
+    key_event(page, key="C")  # with the capitals locked
+    assert verdicts()[:3] == ["confirmed", "confirmed", "open"]
+    before = cell(page, "v3", "level")
+    key_event(page, key="]", ctrlKey=True, altKey=True, modifierAltGraph=True)  # AltGr in Windows
+    below = cell(page, "v3", "level")
+    key_event(page, key="[", altKey=True)  # Option on a Mac
+    assert below != before == cell(page, "v3", "level")
+    key_event(page, key="x", altKey=True)  # the browser's own
+    assert verdicts()[2] == "open"
+
+
 def test_a_key_means_what_the_help_says_also_after_a_click_in_a_picture(page, output):
     picture = Picture(page, read_analysis(folder_of(output, 0) / "analysis.json"))
     page.mouse.click(*picture.xy_straight(np.array([0.0, 45.0, picture.middle])))
@@ -366,6 +435,40 @@ def test_what_the_disk_refuses_is_said_and_written_later(page, output):
     blocker.write_bytes(kept)
     page.wait_for_selector("[data-test=unsaved]", state="detached", timeout=15000)
     assert saved(folder, lambda r: r.vertebrae[0].review == "rejected").vertebrae[0].review == "rejected"
+
+
+def test_acts_that_come_while_the_files_are_written_are_written_too(monkeypatch):
+    """One that came during a save once stayed out of the files until the next."""
+    from VertebralFractureQuantLib.browser import session as module
+
+    monkeypatch.setattr(module, "SAVE_AFTER_S", 0.01)
+    acts, written = [], []
+
+    class State(SimpleNamespace):
+        def __enter__(self): ...
+
+        def __exit__(self, *_): ...
+
+    def saving():
+        known = list(acts)
+        return lambda: (time.sleep(0.05), written.append(known), "")[-1]
+
+    async def act_twice() -> None:
+        session = object.__new__(module.Session)
+        session.server = SimpleNamespace(state=State(unsaved=""))
+        session.review, session.case = SimpleNamespace(editor=True, saving=saving), SimpleNamespace(name="scan")
+        session.cases, session.show_names = [session.case], True
+        session._saving, session._dirty, session._writing = None, False, asyncio.Lock()
+        session._show_work = session._name = lambda _: ""
+        for act in "ab":
+            acts.append(act)
+            session.acted()
+            await asyncio.sleep(0.03)
+        await session._saving
+
+    with ThreadPoolExecutor() as beside:  # Playwright has a loop in this thread
+        beside.submit(asyncio.run, act_twice()).result()
+    assert written == [["a"], ["a", "b"]]
 
 
 def test_a_second_server_on_the_same_case_is_told_so(chromium, server, page, scans, output):

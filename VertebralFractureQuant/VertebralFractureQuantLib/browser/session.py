@@ -7,6 +7,7 @@ only reading, analysing and writing a case leave it.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -371,7 +372,9 @@ class Session:
         return problem
 
     def _nameless(self, text: str) -> str:
-        """Without the names of files, unless they may be shown."""
+        """Without the names of files and the UIDs of series, unless they may be shown."""
+        if not self.show_names:
+            text = re.sub(r", UID [\d.]+", "", text)
         for i, case in enumerate(self.cases):
             text = text.replace(case.name, self._name(i))
         return text
