@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from rich.console import Console
+from rich.table import Table
 from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.curve import fit_curve
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import compare, match, point_errors
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json
+from VertebralFractureQuantLib.genant import deciding_ratio, deciding_text, grade, measure_column
+from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, worst_text
 from VertebralFractureQuantLib.report import overview
 from VertebralFractureQuantLib.report.markups import GRADE_COLORS, markups_document, read_markups, write_markups
 from VertebralFractureQuantLib.report.outputs import case_name, case_names, check_output, write_outputs
-from VertebralFractureQuantLib.report.overview import draw_overview, spread, straightened_panel
+from VertebralFractureQuantLib.report.overview import (
+    draw_overview,
+    patient_panel,
+    spread,
+    straightened_panel,
+    write_overview,
+)
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
+from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, vertebra_table
 
 
 def box(center: tuple[float, float, float], anterior_height: float = 22.0, height: float = 22.0) -> np.ndarray:
@@ -58,6 +70,38 @@ def analysis() -> SpineAnalysis:
     )
 
 
+def with_heights(analysis: SpineAnalysis, *heights: tuple[float, float]) -> SpineAnalysis:
+    """`analysis` with bodies of other (anterior, all other) heights in mm, measured again."""
+    slant = 1.0  # mm that a height of `box` runs from right to left
+    up = np.sqrt(np.square(heights) - slant**2)
+    keypoints = [box((10, 10, -30.0 - 28 * i), *h) for i, h in enumerate(up)]
+    pairs = zip(analysis.vertebrae, keypoints, measure_column(keypoints), strict=True)
+    return replace(analysis, vertebrae=tuple(replace(v, keypoints=k, measurement=m) for v, k, m in pairs))
+
+
+@pytest.fixture
+def crushed(analysis) -> SpineAnalysis:
+    """The second vertebra of `analysis` is a mild wedge, G 0.77, the third a crush: G 1.00, 0.57 of its neighbours."""
+    return with_heights(analysis, (22, 22), (17, 22), (12.7, 12.7), (23, 23))
+
+
+@pytest.fixture
+def at_thresholds(analysis) -> SpineAnalysis:
+    """G is 0.803, 0.754, 0.746 and 0.604: to two digits three of the four contradict their grade."""
+    return with_heights(analysis, *[(22 * g, 22) for g in (0.803, 0.754, 0.746, 0.604)])
+
+
+def overview_texts(analysis: SpineAnalysis, ct: CTVolume) -> list[str]:
+    return [t.get_text() for axes in draw_overview(analysis, ct).axes for t in axes.texts]
+
+
+def lines(table: Table) -> list[list[str]]:
+    """The texts of a table, row by row."""
+    return [
+        [str(cell).strip() for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)
+    ]
+
+
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     monkeypatch.setattr(overview, "DPI", 40)
@@ -83,6 +127,100 @@ def test_each_coordinate_column_names_its_own_point_and_axis(analysis):
     assert row["anterior_superior_s"] == "-80.000"
     assert row["posterior_inferior_r"] == "9.500"
     assert row["middle_inferior_s"] == "-97.000"
+
+
+def test_each_measurement_column_says_its_own_value(analysis):
+    """No two values alike, so that no cell can stand in for another."""
+    [m] = measure_column([box((10, 10, -30.0))])
+    m = replace(m, heights_mm=(17.51, 18.52, 22.53), genant_ratio=0.7772, borderline=True, crush_ratio=0.8313)
+    machine = Vertebra(box((0, 0, 0)), m, 0.9, "T7", spread=0.0214, level_probabilities={"T6": 0.03, "T7": 0.97})
+    reader = replace(
+        machine, measurement=replace(m, borderline=False, crush_ratio=None), origin="reader", review="rejected"
+    )
+    found, moved = measurement_rows(replace(analysis, vertebrae=(machine, replace(reader, spread=None))))
+    heights = {"ha_mm": "17.51", "hm_mm": "18.52", "hp_mm": "22.53"}
+    assert found | heights == found
+    told = ("level_probability", "genant_ratio", "genant_spread", "borderline", "crush_ratio", "score")
+    assert [found[key] for key in told] == ["0.9700", "0.7772", "0.0214", 1, "0.8313", "0.9000"]
+    assert [found[key] for key in ("origin", "review")] == ["model", "open"]
+    changed = ("borderline", "genant_spread", "crush_ratio", "origin", "review")
+    assert [moved[key] for key in changed] == [0, "", "", "reader", "rejected"]
+
+
+# --- ratios as a person reads them
+
+
+def test_the_ratio_that_gave_a_grade_is_found_again_in_its_measurement():
+    heights = np.random.default_rng(0).uniform(9, 24, (400, 5, 3))
+    columns = [[np.stack([box((0, 0, 0.0), h)[0] for h in body]) for body in bodies] for bodies in heights]
+    measured = [m for column in columns for m in measure_column(column)]
+    assert [grade(deciding_ratio(m)) for m in measured] == [m.grade for m in measured]
+    assert sum(deciding_ratio(m) < m.genant_ratio and grade(m.genant_ratio) != m.grade for m in measured) > 20
+
+
+def test_the_crush_ratio_is_told_only_where_it_gave_the_grade(crushed):
+    t7, t8, t9, _ = (v.measurement for v in crushed.vertebrae)
+    assert (t9.shape, t9.grade) == ("crush", "severe")
+    assert [deciding_text(m) for m in (t7, t8, t9)] == ["1.00", "0.77", "1.00 (0.57 of neighbours)"]
+    assert deciding_text(replace(t8, crush_ratio=0.76)) == "0.77"  # a body not crushed, as its shape tells
+    both = replace(t9, genant_ratio=0.7, shape="wedge")
+    assert deciding_text(both) == "0.70 (0.57 of neighbours)"
+    assert deciding_text(replace(both, crush_ratio=None)) == "0.70"
+
+
+def test_the_worst_vertebra_is_told_with_its_own_ratio_and_name(crushed):
+    assert worst_text(crushed) == "T9 severe 1.00 (0.57 of neighbours)"
+    vertebrae = list(crushed.vertebrae)
+    vertebrae[2] = replace(vertebrae[2], review="rejected")
+    assert worst_text(replace(crushed, vertebrae=tuple(vertebrae))) == "T8 mild 0.77"
+    assert worst_text(replace(crushed, vertebrae=())) is None
+
+
+def test_of_two_equal_grades_the_lower_deciding_ratio_is_the_worst(analysis):
+    severe = with_heights(analysis, (22, 22), (11.6, 11.6), (22, 22), (13, 22))
+    assert [v.measurement.grade for v in severe.vertebrae] == ["normal", "severe", "normal", "severe"]
+    assert worst_text(severe) == "T8 severe 1.00 (0.55 of neighbours)"
+
+
+# --- tables for the terminal
+
+
+def test_no_ratio_in_the_terminal_contradicts_its_grade(at_thresholds):
+    ratios = ["0.803 ~", "0.754 ~", "0.746 ~", "0.604 ~"]
+    assert [row[4] for row in lines(vertebra_table(at_thresholds))] == ratios
+    truth = np.array([v.keypoints for v in at_thresholds.vertebrae])
+    compared = lines(comparison_table(compare(at_thresholds, truth, ["T7", "T8", "T9", "T10"])))
+    assert [row[1:3] for row in compared] == [[r, r] for r in ratios]
+    assert lines(case_table([at_thresholds]))[0][2] == "V4 moderate 0.604"
+
+
+def test_the_terminal_tells_what_made_a_crush(crushed):
+    assert [row[4] for row in lines(vertebra_table(crushed))] == [
+        "1.00",
+        "0.77 ~",
+        "1.00 (0.57 of neighbours) ~",
+        "1.00",
+    ]
+
+
+def test_the_terminals_line_of_a_case_counts_what_no_reader_rejected(crushed):
+    [row] = lines(case_table([crushed]))
+    assert row == ["case", "4", "T9 severe 1.00 (0.57 of neighbours)", "4", "2", "ok", "1.0"]
+    vertebrae = list(crushed.vertebrae)
+    vertebrae[2] = replace(vertebrae[2], review="rejected")
+    [row] = lines(case_table([replace(crushed, vertebrae=tuple(vertebrae))]))
+    assert row == ["case", "3", "T8 mild 0.77", "1", "1", "ok", "1.0"]
+    [failed] = lines(case_table([SpineAnalysis("bad", "not_ct", "No.")]))
+    assert failed == ["bad", "", "", "", "", "not_ct", ""]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_narrow_terminal_wraps_what_a_crush_is_called_and_cuts_nothing_off(crushed, width):
+    for table in (case_table([crushed]), vertebra_table(crushed)):
+        console = Console(width=width, file=io.StringIO())
+        console.print(table)
+        text = console.file.getvalue()
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text and "0.57" in text and "neighbours" in text
 
 
 # --- keypoints.mrk.json
@@ -112,6 +250,12 @@ def test_markups_are_named_and_coloured_by_what_was_measured(analysis):
     markups = markups_document(analysis)["markups"]
     assert [m["name"] for m in markups] == ["T7 G 1.00", "T8 G 1.00", "T9 G 0.55", "V4 G 1.00"]
     assert markups[2]["display"]["selectedColor"] == list(GRADE_COLORS["severe"])
+
+
+def test_no_ratio_of_the_markups_contradicts_its_colour(at_thresholds, crushed):
+    names = [m["name"] for m in markups_document(at_thresholds)["markups"]]
+    assert names == ["T7 G 0.803", "T8 G 0.754", "T9 G 0.746", "V4 G 0.604"]
+    assert markups_document(crushed)["markups"][2]["name"] == "T9 G 1.00 (0.57 of neighbours)"
 
 
 def test_markups_come_back_as_they_were_written(analysis, tmp_path):
@@ -163,8 +307,6 @@ def test_labels_stay_on_the_sheet_even_where_they_must_be_squeezed():
 
 
 def test_the_straightened_panel_shows_the_points_where_their_voxels_are(analysis, ct):
-    from VertebralFractureQuantLib.curve import fit_curve
-
     panel = straightened_panel(analysis, ct, fit_curve(analysis.curve))
     a, s = panel.points[2, 0, 0]
     row, column = np.abs(panel.up - s).argmin(), np.abs(panel.across - a).argmin()
@@ -172,20 +314,104 @@ def test_the_straightened_panel_shows_the_points_where_their_voxels_are(analysis
     assert panel.image[row, column] == pytest.approx(ct.sample(beside_the_point[None])[0], abs=3)
 
 
-def test_no_two_texts_of_the_overview_overlap_and_all_lie_on_the_sheet(analysis, ct):
-    crowd = replace(analysis, case="a long name, with $ and _ " * 3, vertebrae=analysis.vertebrae * 5)
+def test_the_patients_panel_follows_a_scoliotic_curve_from_side_to_side(analysis, ct):
+    bent = analysis.curve.copy()
+    bent[:, 0] += 20 * np.sin(np.pi * bent[:, 2] / 140)
+    panel = patient_panel(analysis, ct, fit_curve(bent))
+    for s in (-40.0, -70.0, -110.0):
+        row, column = np.abs(panel.up - s).argmin(), np.abs(panel.across - 20.0).argmin()
+        place = [np.interp(-panel.up[row], -bent[:, 2], bent[:, 0]), panel.across[column], panel.up[row]]
+        assert panel.image[row, column] == pytest.approx(ct.sample(np.array([place]))[0], abs=1)
+
+
+def test_each_scale_bar_is_as_long_as_it_says(analysis, ct):
+    lengths = []
+    for axes in draw_overview(analysis, ct).axes[:2]:
+        [text] = [t for t in axes.texts if t.get_text().endswith(" mm")]
+        x, y = text.get_position()
+        level = [line for line in axes.lines if len(line.get_xdata()) == 2 and np.ptp(line.get_ydata()) == 0]
+        [bar] = [line for line in level if line.get_xdata()[0] == x and abs(line.get_ydata()[0] - y) < 10]
+        assert np.ptp(bar.get_xdata()) == pytest.approx(float(text.get_text().removesuffix(" mm")))
+        lengths.append(text.get_text())
+    assert lengths == ["10 mm", "50 mm"]
+
+
+def test_a_level_in_doubt_has_its_question_mark_in_both_columns_of_the_overview(analysis, ct):
+    doubtful = replace(analysis.vertebrae[1], level_probabilities={"T8": 0.6, "T9": 0.4})
+    texts = overview_texts(replace(analysis, vertebrae=(analysis.vertebrae[0], doubtful)), ct)
+    assert (texts.count("T7"), texts.count("T8?"), texts.count("T8")) == (2, 2, 0)
+
+
+def test_a_rejected_vertebra_is_grey_and_dashed_and_has_no_grade(analysis, ct):
+    rejected = replace(analysis.vertebrae[2], review="rejected")
+    figure = draw_overview(replace(analysis, vertebrae=(analysis.vertebrae[0], rejected)), ct)
+    for axes in figure.axes[:2]:
+        drawn = {line.get_color() if line.get_marker() == "None" else line.get_mfc() for line in axes.lines}
+        assert drawn == {GRADE_COLORS["normal"], overview.REJECTED, overview.INK}
+        assert [line.get_color() for line in axes.lines if line.get_linestyle() == "--"] == [overview.REJECTED]
+    labels = {t.get_text(): t.get_color() for t in figure.axes[2].texts}
+    assert labels["T9"] == labels["rejected"] == overview.REJECTED
+    assert "0.55 severe wedge" not in labels and "worst T7 normal 1.00" in next(k for k in labels if "SDI" in k)
+
+
+def test_no_ratio_of_the_overview_contradicts_its_grade(at_thresholds, ct):
+    texts = overview_texts(at_thresholds, ct)
+    for ratio, verdict in (("0.803", "~"), ("0.754", "mild wedge ~"), ("0.746", "moderate wedge ~")):
+        assert ratio in texts and f"{ratio} {verdict}" in texts
+    assert any(t.startswith("worst V4 moderate 0.604 ") for t in texts)
+
+
+def test_the_overview_tells_what_made_a_crush(crushed, ct):
+    texts = overview_texts(crushed, ct)
+    assert {"1.00 (0.57 of neighbours) severe crush ~", "1.00 (0.57 of neighbours)"} <= set(texts)
+    assert any(t.startswith("worst T9 severe 1.00 (0.57 of neighbours) ") and "SDI 4" in t for t in texts)
+
+
+def test_letters_that_no_font_has_are_drawn_without_a_word(analysis, ct, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(overview, "FONTS", ("DejaVu Sans", "No Such Font", "STIXGeneral"))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        write_overview(replace(analysis, case="患者_検査 ตรวจ"), ct, tmp_path / "overview.png")
+    assert not warned and not caplog.records
+    assert (tmp_path / "overview.png").stat().st_size > 0
+
+
+def test_a_heading_takes_the_letters_that_its_first_font_lacks_from_another(analysis, ct, monkeypatch, recwarn):
+    monkeypatch.setattr(overview, "FONTS", ("DejaVu Sans", "No Such Font", "STIXGeneral"))
+    # DejaVu Sans lacks the circled A, STIX has it; both come with matplotlib.
+    draw_overview(replace(analysis, case="\N{CIRCLED LATIN CAPITAL LETTER A}"), ct).canvas.draw()
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("letter", ["W", "i", "患"])
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_a_long_heading_is_cut_where_the_sheet_ends_whatever_its_letters(analysis, ct, letter):
+    figure = draw_overview(replace(analysis, case=letter * 250), ct)
+    [heading] = [t for t in figure.axes[2].texts if t.get_text().startswith(letter)]
+    assert heading.get_text().endswith("...")
+    assert 0.9 * figure.bbox.width < heading.get_window_extent().x1 < figure.bbox.width
+
+
+def test_no_two_texts_of_the_overview_overlap_and_all_lie_on_the_sheet(crushed, at_thresholds, ct):
+    doubtful = [
+        replace(v, level="T13", level_probabilities={"T13": 0.5, "T12": 0.5})
+        for v in (*at_thresholds.vertebrae, *crushed.vertebrae)
+    ]
+    crowd = replace(crushed, case="a long name, with $ and _ " * 3, vertebrae=(*doubtful, *crushed.vertebrae * 3))
     figure = draw_overview(crowd, ct)
     figure.canvas.draw()
     boxes = [t.get_window_extent() for axes in figure.axes for t in axes.texts]
     overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert not overlaps
+    labels = [t.get_window_extent() for t in figure.axes[2].texts]
+    assert not any(label.overlaps(panel.bbox) for label in labels for panel in figure.axes[:2])
     assert all(b.x0 >= 0 and b.x1 <= figure.bbox.x1 and b.y0 >= 0 and b.y1 <= figure.bbox.y1 for b in boxes)
 
 
 def test_the_overview_says_grade_ratio_and_that_it_is_no_diagnosis(analysis, ct):
-    texts = [t.get_text() for axes in draw_overview(analysis, ct).axes for t in axes.texts]
+    texts = overview_texts(analysis, ct)
     assert "0.55 severe wedge" in texts
-    assert any("severe, lowest G 0.55" in t and "SDI 3" in t for t in texts)
+    assert any("worst T9 severe 0.55" in t and "SDI 3" in t for t in texts)
     assert "Research use only - not for diagnosis" in texts
     assert any("detector abcdefab" in t for t in texts)
 
@@ -315,6 +541,7 @@ def test_a_place_that_cannot_be_written_is_found_out_beforehand(tmp_path):
         ("../..hidden.nrrd", "hidden"),
         ("Jürgen.nii", "Jürgen"),
         ("...", "case"),
+        ("王" * 80 + ".nii", "王" * 33),
     ],
 )
 def test_a_case_is_called_after_its_input_in_a_way_every_file_system_takes(path, name):
@@ -322,8 +549,10 @@ def test_a_case_is_called_after_its_input_in_a_way_every_file_system_takes(path,
 
 
 def test_inputs_of_one_name_get_different_names_also_where_capitals_do_not_count():
-    paths = [Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan.mha"), Path("d/scan-2.nii")]
-    assert case_names(paths) == ["scan", "scan-2", "Scan-3", "scan-2-2"]
+    paths = [Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan.mha"), Path("d/other.nii")]
+    assert case_names(paths) == ["a_scan", "b_scan", "c_Scan", "other"]
+    assert case_names(paths[1:]) == ["b_scan", "c_Scan", "other"]  # whichever others are given
+    assert case_names([Path("a/x/ct.nii"), Path("b/x/ct.nii"), Path("x_ct.nii")]) == ["x_ct", "x_ct-2", "x_ct-3"]
 
 
 # --- matching with a truth

@@ -73,6 +73,23 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:.3f}" if near else f"{ratio:.2f}"
 
 
+def deciding_ratio(m: Measurement) -> float:
+    """The ratio that gave the grade: the crush ratio where G alone would give a milder one, else G."""
+    return m.genant_ratio if m.crush_ratio is None or grade(m.genant_ratio) == m.grade else m.crush_ratio
+
+
+def deciding_text(m: Measurement) -> str:
+    """ "0.71": G; behind it the crush ratio, where that gave the grade: "0.95 (0.57 of neighbours)"."""
+    decided = deciding_ratio(m)
+    crush = f" ({ratio_text(decided)} of neighbours)" if decided < m.genant_ratio else ""
+    return ratio_text(m.genant_ratio) + crush
+
+
+def severity(m: Measurement) -> tuple[int, float]:
+    """To sort by, the worst first: by grade, and within a grade by the ratio that gave it."""
+    return -GRADES.index(m.grade), deciding_ratio(m)
+
+
 def grade(ratio: float, moderate: float = MODERATE) -> str:
     """Genant grade of a ratio; a ratio on a threshold takes the worse grade (G <= t)."""
     if ratio <= SEVERE + ROUNDING:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .errors import VFQError
-from .genant import GRADES, SHAPES, Measurement, deformity_index, worst_grade
+from .genant import GRADES, SHAPES, Measurement, deciding_text, deformity_index, severity, worst_grade
 from .levels import in_doubt
 
 SCHEMA = "vfq-analysis/1"
@@ -118,6 +118,16 @@ def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
         vertebra_name(v, i) + ("" if doubt is None else "?")
         for i, (v, doubt) in enumerate(zip(vertebrae, doubts, strict=True))
     ]
+
+
+def worst_text(analysis: SpineAnalysis) -> str | None:
+    """The worst of the assessed vertebrae as it is read, "T9 severe 0.55"; None without any."""
+    named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
+    assessed = [(name, v.measurement) for name, v in named if v.review != "rejected"]
+    if not assessed:
+        return None
+    name, m = min(assessed, key=lambda a: severity(a[1]))
+    return f"{name} {m.grade} {deciding_text(m)}"
 
 
 def to_json(analysis: SpineAnalysis) -> dict[str, Any]:

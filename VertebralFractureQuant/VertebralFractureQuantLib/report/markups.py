@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..genant import deciding_text
 from ..keypoints import from_outline, outline
 from ..record import SpineAnalysis, Vertebra, vertebra_name
 
@@ -69,7 +70,7 @@ def _markup(vertebra: Vertebra, index: int) -> dict[str, Any]:
     points = outline(vertebra.keypoints) * _LPS_RAS
     return {
         "type": "ClosedCurve",
-        "name": f"{name} G {vertebra.measurement.genant_ratio:.2f}",
+        "name": f"{name} G {deciding_text(vertebra.measurement)}",
         "coordinateSystem": "LPS",
         "coordinateUnits": "mm",
         "locked": False,

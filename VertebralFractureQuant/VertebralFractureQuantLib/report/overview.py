@@ -6,6 +6,8 @@ Panels count in mm [A, S]; the sheet around them, with labels and leader lines, 
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,16 @@ import numpy as np
 from .. import __version__
 from ..ct import CTVolume
 from ..curve import SpineCurve, fit_curve
-from ..genant import MILD, MODERATE, SEVERE
+from ..genant import MILD, MODERATE, SEVERE, deciding_text
 from ..keypoints import outline
-from ..record import SpineAnalysis, Vertebra, shown_names
+from ..record import SpineAnalysis, Vertebra, shown_names, worst_text
 from ..straightening import AIR, Straightening
 from .markups import GRADE_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 WINDOW_HU = (-250.0, 950.0)
 HALF_WIDTH_MM = 42.0
@@ -34,11 +37,29 @@ PIXEL_MM = 0.5
 
 DPI = 200
 TOP, BOTTOM, SIDE = 0.95, 0.78, 0.35
-LABELS, SHORT_LABELS = 2.2, 1.1
+NAME, LETTER = 0.36, 0.066  # width of a vertebra's name and of a letter behind it
+LABELS, SHORT_LABELS = 2.2, 1.1  # at least
 LINE = 0.165
 MOST_WIDE = 9.5
 INK, QUIET, GROUND = "#e8e8e8", "#8c9299", "#0b0d10"
 REJECTED = (0.5, 0.5, 0.5)
+# The first that has a letter draws it: matplotlib's own, then what Linux, Windows and macOS bring along.
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Nirmala UI",
+    "Leelawadee UI",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,11 @@ class Panel:
 
 def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
     """Draw `analysis` of `ct` into a PNG file. OSError where the place cannot be written."""
-    draw_overview(analysis, ct).savefig(path, dpi=DPI, facecolor=GROUND)
+    # Nobody needs to hear which fonts this machine lacks; a letter that none of its fonts has becomes a box.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        draw_overview(analysis, ct).savefig(path, dpi=DPI, facecolor=GROUND)
 
 
 def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
@@ -164,13 +189,20 @@ def _color(vertebra: Vertebra) -> tuple[float, float, float]:
     return REJECTED if vertebra.review == "rejected" else GRADE_COLORS[vertebra.measurement.grade]
 
 
-def _verdict(vertebra: Vertebra) -> str:
-    """ "0.71 moderate wedge ~": the ratio, then the grade and shape where there is something to say."""
+def _verdict(vertebra: Vertebra, detailed: bool) -> str:
+    """ "0.71 moderate wedge ~": the ratio; if `detailed`, grade and shape where there is something to say."""
     m = vertebra.measurement
     if vertebra.review == "rejected":
         return "rejected"
+    if not detailed:
+        return deciding_text(m)
     grade = () if m.grade == "normal" else (m.grade, m.shape or "")
-    return " ".join(filter(None, (f"{m.genant_ratio:.2f}", *grade, "~" if m.borderline else "")))
+    return " ".join(filter(None, (deciding_text(m), *grade, "~" if m.borderline else "")))
+
+
+def _column_width(texts: Sequence[str]) -> float:
+    """What labels that say `texts` need right of their panel, inches."""
+    return 0.2 + NAME + LETTER * max(map(len, texts), default=0)
 
 
 class _Sheet:
@@ -184,8 +216,10 @@ class _Sheet:
         self.scale = min(self.picture_height / tallest, MOST_WIDE / sum(p.width for p in panels))
         # Labels must not be squeezed where short, wide pictures bind the scale.
         self.picture_height = max(self.scale * tallest, LINE * (len(analysis.vertebrae) + 1))
-        self.lefts = (SIDE, SIDE + self.scale * panels[0].width + LABELS)
-        self.width = max(self.lefts[1] + self.scale * panels[1].width + SHORT_LABELS, 7.0)
+        self.verdicts = tuple([_verdict(v, detailed) for v in analysis.vertebrae] for detailed in (True, False))
+        long, short = map(_column_width, self.verdicts)
+        self.lefts = (SIDE, SIDE + self.scale * panels[0].width + max(LABELS, long))
+        self.width = max(self.lefts[1] + self.scale * panels[1].width + max(SHORT_LABELS, short), 7.0)
         self.height = TOP + self.picture_height + BOTTOM
 
     def draw(self) -> Figure:
@@ -199,8 +233,8 @@ class _Sheet:
         self.axes = figure.add_axes((0, 0, 1, 1), facecolor="none", zorder=2)
         self.axes.set(xlim=(0, self.width), ylim=(0, self.height))
         self.axes.axis("off")
-        for panel, left, detailed in zip(self.panels, self.lefts, (True, False), strict=True):
-            self._label_vertebrae(panel, left, detailed)
+        for panel, left, verdicts in zip(self.panels, self.lefts, self.verdicts, strict=True):
+            self._label_vertebrae(panel, left, verdicts)
         self._write_heading()
         self._write_footer()
         return figure
@@ -223,7 +257,7 @@ class _Sheet:
         _draw_orientation(axes)
         _draw_scale_bar(axes, panel, self.scale)
 
-    def _label_vertebrae(self, panel: Panel, left: float, detailed: bool) -> None:
+    def _label_vertebrae(self, panel: Panel, left: float, verdicts: Sequence[str]) -> None:
         """A column of labels right of the panel, each tied to the back of its vertebra by a leader line."""
         edge = left + self.scale * panel.width
         back = panel.points[:, 2].mean(axis=1)
@@ -242,12 +276,12 @@ class _Sheet:
                 solid_joinstyle="round",
             )
             self._write(edge + 0.2, label_y[i], name, color=color, weight="bold")
-            verdict = _verdict(vertebra) if detailed else _verdict(vertebra).split()[0]
-            self._write(edge + 0.5, label_y[i], verdict, color=color)
+            self._write(edge + 0.2 + NAME, label_y[i], verdicts[i], color=color)
 
     def _write_heading(self) -> None:
         a = self.analysis
-        self._write(SIDE, self.height - 0.27, _shortened(a.case, int(9 * self.width)), size=13, weight="bold")
+        case = self._write(SIDE, self.height - 0.27, a.case, size=13, weight="bold", family=FONTS)
+        _shorten(case, self.axes.bbox.width * (1 - 2 * SIDE / self.width))
         self._write(SIDE, self.height - 0.52, _summary(a), size=9.5, color=_patient_color(a))
         for panel, left in zip(self.panels, self.lefts, strict=True):
             self._write(left, self._top() + 0.11, panel.title, size=8.5, color=QUIET)
@@ -263,10 +297,10 @@ class _Sheet:
         self._write(SIDE, 0.24, "Research use only - not for diagnosis", size=7.5, color=QUIET)
         self._write(self.width - SIDE, 0.24, _provenance(self.analysis), size=7.5, color=QUIET, ha="right")
 
-    def _write(self, x: float, y: float, text: str, **style: Any) -> None:
+    def _write(self, x: float, y: float, text: str, **style: Any) -> Text:
         # parse_math off: a case name is data, and a dollar sign in it is no formula.
         options = {"size": 8, "color": INK, "va": "center_baseline", "ha": "left", "parse_math": False, **style}
-        self.axes.text(x, y, text, **options)
+        return self.axes.text(x, y, text, **options)
 
     def _top(self) -> float:
         return self.height - TOP
@@ -310,13 +344,14 @@ def _halo() -> list[Any]:
 
 
 def _summary(analysis: SpineAnalysis) -> str:
-    if analysis.patient_ratio is None:
+    worst = worst_text(analysis)
+    if worst is None:
         return "no vertebra assessed"
     count = len(analysis.assessed)
     borderline = sum(v.measurement.borderline for v in analysis.assessed)
     return "   ·   ".join(
         (
-            f"{analysis.patient_grade}, lowest G {analysis.patient_ratio:.2f}",
+            f"worst {worst}",
             f"SDI {analysis.spinal_deformity_index}",
             f"{count} {'vertebra' if count == 1 else 'vertebrae'}, {borderline} near a threshold (~)",
         )
@@ -341,5 +376,10 @@ def _provenance(analysis: SpineAnalysis) -> str:
     return "  ".join((*(f"{m.role} {m.sha256[:8]}" for m in analysis.models), f"vfq {__version__}"))
 
 
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."
+def _shorten(text: Text, width: float) -> None:
+    """Cut `text` until it is no wider than `width`, pixels of the figure."""
+    whole = text.get_text()
+    for length in range(len(whole) - 1, 0, -1):
+        if text.get_window_extent().width <= width:
+            break
+        text.set_text(whole[:length] + "...")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ..genant import Measurement
-from ..record import SpineAnalysis, Vertebra, shown_names
+from ..genant import Measurement, deciding_text
+from ..record import SpineAnalysis, Vertebra, shown_names, worst_text
 
 if TYPE_CHECKING:
     from ..evaluation.bench import BenchReport
@@ -60,9 +60,8 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(
-            name, justify="left" if name.endswith("G") else "right", no_wrap=True
-        )  # "~" must not shift the digits
+        words = name == "worst" or name.endswith("G")  # "~" must not shift the digits; what a crush is called may wrap
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
     return table
 
 
@@ -81,10 +80,8 @@ def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
 
 
 def _worst(analysis: SpineAnalysis) -> Text:
-    grade, ratio = analysis.patient_grade, analysis.patient_ratio
-    if grade is None or ratio is None:
-        return Text("")
-    return Text(f"{grade} {ratio:.2f}", style=GRADE_STYLES[grade])
+    worst, grade = worst_text(analysis), analysis.patient_grade
+    return Text("") if worst is None or grade is None else Text(worst, style=GRADE_STYLES[grade])
 
 
 def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:
@@ -114,4 +111,4 @@ def _comparison_row(vertebra: VertebraComparison) -> tuple[Text, ...]:
 
 
 def _ratio(measurement: Measurement) -> str:
-    return f"{measurement.genant_ratio:.2f} {'~' if measurement.borderline else ''}"
+    return f"{deciding_text(measurement)} {'~' if measurement.borderline else ''}"

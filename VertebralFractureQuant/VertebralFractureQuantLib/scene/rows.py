@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..genant import GRADES, deformity_index, ratio_text, worst_grade
+from ..genant import deciding_text, deformity_index, ratio_text, severity, worst_grade
 from ..keypoints import FAULTS
 from ..levels import contradictions
 from .study import StudyScene
@@ -52,18 +52,13 @@ def summary(study: StudyScene) -> dict[str, Any]:
     reviews = [study.vertebrae[i].details["review"] for i in study.order]
     assessed = [i for i, verdict in zip(study.order, reviews, strict=True) if verdict != "rejected"]
     grades = [study.measurements[i].grade for i in assessed]
-    worst = min(assessed, key=lambda i: _severity(study, i), default=None)
+    worst = min(assessed, key=lambda i: severity(study.measurements[i]), default=None)
     return {
         "grade": worst_grade(grades),
-        "worst": f"{study.label(worst)} {ratio_text(study.measurements[worst].genant_ratio)}" if worst else "",
+        "worst": f"{study.label(worst)} {deciding_text(study.measurements[worst])}" if worst else "",
         "sdi": deformity_index(grades) if grades else None,
         "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
         "assessed": len(assessed),
         "open": reviews.count("open"),
         "total": len(reviews),
     }
-
-
-def _severity(study: StudyScene, vertebra_id: str) -> tuple[int, float]:
-    m = study.measurements[vertebra_id]
-    return -GRADES.index(m.grade), m.genant_ratio
