@@ -162,7 +162,7 @@ def test_the_crush_ratio_is_told_only_where_it_gave_the_grade(crushed):
     t7, t8, t9, _ = (v.measurement for v in crushed.vertebrae)
     assert (t9.shape, t9.grade) == ("crush", "severe")
     assert [deciding_text(m) for m in (t7, t8, t9)] == ["1.00", "0.77", "1.00 (0.57 of neighbours)"]
-    assert deciding_text(replace(t8, crush_ratio=0.76)) == "0.77"  # a body not crushed, as its shape tells
+    assert deciding_text(replace(t8, crush_ratio=0.76)) == "0.77"  # G alone gives its grade
     both = replace(t9, genant_ratio=0.7, shape="wedge")
     assert deciding_text(both) == "0.70 (0.57 of neighbours)"
     assert deciding_text(replace(both, crush_ratio=None)) == "0.70"

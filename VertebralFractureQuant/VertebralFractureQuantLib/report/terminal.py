@@ -1,5 +1,5 @@
 """Tables for the terminal (rich), from records that are computed elsewhere. A ratio's "~" means: near a threshold,
-a level's "?": in doubt."""
+a level's "?": in doubt; "of neighbours" is a crush ratio (see `genant.Measurement`), shown where it gave the grade."""
 
 from __future__ import annotations
 
