@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -546,6 +548,14 @@ def test_a_place_that_cannot_be_written_is_found_out_beforehand(tmp_path):
 )
 def test_a_case_is_called_after_its_input_in_a_way_every_file_system_takes(path, name):
     assert case_name(Path(path)) == name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_folder_that_itk_could_not_write_is_refused_before_the_work(tmp_path):
+    """ITK would end the process."""
+    with pytest.raises(VFQError, match="Rename") as refused:
+        check_output(tmp_path / os.fsdecode(b"M\xfcller"), "case")
+    assert refused.value.code == "output_not_writable" and not list(tmp_path.iterdir())
 
 
 def test_inputs_of_one_name_get_different_names_also_where_capitals_do_not_count():

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..ct import CTVolume
 from ..curve import fit_curve
+from ..dicom import itk_name
 from ..errors import VFQError
 from ..record import SpineAnalysis, to_json
 from ..straightening import Straightening
@@ -95,6 +96,7 @@ def check_output(folder: Path, case: str, overwrite: bool = False) -> None:
         ours;
         `output_not_writable`: the folder cannot be made or written.
     """
+    itk_name(folder, "output_not_writable")
     with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _check_replaceable(folder / case, overwrite)
