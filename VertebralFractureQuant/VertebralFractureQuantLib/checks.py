@@ -1,4 +1,5 @@
-"""What a block of voxels must fulfil before anything is measured in it: three dimensions, sane axes, finite HU.
+"""What voxels must fulfil before anything is measured in them: three dimensions, sane axes, finite HU; and what a file's
+name must before ITK gets it.
 
 Voxels are `[k, j, i]`; `ijk_to_ras` maps (i, j, k, 1) to RAS mm. The limits were chosen on real CT, crops of the
 spine without air and padded volumes among them; label maps, MR and windowed pictures fall outside.
@@ -207,3 +208,16 @@ def _not_ct(values: np.ndarray, why: str) -> str:
         f"The intensities ({low:g} to {high:g}) are not Hounsfield units: {why}. Give the original CT, "
         "not MR, a label map, or a windowed or normalised picture."
     )
+
+
+def itk_name(path: Path, code: str = "not_an_image") -> str:
+    """`path` as SimpleITK takes it; VFQError `code` for a name that is not UTF-8, which would end the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise VFQError(
+            code,
+            f"{path.name!r}, or a folder that it lies in, has a name that is not UTF-8 (from another system). "
+            "Rename it, with plain letters.",
+        ) from None
+    return str(path)

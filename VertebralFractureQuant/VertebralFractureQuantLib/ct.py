@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import LPS_TO_RAS, check_axes, check_ct, check_shape, require_memory, to_int16
-from .dicom import is_dicom, itk_name, read_dicom
+from .checks import LPS_TO_RAS, check_axes, check_ct, check_shape, itk_name, require_memory, to_int16
+from .dicom import is_dicom, read_dicom
 from .errors import VFQError
 from .headers import NIFTI_PAIR, check_text_header, nifti_files, read_nifti_header, read_nifti_voxels
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import LPS_TO_RAS, MIN_SLICES, ORTHONORMAL_TOLERANCE, require_memory, to_int16
+from .checks import LPS_TO_RAS, MIN_SLICES, ORTHONORMAL_TOLERANCE, itk_name, require_memory, to_int16
 from .errors import VFQError
 
 DICOM_MARK = b"DICM"
@@ -67,19 +67,6 @@ class Findings:
 def is_dicom(path: Path) -> bool:
     """Whether the file bears DICOM's mark (or, without one, its usual extension)."""
     return _has_mark(path) or path.suffix.lower() in (".dcm", ".ima")
-
-
-def itk_name(path: Path, code: str = "not_an_image") -> str:
-    """`path` as SimpleITK takes it; VFQError `code` for a name that is not UTF-8, which would end the process."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise VFQError(
-            code,
-            f"{path.name!r}, or a folder that it lies in, has a name that is not UTF-8 (from another system). "
-            "Rename it, with plain letters.",
-        ) from None
-    return str(path)
 
 
 def read_dicom(
@@ -332,7 +319,7 @@ def _identity(path: Path) -> tuple[str | None, str | None]:
         with suppress(Exception):
             held = dcmread(path, stop_before_pixels=True, force=True)
             sop_class, series = sop_class or held.get("SOPClassUID"), held.get("SeriesInstanceUID")
-    return sop_class, series
+    return sop_class and str(sop_class), series and str(series)
 
 
 def _stack(slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:

@@ -59,7 +59,8 @@ def passed_over(inputs: Sequence[Path]) -> list[Path]:
     no input."""
     folders = [path for path in inputs if path.is_dir() and _images(path)]
     found = [sub for folder in folders for sub in sorted(folder.iterdir()) if sub.is_dir()]
-    return [sub for sub in found if not sub.name.startswith(".") and not any(sub.glob("**/analysis.json"))]
+    ours = [sub for sub in found if (sub / "analysis.json").exists() or any(sub.glob("*/analysis.json"))]
+    return [sub for sub in found if not sub.name.startswith(".") and sub not in ours]
 
 
 def case_status(case: Case) -> CaseStatus:

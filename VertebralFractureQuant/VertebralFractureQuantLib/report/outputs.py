@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import itk_name
 from ..ct import CTVolume
 from ..curve import fit_curve
-from ..dicom import itk_name
 from ..errors import VFQError
 from ..record import SpineAnalysis, to_json
 from ..straightening import Straightening
