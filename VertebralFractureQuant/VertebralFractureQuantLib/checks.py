@@ -1,5 +1,4 @@
-"""What voxels must fulfil before anything is measured in them: three dimensions, sane axes, finite HU; and what a file's
-name must before ITK gets it.
+"""What voxels must fulfil before they are measured: three dimensions, sane axes, finite HU; and file names, for ITK.
 
 Voxels are `[k, j, i]`; `ijk_to_ras` maps (i, j, k, 1) to RAS mm. The limits were chosen on real CT, crops of the
 spine without air and padded volumes among them; label maps, MR and windowed pictures fall outside.
