@@ -23,17 +23,17 @@ from harness.desktop import Desktop  # noqa: E402
 from harness.drag import press_and_release  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
-from VertebralFractureQuantLib.ct import CTVolume, read_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct  # noqa: E402
 from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import Reformat, reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import show_ct  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 MODULE = Path(__file__).resolve().parents[1] / "VertebralFractureQuant" / "VertebralFractureQuant.py"
 LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")

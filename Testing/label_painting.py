@@ -1,4 +1,4 @@
-"""Tissue laid over the bones of a label map (`label_maps`), seen as a CT scanner would.
+"""Tissue laid over the bones of a label map (`label_shapes`), seen as a CT scanner would.
 
 Points, axes and distances are RAS mm, arrays `[k, j, i]` of HU; distances are negative inside.
 """
@@ -6,20 +6,16 @@ Points, axes and distances are RAS mm, arrays `[k, j, i]` of HU; distances are n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from label_shapes import Organs, Shape, Warp
 from scipy import ndimage
 from scipy.interpolate import interp1d
 from scipy.spatial import ConvexHull
 from scipy.special import expit
-from VertebralFractureQuantLib.ct import CTVolume, from_array
-
-if TYPE_CHECKING:
-    from label_maps import Shape, Warp
+from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
 
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # R, A and S of a grid's voxels
-Organs = tuple[np.ndarray, np.ndarray, np.ndarray]  # HU, spacing, origin
 
 
 @dataclass(frozen=True)
@@ -181,6 +177,3 @@ def _texture(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> 
     field = ndimage.gaussian_filter(rng.standard_normal(small, np.float32), sigma / step, mode="wrap")
     field = ndimage.zoom(field / field.std(), step, order=1) if step > 1 else field / field.std()
     return field[tuple(slice(n) for n in shape)]
-
-
-# --- cases --------------------------------------------------------------------------------------------------

@@ -10,15 +10,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
-from VertebralFractureQuantLib.ct import CTVolume, read_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LED_ON_MM  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, inside, read_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
-from VertebralFractureQuantLib.record import Vertebra, check_belongs  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.record import Vertebra, check_belongs  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 REFERENCES = {
     "LIDC-IDRI-0001": "LIDC-IDRI-0001_ct_full",
@@ -71,13 +72,13 @@ def test_what_surely_has_no_heights_to_compare_is_left_out_and_is_no_neighbour()
     column = [
         Vertebra(k, m, level_probabilities=c) for k, m, c in zip(points, measure_column(points), chances, strict=True)
     ]
-    kept = analysis.measurable(tuple(column))
+    kept = analysis.naming.measurable(tuple(column))
     assert [v.level_probabilities for v in kept] == chances[1:]
     assert (
         column[1].measurement.crush_ratio is not None
         and kept[0].measurement.crush_ratio != column[1].measurement.crush_ratio
     )
-    assert analysis.measurable(()) == ()
+    assert analysis.naming.measurable(()) == ()
 
 
 def test_vertebrae_beyond_a_curve_that_ends_too_early_are_found_all_the_same(models, phantom):
@@ -111,7 +112,7 @@ def test_of_what_may_be_spine_that_with_the_most_vertebrae_is_taken(models, phan
         heat[:, : 8 * hips, 3, 3] = 9.0
         return (heat,)
 
-    assert len(analysis.coarse_curves(ct, replace(models, localizer=misled))) == 3
+    assert len(analysis.curve_finding.coarse_curves(ct, replace(models, localizer=misled))) == 3
     found = analysis.analyze(ct, replace(models, localizer=misled))
     matching = match(*(np.stack([v.keypoints for v in a.vertebrae]) for a in (found, whole)))
     assert not matching.missed and not matching.false
@@ -123,21 +124,21 @@ def test_a_curve_is_led_on_only_where_a_vertebra_stands_at_its_end_and_the_scan_
     arcs = [np.linalg.norm(truth.curve - m, axis=1).argmin() for m in middles]
     column = tuple(Vertebra(k, m) for k, m in zip(truth.keypoints, measure_column(truth.keypoints), strict=True))
     short = SpineCurve(truth.curve[arcs[0] - 40 : arcs[3] + 15])
-    longer, ends = analysis.longer_curve(ct, short, column[:4])
-    assert longer.length - short.length == pytest.approx(analysis.LED_ON_MM - analysis.EXTENSION_MM, abs=2)
-    assert np.linalg.norm(longer.points[-1] - short.points[-1]) == pytest.approx(analysis.LED_ON_MM, abs=2)
+    longer, ends = analysis.curve_finding.longer_curve(ct, short, column[:4])
+    assert longer.length - short.length == pytest.approx(LED_ON_MM - EXTENSION_MM, abs=2)
+    assert np.linalg.norm(longer.points[-1] - short.points[-1]) == pytest.approx(LED_ON_MM, abs=2)
     np.testing.assert_allclose(ends[1], column[3].keypoints[:, 1].mean(0))
-    assert analysis.longer_curve(ct, curve, column[1:4]) is None  # the curve goes on
-    assert analysis.longer_curve(ct, short, ()) is None
+    assert analysis.curve_finding.longer_curve(ct, curve, column[1:4]) is None  # the curve goes on
+    assert analysis.curve_finding.longer_curve(ct, short, ()) is None
     below = int((ends[1, 2] - 8 - ct.ijk_to_ras[2, 3]) / ct.ijk_to_ras[2, 2])
     matrix = ct.ijk_to_ras.copy()
     matrix[:3, 3] += below * matrix[:3, 2]
     cut = CTVolume(ct.voxels[below:], matrix, "cut")
-    assert analysis.longer_curve(cut, short, column[:4]) is None  # the scan ends there
+    assert analysis.curve_finding.longer_curve(cut, short, column[:4]) is None  # the scan ends there
     tall = np.mean(column[3].measurement.heights_mm)
     for room, led_on in ((1.1, True), (1.4, False)):  # for a disc and not the whole of the next one; for all of it
         reaching = SpineCurve(truth.curve[arcs[0] - 50 : arcs[3] + round((0.5 + room) * tall)])
-        assert (analysis.longer_curve(ct, reaching, column[:4]) is not None) == led_on
+        assert (analysis.curve_finding.longer_curve(ct, reaching, column[:4]) is not None) == led_on
 
 
 def test_a_record_tells_where_its_ct_lies(models, phantom):
@@ -175,7 +176,7 @@ def test_along_a_persons_curve_no_vertebra_is_a_result_and_no_failure(models):
 def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():
     s = np.arange(0, 400, 45.0)
     clicks = np.column_stack([25 * np.sin(s / 90), 18 * np.cos(s / 70), -s])
-    curve = analysis.drawn_curve(np.random.default_rng(0).permutation(clicks))
+    curve = analysis.curve_finding.drawn_curve(np.random.default_rng(0).permutation(clicks))
     assert curve.distance_to(clicks).max() < 1.0
     assert curve.points[0] == pytest.approx(clicks[0], abs=1e-6)
     assert np.linalg.norm(curve.curvatures, axis=1).max() < 1 / 25
@@ -194,21 +195,21 @@ def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():
 )
 def test_too_few_or_too_close_clicks_are_a_coded_refusal(points):
     with pytest.raises(VFQError, match="too few for a curve") as caught:
-        analysis.drawn_curve(np.array(points, float))
+        analysis.curve_finding.drawn_curve(np.array(points, float))
     assert caught.value.code == "too_few_points"
 
 
 def test_clicks_beside_one_another_are_no_spine():
     folded = np.array([[0, 0, 0], [0, 25, -1], [0, 0, -60], [0, 0, -120]], float)
     with pytest.raises(VFQError) as caught:
-        analysis.drawn_curve(folded)
+        analysis.curve_finding.drawn_curve(folded)
     assert caught.value.code == "not_along_spine"
     bent = np.array([[40 * np.sin(s / 60), 0, -s] for s in range(0, 300, 30)])  # 67 degrees of scoliosis
-    assert analysis.drawn_curve(bent).length > 270
+    assert analysis.curve_finding.drawn_curve(bent).length > 270
 
 
 def test_a_stroke_of_many_close_points_is_a_curve():
-    assert analysis.drawn_curve(np.column_stack([np.zeros((90, 2)), -1.0 * np.arange(90)])).length > 80
+    assert analysis.curve_finding.drawn_curve(np.column_stack([np.zeros((90, 2)), -1.0 * np.arange(90)])).length > 80
 
 
 def test_a_click_on_a_vertebra_proposes_its_points(models, phantom):
@@ -217,8 +218,8 @@ def test_a_click_on_a_vertebra_proposes_its_points(models, phantom):
     curve = SpineCurve(result.curve)
     wanted = result.vertebrae[len(result.vertebrae) // 2]
     _, anterior, minus_arc = Straightening(curve).to_straight(wanted.keypoints.mean((0, 1)))
-    slab = analysis.straightened_slab(ct, curve)
-    proposed = analysis.propose_vertebra(ct, curve, models, anterior, -minus_arc, slab)
+    slab = analysis.detection.straightened_slab(ct, curve)
+    proposed = analysis.detection.propose_vertebra(ct, curve, models, anterior, -minus_arc, slab)
     assert np.linalg.norm(proposed.keypoints - wanted.keypoints, axis=-1).mean() < 1.0
     assert (proposed.origin, proposed.level, proposed.pinned, proposed.machine_keypoints) == (
         "model",
@@ -227,9 +228,9 @@ def test_a_click_on_a_vertebra_proposes_its_points(models, phantom):
         None,
     )
     assert proposed.measurement == measure_column(proposed.keypoints[None], [proposed.spread])[0]
-    unaided = analysis.propose_vertebra(ct, curve, models, anterior, -minus_arc)
+    unaided = analysis.detection.propose_vertebra(ct, curve, models, anterior, -minus_arc)
     np.testing.assert_array_equal(unaided.keypoints, proposed.keypoints)
-    assert analysis.propose_vertebra(ct, curve, models, 0.0, curve.length + 5, slab) is None
+    assert analysis.detection.propose_vertebra(ct, curve, models, 0.0, curve.length + 5, slab) is None
 
 
 def turned(ct, axes, flips):
@@ -268,15 +269,15 @@ def test_a_wished_device_that_is_absent_is_a_coded_failure():
     if torch.backends.mps.is_available():
         pytest.skip("this machine has mps")
     with pytest.raises(VFQError) as caught:
-        analysis.choose_device("mps")
+        analysis.models.choose_device("mps")
     assert caught.value.code == "no_device"
 
 
 def test_without_torch_the_device_is_the_cpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert analysis.choose_device("auto") == analysis.choose_device("cpu") == "cpu"
+    assert analysis.models.choose_device("auto") == analysis.models.choose_device("cpu") == "cpu"
     with pytest.raises(VFQError) as caught:
-        analysis.choose_device("cuda")
+        analysis.models.choose_device("cuda")
     assert caught.value.code == "no_device"
 
 
@@ -301,14 +302,14 @@ def gpu(monkeypatch):
 
 def test_a_gpu_that_torch_was_built_for_is_chosen(gpu):
     gpu()
-    assert analysis.choose_device("auto") == analysis.choose_device("cuda") == "cuda"
+    assert analysis.models.choose_device("auto") == analysis.models.choose_device("cuda") == "cuda"
 
 
 def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_refused_with_the_reason(gpu):
     gpu(capability=(3, 0))
-    assert analysis.choose_device("auto") == "cpu"
+    assert analysis.models.choose_device("auto") == "cpu"
     with pytest.raises(VFQError) as caught:
-        analysis.choose_device("cuda")
+        analysis.models.choose_device("cuda")
     assert caught.value.code == "no_device"
     assert "Quadro K2000" in caught.value.message and "3.0" in caught.value.message and "sm_80" in caught.value.message
     assert "Install a torch that was built for this GPU" in caught.value.message
@@ -320,9 +321,9 @@ def test_a_gpu_that_does_not_start_is_left_alone(gpu, monkeypatch):
 
     gpu()
     monkeypatch.setattr(torch.cuda, "get_device_capability", broken)
-    assert analysis.choose_device("auto") == "cpu"
+    assert analysis.models.choose_device("auto") == "cpu"
     with pytest.raises(VFQError, match="insufficient") as caught:
-        analysis.choose_device("cuda")
+        analysis.models.choose_device("cuda")
     assert caught.value.code == "no_device"
 
 
@@ -365,19 +366,19 @@ def test_stray_runs_of_slices_do_not_stretch_the_limits():
     flags = np.zeros(120, bool)
     flags[30:60] = flags[63:100] = True  # one spine with a gap
     flags[5:7] = True  # and a stray speck
-    assert analysis.spine_slices(flags) == (30, 100)
-    assert analysis.spine_slices(np.zeros(9, bool)) == (0, 0)
+    assert analysis.curve_finding.spine_slices(flags) == (30, 100)
+    assert analysis.curve_finding.spine_slices(np.zeros(9, bool)) == (0, 0)
 
 
 def test_slices_far_apart_may_be_spine_each_alone_or_all_together():
     flags = np.zeros(120, bool)
     flags[40:60] = flags[66:90] = True
-    assert analysis.spine_candidates(flags, 10) == [(40, 90)]
+    assert analysis.curve_finding.spine_candidates(flags, 10) == [(40, 90)]
     flags[8:26] = True  # hips, say
-    assert analysis.spine_candidates(flags, 10) == [(40, 90), (8, 26), (8, 90)]
+    assert analysis.curve_finding.spine_candidates(flags, 10) == [(40, 90), (8, 26), (8, 90)]
     flags[18:26] = False
-    assert analysis.spine_candidates(flags, 10) == [(40, 90), (8, 90)]  # too short beside the other
-    assert analysis.spine_candidates(np.zeros(9, bool), 10) == []
+    assert analysis.curve_finding.spine_candidates(flags, 10) == [(40, 90), (8, 90)]  # too short beside the other
+    assert analysis.curve_finding.spine_candidates(np.zeros(9, bool), 10) == []
 
 
 def test_vertebrae_count_where_they_stand_in_columns():
@@ -385,29 +386,29 @@ def test_vertebrae_count_where_they_stand_in_columns():
         points = np.array([[[[a, 10.0, s + d] for d in (10, -10)] for a in (15, 0, -15)] for s in heights])
         return tuple(Vertebra(k, m) for k, m in zip(points, measure_column(points), strict=True))
 
-    assert analysis.in_columns(()) == analysis.in_columns(vertebrae(0)) == 0
-    assert analysis.in_columns(vertebrae(0, -30)) == 2
-    assert analysis.in_columns(vertebrae(0, -30, -60, -120, -260)) == 4  # one is missing, one is no vertebra
-    assert analysis.in_columns(vertebrae(0, -30, -60, -260, -290)) == 5
+    assert analysis.pipeline.in_columns(()) == analysis.pipeline.in_columns(vertebrae(0)) == 0
+    assert analysis.pipeline.in_columns(vertebrae(0, -30)) == 2
+    assert analysis.pipeline.in_columns(vertebrae(0, -30, -60, -120, -260)) == 4  # one is missing, one is no vertebra
+    assert analysis.pipeline.in_columns(vertebrae(0, -30, -60, -260, -290)) == 5
 
 
 def test_the_ends_are_followed_while_they_may_hold_spine_and_no_farther():
     probability = np.array([0.0, 0.2, 0.01, 0.1, 0.4, 0.9, 0.9, 0.3, 0.04, 0.3])
-    assert analysis.followed(probability, 5, 7) == (3, 8)
+    assert analysis.curve_finding.followed(probability, 5, 7) == (3, 8)
 
 
 def test_an_extended_curve_goes_straight_on():
     curve = fit_curve(np.column_stack([np.zeros(50), np.zeros(50), -np.arange(50.0)]))
-    longer = analysis.extended(curve, 20.0)
+    longer = analysis.curve_finding.extended(curve, 20.0)
     assert longer.points[0] == pytest.approx([0, 0, 20]) and longer.length == pytest.approx(curve.length + 40)
 
 
 def test_points_on_the_outer_half_voxel_are_inside_and_beyond_it_are_not():
     ct = CTVolume(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 3.0, 1.0]), "box")
     points = np.array([[-0.9, 0, 0], [-1.1, 0, 0], [10.9, 8.9, 10.4], [0, 0, 10.6]])
-    assert analysis.inside(ct, points).tolist() == [True, False, True, False]
-    assert analysis.inside(ct, points, 0.4).tolist() == [True, True, True, True]
-    assert analysis.inside(ct, points - [0.5, 0, 0], 0.4).tolist() == [True, False, True, True]
+    assert inside(ct, points).tolist() == [True, False, True, False]
+    assert inside(ct, points, 0.4).tolist() == [True, True, True, True]
+    assert inside(ct, points - [0.5, 0, 0], 0.4).tolist() == [True, False, True, True]
 
 
 @pytest.mark.realct
@@ -430,10 +431,10 @@ def test_points_in_air_that_a_scan_was_padded_with_are_not_in_tissue(phantom):
     height = whole[..., 2].mean()
     padded = ct.voxels.copy()
     padded[ct.ijk_to_ras[2, 3] + np.arange(len(padded)) * ct.ijk_to_ras[2, 2] < height] = -1024
-    found = analysis.in_tissue(CTVolume(padded, ct.ijk_to_ras, "padded"), truth.keypoints[1:4])
+    found = analysis.detection.in_tissue(CTVolume(padded, ct.ijk_to_ras, "padded"), truth.keypoints[1:4])
     assert found[0].all() and not found[2].any()
     assert found[1].tolist() == [[True, False]] * 3
-    assert analysis.in_tissue(ct, truth.keypoints).all()
+    assert analysis.detection.in_tissue(ct, truth.keypoints).all()
 
 
 def test_a_scan_padded_with_air_is_analysed_as_if_it_were_not(models, phantom):
@@ -451,7 +452,7 @@ def test_a_scan_padded_with_air_is_analysed_as_if_it_were_not(models, phantom):
 
 def test_what_lies_one_level_beyond_is_looked_at_there_though_a_neighbour_was_not_found():
     arcs = np.array([0.0, 60.0, 95.0])  # one is missing between the first two
-    assert analysis._with_next(arcs, np.array([2, 1])).tolist() == [-30.0, 0.0, 60.0, 95.0, 130.0]
+    assert analysis.naming._with_next(arcs, np.array([2, 1])).tolist() == [-30.0, 0.0, 60.0, 95.0, 130.0]
 
 
 @pytest.mark.realct
@@ -461,9 +462,11 @@ def test_a_real_column_keeps_its_names_where_the_vertebra_beside_its_end_is_lost
 ):
     ct = read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz")
     whole = [v.level for v in analysis.analyze(ct, models).vertebrae]
-    named = analysis.with_levels
+    named = analysis.naming.with_levels
     monkeypatch.setattr(
-        analysis, "with_levels", lambda ct, found, spine: named(ct, found[:left_out] + found[left_out + 1 :], spine)
+        analysis.pipeline,
+        "with_levels",
+        lambda ct, found, spine: named(ct, found[:left_out] + found[left_out + 1 :], spine),
     )
     given = [v.level for v in analysis.analyze(ct, models).vertebrae]
     assert given == whole[:left_out] + whole[left_out + 1 :]

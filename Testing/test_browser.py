@@ -26,15 +26,15 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-from VertebralFractureQuantLib.ct import write_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import write_ct  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
-from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis  # noqa: E402
 from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")

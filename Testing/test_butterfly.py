@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from VertebralFractureQuantLib.butterfly import butterfly_iou, suppress
+from VertebralFractureQuantLib.spine.butterfly import butterfly_iou, suppress
 
 
 def body(upper=(2, 2, 2), lower=(0, 0, 0), at=(0, 0)):

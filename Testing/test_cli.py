@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli import app
-from VertebralFractureQuantLib.cli_common import WIDTH_OF_FILES, output_console
-from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.cli.common import WIDTH_OF_FILES, output_console
 from VertebralFractureQuantLib.errors import VFQError, as_coded
-from VertebralFractureQuantLib.genant import measure_column
+from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.networks.weights import weights_folder
-from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra
 from VertebralFractureQuantLib.report import overview
+from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra
 
 MATRIX = np.diag([2.0, 2.0, 2.0, 1.0])
 CURVE = np.stack([np.full(121, 20.0), np.full(121, 50.0), 140.0 - np.arange(121)], axis=1)
@@ -130,7 +130,7 @@ def test_networks_of_ones_own_take_the_place_of_the_shipped_ones(vfq, monkeypatc
         raise VFQError("bad_weights", "None there.")
 
     monkeypatch.setattr("VertebralFractureQuantLib.analysis.load_models", load)
-    monkeypatch.setattr("VertebralFractureQuantLib.ct.read_ct", vfq.engine.read_ct)
+    monkeypatch.setattr("VertebralFractureQuantLib.imaging.ct.read_ct", vfq.engine.read_ct)
     assert vfq("analyze", "a.nii", "--output", "out", "--weights", "runs").exit_code == 3
     assert asked == [Path("runs")] and status("a") == "bad_weights"
 
@@ -382,7 +382,7 @@ def test_the_version_is_told(vfq):
 
 def test_help_waits_for_no_heavy_import():
     heavy = "{'torch', 'matplotlib', 'scipy', 'SimpleITK'}"
-    script = f"import sys, VertebralFractureQuantLib.cli; print({heavy} & set(sys.modules))"
+    script = f"import sys, VertebralFractureQuantLib.cli.app; print({heavy} & set(sys.modules))"
     environment = {"PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert out.stdout.strip() == "set()"

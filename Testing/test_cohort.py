@@ -21,13 +21,13 @@ from VertebralFractureQuantLib.cohort import jobs
 from VertebralFractureQuantLib.cohort.jobs import AnalysisJob, JobState, analysis_command, start_process
 from VertebralFractureQuantLib.cohort.studies import Outcome, Study, measure_study
 from VertebralFractureQuantLib.cohort.worklist import Case, case_status, find_cases
-from VertebralFractureQuantLib.ct import CTVolume, write_ct
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
-from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct
+from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
 from VertebralFractureQuantLib.report import outputs
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs, write_review
+from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="counts processes as POSIX does")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from VertebralFractureQuantLib.ct import CTVolume, check_ct, from_array, read_ct, write_ct
-from VertebralFractureQuantLib.headers import read_nifti_header, read_nifti_voxels
+from VertebralFractureQuantLib.imaging.ct import CTVolume, check_ct, from_array, read_ct, write_ct
+from VertebralFractureQuantLib.imaging.headers import read_nifti_header, read_nifti_voxels
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd")
 SUPINE = np.eye(3)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from test_ct import SPACING_MM, body, colours, dicom_series, dicom_slice, enhanced, frames, placed
-from VertebralFractureQuantLib.checks import check_ct, require_memory
-from VertebralFractureQuantLib.ct import CTVolume, from_array, read_ct, write_ct
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.imaging.checks import check_ct, require_memory
+from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array, read_ct, write_ct
 
 
 def refused(code: str, path: Path, **options: object) -> str:

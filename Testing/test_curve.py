@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from VertebralFractureQuantLib.curve import SpineCurve, fit_curve
+from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve
 
 
 def spine_points(cobb_deg=0.0, kyphosis_deg=0.0, length=400.0, spacing=10.0):

@@ -23,9 +23,9 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
 from harness import installing, pythonqt  # noqa: E402
-from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
 
 ROOM = MODULE.parent / "VertebralFractureQuantLib" / "desktop"
 UI = ET.parse(MODULE.parent / "Resources" / "UI" / "VertebralFractureQuant.ui")
@@ -545,7 +545,7 @@ def test_logic_takes_a_ct_from_a_node_and_shows_and_exports_its_analysis(logic, 
 
 def test_logic_analyses_on_the_cpu_where_the_gpu_is_too_small(logic, empty, monkeypatch):
     from VertebralFractureQuantLib import analysis as room
-    from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
+    from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
 
     def analyze(ct: CTVolume, models: str) -> SpineAnalysis:
         if models != "cpu":

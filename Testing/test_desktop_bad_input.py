@@ -14,12 +14,12 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import Bench, make_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import fit_curve  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.journal import Journal  # noqa: E402
+from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import straightening_transform  # noqa: E402
 from VertebralFractureQuantLib.scene.study import ROLES  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 
 def refused(bench: Bench) -> str:

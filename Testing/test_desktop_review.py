@@ -15,10 +15,10 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa: E402
-from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
+from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 
 DRAG_MS = 2.0
 FREE = (0.0, 0.0, -212.0)  # straight mm of a place without a vertebra, below L2

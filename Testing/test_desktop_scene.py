@@ -15,7 +15,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import MODULE, NO_NETWORKS, Bench, Desktop, library_kept, make_ct  # noqa: E402
-from VertebralFractureQuantLib.journal import Journal  # noqa: E402
+from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 
 
 def lowered(bench: Bench, row: int = 3) -> float:

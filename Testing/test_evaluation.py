@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli import app
+from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources, tables
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match_overlap
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.levels import THORACIC
 from VertebralFractureQuantLib.phantom.volume import TRUTH_SCHEMA
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, to_json
 from VertebralFractureQuantLib.report import evaluation_figure
+from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.levels import THORACIC
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, to_json
 
 MODERATE_FRONT = 0.7
 PIXEL_MM = 0.625

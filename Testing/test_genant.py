@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pace import processor_ms, slowness
 from scipy.spatial.transform import Rotation
-from VertebralFractureQuantLib.genant import (
+from VertebralFractureQuantLib.spine.genant import (
     Measurement,
     crush_neighbourhood,
     expected_height,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.scene.journal import Journal
 
 FIRST = {"curve": [[0.1, 0.2, 0.30000000000000004]], "v1": {"keypoints": [1 / 3], "level": None}, "v2": {"level": "L1"}}
 

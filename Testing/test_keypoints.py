@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from VertebralFractureQuantLib.keypoints import (
+from VertebralFractureQuantLib.spine.keypoints import (
     ANTERIOR,
     FAULTS,
     INFERIOR,

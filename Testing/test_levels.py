@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from VertebralFractureQuantLib.levels import (
+from VertebralFractureQuantLib.spine.levels import (
     CLASSES,
     LEAST_CONFIDENCE,
     LEVELS,

@@ -7,9 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from VertebralFractureQuantLib.ct import CTVolume  # noqa: E402
-from VertebralFractureQuantLib.curve import fit_curve  # noqa: E402
-from VertebralFractureQuantLib.levels import CLASSES  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.networks import losses  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import SpineLocalizer, VertebraDetector  # noqa: E402
 from VertebralFractureQuantLib.networks.detector import (  # noqa: E402
@@ -35,7 +33,9 @@ from VertebralFractureQuantLib.networks.localizer import (  # noqa: E402
 )
 from VertebralFractureQuantLib.networks.losses import detector_loss, localizer_loss, point_loss  # noqa: E402
 from VertebralFractureQuantLib.networks.refiner import SLICE_MM, refine  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.levels import CLASSES  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 
 def peaked(shape, peaks):

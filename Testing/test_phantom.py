@@ -8,9 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from VertebralFractureQuantLib.curve import SpineCurve  # noqa: E402
-from VertebralFractureQuantLib.genant import genant_ratio, heights  # noqa: E402
-from VertebralFractureQuantLib.levels import LEVELS, TALLEST_MM  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits, volume  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
     DISC_BACK,
@@ -24,6 +21,9 @@ from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact,
 from VertebralFractureQuantLib.phantom.painting import Painter, endplates_of, exact_keypoints, outline_distance  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import genant_ratio, heights  # noqa: E402
+from VertebralFractureQuantLib.spine.levels import LEVELS, TALLEST_MM  # noqa: E402
 
 SMALL = PhantomOptions(scoliosis_deg=20.0, field_of_view="spine", spacing_mm=(1.4, 3.0), noise_hu=10.0)
 

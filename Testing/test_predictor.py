@@ -14,9 +14,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
-from VertebralFractureQuantLib.ct import read_ct, write_ct  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.networks import predictor, weights  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import read_ct, write_ct  # noqa: E402
+from VertebralFractureQuantLib.networks import devices, loading, weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import (  # noqa: E402
     ARCHITECTURES,
     SpineLocalizer,
@@ -42,7 +42,7 @@ def phantom_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_torch():
-    networks, stamps = zip(*(weights.load(role) for role in analysis.ROLES), strict=True)
+    networks, stamps = zip(*(weights.load(role) for role in analysis.models.ROLES), strict=True)
     return analysis.Models(*map(TorchPredictor, networks), stamps, "cpu")
 
 
@@ -64,7 +64,7 @@ def keypoints(path, models):
 
 
 def test_on_a_cpu_openvino_runs_the_shipped_networks_and_the_record_says_so(by_openvino, by_torch):
-    assert [s.backend for s in by_openvino.stamps] == ["openvino"] * len(analysis.ROLES)
+    assert [s.backend for s in by_openvino.stamps] == ["openvino"] * len(analysis.models.ROLES)
     assert [s.sha256 for s in by_openvino.stamps] == [s.sha256 for s in by_torch.stamps]
 
 
@@ -146,7 +146,7 @@ def test_a_network_with_two_outputs_gives_both_on_each_engine():
     ],
 )
 def test_a_gpu_can_run_what_was_built_for_it(capability, built_for, runs):
-    assert predictor.runs_on(capability, built_for) is runs
+    assert devices.runs_on(capability, built_for) is runs
 
 
 class Full(torch.nn.Module):
@@ -167,7 +167,7 @@ OUT_OF_MEMORY = {
 @pytest.mark.parametrize("device", OUT_OF_MEMORY)
 def test_a_gpu_that_runs_out_of_memory_says_so_in_its_own_type(device, monkeypatch):
     monkeypatch.setattr(torch, "as_tensor", lambda x, device: torch.from_numpy(x))
-    with pytest.raises(predictor.DeviceMemoryError) as caught:
+    with pytest.raises(devices.DeviceMemoryError) as caught:
         TorchPredictor(Full(OUT_OF_MEMORY[device]), device)(np.zeros((1, 1, 16, 16), np.float32))
     assert caught.value.code == "out_of_memory" and "device cpu" in caught.value.message
 
@@ -183,8 +183,8 @@ def test_a_gpu_that_cannot_even_be_asked_has_no_free_memory(monkeypatch):
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", full)
-    with pytest.raises(predictor.DeviceMemoryError, match=r"0\.0 GB"):
-        predictor.check_free_memory("cuda")
+    with pytest.raises(devices.DeviceMemoryError, match=r"0\.0 GB"):
+        devices.check_free_memory("cuda")
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(
     pytest.importorskip("onnx")
     path = tmp_path / "w.safetensors"
     weights.save(model, role, path, {"name": "tiny"})
-    assert predictor.load(role, path=path)[1].backend == "torch"  # no graph yet
+    assert loading.load(role, path=path)[1].backend == "torch"  # no graph yet
     assert export.export_onnx(role, path) == tmp_path / "w.onnx"
-    predict, stamp = predictor.load(role, path=path)
+    predict, stamp = loading.load(role, path=path)
     assert predict.backend == stamp.backend == "openvino"
     assert stamp.sha256 == weights.sha256(path.read_bytes())
 
@@ -244,7 +244,7 @@ def test_weights_that_are_not_what_their_card_says_are_refused(files, damage):
     weights.save_onnx(b"a graph", "detector", files)
     DAMAGE[damage](files)
     with pytest.raises(VFQError) as caught:
-        predictor.load("detector", path=files)
+        loading.load("detector", path=files)
     assert caught.value.code == "bad_weights" and str(files.parent) not in caught.value.message
 
 
@@ -291,27 +291,27 @@ def test_weights_that_are_not_there_are_named(tmp_path):
 
 def test_shipped_weights_without_their_card_are_refused(files, monkeypatch):
     monkeypatch.setattr(weights, "weights_folder", lambda: files.parent)
-    assert predictor.load("detector")[1].name == "tiny"
+    assert loading.load("detector")[1].name == "tiny"
     files.with_suffix(".json").unlink()
     with pytest.raises(VFQError, match=r"detector\.json") as caught:
-        predictor.load("detector")
+        loading.load("detector")
     assert caught.value.code == "bad_weights"
 
 
 def test_a_users_weights_without_card_run_on_torch_after_role_and_shapes_were_checked(files):
     weights.save_onnx(b"a graph that nothing binds", "detector", files)
     files.with_suffix(".json").unlink()
-    predict, stamp = predictor.load("detector", path=files)
+    predict, stamp = loading.load("detector", path=files)
     assert predict.backend == "torch" and stamp.sha256 == weights.sha256(files.read_bytes())
     with pytest.raises(VFQError) as caught:
-        predictor.load("localizer", path=files)
+        loading.load("localizer", path=files)
     assert caught.value.code == "bad_weights"
 
 
 def test_new_weights_leave_the_old_graph_behind(files):
     weights.save_onnx(b"the graph of the weights before", "detector", files)
     weights.save(VertebraDetector(TINY), "detector", files, {"name": "newer"})
-    predict, stamp = predictor.load("detector", path=files)
+    predict, stamp = loading.load("detector", path=files)
     assert (predict.backend, stamp.name) == ("torch", "newer")
 
 
@@ -323,4 +323,4 @@ def test_torch_takes_over_where_openvino_or_the_graph_is_missing(tmp_path, monke
         (tmp_path / "detector.onnx").unlink()
     else:
         monkeypatch.setitem(sys.modules, "openvino", None)
-    assert predictor.load("detector")[1].backend == "torch"
+    assert loading.load("detector")[1].backend == "torch"

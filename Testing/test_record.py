@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.genant import measure_column
-from VertebralFractureQuantLib.record import (
+from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.record import (
     ModelStamp,
     SpineAnalysis,
     Vertebra,

@@ -16,12 +16,9 @@ import pytest
 import SimpleITK as sitk
 from rich.console import Console
 from rich.table import Table
-from VertebralFractureQuantLib.ct import CTVolume
-from VertebralFractureQuantLib.curve import fit_curve
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import compare, match, point_errors
-from VertebralFractureQuantLib.genant import deciding_ratio, deciding_text, grade, measure_column
-from VertebralFractureQuantLib.record import ModelStamp, SpineAnalysis, Vertebra, from_json, worst_text
+from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import overview
 from VertebralFractureQuantLib.report.markups import GRADE_COLORS, markups_document, read_markups, write_markups
 from VertebralFractureQuantLib.report.outputs import case_name, case_names, check_output, write_outputs
@@ -34,6 +31,9 @@ from VertebralFractureQuantLib.report.overview import (
 )
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, vertebra_table
+from VertebralFractureQuantLib.spine.curve import fit_curve
+from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, worst_text
 
 
 def box(center: tuple[float, float, float], anterior_height: float = 22.0, height: float = 22.0) -> np.ndarray:

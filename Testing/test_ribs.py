@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from VertebralFractureQuantLib.ct import CTVolume
-from VertebralFractureQuantLib.curve import SpineCurve
-from VertebralFractureQuantLib.ribs import rib_bridges, rib_signs
-from VertebralFractureQuantLib.straightening import Straightening
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.spine.curve import SpineCurve
+from VertebralFractureQuantLib.spine.ribs import rib_bridges, rib_signs
+from VertebralFractureQuantLib.spine.straightening import Straightening
 
 MUSCLE, BONE = 50, 300
 SPACING = 24.0

@@ -14,15 +14,10 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
 from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
-from VertebralFractureQuantLib.ct import CTVolume, write_ct  # noqa: E402
-from VertebralFractureQuantLib.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.genant import measure_column, ratio_text  # noqa: E402
-from VertebralFractureQuantLib.journal import Journal  # noqa: E402
-from VertebralFractureQuantLib.keypoints import outline  # noqa: E402
-from VertebralFractureQuantLib.levels import NAMES  # noqa: E402
-from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra, from_json, read_analysis, to_json  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
+from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
@@ -31,7 +26,12 @@ from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
-from VertebralFractureQuantLib.straightening import Straightening  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
+from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
+from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, from_json, read_analysis, to_json  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")
 EVENTS = slicer.vtkMRMLMarkupsNode

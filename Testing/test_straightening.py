@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from VertebralFractureQuantLib.ct import CTVolume
-from VertebralFractureQuantLib.curve import fit_curve
-from VertebralFractureQuantLib.genant import heights
-from VertebralFractureQuantLib.straightening import AIR, Straightening
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.spine.curve import fit_curve
+from VertebralFractureQuantLib.spine.genant import heights
+from VertebralFractureQuantLib.spine.straightening import AIR, Straightening
 
 UPRIGHT = Straightening(fit_curve(np.array([[0, 0, 100], [0, 0, 50], [0, 0, 0]], float)))
 

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
-from VertebralFractureQuantLib.ct import CTVolume, read_ct
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.tables import Evaluation, Scan, counts, evaluate_predictions, figures
-from VertebralFractureQuantLib.genant import MODERATE_METRIC, measure_column
+from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
-from VertebralFractureQuantLib.record import SpineAnalysis, to_json
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables
+from VertebralFractureQuantLib.spine.genant import MODERATE_METRIC, measure_column
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, to_json
 
 FIRST_SEED = 810_000  # 700000 and on were looked at while the networks were made
 SCOLIOSIS_DEG, OSTEOPOROTIC_HU, THICK_MM = 30.0, 80.0, 3.0

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from validate import references
-from VertebralFractureQuantLib.analysis import Models, analyze, inside, load_models
-from VertebralFractureQuantLib.ct import CTVolume
+from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.tables import ratios_of
-from VertebralFractureQuantLib.genant import MODERATE
-from VertebralFractureQuantLib.keypoints import centers
+from VertebralFractureQuantLib.imaging.ct import CTVolume, inside
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
 from VertebralFractureQuantLib.phantom.painting import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.surfaces import capsule
+from VertebralFractureQuantLib.spine.genant import MODERATE
+from VertebralFractureQuantLib.spine.keypoints import centers
 
 FEWEST_IN_VIEW = 2
 SCREWED = 3  # vertebrae

@@ -476,8 +476,9 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         ------
         VFQError : with a code and a message that says what to do, when it cannot be measured.
         """
-        from VertebralFractureQuantLib.analysis import analyze, instead_on_cpu, load_models
-        from VertebralFractureQuantLib.networks.predictor import DeviceMemoryError
+        from VertebralFractureQuantLib.analysis import analyze, load_models
+        from VertebralFractureQuantLib.analysis.models import instead_on_cpu
+        from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
 
         ct = self.ctFromNode(volumeNode)
         try:
@@ -535,8 +536,8 @@ class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
     def test_measurement(self):
         """Points in the patient give the Genant ratio, in the record and in the scene's table."""
         import numpy as np
-        from VertebralFractureQuantLib.genant import measure
-        from VertebralFractureQuantLib.record import SpineAnalysis, Vertebra
+        from VertebralFractureQuantLib.spine.genant import measure
+        from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra
 
         node, _voxels = self._volume()
         wedge = np.array([[[30, 45 + a, 90 + h], [30, 45 + a, 90 - h]] for a, h in ((15, 7), (0, 9), (-15, 10))], float)

@@ -21,11 +21,11 @@ from ..analysis import Models, load_models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
 from ..errors import CODES, VFQError, as_coded
-from ..levels import NAMES
 from ..scene.keys import ACTIONS
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
+from ..spine.levels import NAMES
 from .cases import CaseLoader
 from .views import BEFORE_OTHERS, ReviewViews
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import VFQError, as_coded
 
 if TYPE_CHECKING:
-    from ..ct import CTVolume
-    from ..record import SpineAnalysis
+    from ..imaging.ct import CTVolume
+    from ..spine.record import SpineAnalysis
 
 ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
 
@@ -56,7 +56,7 @@ class Library:
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
         """See `ct.read_ct`."""
-        from ..ct import read_ct
+        from ..imaging.ct import read_ct
 
         return read_ct(path, series=series)
 
@@ -141,7 +141,7 @@ def measure_study(
 
 def _measured_before(study: Study) -> SpineAnalysis | None:
     """The analysis that the study's folder holds; None where there is none, or a failure."""
-    from ..record import read_analysis
+    from ..spine.record import read_analysis
 
     try:
         earlier = read_analysis(study.output / study.case / "analysis.json")
@@ -153,7 +153,7 @@ def _measured_before(study: Study) -> SpineAnalysis | None:
 def _check_same(study: Study, earlier: SpineAnalysis, ct: CTVolume, networks: Any) -> None:
     """VFQError `output_exists` where the folder holds another scan's analysis, or, unless it is to be replaced, one by
     other networks."""
-    from ..record import check_belongs
+    from ..spine.record import check_belongs
 
     try:
         check_belongs(earlier, ct.voxels.shape, ct.ijk_to_ras)
@@ -173,8 +173,8 @@ def _within_study(tell: Progress) -> Progress:
 
 def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
     """The analysis with `models`; once more on the CPU, from the start, where the GPU runs out of memory."""
-    from ..analysis import instead_on_cpu
-    from ..networks.predictor import DeviceMemoryError
+    from ..analysis.models import instead_on_cpu
+    from ..networks.devices import DeviceMemoryError
 
     for sentence in getattr(models, "notes", ()):  # a test's engine may hand in anything
         note(sentence)
@@ -189,8 +189,8 @@ def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception)
     """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed,
     and the networks that failed; written unless the folder itself failed, or holds an earlier result of which the
     failure says nothing, as where the scan could not even be read."""
-    from ..record import SpineAnalysis
     from ..report.outputs import write_outputs
+    from ..spine.record import SpineAnalysis
 
     failure = as_coded(error)
     stamps = getattr(networks, "stamps", ())  # a test's engine may hand in anything

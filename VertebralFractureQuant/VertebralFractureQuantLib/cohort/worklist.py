@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import VFQError
 
 if TYPE_CHECKING:
-    from ..record import SpineAnalysis
+    from ..spine.record import SpineAnalysis
 
 State = Literal["waiting", "failed", "ready", "in review", "reviewed"]
 
@@ -65,7 +65,7 @@ def passed_over(inputs: Sequence[Path]) -> list[Path]:
 
 def case_status(case: Case) -> CaseStatus:
     """How far `case` is, from its folder alone; what is damaged there is a coded failure, never an exception."""
-    from ..record import read_analysis
+    from ..spine.record import read_analysis
 
     file = case.folder / "analysis.json"
     try:

@@ -18,14 +18,14 @@ import qt
 from ..analysis import Models, load_models
 from ..cohort.jobs import AnalysisJob, JobState, Process, analysis_command
 from ..cohort.worklist import Case, case_status
-from ..ct import CTVolume, from_array, write_ct
 from ..errors import VFQError, as_coded
-from ..record import SpineAnalysis, check_belongs
+from ..imaging.ct import CTVolume, from_array, write_ct
 from ..report.outputs import case_name, check_writable
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
 from ..scene.review import JOURNAL_NAME
 from ..scene.volumes import is_bent, reviewable_name, taken
+from ..spine.record import SpineAnalysis, check_belongs
 from .face import DesktopFace
 
 POLL_MS = 100

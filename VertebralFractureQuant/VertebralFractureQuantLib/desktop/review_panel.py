@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..levels import NAMES
 from ..scene.outlines import PALETTES
 from ..scene.rows import row, rows, summary
 from ..scene.straight import LATERAL_MM
 from ..scene.volumes import WINDOWS
+from ..spine.levels import NAMES
 from .face import DesktopFace
 from .table import VertebraTable
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..ct import CTVolume
-from ..curve import fit_curve
-from ..record import SpineAnalysis
-from ..straightening import Straightening
+from ..imaging.ct import CTVolume
+from ..spine.curve import fit_curve
+from ..spine.record import SpineAnalysis
+from ..spine.straightening import Straightening
 
 HALF_WIDTH_MM = 64.0
 AIR_HU = -1000

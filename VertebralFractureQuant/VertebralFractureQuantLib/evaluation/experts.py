@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..genant import GRADES, MODERATE, grade, heights, worst_grade
-from ..levels import NAMES
+from ..spine.genant import GRADES, MODERATE, grade, heights, worst_grade
+from ..spine.levels import NAMES
 from .annotations import SLICE_STEP_MM, AnnotatedPatient, Reading, read_annotations, to_ras
 from .metrics import REPEATS
 from .problems import Problem

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..butterfly import butterfly_iou
-from ..genant import Measurement, measure_column
-from ..keypoints import centers
-from ..record import SpineAnalysis, vertebra_name
+from ..spine.butterfly import butterfly_iou
+from ..spine.genant import Measurement, measure_column
+from ..spine.keypoints import centers
+from ..spine.record import SpineAnalysis, vertebra_name
 
 HALF_A_VERTEBRA_MM = 15.0
 PARTIAL_RADIUS_MM = (

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..keypoints import FAULTS, POSITIONS, faults
-from ..levels import NAMES
+from ..spine.keypoints import FAULTS, POSITIONS, faults
+from ..spine.levels import NAMES
 
 PROBLEMS = {
     "not_json": "the file cannot be read as JSON",

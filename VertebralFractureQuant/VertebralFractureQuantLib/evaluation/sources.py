@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
-from ..genant import GRADES
-from ..keypoints import centers
-from ..levels import in_doubt
-from ..record import SCHEMA
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.genant import GRADES
+from ..spine.keypoints import centers
+from ..spine.levels import in_doubt
+from ..spine.record import SCHEMA
 from .annotations import AnnotatedPatient, parse_patient, to_ras
 from .problems import PROBLEMS, Problem, as_points, fault, known_level, named, read_object, rough_center
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
-from ..genant import GRADES, MILD, MODERATE_METRIC, ROUNDING, grade, heights, measure_column
-from ..keypoints import ENDPLATES, POSITIONS, centers
-from ..levels import NAMES
+from ..spine.genant import GRADES, MILD, MODERATE_METRIC, ROUNDING, grade, heights, measure_column
+from ..spine.keypoints import ENDPLATES, POSITIONS, centers
+from ..spine.levels import NAMES
 from .matching import (
     CENTER_THRESHOLD_MM,
     OVERLAP_THRESHOLD,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..levels import CLASSES
+from ..spine.levels import CLASSES
 from .detector import OUTPUTS, POINTS
 
 

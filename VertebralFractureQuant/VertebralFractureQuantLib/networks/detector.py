@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..butterfly import NMS_THRESHOLD, suppress
+from ..spine.butterfly import NMS_THRESHOLD, suppress
 from .predictor import Predictor
 
 if TYPE_CHECKING:

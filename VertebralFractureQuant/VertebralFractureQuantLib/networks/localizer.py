@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..ct import CTVolume
+from ..imaging.ct import CTVolume
 from .predictor import Predictor
 
 if TYPE_CHECKING:

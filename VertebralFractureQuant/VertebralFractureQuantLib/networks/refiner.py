@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ct import CTVolume
-from ..straightening import Straightening
+from ..imaging.ct import CTVolume
+from ..spine.straightening import Straightening
 from .localizer import AIR_HU, scale, soft_argmax
 from .predictor import Predictor
 

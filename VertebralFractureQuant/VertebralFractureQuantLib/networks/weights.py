@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VFQError
-from ..record import ModelStamp
+from ..spine.record import ModelStamp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

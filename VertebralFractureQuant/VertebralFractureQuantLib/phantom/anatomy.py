@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from ..curve import SpineCurve, fit_curve
-from ..levels import LEVELS
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.levels import LEVELS
 
 SACRUM = ("S1", "S2", "S3")
 COLUMN = LEVELS + SACRUM

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ct import CTVolume
-from ..genant import measure_column
-from ..levels import LEVELS
+from ..imaging.ct import CTVolume
+from ..spine.genant import measure_column
+from ..spine.levels import LEVELS
 from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
 from .metal import metal_artefact
 from .painting import Painter, seen_keypoints

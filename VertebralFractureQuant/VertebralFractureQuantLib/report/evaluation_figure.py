@@ -21,9 +21,9 @@ from ..evaluation.tables import (
     severity_labels,
     worst_ratios,
 )
-from ..genant import GRADES, MILD, MODERATE, SEVERE, grade
-from ..keypoints import POSITIONS
-from ..levels import NAMES
+from ..spine.genant import GRADES, MILD, MODERATE, SEVERE, grade
+from ..spine.keypoints import POSITIONS
+from ..spine.levels import NAMES
 from .markups import GRADE_COLORS
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.tables import Scan
-from ..genant import GRADES
-from ..keypoints import POSITIONS
-from ..levels import NAMES
+from ..spine.genant import GRADES
+from ..spine.keypoints import POSITIONS
+from ..spine.levels import NAMES
 
 COLUMNS = (
     "case",

@@ -22,9 +22,9 @@ from ..evaluation.experts import (
 from ..evaluation.metrics import Estimate
 from ..evaluation.problems import PROBLEMS, Problem
 from ..evaluation.tables import TASKS, Estimates, Evaluation, confusion, counts, reported_confusion
-from ..genant import GRADES
-from ..keypoints import ENDPLATES, POSITIONS
-from ..levels import NAMES
+from ..spine.genant import GRADES
+from ..spine.keypoints import ENDPLATES, POSITIONS
+from ..spine.levels import NAMES
 
 MOST_PROBLEMS = 30
 FEW_PATIENTS = 10

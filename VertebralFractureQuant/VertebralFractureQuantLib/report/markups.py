@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..genant import deciding_text
-from ..keypoints import from_outline, outline
-from ..record import SpineAnalysis, Vertebra, vertebra_name
+from ..spine.genant import deciding_text
+from ..spine.keypoints import from_outline, outline
+from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import itk_name
-from ..ct import CTVolume
-from ..curve import fit_curve
 from ..errors import VFQError
-from ..record import SpineAnalysis, to_json
-from ..straightening import Straightening
+from ..imaging.checks import itk_name
+from ..imaging.ct import CTVolume
+from ..spine.curve import fit_curve
+from ..spine.record import SpineAnalysis, to_json
+from ..spine.straightening import Straightening
 from .markups import write_markups
 from .tables import write_measurements
 

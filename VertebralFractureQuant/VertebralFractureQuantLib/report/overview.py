@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..ct import CTVolume
-from ..curve import SpineCurve, fit_curve
-from ..genant import MILD, MODERATE, SEVERE, deciding_text
-from ..keypoints import outline
-from ..record import SpineAnalysis, Vertebra, shown_names, worst_text
-from ..straightening import AIR, Straightening
+from ..imaging.ct import CTVolume
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.genant import MILD, MODERATE, SEVERE, deciding_text
+from ..spine.keypoints import outline
+from ..spine.record import SpineAnalysis, Vertebra, shown_names, worst_text
+from ..spine.straightening import AIR, Straightening
 from .markups import GRADE_COLORS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from ..keypoints import ENDPLATES, POSITIONS
-from ..record import SpineAnalysis, Vertebra
+from ..spine.keypoints import ENDPLATES, POSITIONS
+from ..spine.record import SpineAnalysis, Vertebra
 
 COORDINATES = tuple(
     f"{position}_{endplate}_{axis}" for position in POSITIONS for endplate in ENDPLATES for axis in "ras"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ..genant import Measurement, deciding_text
-from ..record import SpineAnalysis, Vertebra, shown_names, worst_text
+from ..spine.genant import Measurement, deciding_text
+from ..spine.record import SpineAnalysis, Vertebra, shown_names, worst_text
 
 if TYPE_CHECKING:
     from ..evaluation.bench import BenchReport

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..curve import SpineCurve
 from ..errors import VFQError
-from ..genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
-from ..journal import Journal
-from ..keypoints import FAULTS, from_outline
-from ..levels import NAMES, renamed
-from ..record import SpineAnalysis, Vertebra
+from ..spine.curve import SpineCurve
+from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
+from ..spine.keypoints import FAULTS, from_outline
+from ..spine.levels import NAMES, renamed
+from ..spine.record import SpineAnalysis, Vertebra
+from .journal import Journal
 from .machine import Machine
 from .straight import Reformat, reformat
 from .study import CURVE, StudyScene

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..analysis import Models, analyze_along, drawn_curve, propose_vertebra, straightened_slab
-from ..ct import CTVolume
-from ..curve import SpineCurve
+from ..analysis import Models, analyze_along
+from ..analysis.curve_finding import drawn_curve
+from ..analysis.detection import propose_vertebra, straightened_slab
 from ..errors import VFQError
-from ..record import SpineAnalysis, Vertebra
+from ..imaging.ct import CTVolume
+from ..spine.curve import SpineCurve
+from ..spine.record import SpineAnalysis, Vertebra
 from .straight import Reformat, reformat
 
 

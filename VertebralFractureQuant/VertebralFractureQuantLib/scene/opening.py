@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ct import CTVolume, read_ct
-from ..curve import SpineCurve, fit_curve
 from ..errors import VFQError
-from ..record import SpineAnalysis, check_belongs, read_analysis
+from ..imaging.ct import CTVolume, read_ct
 from ..report.outputs import write_outputs
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.record import SpineAnalysis, check_belongs, read_analysis
 from .straight import Reformat, reformat
 
 # The scan can be read, the machine found nothing in it: a person can still click the spine.

@@ -14,9 +14,9 @@ import numpy as np
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ..genant import GRADES
-from ..keypoints import SEGMENTS
 from ..report.markups import GRADE_COLORS
+from ..spine.genant import GRADES
+from ..spine.keypoints import SEGMENTS
 
 Color = tuple[float, float, float]
 

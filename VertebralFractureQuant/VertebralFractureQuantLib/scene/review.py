@@ -20,16 +20,16 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..analysis import Models
-from ..curve import SpineCurve
 from ..errors import VFQError, as_coded
-from ..genant import crush_neighbourhood
-from ..journal import Act, Journal
-from ..record import SpineAnalysis, read_analysis
 from ..report.markups import POINT_NAMES
 from ..report.outputs import MACHINE_NAME, write_review
+from ..spine.curve import SpineCurve
+from ..spine.genant import crush_neighbourhood
+from ..spine.record import SpineAnalysis, read_analysis
 from . import navigation
 from .editor import Editor
 from .guard import Guard, Reports
+from .journal import Act, Journal
 from .machine import Machine
 from .opening import Prepared
 from .placing import Placing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..genant import deciding_text, deformity_index, ratio_text, severity, worst_grade
-from ..keypoints import FAULTS
-from ..levels import contradictions
+from ..spine.genant import deciding_text, deformity_index, ratio_text, severity, worst_grade
+from ..spine.keypoints import FAULTS
+from ..spine.levels import contradictions
 from .study import StudyScene
 
 Row = dict[str, Any]

@@ -15,9 +15,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..ct import CTVolume
-from ..curve import SpineCurve
-from ..straightening import Straightening
+from ..imaging.ct import CTVolume
+from ..spine.curve import SpineCurve
+from ..spine.straightening import Straightening
 
 LATERAL_MM = 20.0  # the reformat reaches so far to either side,
 ANTERIOR_MM = 64.0  # so far to front and back of the curve

@@ -16,14 +16,14 @@ import numpy as np
 import slicer
 import vtk
 
-from ..ct import CTVolume
-from ..curve import SpineCurve
 from ..errors import VFQError
-from ..genant import Measurement, crush_neighbourhood, measure_column, ratio_text
-from ..keypoints import faults, outline
-from ..levels import in_doubt, steps_between
-from ..record import SpineAnalysis, Vertebra, from_json, to_json
-from ..straightening import Straightening
+from ..imaging.ct import CTVolume
+from ..spine.curve import SpineCurve
+from ..spine.genant import Measurement, crush_neighbourhood, measure_column, ratio_text
+from ..spine.keypoints import faults, outline
+from ..spine.levels import in_doubt, steps_between
+from ..spine.record import SpineAnalysis, Vertebra, from_json, to_json
+from ..spine.straightening import Straightening
 from . import outlines, table, vertebra
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import State, VertebraMarkups

@@ -11,9 +11,9 @@ from typing import Any
 import slicer
 import vtk
 
-from ..genant import Measurement
-from ..keypoints import FAULTS
-from ..record import Vertebra
+from ..spine.genant import Measurement
+from ..spine.keypoints import FAULTS
+from ..spine.record import Vertebra
 
 NUMBERS = ("ha mm", "hm mm", "hp mm", "G")
 WORDS = ("grade", "shape", "borderline", "fault")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import slicer
 
-from ..genant import Measurement
-from ..keypoints import from_outline, outline
-from ..record import Vertebra, vertebra_from_json, vertebra_to_json
 from ..report.markups import POINT_NAMES
+from ..spine.genant import Measurement
+from ..spine.keypoints import from_outline, outline
+from ..spine.record import Vertebra, vertebra_from_json, vertebra_to_json
 from .outlines import Color
 from .volumes import nodes_of
 

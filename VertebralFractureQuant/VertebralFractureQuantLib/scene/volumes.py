@@ -8,8 +8,8 @@ import numpy as np
 import slicer
 import vtk
 
-from ..ct import CTVolume, from_array
 from ..errors import VFQError
+from ..imaging.ct import CTVolume, from_array
 
 ROLE = "VertebralFractureQuant.role"  # the attribute by which a study's nodes are known
 

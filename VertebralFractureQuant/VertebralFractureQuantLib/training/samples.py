@@ -16,16 +16,16 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..curve import SpineCurve, fit_curve
-from ..genant import expected_height, genant_ratio, heights
-from ..levels import LEVELS
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
 from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy, rotation
 from ..phantom.metal import sagittal_bands
 from ..phantom.painting import Endplates, Painter, endplates_of, exact_keypoints
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
-from ..straightening import Straightening
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.genant import expected_height, genant_ratio, heights
+from ..spine.levels import LEVELS
+from ..spine.straightening import Straightening
 
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0

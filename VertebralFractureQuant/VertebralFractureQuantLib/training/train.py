@@ -36,7 +36,7 @@ from ..networks.losses import (
 )
 from ..networks.predictor import TorchPredictor
 from ..networks.refiner import SPACING_MM as TUBE_SPACING_MM
-from ..record import ModelStamp
+from ..spine.record import ModelStamp
 from . import checkpoints, samples, tubes
 from .crew import Crew, joined
 from .export import export_or_report

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..levels import LEVELS
 from ..networks.refiner import A_MM, R_MM, SPACING_MM, tube_arcs, tube_grid
 from ..phantom.anatomy import PhantomOptions, draw_anatomy
 from ..phantom.painting import Painter, exact_keypoints
 from ..phantom.scanner import AIR
-from ..straightening import Straightening
+from ..spine.levels import LEVELS
+from ..spine.straightening import Straightening
 from .samples import flip, imperfect, scan_coarse
 
 ROWS = 64

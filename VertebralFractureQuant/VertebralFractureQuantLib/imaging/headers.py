@@ -17,8 +17,8 @@ from typing import IO
 
 import numpy as np
 
+from ..errors import VFQError
 from .checks import check_orthogonal, check_shape, require_memory
-from .errors import VFQError
 
 NIFTI_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import VFQError
 from .checks import LPS_TO_RAS, MIN_SLICES, ORTHONORMAL_TOLERANCE, itk_name, require_memory, to_int16
-from .errors import VFQError
 
 DICOM_MARK = b"DICM"
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"

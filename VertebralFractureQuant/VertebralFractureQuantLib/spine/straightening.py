@@ -15,7 +15,7 @@ import numpy as np
 from .curve import SpineCurve
 
 if TYPE_CHECKING:
-    from .ct import CTVolume
+    from ..imaging.ct import CTVolume
 
 AIR = -1000.0
 CONVERGED_MM = 1e-10

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .errors import VFQError
+from ..errors import VFQError
 
 APPLICATION_ID = 0x56465131  # "VFQ1": tells our file from any other SQLite file
 VERSION = 1

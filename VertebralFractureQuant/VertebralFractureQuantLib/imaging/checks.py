@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import VFQError
+from ..errors import VFQError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_LIMITS_MM = (0.05, 20.0)

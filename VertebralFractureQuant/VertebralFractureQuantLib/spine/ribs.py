@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ct import PADDING_HU, CTVolume
+from ..imaging.ct import PADDING_HU, CTVolume
 from .straightening import Straightening
 
 STEP_MM = 2.0

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .errors import VFQError, as_coded
+from ..errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
 WIDTH_OF_FILES = 160  # columns of tables that are written into a file or a pipe
@@ -89,3 +90,36 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 def write_json(data: Any, path: Path) -> None:
     """`data` as an indented JSON file."""
     path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Callable[[str, str, float], None]]:
+    """A bar on `console`, and the function (case, stage, part of 1) that moves it."""
+    columns = (
+        TextColumn("{task.fields[case]}", markup=False),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0, case="")
+        shown = ""
+
+        def show(case: str, stage: str, part: float) -> None:
+            nonlocal shown
+            if case != shown:
+                progress.reset(task)
+                shown = case
+            progress.update(task, completed=part, description=stage, case=case)
+
+        yield show
+
+
+def numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """ "512x512x400" as numbers; all must be positive."""
+    try:
+        values = tuple(kind(part) for part in text.lower().split("x"))
+    except ValueError:
+        values = ()
+    if len(values) != count or min(values) <= 0:
+        raise typer.BadParameter(f"{text!r}: expected {count} positive numbers with an x between them.")
+    return values

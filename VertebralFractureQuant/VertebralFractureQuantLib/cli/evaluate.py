@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 
-from .cli_common import (
+from .common import (
     NOTICE,
     DebugOption,
     OverwriteOption,
@@ -58,9 +58,9 @@ def evaluate_annotations(
     """Count the annotated vertebrae by grade and level, and measure how the experts agree."""
 
     def evaluate() -> Outcome:
-        from .evaluation.experts import evaluate_annotations as measure
-        from .report.evaluation_figure import write_annotations_figure
-        from .report.evaluation_terminal import annotations_tables
+        from ..evaluation.experts import evaluate_annotations as measure
+        from ..report.evaluation_figure import write_annotations_figure
+        from ..report.evaluation_terminal import annotations_tables
 
         found = measure(folder, repeats, seed)
         return Outcome(found.to_json(), partial(write_annotations_figure, found), annotations_tables(found))
@@ -95,10 +95,10 @@ def evaluate_predictions(
     """
 
     def evaluate() -> Outcome:
-        from .evaluation.tables import evaluate_predictions as measure
-        from .report.evaluation_figure import write_predictions_figure
-        from .report.evaluation_rows import write_rows
-        from .report.evaluation_terminal import predictions_tables
+        from ..evaluation.tables import evaluate_predictions as measure
+        from ..report.evaluation_figure import write_predictions_figure
+        from ..report.evaluation_rows import write_rows
+        from ..report.evaluation_terminal import predictions_tables
 
         found = measure(analyses, reference, repeats, seed, reviewed)
         draw, write = partial(write_predictions_figure, found), partial(write_rows, found.scans)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_common import DebugOption, Device, DeviceOption, OverwriteOption, coded_exit, refuse_existing
-from .errors import VFQError
+from ..errors import VFQError
+from .common import DebugOption, Device, DeviceOption, OverwriteOption, coded_exit, refuse_existing
 
 
 class Role(str, Enum):
@@ -51,9 +51,9 @@ def train(
 ) -> None:
     """Train a network on phantoms made on the fly."""
     with coded_exit(debug):
-        from .analysis import choose_device
-        from .training.train import RECIPES
-        from .training.train import train as run
+        from ..analysis.models import choose_device
+        from ..training.train import RECIPES
+        from ..training.train import train as run
 
         wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
         wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
@@ -93,7 +93,7 @@ def mix(
 ) -> None:
     """Write the weighted mean of networks that were trained from one another."""
     with coded_exit(debug):
-        from .training.mixing import mix as run
+        from ..training.mixing import mix as run
 
         refuse_existing([output / f"{role.value}.safetensors"], overwrite)
         with _written_to(output):

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import VFQError
 from .checks import LPS_TO_RAS, check_axes, check_ct, check_shape, itk_name, require_memory, to_int16
 from .dicom import is_dicom, read_dicom
-from .errors import VFQError
 from .headers import NIFTI_PAIR, check_text_header, nifti_files, read_nifti_header, read_nifti_voxels
 
 __all__ = ["CTVolume", "case_name", "check_ct", "from_array", "read_ct", "write_ct"]
@@ -277,3 +277,12 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
         raise VFQError(
             "output_not_writable", f"{path.name!r} cannot be written. Check the folder, its rights and the extension."
         ) from None
+
+
+def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarray:
+    """Whether RAS points `(..., 3)` lie within the volume's outer voxel edges, or no farther out than `margin_mm`;
+    booleans `(...)`."""
+    ijk = points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]
+    size = np.array(ct.voxels.shape[::-1])
+    margin = 0.5 + margin_mm / np.array(ct.spacing_mm[::-1])
+    return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)

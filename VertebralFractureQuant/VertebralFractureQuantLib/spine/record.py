@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import VFQError
+from ..errors import VFQError
 from .genant import GRADES, SHAPES, Measurement, deciding_text, deformity_index, severity, worst_grade
 from .levels import in_doubt
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .cli_common import NOTICE, coded_exit
-from .errors import VFQError
+from ..errors import VFQError
+from .common import NOTICE, coded_exit
 
 if TYPE_CHECKING:
-    from .cohort.worklist import Case
+    from ..cohort.worklist import Case
 
 ReaderOption = Annotated[
     str | None, typer.Option("--reader", help="Name that stands at every act; your login if not given.")
@@ -58,7 +58,7 @@ def review(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
 ) -> None:
     """Review scans in the browser: see, correct, confirm every vertebra. Ctrl+C ends it; every act is on disk."""
-    from .cohort.worklist import find_cases
+    from ..cohort.worklist import find_cases
 
     with coded_exit(debug):
         cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
@@ -81,7 +81,7 @@ def serve_review(
     analyses: dict[str, Path] | None = None,
 ) -> None:
     """Serve the page for these cases until Ctrl+C. VFQError as `browser.serve.serve` and `report.outputs`."""
-    from .browser.serve import Settings, serve
+    from ..browser.serve import Settings, serve
 
     def announce(url: str) -> None:
         console = Console(stderr=True)
@@ -95,7 +95,7 @@ def serve_review(
 
 
 def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None:
-    from .report.outputs import check_writable
+    from ..report.outputs import check_writable
 
     for path in inputs:
         if not path.exists():

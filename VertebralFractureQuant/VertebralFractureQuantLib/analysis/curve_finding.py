@@ -1,0 +1,196 @@
+"""Finding the spine's curve: by the localizer and the refiner, or through points that a reader clicks.
+
+Curves are in patient RAS mm and run from cranial to caudal; arc lengths along them are in mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import VFQError
+from ..imaging.ct import CTVolume, inside
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.record import Vertebra
+from ..spine.straightening import Straightening
+from .models import Models
+
+if TYPE_CHECKING:
+    from ..networks.refiner import Refined
+
+COARSE_SMOOTHING_MM = 14.0
+CURVE_SMOOTHING_MM = 20.0
+LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: a sacrum there tells the levels
+# "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm; below by an L5 and the disc over it, which the
+# localizer, least sure of the spine's lower end, loses first.
+EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
+# Where the curve's end leaves the last vertebra less room than this share of its height, though the scan goes on, a
+# next one would not be seen whole, and the localizer may have lost the spine: the curve is led on.
+LEAST_ROOM, LED_ON_MM = 1.25, 50.0
+FOLLOW_THRESHOLD = 0.05
+SHORTEST_SPINE_MM = 40.0
+# Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
+WIDEST_GAP_MM, SHORTEST_PART_MM = 40.0, 20.0
+# A curve that a person clicks: points nearer than this are one, and fewer or closer ones draw no curve.
+FEWEST_POINTS = 3
+DISTINCT_MM = 2.0
+SHORTEST_DRAWN_MM = 20.0
+LEAST_RISE = 0.2  # of a drawn curve, along S: no spine leans by more than 78 degrees
+DRAWN_SMOOTHING_MM = 6.0  # takes off the corners at the clicks, and moves the curve from them by less than a millimetre
+# A curve to a few millimetres, and the upper and lower end `(2, 3)` RAS mm of what surely is spine on it.
+CoarseCurve = tuple[SpineCurve, np.ndarray]
+
+
+def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
+    """The curve through all that may be spine; where that may be several things, through each alone, the longest
+    first, and through all. VFQError `no_spine_found`."""
+    from ..networks.localizer import SLICE_THRESHOLD, SPACING_MM, coarsen, localize
+
+    points, probability = localize(models.localizer, coarsen(ct))
+    candidates = spine_candidates(probability > SLICE_THRESHOLD, round(WIDEST_GAP_MM / SPACING_MM))
+    covered = max((float(np.ptp(points[first:last, 2])) for first, last in candidates), default=0.0)
+    if covered < SHORTEST_SPINE_MM:
+        raise VFQError(
+            "no_spine_found",
+            f"No spine found: {covered:.0f} mm of the scan look like spine, at least {SHORTEST_SPINE_MM:.0f} mm are "
+            "needed. Give a CT of the neck or trunk that holds the vertebral column.",
+        )
+    curves = []
+    for first, last in candidates:
+        line = points[slice(*followed(probability, first, last))]
+        if np.ptp(line[:, 2]) >= SHORTEST_PART_MM:
+            curves.append((fit_curve(line, COARSE_SMOOTHING_MM), points[[last - 1, first]]))
+    return curves
+
+
+@dataclass(frozen=True, eq=False)
+class Spine:
+    """A curve that reaches some cm over the ends of what may be spine, the arc lengths between which spine was seen,
+    and what the refiner saw along the coarse curve and beyond."""
+
+    curve: SpineCurve
+    limits_mm: tuple[float, float]
+    coarse: Straightening
+    refined: Refined
+
+
+def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Models) -> Spine:
+    """The curve through the middles of the bodies, found along the coarse one."""
+    from ..networks.refiner import refine
+
+    straightening = Straightening(extended(coarse, LOOK_BEYOND_MM))
+    refined = refine(models.refiner, ct, straightening)
+    arcs = -refined.middles[:, 2]
+    between = refined.middles[(arcs >= LOOK_BEYOND_MM) & (arcs <= LOOK_BEYOND_MM + coarse.length)]
+    middle = fit_curve(straightening.to_patient(between), CURVE_SMOOTHING_MM)
+    curve = extended(middle, EXTENSION_MM, EXTENSION_BELOW_MM)
+    upper, lower = (int(np.linalg.norm(curve.points - end, axis=1).argmin()) * curve.step for end in ends)
+    return Spine(curve, (upper, lower), straightening, refined)
+
+
+def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> CoarseCurve | None:
+    """The curve led on beyond the ends that vertebrae reach though the scan does not end there, and the upper and
+    lower end `(2, 3)` RAS mm of the vertebrae; None where there is nothing to lead on."""
+    if not vertebrae:
+        return None
+    ends = np.stack([vertebrae[0].keypoints[:, 0].mean(0), vertebrae[-1].keypoints[:, 1].mean(0)])
+    tall = np.array([np.mean(vertebrae[i].measurement.heights_mm) for i in (0, -1)])
+    upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
+    goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
+    lost = goes_on & (np.array([upper, curve.length - lower]) < LEAST_ROOM * tall)
+    own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without what `refined_spine` will add again
+    return (extended(curve, *np.where(lost, LED_ON_MM, own)), ends) if lost.any() else None
+
+
+def drawn_curve(points: np.ndarray) -> SpineCurve:
+    """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`, `not_along_spine`."""
+    points = np.asarray(points, float).reshape(-1, 3)
+    distinct = _distinct(points[np.argsort(-points[:, 2])])
+    covered = float(np.ptp(distinct[:, 2])) if len(distinct) else 0.0
+    if len(distinct) < FEWEST_POINTS or covered < SHORTEST_DRAWN_MM:
+        raise VFQError(
+            "too_few_points",
+            f"{len(distinct)} different points over {covered:.0f} mm are too few for a curve: click the middles of "
+            f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm or more from top to bottom.",
+        )
+    curve = fit_curve(distinct, DRAWN_SMOOTHING_MM)
+    if np.abs(curve.tangents[:, 2]).min() < LEAST_RISE:
+        raise VFQError(
+            "not_along_spine",
+            "The points lie beside one another: a curve through them leaves the spine. Click the middles of vertebral "
+            "bodies, one below the other.",
+        )
+    return curve
+
+
+def _distinct(points: np.ndarray) -> np.ndarray:
+    """Without the points `(n, 3)` that lie on the last one before them; clicks of a trembling hand are one."""
+    kept: list[np.ndarray] = []
+    for point in points:
+        if not kept or np.linalg.norm(point - kept[-1]) > DISTINCT_MM:
+            kept.append(point)
+    return np.reshape(kept, (-1, 3))
+
+
+def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
+    """A person's curve as it is, and what the refiner sees along it, which tells the levels."""
+    from ..networks.refiner import refine
+
+    straightening = Straightening(extended(curve, LOOK_BEYOND_MM))
+    refined = refine(models.refiner, ct, straightening)
+    limits = (EXTENSION_MM, EXTENSION_MM + curve.length)
+    return Spine(extended(curve, EXTENSION_MM), limits, straightening, refined)
+
+
+def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
+    """The range of slices widened at both ends while they still may hold spine.
+
+    The network is least sure of the spine's ends, L5 and the sacrum look alike; the detector tells them apart.
+    """
+    while first > 0 and probability[first - 1] > FOLLOW_THRESHOLD:
+        first -= 1
+    while last < len(probability) and probability[last] > FOLLOW_THRESHOLD:
+        last += 1
+    return first, last
+
+
+def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int, int]]:
+    """First and one past the last slice of what may be the spine: each group of flagged runs that lies farther than
+    `widest_gap` slices from the others and is not much shorter than the longest, that one first; then all together."""
+    flagged = np.flatnonzero(holds_spine)
+    if len(flagged) == 0:
+        return []
+    apart = np.flatnonzero(np.diff(flagged) > widest_gap + 1) + 1
+    groups = []
+    for slices in np.split(flagged, apart):
+        alone = np.zeros(len(holds_spine), bool)
+        alone[slices] = True
+        groups.append(spine_slices(alone))
+    groups.sort(key=np.ptp, reverse=True)
+    comparable = [group for group in groups if np.ptp(group) >= np.ptp(groups[0]) / 3]
+    return list(dict.fromkeys([*comparable, spine_slices(holds_spine)]))
+
+
+def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
+    """First and one past the last slice of the spine: the hull of all flagged runs but stray ones.
+
+    A run is stray when it is shorter than a fifth of the longest and farther from it than its own length.
+    """
+    edges = np.flatnonzero(np.diff(np.r_[0, holds_spine.astype(int), 0]))
+    runs = edges.reshape(-1, 2)
+    if len(runs) == 0:
+        return 0, 0
+    longest = runs[np.argmax(np.ptp(runs, axis=1))]
+    size = np.ptp(runs, axis=1)
+    gap = np.maximum(runs[:, 0] - longest[1], longest[0] - runs[:, 1])
+    kept = runs[(size >= np.ptp(longest) / 5) | (gap <= size)]
+    return int(kept[:, 0].min()), int(kept[:, 1].max())
+
+
+def extended(curve: SpineCurve, by_mm: float, below_mm: float | None = None) -> SpineCurve:
+    """The curve going straight on for `by_mm` at both ends, or for `below_mm` at the lower one; cut where negative."""
+    above, below = (round(mm / curve.step) for mm in (by_mm, by_mm if below_mm is None else below_mm))
+    arcs = np.arange(-above, len(curve.points) + below) * curve.step
+    return SpineCurve(curve.at(arcs)[0], curve.step)

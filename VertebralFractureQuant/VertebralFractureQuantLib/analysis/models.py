@@ -1,0 +1,89 @@
+"""The networks of an analysis: localizer, refiner and detector, loaded on one device, with their identities.
+
+Each network is a function from arrays to arrays (`networks.predictor`). Which device and which weights is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import VFQError
+from ..spine.record import ModelStamp
+
+if TYPE_CHECKING:
+    from ..networks.predictor import Predictor
+
+ROLES = ("localizer", "refiner", "detector")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks, ready on a device, and their identities."""
+
+    localizer: Predictor
+    refiner: Predictor
+    detector: Predictor
+    stamps: tuple[ModelStamp, ...]
+    device: str
+    notes: tuple[str, ...] = ()  # what was decided while loading, in sentences for people
+
+
+def choose_device(device: str = "auto") -> str:
+    """The device for "auto" | "cpu" | "cuda" | "mps"; VFQError `no_device` where the wish cannot be met."""
+    from ..networks.devices import accelerators
+
+    if device == "cpu":
+        return device
+    there = accelerators()
+    if device == "auto":
+        return next((name for name, unfit in there.items() if not unfit), "cpu")
+    unfit = there.get(device, f"The device {device!r} is not available here. Use the device auto or cpu.")
+    if unfit:
+        raise VFQError("no_device", unfit)
+    return device
+
+
+def load_models(device: str = "auto", weights: Path | None = None) -> Models:
+    """Load the networks; on the CPU, with a note, where the GPU has too little free memory.
+
+    weights : folder with the ROLE.safetensors of networks that take the place of the shipped ones.
+    VFQError `bad_weights`, `no_device`, `missing_dependency`.
+    """
+    from ..networks.devices import DeviceMemoryError, check_free_memory
+
+    device = choose_device(device)
+    try:
+        check_free_memory(device)
+        return _loaded(device, weights)
+    except DeviceMemoryError as lack:
+        return replace(_loaded("cpu", weights), notes=(instead_on_cpu(lack),))
+
+
+def instead_on_cpu(lack: VFQError) -> str:
+    """The note on an analysis that left the GPU."""
+    return f"{lack.message} The CPU was used instead; it takes longer."
+
+
+def _loaded(device: str, folder: Path | None) -> Models:
+    from ..networks.loading import load
+
+    given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
+    given = {role: path for role, path in given.items() if path.is_file()}
+    if folder and not given:
+        name, roles = folder.resolve().name, ", ".join(ROLES)
+        raise VFQError(
+            "bad_weights", f"{name!r} is no folder that holds a ROLE.safetensors of {roles}. Give the folder."
+        )
+    try:
+        loaded = [load(role, device, given.get(role)) for role in ROLES]
+    except ImportError as error:
+        raise VFQError(
+            "missing_dependency",
+            f"{error}. On a CPU the networks need openvino: pip install openvino; in 3D Slicer's Python console "
+            "slicer.util.pip_install('openvino'). On a GPU, and where weights have no .onnx beside them, they need "
+            "torch and safetensors.",
+        ) from error
+    localizer, refiner, detector = (network for network, _ in loaded)
+    return Models(localizer, refiner, detector, tuple(stamp for _, stamp in loaded), device)

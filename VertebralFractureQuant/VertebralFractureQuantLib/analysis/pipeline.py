@@ -1,0 +1,156 @@
+"""The whole way: a CT in, a measured spine out; in patient RAS millimetres, each arrow one function.
+
+ct -> coarse curve -> curve and level looks -> straightened sagittal slab -> vertebrae (six points) -> heights, G,
+grade, shape, level.
+The networks are functions from array to arrays (`networks.predictor`); what comes out is plain data (`record`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..errors import VFQError
+from ..imaging.ct import CTVolume, without_padding
+from ..spine.curve import SpineCurve
+from ..spine.keypoints import centers
+from ..spine.record import SpineAnalysis, Vertebra
+from .curve_finding import CoarseCurve, Spine, coarse_curves, drawn_curve, drawn_spine, longer_curve, refined_spine
+from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
+from .models import Models
+from .naming import FEWEST_VERTEBRAE, measurable, with_levels
+
+COLUMN_STEP_MM = 80.0  # vertebrae nearer to one another stand in one column, though one may be missing between them
+
+Progress = Callable[[str, float], None]
+
+
+def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:
+    """Localise, straighten, detect and measure every vertebra of `ct`.
+
+    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` where there is nothing to measure.
+    `progress` is told the step's name and the share of the whole that is done.
+    """
+    timing: dict[str, float] = {}
+    whole, ct = ct, without_padding(ct)
+    with _timed("total", timing):
+        _tell(progress, "localize", 0.0)
+        with _timed("localize", timing):
+            first, *others = coarse_curves(ct, models)
+        _tell(progress, "refine", 0.5)
+        spine, vertebrae = _led_on(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
+        _tell(progress, "detect", 0.9)
+        for coarse in others:
+            further, found = _led_on(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
+            if in_columns(found) > in_columns(vertebrae):
+                spine, vertebrae = further, found
+        _check_enough(vertebrae, spine.curve)
+    _tell(progress, "measure", 1.0)
+    return _record(whole, spine, vertebrae, models, timing)
+
+
+def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
+    """How many of the vertebrae do not stand alone: a hip may look like one."""
+    middles = centers(np.reshape([v.keypoints for v in vertebrae], (-1, 3, 2, 3)))
+    near = np.linalg.norm(np.diff(middles, axis=0), axis=1) < COLUMN_STEP_MM
+    return int((np.r_[False, near] | np.r_[near, False])[: len(vertebrae)].sum())
+
+
+def _refined_along(
+    ct: CTVolume, coarse: CoarseCurve, models: Models, timing: dict[str, float], progress: Progress | None
+) -> tuple[Spine, tuple[Vertebra, ...]]:
+    """Refine a coarse curve, and all that follows."""
+    with _timed("refine", timing):
+        spine = refined_spine(ct, *coarse, models)
+    return spine, _along(ct, spine, models, timing, progress)
+
+
+def _led_on(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+) -> tuple[Spine, tuple[Vertebra, ...]]:
+    """The curve led on as long as that finds more vertebrae, and all of them."""
+    while longer := longer_curve(ct, spine.curve, vertebrae):
+        further, found = _refined_along(ct, longer, models, timing, None)
+        if len(found) <= len(vertebrae):
+            break
+        spine, vertebrae = further, found
+    return spine, vertebrae
+
+
+def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
+    """Straighten along a person's three or more points `(n, 3)` RAS mm on the spine, in any order, detect and measure.
+
+    The curve is the person's; no vertebra, or a lone one, is a result here: the person will add the others.
+    VFQError `too_few_points`, `not_along_spine`.
+    """
+    timing: dict[str, float] = {}
+    whole, ct = ct, without_padding(ct)
+    with _timed("total", timing):
+        _tell(progress, "refine", 0.0)
+        with _timed("refine", timing):
+            spine = drawn_spine(ct, drawn_curve(points), models)
+        vertebrae = _along(ct, spine, models, timing, progress)
+    _tell(progress, "measure", 1.0)
+    return _record(whole, spine, vertebrae, models, timing)
+
+
+def _along(
+    ct: CTVolume, spine: Spine, models: Models, timing: dict[str, float], progress: Progress | None
+) -> tuple[Vertebra, ...]:
+    """Straighten along a known curve, detect, measure and name."""
+    from ..networks.detector import detect
+
+    _tell(progress, "straighten", 0.7)
+    with _timed("straighten", timing):
+        slab = straightened_slab(ct, spine.curve)
+    _tell(progress, "detect", 0.8)
+    with _timed("detect", timing):
+        detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
+    with _timed("measure", timing):
+        return measurable(with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine))
+
+
+def _record(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+) -> SpineAnalysis:
+    return SpineAnalysis(
+        case=ct.name,
+        shape=tuple(int(n) for n in ct.voxels.shape),
+        spacing_mm=tuple(float(s) for s in ct.spacing_mm),
+        ijk_to_ras=ct.ijk_to_ras,
+        models=models.stamps,
+        curve=spine.curve.points,
+        limits_mm=spine.limits_mm,
+        vertebrae=vertebrae,
+        timing_s=timing,
+    )
+
+
+def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:
+    if not vertebrae:
+        raise VFQError(
+            "no_vertebra_found",
+            f"No complete vertebra found along {curve.length:.0f} mm of spine. Check that the vertebral bodies lie "
+            "whole in the field of view.",
+        )
+    if len(vertebrae) < FEWEST_VERTEBRAE:
+        raise VFQError(
+            "too_few_vertebrae",
+            "Only one complete vertebra lies in the field of view; at least two are needed, so that a vertebra can be "
+            "judged beside its neighbours. Give a longer scan.",
+        )
+
+
+@contextmanager
+def _timed(name: str, timing: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timing[name] = timing.get(name, 0.0) + time.perf_counter() - start
+
+
+def _tell(progress: Progress | None, step: str, share: float) -> None:
+    if progress:
+        progress(step, share)

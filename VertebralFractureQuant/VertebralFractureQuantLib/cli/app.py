@@ -1,0 +1,49 @@
+"""`vfq`, the command: its families of commands put together.
+
+Tables and JSON go to standard output, progress and messages to standard error. Exit status 0: everything was measured;
+3: a coded failure; 2: wrong usage. To add a command, write it in a file of its own and register it here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .analyze import analyze
+from .bench import bench
+from .common import NOTICE
+from .engine import LazyEngine
+from .evaluate import evaluate_app
+from .phantom import demo, phantom
+from .review import review
+from .train import mix, train
+
+app = typer.Typer(
+    name="vfq",
+    help="Vertebral fractures on CT: six key points, heights, Genant ratio and grade of every vertebra. " + NOTICE,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(evaluate_app)
+for command in (analyze, review, demo, phantom, bench, train, mix):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vfq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Choose the library functions that the commands call."""
+    ctx.obj = ctx.obj or LazyEngine()

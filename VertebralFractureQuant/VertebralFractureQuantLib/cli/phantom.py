@@ -1,0 +1,134 @@
+"""`vfq demo` and `vfq phantom`: synthetic CT scans whose key points are known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .common import (
+    DebugOption,
+    Device,
+    DeviceOption,
+    OverwriteOption,
+    coded_exit,
+    numbers,
+    output_console,
+    progress_bar,
+    refuse_existing,
+    write_json,
+    write_whole,
+)
+from .review import BrowserOption, PortOption, ReaderOption, serve_review
+
+
+class FieldOfView(str, Enum):
+    """What part of the body a phantom shows."""
+
+    WHOLE = "whole"
+    CHEST = "chest"
+    ABDOMEN = "abdomen"
+    SPINE = "spine"
+
+
+def demo(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folder of the synthetic case.")] = Path(
+        "vfq-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 7,
+    device: DeviceOption = Device.AUTO,
+    overwrite: OverwriteOption = False,
+    show: Annotated[bool, typer.Option("--review/--no-review", help="Open it in the browser afterwards.")] = True,
+    port: PortOption = 0,
+    reader: ReaderOption = None,
+    browser: BrowserOption = True,
+    debug: DebugOption = False,
+) -> None:
+    """Analyse a synthetic scoliotic chest CT with fractures, compare with its known truth, and review it."""
+    from ..cohort.worklist import Case
+    from ..evaluation.matching import compare
+    from ..report.outputs import check_output, write_outputs
+
+    engine, case = ctx.obj, f"phantom-{seed}"
+    with coded_exit(debug):
+        check_output(output, case, overwrite)
+        with progress_bar(Console(stderr=True)) as tell:
+            tell(case, "making the phantom", 0.0)
+            ct, truth = engine.make_phantom(seed, scoliosis_deg=35.0, fracture_rate=0.3, field_of_view="chest")
+            found = engine.analyze(ct, engine.load_models(device.value), lambda stage, part: tell(case, stage, part))
+            found = replace(found, case=case)
+            extras = {
+                "ct.nii.gz": lambda p: engine.write_ct(ct, p),
+                "truth.json": lambda p: write_json(truth.to_json(), p),
+            }
+            folder = write_outputs(found, ct, output, overwrite, extras)
+    _print_comparison(compare(found, truth.keypoints, list(truth.levels)), folder)
+    if show:
+        with coded_exit(debug):
+            serve_review([Case(case, folder / "ct.nii.gz", folder)], port, reader, browser, show_names=True)
+
+
+def phantom(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CT: .nii.gz, .nrrd or .mha.")],
+    truth: Annotated[Path | None, typer.Option(help="Gets the exact key points, curve and levels (JSON).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 0,
+    scoliosis: Annotated[
+        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees; random if not given.")
+    ] = None,
+    fracture_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Chance of a fracture a vertebra.")] = None,
+    field_of_view: Annotated[
+        FieldOfView | None, typer.Option(help="Random if not given; spine is a tight crop.")
+    ] = None,
+    spacing: Annotated[str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.")] = None,
+    noise: Annotated[float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.")] = None,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a synthetic CT of the trunk with exactly known key points."""
+    from ..imaging.ct import WRITTEN
+
+    if not output.name.lower().endswith(WRITTEN):
+        raise typer.BadParameter(f"{output.name}: name the CT *.nii.gz, *.nrrd or *.mha.", param_hint="--output")
+    wanted = {
+        "scoliosis_deg": scoliosis,
+        "fracture_rate": fracture_rate,
+        "field_of_view": field_of_view.value if field_of_view else None,
+        "spacing_mm": numbers(spacing, 2, float) if spacing else None,
+        "noise_hu": noise,
+    }
+    options = {name: value for name, value in wanted.items() if value is not None}
+    engine = ctx.obj
+    with coded_exit(debug):
+        targets = [path for path in (output, truth) if path]
+        refuse_existing(targets, overwrite)
+        ct, exact = engine.make_phantom(seed, **options)
+        write_whole(output, lambda p: engine.write_ct(ct, p))
+        if truth:
+            write_whole(truth, lambda p: write_json(exact.to_json(), p))
+    Console(stderr=True).print(f"Wrote {' and '.join(str(path) for path in targets)}.", markup=False, highlight=False)
+
+
+def _print_comparison(comparison: Any, folder: Path) -> None:
+    from ..report.terminal import comparison_table
+
+    error = comparison.mean_point_error_mm
+    console = output_console()
+    console.print(comparison_table(comparison))
+    console.print()
+    console.print(
+        f"Found {comparison.found} of {len(comparison.vertebrae)} vertebrae, {len(comparison.false)} false"
+        + ("." if error is None else f"; the points are {error:.2f} mm off on average."),
+        highlight=False,
+    )
+    console.print(
+        f"Look at {folder / 'overview.png'}; 3D Slicer opens ct.nii.gz and keypoints.mrk.json of the same folder.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
