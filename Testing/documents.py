@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -24,7 +25,8 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("Documentation/**/*.md"), ROOT / "Testing" / "README.md"]
     + [ROOT / "VertebralFractureQuant" / "Resources" / "Weights" / "README.md"]
 )
-PART = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end of generated part -->)", re.DOTALL)
+PART = re.compile(r"^(<!-- generated: ([\w ]+) -->\n)(.*?)^(<!-- end of generated part -->)", re.DOTALL | re.MULTILINE)
+WIDTH = 120  # columns of a page
 VALUES = {Path: "path", str: "text", int: "integer", float: "number"}
 KEY_NAMES = {" ": "Space", "ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right"}
 
@@ -135,7 +137,7 @@ def _options(command: Command) -> str:
         name = ", ".join(f"`{n}`" for n in p.names) or f"`{p.metavar}`"
         return name, p.value, "required" if p.required else f"`{p.default}`" if p.default else "", _sentence(p.help)
 
-    text = f"{' '.join(_sentence(command.help).split())}\n"
+    text = fill(" ".join(_sentence(command.help).split()), WIDTH, break_on_hyphens=False) + "\n"
     if not command.parameters:
         return text
     return text + "\n" + _table(("option", "value", "default", "meaning"), [row(p) for p in command.parameters])
