@@ -347,6 +347,8 @@ def test_the_rooms_of_the_architecture_are_those_of_the_contract_in_its_order():
     text = text_of(DOCUMENTATION / "architecture.md")
     table = re.findall(r"^\| `([a-z]+)(?:/|\.py)` \|", text, re.MULTILINE)
     assert table == [room for layer in layers for room in layer]
+    frames = re.findall(r"^ +subgraph ([a-z]+)$", text, re.MULTILINE)
+    assert frames and set(frames) <= set(table)
     diagram = text.split("## The rooms")[1].split("```")[1]
     boxes = re.findall(r'\["(.*?)"\]', diagram)
     assert [box.split(" &nbsp;|&nbsp; ") for box in boxes] == layers
