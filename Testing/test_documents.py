@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from documents import PAGES, ROOT, Command, commands, generated, refreshed, shown_key
 from VertebralFractureQuantLib import __version__
-from VertebralFractureQuantLib.errors import CODES
+from VertebralFractureQuantLib.errors import CODES, meaning
 from VertebralFractureQuantLib.scene.keys import KEYS
 
 MODULE = ROOT / "VertebralFractureQuant"
@@ -229,11 +229,15 @@ def test_every_code_that_is_raised_has_a_meaning_and_every_code_is_raised():
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_meaning_is_a_clause_and_a_remedy_says_what_to_do_with_options_that_exist(code):
-    meaning, remedy = CODES[code]
-    assert meaning[0].islower() and not meaning.endswith(".")
+    clause, remedy = CODES[code]
+    assert meaning(code) == clause and clause[0].islower() and not clause.endswith(".")
     assert remedy[0].isupper() and remedy.endswith(".")
     known = {option for command in commands().values() for option in command.options}
     assert set(re.findall(r"--[a-z][a-z-]+", remedy)) <= known
+
+
+def test_a_status_that_is_no_code_has_another_meaning_or_none():
+    assert (meaning("ok"), meaning("of_a_newer_version", "failed")) == ("", "failed")
 
 
 # --- figures
