@@ -1,4 +1,4 @@
-"""The figures of the README: python Testing/validate.py phantoms N FOLDER [FIRST_SEED] | references DATA_FOLDER FOLDER
+"""Figures of the validation page: python Testing/validate.py phantoms N FOLDER [FIRST_SEED] | references DATA FOLDER
 
 Phantoms are of seeds that no training draws, one in three with 30 to 60 degrees of scoliosis. References are our
 six-point annotations of real CT. Each scan is written to FOLDER/CASE as soon as it is analysed, so that an interrupted

@@ -1,59 +1,218 @@
 """Coded failures: a study that cannot be measured gets a code and a sentence that says what to do.
 
-A code is a stable, lower-case word for programs (`analysis.json`, exit status); the message is for people.
+A code is a stable, lower-case word for programs (`analysis.json`, exit status). The message is for people.
+`CODES` gives the meaning and the remedy of each code; Documentation/troubleshooting.md is generated from it.
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Failure(NamedTuple):
+    """What a code means, and what to do about it; `meaning` also stands in worklists."""
+
+    meaning: str
+    remedy: str
+
+
 CODES = {
-    "not_found": "the input does not exist",
-    "not_an_image": "no reader understands the file",
-    "corrupt_file": "the file is truncated or damaged",
-    "no_volume": "no volume is chosen",
-    "not_3d": "the image is not a single three-dimensional volume",
-    "not_ct": "the intensities are not Hounsfield units",
-    "bad_voxels": "the voxels hold NaN or infinite values",
-    "bad_spacing": "the voxel spacing is zero, negative or absurd",
-    "bad_direction": "the axes are not orthonormal",
-    "too_few_slices": "the volume is too thin to measure",
-    "too_large": "the volume does not fit into memory",
-    "no_ct_series": "the folder holds no CT series",
-    "several_studies": "a DICOM folder holds more than one study",
-    "missing_slices": "a DICOM series lacks slices",
-    "mixed_series": "a DICOM series mixes geometries",
-    "no_spine_found": "no spine lies in the field of view",
-    "no_vertebra_found": "no complete vertebra lies in the field of view",
-    "too_few_vertebrae": "a single complete vertebra lies in the field of view",
-    "no_device": "the wished computing device is absent",
-    "missing_dependency": "an optional package is needed and absent",
-    "bad_weights": "the network weights are damaged or of another architecture",
-    "bad_channels": "a network cannot have these channels",
-    "bad_checkpoint": "the training run cannot be gone on with",
-    "diverged": "the training's numbers are no longer finite",
-    "bad_shares": "the shares of a mixture of networks are no shares",
-    "nothing_to_evaluate": "no usable annotation, or no prediction with a usable reference",
-    "output_exists": "the output is there already",
-    "output_not_writable": "the output folder cannot be written",
-    "not_an_analysis": "the file is no analysis of this program, or is damaged",
-    "newer_schema": "the analysis was written by a newer version",
-    "other_ct": "the analysis belongs to another CT",
-    "not_a_journal": "the journal of the review is damaged, or not ours",
-    "study_in_use": "another process has the study open",
-    "too_few_points": "too few points were given for a curve",
-    "not_along_spine": "the points of a curve lie beside one another",
-    "outside_reformat": "a click lies outside the straightened picture",
-    "no_vertebra_here": "nothing that looks like a vertebra lies at the click",
-    "vertebra_there": "a vertebra stands where one is to be added",
-    "faulty_vertebra": "the key points contradict each other",
-    "no_machine_points": "the vertebra has no other points of the machine",
-    "empty_scene": "the scene holds no reviewed study",
-    "no_other_case": "the worklist ends here",
-    "cancelled": "a person cancelled it",
-    "port_in_use": "another program listens on the port",
-    "unsafe_host": "others could reach the page, and no key of the user's own was given",
-    "unsafe_key": "the key of the page is weak, or others can read it",
-    "child_died": "the process that analysed ended without a word",
-    "out_of_memory": "memory ran out",
-    "internal_error": "a defect of this program",
+    # Reading a scan
+    "not_found": Failure(
+        "the input does not exist",
+        "Check the path. In the Cohort section of 3D Slicer: choose a folder of scans, and analyse a case before you "
+        "open it.",
+    ),
+    "not_an_image": Failure(
+        "the file is not an image that can be read",
+        "Give NIfTI, NRRD, MetaImage or a DICOM folder. If the path contains characters from another system, rename "
+        "the file with plain letters.",
+    ),
+    "corrupt_file": Failure(
+        "the file is truncated or damaged, or a part of it is missing",
+        "Copy or export the scan again, with all files that belong to it. In a DICOM folder, also remove damaged files "
+        "that are not slices of the series.",
+    ),
+    "no_volume": Failure("no volume is chosen", "Load a CT in 3D Slicer and choose it as the input."),
+    "not_3d": Failure(
+        "the image is not a single three-dimensional volume",
+        "Give one volume with one value per voxel. Convert multi-frame DICOM to NIfTI first, for example with "
+        "dcm2niix, and split a time series into its volumes.",
+    ),
+    "not_ct": Failure(
+        "the intensities are not Hounsfield units",
+        "Give the original CT, not MR, a label map, or a windowed or normalised image. If soft tissue lies near 1050, "
+        "convert the DICOM files again with their rescale intercept, or subtract 1024.",
+    ),
+    "bad_voxels": Failure(
+        "the image contains NaN or infinite values", "Replace these values by -1024 (air), or export the CT again."
+    ),
+    "bad_spacing": Failure(
+        "the voxel spacing is invalid, implausible or contradictory",
+        "Correct the spacing in the header, or export the CT again: millimetres cannot be measured with it.",
+    ),
+    "bad_direction": Failure(
+        "the axes of the volume are invalid or not at right angles",
+        "Correct the gantry tilt when you convert from DICOM (dcm2niix does), or resample the volume to an orthogonal "
+        "grid. If the position or an axis is invalid, export the CT again.",
+    ),
+    "too_few_slices": Failure(
+        "the volume is too thin to measure",
+        "Choose the whole series, not a single slice or a localizer image: at least 3 voxels are needed along each "
+        "axis.",
+    ),
+    "too_large": Failure(
+        "the volume does not fit into memory",
+        "Crop the scan to the spine, close other programs, or use a computer with more memory.",
+    ),
+    "no_ct_series": Failure(
+        "the folder contains no CT series, or not the one asked for",
+        "Choose the folder of a CT study. With --series, check the UID, or leave the option out: the largest series is "
+        "taken.",
+    ),
+    "several_studies": Failure(
+        "a DICOM folder contains more than one study", "Give the folder of each study as an input of its own."
+    ),
+    "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
+    "mixed_series": Failure(
+        "a DICOM series mixes different geometries",
+        "Export each phase, reconstruction or part as a series of its own. If only the distance between slices varies, "
+        "resample the series to one distance.",
+    ),
+    # Finding and measuring the spine
+    "no_spine_found": Failure(
+        "no spine was found in the field of view",
+        "Use a CT of the neck or trunk that contains the vertebral column. If it does, open the scan with vfq review "
+        "or in 3D Slicer, press s and click the spine.",
+    ),
+    "no_vertebra_found": Failure(
+        "no complete vertebra was found in the field of view",
+        "Check that whole vertebral bodies lie in the field of view. If they do, open the scan with vfq review or in "
+        "3D Slicer, press s and click the spine.",
+    ),
+    "too_few_vertebrae": Failure(
+        "only one complete vertebra lies in the field of view",
+        "Give a longer scan: at least two vertebrae are needed, because a vertebra is judged beside its neighbours.",
+    ),
+    # Networks, training and evaluation
+    "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
+    "missing_dependency": Failure(
+        "an optional package is needed and not installed",
+        "Install the package that the message names, with pip, or with the button Install what is missing in 3D "
+        "Slicer.",
+    ),
+    "bad_weights": Failure(
+        "the network weights are missing, damaged or do not fit",
+        "Give a folder of weights as vfq train writes them, or reinstall to restore the shipped weights. Mix only "
+        "networks of the same channels. During a review without networks, place the six points by hand (b).",
+    ),
+    "bad_channels": Failure(
+        "a network cannot have these channels",
+        "Give one number for each depth of the network, such as 16-32-64-96-128. With --start, leave --channels out.",
+    ),
+    "bad_checkpoint": Failure(
+        "the training run cannot be resumed",
+        "Restore the checkpoint, leave --start and --channels out to resume, or give another folder for a new run.",
+    ),
+    "diverged": Failure(
+        "the training produced numbers that are not finite",
+        "Resume from the last saved step with a lower learning rate (--rate).",
+    ),
+    "bad_shares": Failure(
+        "the shares of a mixture do not fit its networks", "Give one --share above 0 for each weights file, or none."
+    ),
+    "nothing_to_evaluate": Failure(
+        "there is no usable annotation, or no prediction with a usable reference",
+        "Read the problems that the message lists. Check that a reference has the name of its case, or the beginning "
+        "of that name.",
+    ),
+    # Outputs and earlier results
+    "output_exists": Failure(
+        "the output exists already, or belongs to another scan, other networks or a review",
+        "Choose another output folder, or use --overwrite to recompute. A reviewed case and another scan's analysis "
+        "are never overwritten: move that folder away.",
+    ),
+    "output_not_writable": Failure(
+        "the output cannot be written",
+        "Check the rights of the folder and the free space, or choose another folder. During a review, keep the case "
+        "open until it is saved.",
+    ),
+    "not_an_analysis": Failure(
+        "the file is not an analysis of this program, or is damaged",
+        "Give an analysis.json that vfq analyze wrote, or analyse the scan again.",
+    ),
+    "newer_schema": Failure("the analysis was written by a newer version", "Update this program."),
+    "other_ct": Failure(
+        "the analysis belongs to another CT",
+        "Give the CT that was analysed, or have this one analysed into another output folder.",
+    ),
+    # Review
+    "not_a_journal": Failure(
+        "the journal of the review is damaged, or was not written by this version",
+        "Move review.sqlite away: analysis.json contains what was last saved. If a newer version wrote it, update this "
+        "program.",
+    ),
+    "study_in_use": Failure("another process has this case open", "Close the case in the other window first."),
+    "too_few_points": Failure(
+        "too few points were clicked for a curve",
+        "Click the middles of at least 3 vertebral bodies, at least 20 mm from the top one to the bottom one.",
+    ),
+    "not_along_spine": Failure(
+        "the clicked points do not follow the spine", "Click the middles of vertebral bodies, one below the other."
+    ),
+    "outside_reformat": Failure(
+        "the click lies outside the straightened image", "Click on a vertebra in the straightened image."
+    ),
+    "no_vertebra_here": Failure(
+        "no vertebra was recognised at the click",
+        "Click on the middle of a vertebral body, or place its six points by hand (b).",
+    ),
+    "vertebra_there": Failure(
+        "there is a vertebra already where one is to be added", "Drag the points of that vertebra, or delete it first."
+    ),
+    "faulty_vertebra": Failure(
+        "the key points of a vertebra contradict each other",
+        "Move the points that are drawn in magenta to their place, click the six points again, or reject the vertebra.",
+    ),
+    "no_machine_points": Failure(
+        "there are no automatic points to go back to", "Use undo instead, or drag the points of the vertebra."
+    ),
+    "empty_scene": Failure("no study is open", "Analyse a scan or open an earlier review first."),
+    "no_other_case": Failure(
+        "there is no further case in this direction", "Choose a case in the worklist, or open a cohort first."
+    ),
+    "cancelled": Failure("the analysis was cancelled", "Open the case again to restart the analysis."),
+    # The review page and the computer
+    "port_in_use": Failure(
+        "the port of the page cannot be used", "Give another --port, or leave the option out to use a free one."
+    ),
+    "unsafe_host": Failure(
+        "other computers could reach the page, and no key file was given",
+        "Give a key of your own with --key-file, or leave --host out and use an SSH tunnel.",
+    ),
+    "unsafe_key": Failure(
+        "the key of the page is weak, cannot be read, or can be read by others",
+        "Use 32 to 256 letters, digits, - and _ on one line, in a file that only you can read (chmod 600).",
+    ),
+    "child_died": Failure(
+        "the process that analysed the scan ended unexpectedly",
+        "Read the message: memory may have run out, or an installation may be incomplete. Try vfq analyze on the same "
+        "scan with --debug.",
+    ),
+    "out_of_memory": Failure(
+        "memory ran out",
+        "Close other programs, or analyse a crop of the scan. If it was the memory of the GPU, use --device cpu.",
+    ),
+    "internal_error": Failure(
+        "there is a defect in this program",
+        "Run the command again with --debug and report the traceback; make sure that it names no patient.",
+    ),
 }
+
+
+def meaning(code: str, otherwise: str = "") -> str:
+    """Return what `code` means; `otherwise` where it is not one of `CODES`, as "ok" or one of a newer version."""
+    return CODES[code].meaning if code in CODES else otherwise
 
 
 class VFQError(Exception):

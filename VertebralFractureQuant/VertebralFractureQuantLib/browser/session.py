@@ -20,7 +20,7 @@ from trame_slicer.views import SliceView
 from ..analysis import Models, load_models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status
-from ..errors import CODES, VFQError, as_coded
+from ..errors import VFQError, as_coded, meaning
 from ..scene.keys import ACTIONS
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
@@ -395,7 +395,7 @@ class Session:
             "index": index,
             "name": self._name(index),
             "state": status.state,
-            "problem": CODES.get(status.code, ""),
+            "problem": meaning(status.code),
             "grade": status.worst_grade,
             "open": status.open,
             "total": status.total,

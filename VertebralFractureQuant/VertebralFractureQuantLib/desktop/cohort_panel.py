@@ -10,7 +10,7 @@ import qt
 
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case, case_status, find_cases
-from ..errors import CODES, VFQError
+from ..errors import VFQError, meaning
 from ..scene.opening import read_study
 from .analysing import Analyst, Opened
 
@@ -124,6 +124,6 @@ class CohortPanel:
     @staticmethod
     def _texts(case: Case) -> tuple[str, str, str, str]:
         status = case_status(case)
-        state = CODES.get(status.code, status.state)
+        state = meaning(status.code, status.state)
         left = f"{status.open} of {status.total}" if status.total else ""
         return case.name, state, status.worst_grade or "", left
