@@ -439,32 +439,23 @@ def test_what_the_disk_refuses_is_said_and_written_later(page, output):
 
 def test_acts_that_come_while_the_files_are_written_are_written_too(monkeypatch):
     """One that came during a save once stayed out of the files until the next."""
-    from VertebralFractureQuantLib.browser import session as module
+    from VertebralFractureQuantLib.browser import saving as module
 
     monkeypatch.setattr(module, "SAVE_AFTER_S", 0.01)
     acts, written = [], []
-
-    class State(SimpleNamespace):
-        def __enter__(self): ...
-
-        def __exit__(self, *_): ...
 
     def saving():
         known = list(acts)
         return lambda: (time.sleep(0.05), written.append(known), "")[-1]
 
     async def act_twice() -> None:
-        session = object.__new__(module.Session)
-        session.server = SimpleNamespace(state=State(unsaved=""))
-        session.review, session.case = SimpleNamespace(editor=True, saving=saving), SimpleNamespace(name="scan")
-        session.cases, session.show_names = [session.case], True
-        session._saving, session._dirty, session._writing = None, False, asyncio.Lock()
-        session._show_work = session._name = lambda _: ""
+        worklist = SimpleNamespace(current="scan", show_saved=lambda case, problem: None)
+        autosave = module.Autosave(SimpleNamespace(editor=True, saving=saving), worklist)
         for act in "ab":
             acts.append(act)
-            session.acted()
+            autosave.soon()
             await asyncio.sleep(0.03)
-        await session._saving
+        await autosave.task
 
     with ThreadPoolExecutor() as beside:  # Playwright has a loop in this thread
         beside.submit(asyncio.run, act_twice()).result()

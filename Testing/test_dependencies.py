@@ -193,8 +193,8 @@ def test_offline_the_failure_tells_which_wheels_to_bring_and_how_to_install_them
 
 
 def test_an_installer_that_does_nothing_is_a_failure(installed):
-    assert "still not there" in refused([OPENVINO], lambda requirements: None)
-    assert "still not there" in refused([TORCH], None, lambda specifier: None)
+    assert "still missing" in refused([OPENVINO], lambda requirements: None)
+    assert "still missing" in refused([TORCH], None, lambda specifier: None)
 
 
 def fake_slicer(monkeypatch, **parts) -> None:

@@ -70,7 +70,7 @@ def test_the_keys_that_the_tips_of_buttons_name_do_the_same(empty):
 
 
 def test_before_anything_is_chosen_the_panel_shows_nothing_and_offers_no_act(empty):
-    assert empty.ui.summaryLabel.text == "No vertebra yet." and empty.ui.vertebraTable.rowCount == 0
+    assert empty.ui.summaryLabel.text == "No vertebrae yet." and empty.ui.vertebraTable.rowCount == 0
     for name in ("confirmButton", "undoButton", "exportButton", "openButton", "cancelButton", "openCaseButton"):
         assert not getattr(empty.ui, name).enabled, name
     assert not empty.ui.installButton.visible and not empty.ui.progressBar.visible
@@ -368,7 +368,7 @@ def test_a_case_whose_analysis_failed_says_why(cohort):
 
 def test_a_cohort_folder_that_is_missing_or_empty_is_no_cohort(empty, tmp_path):
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "nowhere")
-    assert "is no folder" in empty.said and not listed(empty)
+    assert "is not a folder" in empty.said and not listed(empty)
     (tmp_path / "scans").mkdir()
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
     empty.desktop.press("analyzeAllButton")
@@ -385,14 +385,16 @@ def test_the_study_is_exported_as_it_stands(opened, tmp_path):
     opened.desktop.press("exportButton")
     opened.rest()
     folder = tmp_path / "export" / "CT"
-    assert opened.said == f"The study is in {folder}." and tuple(sorted(p.name for p in folder.iterdir())) == FILES
+    assert opened.said == f"The study was exported to {folder}."
+    assert tuple(sorted(p.name for p in folder.iterdir())) == FILES
     ratio = opened.study.measurements[opened.markups(3).id].genant_ratio
     assert read_analysis(folder / "analysis.json").vertebrae[3].measurement.genant_ratio == ratio
     with (folder / "measurements.csv").open(encoding="utf-8") as file:
         assert float(list(csv.DictReader(file))[3]["genant_ratio"]) == pytest.approx(ratio, abs=1e-3)
     opened.desktop.press("exportButton")
     opened.rest()
-    assert opened.said == f"The study is in {folder}-2." and read_analysis(folder / "analysis.json").case == "CT"
+    assert opened.said == f"The study was exported to {folder}-2."
+    assert read_analysis(folder / "analysis.json").case == "CT"
 
 
 def test_the_cases_folder_is_shown(opened, monkeypatch):
@@ -424,7 +426,7 @@ def lacking(monkeypatch) -> set[str]:
 def test_what_is_missing_is_said_and_nothing_is_downloaded(lacking, bench):
     assert "openvino (analysis on CPU)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.desktop.press("analyzeButton")
-    assert "openvino" in bench.said and "60 MB" in bench.said and "Install what is missing" in bench.said
+    assert "openvino" in bench.said and "60 MB" in bench.said and "Install missing packages" in bench.said
     assert not bench.children.started and not bench.desktop.installed and not bench.widget.analyst.busy
 
 

@@ -355,7 +355,7 @@ def test_acts_that_the_disk_refuses_are_kept_and_said_until_there_is_room(opened
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -8))
     opened.widget.face.save_now()
     assert opened.ui.unsavedLabel.visible and "disk is full" in opened.ui.unsavedLabel.text
-    assert "Not on disk yet" in opened.ui.unsavedLabel.text and journal.unsaved == 1
+    assert "Not saved yet" in opened.ui.unsavedLabel.text and journal.unsaved == 1
     opened.desktop.key("c")
     opened.desktop.press("undoButton")
     assert opened.editor is not None and journal.unsaved == 3

@@ -149,7 +149,7 @@ def test_of_two_studies_opened_in_a_hurry_the_later_is_shown(opened):
 def test_without_a_results_folder_nothing_is_written(bench):
     bench.ui.resultsPathLineEdit.currentPath = ""
     bench.desktop.press("analyzeButton")
-    assert bench.said == "Choose a folder for the results first." and not bench.children.started
+    assert bench.said == "No results folder is chosen. Choose one first." and not bench.children.started
 
 
 def test_a_copy_of_which_nothing_came_goes_again(bench):

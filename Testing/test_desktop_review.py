@@ -21,6 +21,7 @@ from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  #
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 
 DRAG_MS = 2.0
+NO_COHORT = "No cohort is open. Choose a folder of scans under Cohort."
 FREE = (0.0, 0.0, -212.0)  # straight mm of a place without a vertebra, below L2
 QT_KEYS = {"ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right", " ": "Space"}
 QT_KEYS |= {"Delete": "Del", "Escape": "Esc", "Enter": "Return", "PageDown": "PgDown", "PageUp": "PgUp"}
@@ -126,8 +127,8 @@ DEEDS = {
     "lateral_right": Deed(nothing, lambda b: (b.review.lateral, b.ui.lateralSlider.value) == (1.0, 1.0)),
     "toggle_window": Deed(nothing, lambda b: window(b) == [400.0] * 2 and b.ui.windowComboBox.currentText == "soft"),
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
-    "next_case": Deed(nothing, lambda b: b.said == "No cohort is open."),
-    "previous_case": Deed(nothing, lambda b: b.said == "No cohort is open."),
+    "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
+    "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {
@@ -347,7 +348,7 @@ def test_without_a_study_only_cases_and_help_have_keys(bench):
     bench.desktop.key("c")
     assert bench.review.mode is None and not bench.said
     bench.desktop.key("PgDown")
-    assert bench.said == "No cohort is open."
+    assert bench.said == NO_COHORT
 
 
 # -- clicks
@@ -528,7 +529,7 @@ def test_swapped_points_are_said_and_cannot_be_confirmed(opened):
     node.GetNthControlPointPositionWorld(1, position)
     node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 40.0]))
     pick(opened, 0)
-    assert opened.cell(0, 5) == "contradiction" and opened.ui.vertebraTable.item(0, 0).toolTip()
+    assert opened.cell(0, 5) == "invalid points" and opened.ui.vertebraTable.item(0, 0).toolTip()
     opened.desktop.press("confirmButton")
     assert "cannot be confirmed" in opened.said and review(opened) == "open"
 

@@ -133,7 +133,7 @@ def test_closing_the_scene_saves_everything_first_and_leaves_a_usable_panel(open
     saved = json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][3]["genant_ratio"] == pytest.approx(ratio, abs=1e-9)
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0
-    assert opened.ui.summaryLabel.text == "No vertebra yet." and not opened.ui.hintLabel.visible
+    assert opened.ui.summaryLabel.text == "No vertebrae yet." and not opened.ui.hintLabel.visible
     for name in ("confirmButton", "undoButton", "exportButton", "saveSceneButton", "openButton"):
         assert not getattr(opened.ui, name).enabled, name
     opened.add_volume(make_ct())
@@ -157,7 +157,7 @@ def test_an_analysis_goes_on_when_the_scene_is_closed_and_its_folder_is_said(ben
     bench.desktop.close_scene()
     child.done()
     bench.rest()
-    assert "not in the scene any more" in bench.said and str(bench.folder / "CT") in bench.said
+    assert "no longer in the scene" in bench.said and str(bench.folder / "CT") in bench.said
     assert (bench.folder / "CT" / "analysis.json").exists() and bench.editor is None
     bench.add_volume(make_ct())
     bench.desktop.press("openButton")
