@@ -109,7 +109,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.input.show_buttons()
 
     def exit(self):
-        """Called each time another module is opened: disable the shortcuts, end clicks and drags."""
+        """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
         self.keyboard.listen(False)
         self.face.review.settle()
         self.setParameterNode(None)

@@ -97,7 +97,7 @@ class ReviewPage:
         with html.Div(classes="straight"):
             self._view(STRAIGHTENED)
             with html.Div(classes="d-flex align-center px-3", style="background: #1b1c1e"):
-                html.Div("Plane:", classes="text-caption mr-2")
+                html.Div("Left", classes="text-caption mr-2")
                 v3.VSlider(
                     model_value=("lateral",),
                     update_modelValue=(self.session.act, "['move_lateral', $event]"),
