@@ -74,7 +74,7 @@ class CohortPanel:
             self.show_case(case)
 
     def analyze_all(self, device: str) -> None:
-        """Analyse all cases without results, in the background."""
+        """Analyse all cases that wait or have failed, in the background."""
         self._device = device
         left = [case for case in self.cases if case_status(case).state in ("waiting", "failed")]
         self._waiting = [case for case in left if case != self.analyst.case]

@@ -230,7 +230,7 @@ class DesktopFace:
         if problem:
             self._save_timer.start(RETRY_MS)
 
-    # -- how
+    # -- other threads
 
     def _ask(self) -> None:
         time.sleep(LET_OTHERS_RUN_S)
