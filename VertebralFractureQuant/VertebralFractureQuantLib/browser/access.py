@@ -1,4 +1,4 @@
-"""Access to the review page: by default only from this computer, and only with a random key that the user can read.
+"""Access to the review page: by default only from this computer, with a random key that only the user can read.
 
 By default trame takes its address from sys.argv, TRAME_ARGS or TRAME_DEFAULT_HOST, and its key is public;
 `server_arguments` overrides all of these. The key is the part of the page's address after "#", which browsers do not
