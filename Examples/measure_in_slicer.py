@@ -2,8 +2,8 @@
 
     Slicer --no-splash --no-main-window --python-script Examples/measure_in_slicer.py RESULTS SCAN [SCAN ...]
 
-Each scan, any file that Slicer loads as a volume, gets the folder RESULTS/<name>. Ends with 0 if all were measured,
-else 3, as `vfq analyze` does.
+A scan is any file that Slicer loads as a volume; its results go to the folder RESULTS/<name>. The exit status is 0 if
+all scans were measured, else 3, as for `vfq analyze`.
 """
 
 import sys
@@ -15,7 +15,7 @@ from VertebralFractureQuant import VertebralFractureQuantLogic
 
 
 def measure(scan, results):
-    """Analyse one scan and write its folder; whether that went well."""
+    """Analyse one scan and write its results. Returns True if that succeeded."""
     slicer.mrmlScene.Clear()
     try:
         logic = VertebralFractureQuantLogic()

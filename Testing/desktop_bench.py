@@ -1,4 +1,4 @@
-"""A small study and a module in front of a test, with a child process that the test plays; no network runs."""
+"""A small study, and the module with a child process that the test controls. No network runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_NETWORKS = VFQError("bad_weights", "No networks in this test.")
 
 @lru_cache
 def make_ct(millimetres: float = 252.0) -> CTVolume:
-    """A dim gradient, oblique and anisotropic, so high from head to foot."""
+    """Return an oblique, anisotropic CT with a gradient, `millimetres` high from head to foot."""
     shape = round(millimetres / 2.8), 80, 85
     voxels = np.add.outer(np.add.outer(np.arange(shape[0]), np.arange(shape[1])), np.arange(shape[2])) - 200
     turn = np.deg2rad(7)
@@ -55,7 +55,10 @@ def make_ct(millimetres: float = 252.0) -> CTVolume:
 
 
 def make_analysis(ct: CTVolume, case: str = "CT", levels: Sequence[str] = LEVELS, pitch: float = 32.0) -> SpineAnalysis:
-    """A box of 22 mm a vertebra (the third is lower in the middle) along a scoliotic curve."""
+    """Return an analysis with box-shaped vertebrae along a scoliotic curve; the third is lower in the middle.
+
+    Each box is 0.7 `pitch` high (22.4 mm by default).
+    """
     s = np.linspace(0, -pitch * len(levels) - 40, 40)
     curve = fit_curve(np.stack([18 * np.sin(s / 60), 12 * np.cos(s / 90), s], 1))
     boxes = np.stack([box(-20 - pitch * i, 0.7 * pitch) for i in range(len(levels))])
@@ -76,7 +79,7 @@ def make_analysis(ct: CTVolume, case: str = "CT", levels: Sequence[str] = LEVELS
 
 
 def box(s: float, height: float = 22.0) -> np.ndarray:
-    """Key points `(3, 2, 3)` straight mm of a square body whose middle is at S = s."""
+    """Return the key points `(3, 2, 3)`, straight mm, of a box-shaped body with its centre at S = `s`."""
     return np.array([[[0.5 * a / 15, a, s + h] for h in (height / 2, -height / 2)] for a in (15.0, 0.0, -15.0)])
 
 
@@ -84,13 +87,13 @@ _reformats: dict[Hashable, Reformat] = {}
 
 
 def remembered(ct: CTVolume, curve: SpineCurve) -> Reformat:
-    """`reformat`, which takes most of a small study's time, once for each CT and curve."""
+    """Cache `reformat` for each CT and curve; it takes most of the time of a small study."""
     key = crc32(ct.voxels.tobytes()), ct.ijk_to_ras.tobytes(), curve.points.tobytes()
     return _reformats.get(key) or _reformats.setdefault(key, reformat(ct, curve))
 
 
 class FakeMachine(Machine):
-    """Answers without networks: a box at a click, three boxes along a drawn curve."""
+    """Answers clicks without networks: a box at a click, three boxes along a drawn curve."""
 
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
         keypoints = Straightening(curve).to_patient(box(float(straight[2])) + [0, float(straight[1]), 0])
@@ -103,7 +106,7 @@ class FakeMachine(Machine):
 
 
 class Child:
-    """A `cohort.jobs.Process` that the test plays."""
+    """A `cohort.jobs.Process` that the test controls."""
 
     def __init__(self, command: Sequence[str], analysis: Callable[[CTVolume], SpineAnalysis]):
         self.wanted = _parser().parse_args(command[list(command).index(CHILD) + 1 :])
@@ -115,14 +118,14 @@ class Child:
         self._more = threading.Condition()
 
     def say(self, *said: dict[str, Any], end: int | None = None) -> None:
-        """Lines on standard output; `end`: and then the exit status."""
+        """Write lines to standard output, then end with the exit status `end`, if given."""
         with self._more:
             self._said += [json.dumps(each) + "\n" for each in said]
             self._status = end
             self._more.notify_all()
 
     def done(self) -> None:
-        """Write the analysis as the real child does, and end."""
+        """Write the analysis as the real child process does, and end."""
         try:
             ct = read_ct(self.wanted.input)
             record = replace(self._analysis(ct), case=self.wanted.case)
@@ -133,7 +136,7 @@ class Child:
             {"done": True} if record.status == "ok" else {"error": record.status, "message": record.message}, end=0
         )
 
-    # -- what a job asks of a process
+    # -- the methods of a process
 
     def lines(self) -> Iterator[str]:
         while True:
@@ -156,7 +159,7 @@ class Child:
 
 
 class Children:
-    """Starts the children; `at_once`: each is done at once, else the test tells it what to say."""
+    """Starts child processes. If `at_once`, each is done at once; else the test controls it."""
 
     def __init__(self) -> None:
         self.started: list[Child] = []
@@ -171,7 +174,7 @@ class Children:
 
 
 class Bench:
-    """The module, its CT's node, its children and its results folder, and what a person does with them."""
+    """The module with a CT, its child processes and its results folder, and the actions of a user."""
 
     def __init__(self, desktop: Desktop, folder: Path):
         self.desktop = desktop
@@ -180,7 +183,7 @@ class Bench:
         self.settle_in()
 
     def settle_in(self) -> None:
-        """After the module was opened or loaded anew: results here, no networks, played children, no waiting."""
+        """Set up the opened or reloaded module: results folder, no networks, controlled children, short waits."""
         from VertebralFractureQuantLib.desktop import analysing, face
         from VertebralFractureQuantLib.scene import opening, review
 
@@ -199,60 +202,60 @@ class Bench:
     said = property(lambda self: self.ui.messageLabel.text)
 
     def add_volume(self, ct: CTVolume, name: str = "CT") -> Any:
-        """A CT as a volume node, chosen as the input."""
+        """Add a CT as a volume node and choose it as the input."""
         node = add_volume(ct, name)
         self.ui.inputSelector.setCurrentNode(node)
         return node
 
     def analyze(self) -> None:
-        """Press Analyse, and wait for the study."""
+        """Press Analyse and wait for the study."""
         before = self.editor
         self.desktop.press("analyzeButton")
         self.wait_for_study(before)
 
     def wait_for_study(self, before: Any = None) -> None:
-        """Until another study than `before` is open; no networks, but what `FakeMachine` knows."""
+        """Wait until a study other than `before` is open, and give it a `FakeMachine`."""
         self.desktop.wait(lambda: self.editor is not None and self.editor is not before)
         self.editor.machine = FakeMachine(self.editor.machine.ct, None)
         self.desktop.events()
 
     def rest(self) -> None:
-        """Until nothing is under way in another thread."""
+        """Wait until no thread and no analysis runs."""
         self.desktop.wait(lambda: not self.widget.face._works and not self.widget.analyst.busy)
 
     def saved(self) -> dict[str, Any]:
-        """The analysis.json of the study that is open, once everything is saved."""
+        """Save everything and return the analysis.json of the open study."""
         self.widget.face.save_now()
         return json.loads((self.review.folder / "analysis.json").read_text(encoding="utf-8"))
 
     def markups(self, row: int) -> Any:
-        """The vertebra of a row, cranial first."""
+        """Return the vertebra of a row, in cranial order."""
         return self.study.vertebrae[self.study.order[row]]
 
     def cell(self, row: int, column: int) -> str:
-        """The text in the panel's table."""
+        """Return the text of a cell in the panel's table."""
         return self.ui.vertebraTable.item(row, column).text()
 
     def shown_ratios(self) -> list[float]:
-        """The G of all rows of the MRML table."""
+        """Return G of all rows in the MRML table."""
         column = self.study.nodes["measurements"].GetTable().GetColumnByName("G")
         return [column.GetValue(i) for i in range(column.GetNumberOfValues())]
 
     def click(self, view: str, world: Sequence[float]) -> None:
-        """A left click at a place of a slice view's own world."""
+        """Click with the left button at a point in the world coordinates of a slice view."""
         press_and_release(view, pixel(view, world))
         self.desktop.events()
 
 
 def add_volume(ct: CTVolume, name: str = "CT") -> Any:
-    """A CT as a volume node of the scene."""
+    """Add a CT to the scene as a volume node."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     show_ct(node, ct)
     return node
 
 
 def pixel(view: str, world: Sequence[float]) -> np.ndarray:
-    """The pixel `(2,)` of a place of a slice view's own world."""
+    """Return the pixel `(2,)` of a point in the world coordinates of a slice view."""
     node = slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode()
     to_world = slicer.util.arrayFromVTKMatrix(node.GetXYToRAS())
     return (np.linalg.inv(to_world) @ [*world, 1.0])[:2]
@@ -260,7 +263,7 @@ def pixel(view: str, world: Sequence[float]) -> np.ndarray:
 
 @contextmanager
 def library_kept() -> Iterator[None]:
-    """Reloading the module imports the library anew: the test's own classes come back after it."""
+    """Restore the library's modules afterwards, because a reload of the module imports the library again."""
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "VertebralFractureQuantLib"}
     try:
         yield

@@ -1,6 +1,6 @@
-"""The review page as a person uses it: the real command, a real browser, a real drag; what is on disk afterwards.
+"""The review page as a reader uses it: the real command, a real browser, real drags, and the files afterwards.
 
-The server runs as its own process; the browser is Chromium, driven by Playwright.
+The server runs in a separate process; the browser is Chromium, driven by Playwright.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 @dataclass
 class Server:
-    """`vfq review` as its user starts it."""
+    """`vfq review` in a process, as a user starts it."""
 
     arguments: list[str]
     process: subprocess.Popen[str] = field(init=False)
@@ -74,7 +74,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> Path:
-    """Two small synthetic scans, in files that are named like patients."""
+    """Two small phantoms, in files that are named like patients."""
     folder = tmp_path_factory.mktemp("scans")
     for seed, name in ((11, f"{PATIENT}-1"), (12, f"{PATIENT}-2")):
         ct, _ = make_phantom(seed, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
@@ -84,7 +84,7 @@ def scans(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def analyzed(scans: Path, tmp_path_factory) -> Path:
-    """The outputs of `vfq analyze` for both."""
+    """The outputs of `vfq analyze` for both scans."""
     output = tmp_path_factory.mktemp("analyzed")
     command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
     subprocess.run(command, check=True, capture_output=True)
@@ -133,12 +133,12 @@ def open_page(chromium, server: Server):
     page.goto(server.url)
     page.wait_for_selector("tr[data-id]", timeout=30000)
     page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
-    page.wait_for_timeout(800)  # the first pictures
+    page.wait_for_timeout(800)  # the first images
     return page
 
 
 class Picture:
-    """Where points stand in the page's straightened view when it shows the whole spine."""
+    """The positions of points in the page's straightened view when it shows the whole spine."""
 
     def __init__(self, page, analysis: SpineAnalysis):
         self.straightening = Straightening(SpineCurve(analysis.curve))
@@ -152,7 +152,7 @@ class Picture:
         return self.xy_straight(self.straightening.to_straight(patient))
 
     def xy_straight(self, straight: np.ndarray) -> tuple[float, float]:
-        """Anterior is on the left, cranial up."""
+        """Return the position of a point in straight mm; anterior is on the left, cranial up."""
         return self.center[0] - straight[1] / self.mm, self.center[1] - (straight[2] - self.middle) / self.mm
 
 
@@ -185,7 +185,7 @@ def folder_of(output: Path, index: int) -> Path:
 
 
 def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
-    """The record on disk, once it says what it should."""
+    """Return the record on disk once `condition` holds, or after `timeout` seconds."""
     until = time.monotonic() + timeout
     while True:
         record = read_analysis(folder / "analysis.json")
@@ -234,7 +234,7 @@ def test_a_dragged_point_moves_the_number_the_colour_and_the_patients_point(page
     assert g(page, vertebra_id) == pytest.approx(moved.measurement.genant_ratio, abs=1e-9)
 
 
-def test_a_middle_button_drag_of_all_points_is_undone_in_one(page, output):
+def test_a_middle_button_drag_of_all_points_is_undone_in_one_step(page, output):
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     picture = Picture(page, analysis)
     before = g(page, "v2")
@@ -329,8 +329,8 @@ def test_a_click_in_a_vertebra_selects_its_row(page, output):
     page.wait_for_selector("tr[data-id=v3].selected")
 
 
-def test_a_click_on_a_point_selects_its_vertebra_and_the_next_key_is_for_it(page, output):
-    """The markups widget once kept the press to itself, and `x` rejected the vertebra that was selected before."""
+def test_a_click_on_a_point_selects_its_vertebra_for_the_next_key(page, output):
+    """Regression: the markups widget used the press alone, so `x` rejected the previously selected vertebra."""
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     x, y = Picture(page, analysis).xy(analysis.vertebrae[3].keypoints[1, 0])
     page.mouse.move(x - 25, y - 25)
@@ -344,58 +344,58 @@ def test_a_click_on_a_point_selects_its_vertebra_and_the_next_key_is_for_it(page
     assert [v.review for v in record.vertebrae[:4]] == ["open", "open", "open", "rejected"]
 
 
-def test_a_key_in_mid_drag_keeps_the_machines_points_and_signs_the_hands(page, output):
+def test_a_key_during_a_drag_keeps_the_automatic_points_and_records_the_moved_ones(page, output):
     folder = folder_of(output, 0)
     analysis = read_analysis(folder / "analysis.json")
     moved = analysis.vertebrae[2]
     drag(page, Picture(page, analysis).xy(moved.keypoints[1, 0]), (0, 12), release=False)
-    under_the_finger = g(page, "v3")
+    during_drag = g(page, "v3")
     press(page, "c")
     page.mouse.move(20, 20)
     page.mouse.up()
     record = saved(folder, lambda r: r.vertebrae[2].review == "confirmed").vertebrae[2]
     assert (
-        under_the_finger
+        during_drag
         != moved.measurement.genant_ratio
         == pytest.approx(measure_column(record.machine_keypoints[None])[0].genant_ratio)
     )
-    assert (record.origin, record.measurement.genant_ratio) == ("reader", pytest.approx(under_the_finger))
+    assert (record.origin, record.measurement.genant_ratio) == ("reader", pytest.approx(during_drag))
 
 
 def key_event(page, **event) -> None:
-    """A key as a keyboard that is not here would send it."""
+    """Send a key event of another keyboard."""
     told = json.dumps({"bubbles": True, "cancelable": True, **event})
     page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {told}))")
     page.wait_for_timeout(350)
 
 
-def test_one_press_of_a_key_is_one_act_on_any_keyboard(page):
+def test_one_key_press_is_one_action_on_any_keyboard(page):
     def verdicts() -> list[str]:
         return [row.get_attribute("data-review") for row in page.query_selector_all("tr[data-id]")]
 
     page.click("tr[data-id=v1] [data-cell=g]")
     page.keyboard.down("c")
     for _ in range(3):
-        page.keyboard.down("c")  # as held
+        page.keyboard.down("c")  # repeated, as if held down
     page.keyboard.up("c")
     page.wait_for_timeout(350)
     assert verdicts()[:2] == ["confirmed", "open"]
     press(page, "?")
-    press(page, "x")  # under the help
+    press(page, "x")  # while the help is open
     press(page, "Escape")
     assert verdicts()[:3] == ["confirmed", "open", "open"]
-    key_event(page, key="C")  # with the capitals locked
+    key_event(page, key="C")  # with Caps Lock
     assert verdicts()[:3] == ["confirmed", "confirmed", "open"]
     before = cell(page, "v3", "level")
-    key_event(page, key="]", ctrlKey=True, altKey=True, modifierAltGraph=True)  # AltGr in Windows
+    key_event(page, key="]", ctrlKey=True, altKey=True, modifierAltGraph=True)  # AltGr on Windows
     below = cell(page, "v3", "level")
     key_event(page, key="[", altKey=True)  # Option on a Mac
     assert below != before == cell(page, "v3", "level")
-    key_event(page, key="x", altKey=True)  # the browser's own
+    key_event(page, key="x", altKey=True)  # a shortcut of the browser
     assert verdicts()[2] == "open"
 
 
-def test_a_key_means_what_the_help_says_also_after_a_click_in_a_picture(page, output):
+def test_keys_keep_their_meaning_after_a_click_in_a_view(page, output):
     picture = Picture(page, read_analysis(folder_of(output, 0) / "analysis.json"))
     page.mouse.click(*picture.xy_straight(np.array([0.0, 45.0, picture.middle])))
     for key in ("b", "f", "f", "r"):
@@ -422,7 +422,7 @@ def test_the_scene_is_saved_for_slicer(page, output):
     assert leaked == []
 
 
-def test_what_the_disk_refuses_is_said_and_written_later(page, output):
+def test_files_that_cannot_be_written_are_reported_and_written_later(page, output):
     folder = folder_of(output, 0)
     blocker = folder / "analysis.json"
     kept = blocker.read_bytes()
@@ -437,41 +437,32 @@ def test_what_the_disk_refuses_is_said_and_written_later(page, output):
     assert saved(folder, lambda r: r.vertebrae[0].review == "rejected").vertebrae[0].review == "rejected"
 
 
-def test_acts_that_come_while_the_files_are_written_are_written_too(monkeypatch):
-    """One that came during a save once stayed out of the files until the next."""
-    from VertebralFractureQuantLib.browser import session as module
+def test_actions_during_a_save_are_saved_too(monkeypatch):
+    """Regression: an action during a save was written only with the next action."""
+    from VertebralFractureQuantLib.browser import saving as module
 
     monkeypatch.setattr(module, "SAVE_AFTER_S", 0.01)
     acts, written = [], []
-
-    class State(SimpleNamespace):
-        def __enter__(self): ...
-
-        def __exit__(self, *_): ...
 
     def saving():
         known = list(acts)
         return lambda: (time.sleep(0.05), written.append(known), "")[-1]
 
     async def act_twice() -> None:
-        session = object.__new__(module.Session)
-        session.server = SimpleNamespace(state=State(unsaved=""))
-        session.review, session.case = SimpleNamespace(editor=True, saving=saving), SimpleNamespace(name="scan")
-        session.cases, session.show_names = [session.case], True
-        session._saving, session._dirty, session._writing = None, False, asyncio.Lock()
-        session._show_work = session._name = lambda _: ""
+        worklist = SimpleNamespace(current="scan", show_saved=lambda case, problem: None)
+        autosave = module.Autosave(SimpleNamespace(editor=True, saving=saving), worklist)
         for act in "ab":
             acts.append(act)
-            session.acted()
+            autosave.soon()
             await asyncio.sleep(0.03)
-        await session._saving
+        await autosave.task
 
-    with ThreadPoolExecutor() as beside:  # Playwright has a loop in this thread
+    with ThreadPoolExecutor() as beside:  # Playwright runs an event loop in this thread
         beside.submit(asyncio.run, act_twice()).result()
     assert written == [["a"], ["a", "b"]]
 
 
-def test_a_second_server_on_the_same_case_is_told_so(chromium, server, page, scans, output):
+def test_a_second_server_reports_that_the_case_is_open(chromium, server, page, scans, output):
     other = Server([str(scans), "--output", str(output)])
     try:
         second = chromium.new_page(viewport=SIZE)
@@ -484,7 +475,7 @@ def test_a_second_server_on_the_same_case_is_told_so(chromium, server, page, sca
         other.stop()
 
 
-def test_after_kill_9_the_page_comes_back_with_every_finished_act(chromium, server, scans, output):
+def test_after_kill_9_the_page_restores_every_finished_action(chromium, server, scans, output):
     page = open_page(chromium, server)
     folder = folder_of(output, 0)
     analysis = read_analysis(folder / "analysis.json")
@@ -511,7 +502,7 @@ def test_after_kill_9_the_page_comes_back_with_every_finished_act(chromium, serv
         again.stop()
 
 
-def test_a_tab_that_is_closed_in_mid_drag_loses_nothing(chromium, server, output):
+def test_closing_a_tab_during_a_drag_loses_nothing(chromium, server, output):
     page = open_page(chromium, server)
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     picture = Picture(page, analysis)
@@ -525,11 +516,11 @@ def test_a_tab_that_is_closed_in_mid_drag_loses_nothing(chromium, server, output
     page.mouse.move(x, y)
     page.mouse.move(x + 40, y + 40, steps=8)
     page.wait_for_timeout(400)
-    assert g(page, "v2") == pytest.approx(live, abs=1e-12)  # no button is down: the point stays
+    assert g(page, "v2") == pytest.approx(live, abs=1e-12)  # no button is pressed, so the point stays
     page.close()
 
 
-def test_a_second_tab_is_told_and_shows_the_same(chromium, server, page):
+def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
     other = open_page(chromium, server)
     assert "2 tabs" in page.inner_text("[data-test=tabs]")
     other.click("tr[data-id=v2] [data-cell=g]")
@@ -558,7 +549,7 @@ def test_keys_confirm_name_and_order(page, output):
     assert record.vertebrae[0].reviewer == "tester"
 
 
-def test_a_level_in_doubt_is_marked_until_a_person_names_one(chromium, scans, output):
+def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans, output):
     file = folder_of(output, 0) / "analysis.json"
     record = json.loads(file.read_text(encoding="utf-8"))
     record["vertebrae"][0] |= {"level": "T9", "level_probabilities": {"T9": 0.7}}
@@ -576,8 +567,8 @@ def test_a_level_in_doubt_is_marked_until_a_person_names_one(chromium, scans, ou
         server.stop()
 
 
-def test_the_worklist_goes_on_to_the_next_case_within_a_second(page, output):
-    page.wait_for_timeout(4000)  # the next case is being read meanwhile
+def test_the_worklist_opens_the_next_case_quickly(page, output):
+    page.wait_for_timeout(4000)  # the next case is loaded in the meantime
     first = page.inner_text("[data-test=worklist]")
     started = time.monotonic()
     page.keyboard.press(".")
@@ -589,7 +580,7 @@ def test_the_worklist_goes_on_to_the_next_case_within_a_second(page, output):
     assert "last case" in page.inner_text("[data-test=message]")
 
 
-def test_nothing_on_the_page_in_the_log_or_from_outside_tells_who_the_patient_is(page, server):
+def test_the_page_and_the_log_do_not_contain_the_patients_name(page, server):
     page.click("[data-test=worklist]")
     page.wait_for_timeout(400)
     text = page.content() + page.inner_text("body")
@@ -613,7 +604,7 @@ def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, outpu
         server.stop()
 
 
-def test_without_an_analysis_one_is_made_with_progress(chromium, scans, tmp_path):
+def test_a_case_without_an_analysis_is_analysed(chromium, scans, tmp_path):
     first = sorted(scans.iterdir())[0]
     server = Server([str(first), "--output", str(tmp_path / "fresh")])
     try:

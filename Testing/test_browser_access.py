@@ -1,4 +1,4 @@
-"""Who can reach the review page: this machine alone, with the key, whatever the environment says."""
+"""Access to the review page: only from this computer and only with the key, whatever the environment says."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from VertebralFractureQuantLib.browser import access
 from VertebralFractureQuantLib.errors import VFQError
 
-posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no modes: a user's folders are private there")
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes; a user's folders are private there")
 
-# Says its port, then serves; what it is started with tries to move it and to give it the key that everybody knows.
+# Prints its port, then serves. Its environment and arguments try to change its address and to set the public key.
 SERVER = """
 import asyncio, sys
 from trame.app import get_server
@@ -34,7 +34,7 @@ HOSTILE = {"TRAME_DEFAULT_HOST": "0.0.0.0", "TRAME_ARGS": "--host 0.0.0.0 --auth
 # --- the key
 
 
-def test_the_key_is_made_once_is_random_and_readable_by_the_user_alone(tmp_path):
+def test_the_key_is_created_once_is_random_and_readable_only_by_the_user(tmp_path):
     key = access.access_key(folder=tmp_path / "new")
     assert len(key) >= 64 and access.access_key(folder=tmp_path / "new") == key
     assert key != access.access_key(folder=tmp_path / "other")
@@ -43,7 +43,7 @@ def test_the_key_is_made_once_is_random_and_readable_by_the_user_alone(tmp_path)
         assert stat.S_IMODE((tmp_path / "new" / "key").stat().st_mode) == 0o600
 
 
-def test_the_key_lies_in_the_users_own_settings(tmp_path, monkeypatch):
+def test_the_key_is_in_the_users_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     key = access.access_key()
@@ -56,7 +56,7 @@ def own_key(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def test_a_key_of_the_users_own_is_taken_from_its_file(tmp_path):
+def test_a_key_file_of_the_user_is_read(tmp_path):
     key = secrets.token_urlsafe(32)
     assert access.access_key(own_key(tmp_path / "key", f"{key}\n")) == key
 
@@ -65,7 +65,7 @@ def test_a_key_of_the_users_own_is_taken_from_its_file(tmp_path):
     "text",
     ["", "short", "1" * 40, "0x" + "a" * 40, "x" * 300, "two\n" + "lines" * 10, "quoted=" + "x" * 40, "é" * 40],
 )
-def test_a_weak_key_or_one_that_the_page_would_misread_is_refused(tmp_path, text):
+def test_a_key_that_is_weak_or_that_the_page_would_misread_is_refused(tmp_path, text):
     with pytest.raises(VFQError) as refused:
         access.access_key(own_key(tmp_path / "key", text))
     assert refused.value.code == "unsafe_key"
@@ -80,7 +80,7 @@ def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path, mode):
     assert refused.value.code == "unsafe_key" and "chmod 600" in refused.value.message
 
 
-def test_a_key_file_that_is_not_there_is_said(tmp_path):
+def test_a_missing_key_file_is_reported(tmp_path):
     with pytest.raises(VFQError) as refused:
         access.access_key(tmp_path / "none")
     assert refused.value.code == "not_found"
@@ -90,19 +90,19 @@ def test_a_key_file_that_is_not_there_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_this_machine_needs_no_key_of_the_users_own(host):
+def test_a_local_host_needs_no_key_file(host):
     access.check_host(host, None)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "hospital.example", "", "127.0.0.1.example"])
-def test_another_host_needs_a_key_of_the_users_own(host):
+def test_another_host_needs_a_key_file(host):
     with pytest.raises(VFQError) as refused:
         access.check_host(host, None)
     assert refused.value.code == "unsafe_host" and "--key-file" in refused.value.message
     access.check_host(host, Path("key"))
 
 
-def test_the_address_holds_the_key_where_browsers_send_it_to_no_server():
+def test_the_address_has_the_key_in_the_part_that_browsers_send_to_no_server():
     assert access.page_url("localhost", 8080, "secret") == "http://127.0.0.1:8080/#key=secret"
     assert access.page_url("::1", 8080, "secret") == "http://[::1]:8080/#key=secret"
 
@@ -112,7 +112,7 @@ def test_the_address_holds_the_key_where_browsers_send_it_to_no_server():
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The port and the key of a real trame server in a hostile environment; ends with what it has said."""
+    """The port and the key of a real trame server in a hostile environment; its output must not contain the key."""
     pytest.importorskip("trame", reason="the page's packages are not installed")
     key = access.access_key(folder=tmp_path_factory.mktemp("settings"))
     path = os.pathsep.join([str(Path(access.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
@@ -133,9 +133,9 @@ def served(tmp_path_factory):
 
 
 def hello(port: int, key: object, padding: int = 0, chunk: int = 0) -> dict | None:
-    """What the server answers to the first message of a client with `key`, or to a second one of `padding` more bytes.
+    """Return the server's answer to a client's first message with `key`, or to a second one of `padding` more bytes.
 
-    It is sent in pieces of `chunk` bytes, 0 for one. None where the connection was closed.
+    Messages are sent in pieces of `chunk` bytes (0: in one piece). None if the connection was closed.
     """
     import aiohttp
     import msgpack
@@ -162,14 +162,14 @@ def test_the_right_key_opens_the_page(served):
 
 
 @pytest.mark.parametrize("key", ["wslink-secret", "vtkweb-secret", "", "vfq-" + "0" * 64, True, None, 0])
-def test_any_other_key_does_not(served, key):
+def test_any_other_key_is_refused(served, key):
     assert hello(served[0], key)["error"]["message"] == "Authentication failed"
 
 
-def test_it_listens_on_this_machine_alone_whatever_the_environment_and_the_arguments_say(served):
+def test_the_server_listens_only_locally_despite_environment_and_arguments(served):
     import socket
 
-    with pytest.raises(OSError):  # every other address of this machine, 127.0.0.2 too, is deaf
+    with pytest.raises(OSError):  # no other address of this computer accepts connections, not even 127.0.0.2
         socket.create_connection(("127.0.0.2", served[0]), timeout=2)
     socket.create_connection(("127.0.0.1", served[0]), timeout=2).close()
 
@@ -180,7 +180,7 @@ def test_a_message_above_a_megabyte_is_refused(served, chunk):
     assert hello(*served, padding=1_100_000, chunk=chunk) is None
 
 
-def test_the_page_loads_nothing_from_outside_and_keeps_its_key_out_of_requests(served):
+def test_the_page_loads_nothing_from_outside_and_keeps_its_key(served):
     from urllib.request import urlopen
 
     for path in ("", "index.html"):

@@ -1,4 +1,4 @@
-"""What is missing is said before anything is downloaded, what fails says what to do, and torch never comes by pip."""
+"""Missing packages are reported before any download, failures say what to do, and pip never installs torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MATPLOTLIB = Requirement("matplotlib", ">=3.8", "pictures")
 
 @pytest.fixture
 def installed(monkeypatch):
-    """The packages that a test says are there, by version; changed while it runs."""
+    """The versions of the packages that appear to be installed; a test may change them."""
     there: dict[str, str] = {}
 
     def version(name: str) -> str:
@@ -49,7 +49,7 @@ def refused(*arguments) -> str:
 # --- what is missing
 
 
-def test_in_a_bare_slicer_each_purpose_names_what_it_lacks(installed):
+def test_without_packages_each_purpose_names_what_is_missing(installed):
     assert names(missing("analysis on CPU")) == ["openvino"]
     assert names(missing("analysis on GPU")) == ["torch", "safetensors"]
     assert names(missing("pictures")) == ["matplotlib"]
@@ -57,7 +57,7 @@ def test_in_a_bare_slicer_each_purpose_names_what_it_lacks(installed):
     assert names(missing()) == ["openvino", "torch", "safetensors", "matplotlib"]
 
 
-def test_what_is_there_in_a_fitting_version_is_not_missing(installed):
+def test_a_package_in_an_accepted_version_is_not_missing(installed):
     installed.update(openvino="2026.4.1", torch="2.13.0+cu126", safetensors="0.8.0", matplotlib="3.11.2")
     assert missing() == ()
 
@@ -68,7 +68,7 @@ def test_a_version_outside_the_range_is_missing(installed, version, lacking):
     assert ("torch" in names(missing("analysis on GPU"))) is lacking
 
 
-def test_a_cpu_needs_no_openvino_where_torch_is_there(installed):
+def test_the_cpu_needs_no_openvino_if_torch_is_installed(installed):
     installed["torch"] = "2.6.0"
     assert names(missing("analysis on CPU")) == ["openvino"]
     installed["safetensors"] = "0.5"
@@ -81,12 +81,12 @@ def test_metadata_without_the_package_is_missing(monkeypatch):
     assert names(missing("analysis on CPU")) == ["openvino"]
 
 
-def test_a_device_tells_what_its_analysis_needs():
+def test_each_device_has_a_purpose():
     assert dependencies.purpose_of("auto") == dependencies.purpose_of("cpu") == "analysis on CPU"
     assert dependencies.purpose_of("cuda") == dependencies.purpose_of("mps") == "analysis on GPU"
 
 
-def test_asking_imports_none_of_the_packages():
+def test_checking_imports_none_of_the_packages():
     code = (
         "import sys; from VertebralFractureQuantLib.desktop.dependencies import missing; missing(); "
         "print([m for m in ('torch', 'openvino', 'matplotlib', 'safetensors', 'slicer', 'qt') if m in sys.modules])"
@@ -98,7 +98,7 @@ def test_asking_imports_none_of_the_packages():
 # --- the offer
 
 
-def test_the_offer_says_what_is_missing_what_for_how_large_and_that_it_needs_the_internet():
+def test_the_offer_names_packages_purposes_size_and_the_internet():
     said = offer([OPENVINO, MATPLOTLIB])
     assert "openvino (analysis on CPU)" in said and "matplotlib (pictures)" in said
     assert "85 MB" in said and "internet" in said
@@ -116,7 +116,7 @@ def test_every_package_has_a_range_a_purpose_and_a_size():
 
 
 def test_what_is_installed_is_usable_at_once(tmp_path, monkeypatch):
-    """A real package, in a folder that Python has already found empty, within one tick of that folder's clock."""
+    """Install a real package in a folder that Python has cached as empty, without a new modification time."""
     packages, metadata = tmp_path / "packages", tmp_path / "metadata"
     for folder in (packages, metadata):
         folder.mkdir()
@@ -139,7 +139,7 @@ def test_what_is_installed_is_usable_at_once(tmp_path, monkeypatch):
     assert vfq_probe.answer == 42
 
 
-def test_torch_comes_by_its_extension_first_and_only_the_rest_by_pip(installed):
+def test_the_extension_installs_torch_first_and_pip_only_the_rest(installed):
     calls = []
 
     def pip(requirements):
@@ -154,7 +154,7 @@ def test_torch_comes_by_its_extension_first_and_only_the_rest_by_pip(installed):
     assert calls == [("torch", ">=2.4,<2.14"), ("pip", ["safetensors>=0.4"])]
 
 
-def test_without_the_pytorch_extension_nothing_is_downloaded_and_two_ways_out_are_named(installed, monkeypatch):
+def test_without_the_pytorch_extension_nothing_is_downloaded_and_two_solutions_are_named(installed, monkeypatch):
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     downloads = []
     message = refused([TORCH, SAFETENSORS], downloads.append)
@@ -162,7 +162,7 @@ def test_without_the_pytorch_extension_nothing_is_downloaded_and_two_ways_out_ar
     assert "Install PyTorch from the Extensions manager" in message and "choose the device CPU" in message
 
 
-def test_the_pytorch_extension_gets_the_range_and_asks_no_second_time(installed, monkeypatch):
+def test_the_pytorch_extension_gets_the_range_and_does_not_ask_again(installed, monkeypatch):
     asked = {}
 
     class Logic:
@@ -175,7 +175,7 @@ def test_the_pytorch_extension_gets_the_range_and_asks_no_second_time(installed,
     assert asked == {"confirm": False, "versions": ">=2.4,<2.14"}
 
 
-def test_a_torch_that_cannot_be_installed_points_to_its_extension_and_to_the_cpu(installed):
+def test_a_failed_torch_installation_names_its_extension_and_the_cpu(installed):
     def torch(specifier):
         raise RuntimeError("no build for this driver\ntraceback")
 
@@ -183,7 +183,7 @@ def test_a_torch_that_cannot_be_installed_points_to_its_extension_and_to_the_cpu
     assert "no build for this driver)" in message and "PyTorch Utils" in message and "device CPU" in message
 
 
-def test_offline_the_failure_tells_which_wheels_to_bring_and_how_to_install_them(installed):
+def test_the_failure_tells_how_to_install_wheels_offline(installed):
     def pip(requirements):
         raise subprocess.CalledProcessError(1, "pip")
 
@@ -193,12 +193,12 @@ def test_offline_the_failure_tells_which_wheels_to_bring_and_how_to_install_them
 
 
 def test_an_installer_that_does_nothing_is_a_failure(installed):
-    assert "still not there" in refused([OPENVINO], lambda requirements: None)
-    assert "still not there" in refused([TORCH], None, lambda specifier: None)
+    assert "still missing" in refused([OPENVINO], lambda requirements: None)
+    assert "still missing" in refused([TORCH], None, lambda specifier: None)
 
 
 def fake_slicer(monkeypatch, **parts) -> None:
-    """A `slicer` package with these modules of functions."""
+    """Replace the `slicer` package by one with these modules."""
     package = ModuleType("slicer")
     package.__path__ = []
     monkeypatch.setitem(sys.modules, "slicer", package)
@@ -206,7 +206,7 @@ def fake_slicer(monkeypatch, **parts) -> None:
         monkeypatch.setitem(sys.modules, f"slicer.{name}", parts.get(name))
 
 
-def test_a_new_slicer_installs_with_its_progress_and_asks_no_second_time(installed, monkeypatch):
+def test_a_new_slicer_installs_with_pip_ensure_and_does_not_ask_again(installed, monkeypatch):
     asked = {}
 
     def pip_ensure(requirements, prompt_install=True, requester=None):
@@ -218,7 +218,7 @@ def test_a_new_slicer_installs_with_its_progress_and_asks_no_second_time(install
     assert asked["requirements"] == ["openvino>=2025.0"] and asked["prompt"] is False and asked["requester"]
 
 
-def test_an_older_slicer_installs_by_pip_install(installed, monkeypatch):
+def test_an_older_slicer_installs_with_pip_install(installed, monkeypatch):
     def pip_install(requirements):
         assert requirements == ["openvino>=2025.0"]
         installed["openvino"] = "2026.1"

@@ -1,4 +1,4 @@
-"""The module's panel in Slicer: what it offers, an analysis in a child, a cohort, packages that are missing."""
+"""The module's panel in Slicer: widgets, an analysis in a child process, a cohort, export, missing packages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILES = ("analysis.json", "keypoints.mrk.json", "measurements.csv", "overview.pn
 
 
 def widgets(kind: str | None = None) -> set[str]:
-    """The names in the .ui, of one class or of all."""
+    """Return the names of the widgets in the .ui file, of one class or of all."""
     return {w.get("name") for w in UI.iter("widget") if kind in (None, w.get("class"))}
 
 
@@ -59,7 +59,7 @@ def test_every_push_button_of_the_ui_file_is_pressed_by_a_test():
     assert set(re.findall(r'press\("(\w+)"\)', text)) | set(BUTTONS_OF_DEEDS) == widgets("QPushButton")
 
 
-def test_the_keys_that_the_tips_of_buttons_name_do_the_same(empty):
+def test_the_key_in_a_buttons_tooltip_calls_the_same_action(empty):
     from test_desktop_review import BUTTONS_OF_DEEDS, QT_KEYS
     from VertebralFractureQuantLib.scene.keys import ACTIONS
 
@@ -69,8 +69,8 @@ def test_the_keys_that_the_tips_of_buttons_name_do_the_same(empty):
         assert not key or of_key[key[1].lower()] == action, name
 
 
-def test_before_anything_is_chosen_the_panel_shows_nothing_and_offers_no_act(empty):
-    assert empty.ui.summaryLabel.text == "No vertebra yet." and empty.ui.vertebraTable.rowCount == 0
+def test_the_empty_panel_shows_nothing_and_disables_its_buttons(empty):
+    assert empty.ui.summaryLabel.text == "No vertebrae yet." and empty.ui.vertebraTable.rowCount == 0
     for name in ("confirmButton", "undoButton", "exportButton", "openButton", "cancelButton", "openCaseButton"):
         assert not getattr(empty.ui, name).enabled, name
     assert not empty.ui.installButton.visible and not empty.ui.progressBar.visible
@@ -105,7 +105,7 @@ def test_the_module_opens_within_half_a_second():
         assert time.perf_counter() - started < 0.5
 
 
-def test_folder_and_reader_are_kept_for_the_next_time(empty, tmp_path):
+def test_results_folder_and_reader_are_remembered(empty, tmp_path):
     empty.ui.resultsPathLineEdit.currentPath = str(tmp_path / "elsewhere")
     empty.ui.readerLineEdit.text = "Ada"
     empty.ui.readerLineEdit._real.editingFinished.emit()
@@ -118,7 +118,7 @@ def test_folder_and_reader_are_kept_for_the_next_time(empty, tmp_path):
 # -- an analysis
 
 
-def test_an_analysis_shows_how_far_it_is_and_then_the_study(bench):
+def test_an_analysis_shows_its_progress_and_then_the_study(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
@@ -152,7 +152,7 @@ def test_the_study_is_shown_in_the_modules_own_layout(opened):
     assert table.mrmlTableNode() is nodes["measurements"] and table.model().rowCount() == 6
 
 
-def test_the_layout_comes_back_when_it_is_asked_for(opened):
+def test_the_show_layout_button_restores_the_layout(opened):
     manager = slicer.app.layoutManager()
     ours = manager.layout
     manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
@@ -160,7 +160,7 @@ def test_the_layout_comes_back_when_it_is_asked_for(opened):
     assert manager.layout == ours
 
 
-def test_the_child_gets_the_ct_the_device_and_the_folder(bench):
+def test_the_child_process_gets_the_ct_the_device_and_the_folder(bench):
     seen = []
     bench.children.analysis = lambda ct: seen.append(ct) or make_analysis(ct)
     bench.ui.deviceComboBox.currentText = "cpu"
@@ -169,7 +169,7 @@ def test_the_child_gets_the_ct_the_device_and_the_folder(bench):
     assert (wanted.case, wanted.output, wanted.device) == ("CT", bench.folder, "cpu")
     np.testing.assert_array_equal(seen[0].voxels, make_ct().voxels)
     np.testing.assert_allclose(seen[0].ijk_to_ras, make_ct().ijk_to_ras, atol=1e-6)
-    assert not wanted.input.exists()  # the copy that was handed over is gone
+    assert not wanted.input.exists()  # the copy for the child process was deleted
 
 
 def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
@@ -187,7 +187,7 @@ def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
 
 def test_cancelling_before_the_child_is_started_starts_none(bench):
     bench.ui.analyzeButton._real.click()
-    bench.widget.face._works[0].thread.join()  # the volume is handed over
+    bench.widget.face._works[0].thread.join()  # the volume has been prepared
     bench.ui.cancelButton._real.click()
     bench.rest()
     assert bench.said == "The analysis was cancelled." and not bench.children.started
@@ -195,7 +195,7 @@ def test_cancelling_before_the_child_is_started_starts_none(bench):
     assert bench.ui.vertebraTable.rowCount == 6
 
 
-def test_a_child_that_crashes_is_a_message_and_a_second_analysis_works(bench):
+def test_a_crashed_child_is_reported_and_a_second_analysis_works(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
@@ -208,21 +208,21 @@ def test_a_child_that_crashes_is_a_message_and_a_second_analysis_works(bench):
     assert bench.ui.vertebraTable.rowCount == 6
 
 
-def test_a_failure_of_the_child_is_its_sentence(bench):
+def test_the_message_of_a_failed_child_is_shown(bench):
     bench.children.analysis = lambda ct: SpineAnalysis("CT", status="not_ct", message="These are no HU.")
     bench.desktop.press("analyzeButton")
     bench.rest()
     assert bench.said == "These are no HU." and bench.editor is None
 
 
-def test_a_scan_without_a_spine_is_opened_to_be_clicked(bench):
+def test_a_scan_without_a_spine_is_opened_for_clicks(bench):
     bench.children.analysis = lambda ct: SpineAnalysis("CT", status="no_spine_found", message="No spine found.")
     bench.analyze()
     assert bench.said.startswith("No spine found.") and "click the spine" in bench.said
     assert bench.ui.rescueButton.enabled and bench.ui.vertebraTable.rowCount == 0
 
 
-def test_what_the_child_decided_on_the_way_is_shown(bench):
+def test_notes_of_the_child_are_shown(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
@@ -241,7 +241,7 @@ def test_a_second_analysis_of_the_same_volume_overwrites_nothing(opened):
     assert json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8")) == first
 
 
-def test_an_earlier_review_goes_on_where_it_ended_and_undo_too(opened, tmp_path):
+def test_an_earlier_review_is_resumed_with_its_undo_history(opened, tmp_path):
     opened.review.act("confirm")
     opened.desktop.drag("Straightened", opened.markups(1).node, 1, (0, -8))
     expected = opened.study.state()
@@ -280,7 +280,7 @@ def test_a_phantom_is_analysed_by_the_real_child(empty):
     empty.desktop.wait(lambda: empty.editor or empty.said, 300)
     assert empty.editor and empty.ui.vertebraTable.rowCount >= 8, empty.said
     logic, node = empty.widget.logic, empty.ui.inputSelector.currentNode()
-    alone = logic.analyze(node, "cpu")  # the same without a panel and without a child
+    alone = logic.analyze(node, "cpu")  # without a panel and a child process
     assert [v.measurement.genant_ratio for v in alone.vertebrae] == pytest.approx(empty.shown_ratios(), abs=1e-6)
 
 
@@ -289,7 +289,7 @@ def test_a_phantom_is_analysed_by_the_real_child(empty):
 
 @pytest.fixture
 def cohort(empty, tmp_path) -> Bench:
-    """A folder with two scans in the list."""
+    """A cohort of two scans."""
     (tmp_path / "scans").mkdir()
     for name in ("first", "second"):
         write_ct(replace(make_ct(), name=name), tmp_path / "scans" / f"{name}.nii.gz")
@@ -319,7 +319,7 @@ def test_a_cohort_is_analysed_one_after_the_other(cohort):
     assert [row[1] for row in listed(cohort)] == ["ready", "ready"] and len(cohort.children.started) == 3
 
 
-def test_a_cohort_can_be_stopped_after_the_case_that_runs(cohort):
+def test_a_cohort_can_be_stopped_after_the_running_case(cohort):
     cohort.children.at_once = False
     cohort.desktop.press("analyzeAllButton")
     cohort.desktop.press("stopButton")
@@ -349,13 +349,13 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     assert cohort.markups(0).details["review"] == "confirmed"
 
 
-def test_a_case_that_was_not_analysed_says_what_to_do(cohort):
+def test_opening_a_case_without_analysis_says_what_to_do(cohort):
     cohort.ui.cohortTable.selectRow(1)
     cohort.desktop.press("openCaseButton")
     assert "Press Analyse all first" in cohort.said
 
 
-def test_a_case_whose_analysis_failed_says_why(cohort):
+def test_opening_a_case_whose_analysis_failed_says_why(cohort):
     cohort.children.analysis = lambda ct: SpineAnalysis("x", status="not_ct", message="These are no HU.")
     cohort.desktop.press("analyzeAllButton")
     cohort.rest()
@@ -366,9 +366,9 @@ def test_a_case_whose_analysis_failed_says_why(cohort):
     assert cohort.said == "These are no HU." and cohort.editor is None
 
 
-def test_a_cohort_folder_that_is_missing_or_empty_is_no_cohort(empty, tmp_path):
+def test_a_missing_or_empty_cohort_folder_is_reported(empty, tmp_path):
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "nowhere")
-    assert "is no folder" in empty.said and not listed(empty)
+    assert "is not a folder" in empty.said and not listed(empty)
     (tmp_path / "scans").mkdir()
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
     empty.desktop.press("analyzeAllButton")
@@ -379,20 +379,22 @@ def test_a_cohort_folder_that_is_missing_or_empty_is_no_cohort(empty, tmp_path):
 # -- export
 
 
-def test_the_study_is_exported_as_it_stands(opened, tmp_path):
+def test_the_current_study_is_exported(opened, tmp_path):
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -10))
     opened.ui.exportPathLineEdit.currentPath = str(tmp_path / "export")
     opened.desktop.press("exportButton")
     opened.rest()
     folder = tmp_path / "export" / "CT"
-    assert opened.said == f"The study is in {folder}." and tuple(sorted(p.name for p in folder.iterdir())) == FILES
+    assert opened.said == f"The study was exported to {folder}."
+    assert tuple(sorted(p.name for p in folder.iterdir())) == FILES
     ratio = opened.study.measurements[opened.markups(3).id].genant_ratio
     assert read_analysis(folder / "analysis.json").vertebrae[3].measurement.genant_ratio == ratio
     with (folder / "measurements.csv").open(encoding="utf-8") as file:
         assert float(list(csv.DictReader(file))[3]["genant_ratio"]) == pytest.approx(ratio, abs=1e-3)
     opened.desktop.press("exportButton")
     opened.rest()
-    assert opened.said == f"The study is in {folder}-2." and read_analysis(folder / "analysis.json").case == "CT"
+    assert opened.said == f"The study was exported to {folder}-2."
+    assert read_analysis(folder / "analysis.json").case == "CT"
 
 
 def test_the_cases_folder_is_shown(opened, monkeypatch):
@@ -402,12 +404,12 @@ def test_the_cases_folder_is_shown(opened, monkeypatch):
     assert seen == [str(opened.folder / "CT")]
 
 
-# -- packages that are missing
+# -- missing packages
 
 
 @pytest.fixture
 def lacking(monkeypatch) -> set[str]:
-    """Packages that are said not to be there; changed while a test runs."""
+    """Packages that appear to be missing; a test may change the set."""
     gone = {"openvino", "torch", "safetensors", "matplotlib"}
     real = importlib.metadata.version
 
@@ -421,14 +423,14 @@ def lacking(monkeypatch) -> set[str]:
     return gone
 
 
-def test_what_is_missing_is_said_and_nothing_is_downloaded(lacking, bench):
+def test_missing_packages_are_reported_and_nothing_is_downloaded(lacking, bench):
     assert "openvino (analysis on CPU)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.desktop.press("analyzeButton")
-    assert "openvino" in bench.said and "60 MB" in bench.said and "Install what is missing" in bench.said
+    assert "openvino" in bench.said and "60 MB" in bench.said and "Install missing packages" in bench.said
     assert not bench.children.started and not bench.desktop.installed and not bench.widget.analyst.busy
 
 
-def test_what_is_missing_depends_on_the_device(lacking, bench):
+def test_the_missing_packages_depend_on_the_device(lacking, bench):
     lacking.difference_update({"openvino", "matplotlib"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert not bench.ui.installButton.visible
@@ -437,7 +439,7 @@ def test_what_is_missing_depends_on_the_device(lacking, bench):
     assert bench.ui.installButton.visible
 
 
-def test_what_only_the_pictures_lack_is_offered_and_hinders_no_analysis(lacking, bench):
+def test_a_missing_package_for_pictures_is_offered_and_does_not_block_an_analysis(lacking, bench):
     lacking.discard("openvino")
     bench.ui.deviceComboBox.currentText = "cpu"
     assert "matplotlib (pictures)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
@@ -445,14 +447,14 @@ def test_what_only_the_pictures_lack_is_offered_and_hinders_no_analysis(lacking,
     assert bench.ui.vertebraTable.rowCount == 6
 
 
-def test_a_person_who_declines_gets_nothing_installed(lacking, bench):
+def test_nothing_is_installed_if_the_user_declines(lacking, bench):
     bench.desktop.answers["confirm"] = False
     bench.desktop.press("installButton")
     assert "85 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
     assert not bench.desktop.installed and bench.ui.installButton.visible
 
 
-def test_a_person_who_agrees_gets_what_is_missing(lacking, bench):
+def test_the_missing_packages_are_installed_if_the_user_agrees(lacking, bench):
     bench.desktop.answers["confirm"] = True
     bench.desktop.answers["pip_ensure"] = lambda requirements: lacking.clear()
     bench.desktop.press("installButton")
@@ -463,7 +465,7 @@ def test_a_person_who_agrees_gets_what_is_missing(lacking, bench):
     assert bench.ui.vertebraTable.rowCount == 6
 
 
-def test_an_older_slicer_installs_by_its_own_pip(lacking, tmp_path):
+def test_an_older_slicer_installs_with_pip_install(lacking, tmp_path):
     with Desktop(MODULE, with_packaging=False) as desktop:
         desktop.answers["confirm"] = True
         desktop.answers["pip_install"] = lambda requirements: lacking.clear()
@@ -505,7 +507,7 @@ with Desktop(MODULE) as desktop:
 """
 
 
-def test_in_a_slicer_without_the_packages_the_module_opens_and_says_what_it_lacks(tmp_path):
+def test_without_the_packages_the_module_opens_and_reports_them(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(MODULE.parent), str(Path(__file__).parent)])}
     command = [sys.executable, "-c", BARE, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -543,7 +545,7 @@ def test_logic_takes_a_ct_from_a_node_and_shows_and_exports_its_analysis(logic, 
     assert tuple(sorted(p.name for p in folder.iterdir())) == FILES
 
 
-def test_logic_analyses_on_the_cpu_where_the_gpu_is_too_small(logic, empty, monkeypatch):
+def test_logic_falls_back_to_the_cpu_if_the_gpu_is_too_small(logic, empty, monkeypatch):
     from VertebralFractureQuantLib import analysis as room
     from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
 

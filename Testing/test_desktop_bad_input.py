@@ -1,4 +1,4 @@
-"""What goes wrong around the module: volumes that are no CT, nodes that others delete, disks that refuse."""
+"""Errors around the module: volumes that are no CT, nodes changed by other modules, failing disks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa:
 
 
 def refused(bench: Bench) -> str:
-    """What is said when Analyse is pressed on what cannot be analysed; the panel is usable after it."""
+    """Press Analyse on a volume that cannot be analysed, and return the message. The panel stays usable."""
     bench.desktop.press("analyzeButton")
     bench.rest()
     assert not bench.children.started and not list(bench.folder.glob("*"))
@@ -35,7 +35,7 @@ def refused(bench: Bench) -> str:
 # -- volumes that are no CT
 
 
-def test_without_a_volume_it_is_said_what_to_do(empty):
+def test_without_a_volume_the_message_says_what_to_do(empty):
     assert "Load a CT and choose it" in refused(empty)
 
 
@@ -75,7 +75,7 @@ def test_a_volume_that_is_too_small_is_refused(empty):
     assert refused(empty)
 
 
-def test_after_a_refusal_a_ct_is_analysed(empty):
+def test_a_ct_is_analysed_after_a_refused_volume(empty):
     empty.add_volume(replace(make_ct(), voxels=np.abs(make_ct().voxels) + 100), "MR")
     refused(empty)
     empty.add_volume(make_ct())
@@ -105,7 +105,7 @@ def bent(node: Any) -> Any:
 
 
 @pytest.mark.parametrize("move", [linear, bent])
-def test_a_volume_under_a_transform_is_hardened_in_a_copy_and_that_is_said(bench, move):
+def test_a_volume_under_a_transform_is_hardened_in_a_copy_with_a_message(bench, move):
     node = bench.ui.inputSelector.currentNode()
     voxels = slicer.util.arrayFromVolume(node).copy()
     transform = move(node)
@@ -125,13 +125,13 @@ def test_a_volume_under_a_transform_is_hardened_in_a_copy_and_that_is_said(bench
     assert bench.editor.machine.ct.sample(moved) == pytest.approx(make_ct().sample(at), abs=1.5)
 
 
-def test_that_a_copy_is_used_is_still_said_beside_the_study(bench):
+def test_the_message_about_a_copy_stays_when_the_study_is_open(bench):
     linear(bench.ui.inputSelector.currentNode())
     bench.analyze()
     assert "a copy was hardened" in bench.said
 
 
-def test_points_on_a_moved_volume_lie_where_the_patient_lies(bench):
+def test_points_on_a_moved_volume_are_in_its_moved_position(bench):
     linear(bench.ui.inputSelector.currentNode())
     bench.analyze()
     matrix = vtk.vtkMatrix4x4()
@@ -155,7 +155,7 @@ def test_an_earlier_review_of_a_moved_volume_is_found(bench):
     assert bench.markups(0).details["review"] == "confirmed"
 
 
-def test_of_a_sequence_the_frame_that_is_shown_is_copied(bench):
+def test_the_shown_frame_of_a_sequence_is_copied(bench):
     node = bench.ui.inputSelector.currentNode()
     slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
@@ -172,10 +172,10 @@ def test_of_a_sequence_the_frame_that_is_shown_is_copied(bench):
     assert slicer.util.arrayFromVolume(bench.study.nodes["ct"]).tolist() == slicer.util.arrayFromVolume(node).tolist()
 
 
-# -- nodes that others delete or change
+# -- nodes that other modules delete or change
 
 
-def test_deleting_a_vertebras_node_is_an_act_and_undo_brings_it_back(opened):
+def test_deleting_a_vertebras_node_is_an_action_that_undo_reverts(opened):
     for gone in ("node", "mirror"):
         before = opened.study.state()
         slicer.mrmlScene.RemoveNode(getattr(opened.markups(2), gone))
@@ -202,7 +202,7 @@ def test_deleting_the_ct_saves_and_closes_its_review(opened):
     assert opened.markups(0).details["review"] == "confirmed"
 
 
-def test_another_node_of_the_study_that_is_deleted_is_made_anew(opened):
+def test_another_deleted_node_of_the_study_is_rebuilt(opened):
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -8))
     before, ratios = opened.study.state(), opened.shown_ratios()
     for role in [role for role in ROLES if role != "ct"]:
@@ -219,7 +219,7 @@ def test_another_node_of_the_study_that_is_deleted_is_made_anew(opened):
         assert opened.study.state() == before, role
 
 
-def test_many_nodes_deleted_at_once_are_made_anew(opened):
+def test_many_nodes_deleted_at_once_are_rebuilt(opened):
     before = opened.study.state()
     for role in ("straightened", "straightening", "measurements"):
         slicer.mrmlScene.RemoveNode(opened.study.nodes[role])
@@ -227,7 +227,7 @@ def test_many_nodes_deleted_at_once_are_made_anew(opened):
     assert opened.study.state() == before and opened.ui.vertebraTable.rowCount == 6
 
 
-def test_a_point_that_is_unset_in_the_markups_module_is_put_back(opened):
+def test_a_point_unset_in_the_markups_module_is_restored(opened):
     before = opened.study.state()
     opened.markups(1).node.UnsetNthControlPointPosition(2)
     opened.desktop.events()
@@ -237,7 +237,7 @@ def test_a_point_that_is_unset_in_the_markups_module_is_put_back(opened):
     agree_with_library(opened)
 
 
-def test_a_vertebra_that_is_renamed_in_another_module_gets_its_name_back(opened):
+def test_a_vertebra_renamed_in_another_module_gets_its_name_back(opened):
     title = opened.markups(1).node.GetName()
     opened.markups(1).node.SetName("my favourite")
     opened.desktop.events()
@@ -245,7 +245,7 @@ def test_a_vertebra_that_is_renamed_in_another_module_gets_its_name_back(opened)
     assert opened.cell(1, 0) == "T10"
 
 
-def test_points_that_a_program_moves_are_an_act(opened):
+def test_points_moved_by_a_program_are_an_action(opened):
     node = opened.markups(1).node
     slicer.util.updateMarkupsControlPointsFromArray(node, slicer.util.arrayFromMarkupsControlPoints(node) + [0, 0, 2.0])
     opened.desktop.events()
@@ -259,25 +259,25 @@ def agree_with_library(bench: Bench) -> None:
     assert bench.shown_ratios() == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_ct_that_is_replaced_after_its_analysis_is_said(opened):
+def test_a_ct_replaced_after_its_analysis_is_reported(opened):
     slicer.util.updateVolumeFromArray(opened.study.nodes["ct"], make_ct().voxels[::-1].copy())
     opened.desktop.events()
     assert "was changed after it was analysed" in opened.said and opened.review.outdated
 
 
-def test_a_ct_that_is_moved_after_its_analysis_is_said(opened):
+def test_a_ct_moved_after_its_analysis_is_reported(opened):
     linear(opened.study.nodes["ct"])
     opened.desktop.events()
     assert "was changed after it was analysed" in opened.said
 
 
-def test_a_ct_that_only_gets_another_window_is_not_said_to_have_changed(opened):
+def test_a_new_window_of_the_ct_is_no_change_of_the_ct(opened):
     opened.study.nodes["ct"].GetDisplayNode().SetWindowLevel(123, 45)
     opened.desktop.events()
     assert not opened.said and not opened.review.outdated
 
 
-def test_another_volume_under_the_same_name_gets_a_case_of_its_own(opened):
+def test_another_volume_of_the_same_name_gets_a_separate_case(opened):
     opened.review.act("confirm")
     opened.desktop.close_scene()
     opened.add_volume(replace(make_ct(), ijk_to_ras=make_ct().ijk_to_ras @ np.diag([1.1, 1, 1, 1])))
@@ -286,11 +286,11 @@ def test_another_volume_under_the_same_name_gets_a_case_of_its_own(opened):
     assert opened.review.folder.name == "CT-2"
 
 
-# -- disks that refuse
+# -- folders that cannot be written, full disks
 
 
 @pytest.mark.parametrize("button", ["analyzeButton", "beginButton"])
-def test_a_results_folder_that_cannot_be_written_is_said_before_minutes_of_work(bench, tmp_path, button):
+def test_a_results_folder_that_cannot_be_written_is_reported_before_the_analysis(bench, tmp_path, button):
     (tmp_path / "file").write_text("in the way")
     bench.ui.resultsPathLineEdit.currentPath = str(tmp_path / "file" / "results")
     bench.desktop.press(button)
@@ -301,7 +301,7 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_minutes_of_work(
     bench.analyze()
 
 
-def test_an_export_folder_that_cannot_be_written_is_said(opened, tmp_path):
+def test_an_export_folder_that_cannot_be_written_is_reported(opened, tmp_path):
     (tmp_path / "file").write_text("in the way")
     opened.ui.exportPathLineEdit.currentPath = str(tmp_path / "file")
     opened.desktop.press("exportButton")
@@ -326,7 +326,7 @@ def test_a_case_that_is_open_in_another_process_is_not_opened(opened):
     assert opened.markups(0).details["review"] == "confirmed"
 
 
-def test_a_damaged_analysis_is_no_earlier_review(opened):
+def test_a_damaged_analysis_is_not_offered_as_an_earlier_review(opened):
     opened.desktop.close_scene()
     (opened.folder / "CT" / "analysis.json").write_text("{")
     opened.add_volume(make_ct())
@@ -334,7 +334,7 @@ def test_a_damaged_analysis_is_no_earlier_review(opened):
 
 
 class FullDisk:
-    """A connection of a journal whose disk is full."""
+    """The database connection of a journal on a full disk."""
 
     def __init__(self, connection: Any):
         self._connection = connection
@@ -343,19 +343,19 @@ class FullDisk:
         raise sqlite3.OperationalError("database or disk is full")
 
     def __exit__(self, *_: Any) -> None:
-        """Nothing was begun."""
+        """Never called, because `__enter__` raises."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
 
-def test_acts_that_the_disk_refuses_are_kept_and_said_until_there_is_room(opened):
+def test_actions_that_cannot_be_saved_are_kept_and_reported_until_they_can(opened):
     journal = opened.editor.journal
     real, journal._file = journal._file, FullDisk(journal._file)
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -8))
     opened.widget.face.save_now()
     assert opened.ui.unsavedLabel.visible and "disk is full" in opened.ui.unsavedLabel.text
-    assert "Not on disk yet" in opened.ui.unsavedLabel.text and journal.unsaved == 1
+    assert "Not saved yet" in opened.ui.unsavedLabel.text and journal.unsaved == 1
     opened.desktop.key("c")
     opened.desktop.press("undoButton")
     assert opened.editor is not None and journal.unsaved == 3

@@ -1,4 +1,4 @@
-"""The panel among others: other modules' hands on its nodes, threads that are late, cases opened in a hurry."""
+"""The panel beside others: changes by other modules, late threads, quick openings, reloads, focus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def levels(record: dict[str, Any]) -> list[str]:
     return [v["level"] for v in record["vertebrae"]]
 
 
-def test_vertebrae_that_are_deleted_together_are_one_act(opened):
+def test_vertebrae_deleted_together_are_one_action(opened):
     gone = [opened.markups(row).node for row in (1, 3)]
     for node in gone:
         slicer.mrmlScene.RemoveNode(node)
@@ -42,21 +42,21 @@ def test_all_vertebrae_and_the_ct_deleted_together_leave_the_review_as_it_was(op
     assert len(record["vertebrae"]) == 6 and record["vertebrae"][0]["review"] == "confirmed"
 
 
-def test_a_display_node_that_is_deleted_is_made_anew_and_no_act_is_lost(opened):
+def test_a_deleted_display_node_is_rebuilt_and_no_action_is_lost(opened):
     slicer.mrmlScene.RemoveNode(opened.markups(2).node.GetDisplayNode())
     opened.review.act("confirm")
     opened.desktop.wait(lambda: opened.study.intact)
     assert opened.saved()["vertebrae"][0]["review"] == "confirmed"
 
 
-def test_a_transform_that_is_hardened_into_a_vertebra_is_taken_back(opened):
+def test_a_transform_hardened_into_a_vertebra_is_reverted(opened):
     markups, before = opened.markups(2), opened.study.state()
     markups.node.HardenTransform()
     opened.desktop.wait(lambda: "own transform" in opened.said)
     assert opened.study.state() == before and opened.markups(2).node.GetTransformNodeID()
 
 
-def test_a_transform_that_is_taken_off_a_vertebra_is_put_back(opened):
+def test_a_transform_removed_from_a_vertebra_is_restored(opened):
     before = opened.markups(2).straight()
     opened.markups(2).node.SetAndObserveTransformNodeID(None)
     opened.desktop.wait(lambda: "own transform" in opened.said)
@@ -64,7 +64,7 @@ def test_a_transform_that_is_taken_off_a_vertebra_is_put_back(opened):
 
 
 @pytest.mark.parametrize("change", ["spacing", "voxels"])
-def test_a_ct_that_is_changed_in_place_is_said_for_as_long_as_it_is_open(opened, change):
+def test_a_ct_changed_in_place_is_reported_while_it_is_open(opened, change):
     ct = opened.study.nodes["ct"]
     if change == "spacing":
         ct.SetSpacing(1.0, 1.0, 1.0)
@@ -75,7 +75,7 @@ def test_a_ct_that_is_changed_in_place_is_said_for_as_long_as_it_is_open(opened,
     assert opened.ui.outdatedLabel.visible
 
 
-def test_the_window_of_a_persons_volume_is_as_before_once_the_study_is_closed(bench):
+def test_closing_the_study_restores_the_window_of_the_users_volume(bench):
     node = bench.ui.inputSelector.currentNode()
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetAutoWindowLevel(False)
@@ -87,13 +87,13 @@ def test_the_window_of_a_persons_volume_is_as_before_once_the_study_is_closed(be
     assert window_of(node) == (False, 123.0, 45.0) and not node.GetAttribute("VertebralFractureQuant.role")
 
 
-def test_the_straightened_picture_is_no_ct(opened):
+def test_the_straightened_image_cannot_be_analysed(opened):
     opened.widget._parameterNode.inputVolume = opened.study.nodes["straightened"]
     opened.desktop.press("analyzeButton")
     assert "made by this module" in opened.said and not opened.widget.analyst.busy
 
 
-def test_the_newest_record_stays_whichever_thread_is_late(opened, monkeypatch):
+def test_the_newest_record_stays_if_an_older_write_is_late(opened, monkeypatch):
     write, slow = review_room.write_review, []
 
     def late(*args: Any) -> None:
@@ -105,7 +105,7 @@ def test_the_newest_record_stays_whichever_thread_is_late(opened, monkeypatch):
     monkeypatch.setattr(review_room, "write_review", late)
     folder = opened.review.folder
     opened.review.act("confirm")
-    opened.widget.face._save()  # writes in another thread, late
+    opened.widget.face._save()  # writes late, in another thread
     opened.review.act("confirm")
     opened.desktop.close_scene()
     time.sleep(0.4)
@@ -113,7 +113,7 @@ def test_the_newest_record_stays_whichever_thread_is_late(opened, monkeypatch):
     assert reviews.count("confirmed") == 2
 
 
-def test_saving_goes_on_after_an_unforeseen_failure(opened, monkeypatch):
+def test_saving_continues_after_an_unexpected_error(opened, monkeypatch):
     def broken(*args: Any) -> None:
         raise RuntimeError("odd")
 
@@ -126,7 +126,7 @@ def test_saving_goes_on_after_an_unforeseen_failure(opened, monkeypatch):
     assert not opened.ui.unsavedLabel.visible
 
 
-def test_a_study_that_cannot_be_opened_leaves_nothing_of_the_one_before(opened, monkeypatch):
+def test_after_a_failed_opening_nothing_of_the_previous_study_is_left(opened, monkeypatch):
     def refused(*args: Any) -> None:
         raise VFQError("study_in_use", "This case is open in another window.")
 
@@ -137,7 +137,7 @@ def test_a_study_that_cannot_be_opened_leaves_nothing_of_the_one_before(opened, 
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0 and not opened.ui.exportButton.enabled
 
 
-def test_of_two_studies_opened_in_a_hurry_the_later_is_shown(opened):
+def test_of_two_studies_opened_at_once_the_later_is_shown(opened):
     shown: list[str] = []
     analyst = opened.widget.analyst
     analyst.opening("slow", lambda: time.sleep(0.1) or "first", shown.append)
@@ -149,10 +149,10 @@ def test_of_two_studies_opened_in_a_hurry_the_later_is_shown(opened):
 def test_without_a_results_folder_nothing_is_written(bench):
     bench.ui.resultsPathLineEdit.currentPath = ""
     bench.desktop.press("analyzeButton")
-    assert bench.said == "Choose a folder for the results first." and not bench.children.started
+    assert bench.said == "No results folder is chosen. Choose one first." and not bench.children.started
 
 
-def test_a_copy_of_which_nothing_came_goes_again(bench):
+def test_the_copy_of_a_cancelled_analysis_is_removed(bench):
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     node = bench.ui.inputSelector.currentNode()
     node.SetAndObserveTransformNodeID(transform.GetID())
@@ -173,7 +173,7 @@ def test_keys_work_at_once_after_a_reload(opened):
         assert opened.review.selected != before
 
 
-def test_a_reload_goes_on_in_the_studys_folder_wherever_new_results_go(opened, tmp_path):
+def test_a_reload_resumes_in_the_studys_folder_despite_a_new_results_folder(opened, tmp_path):
     opened.review.act("confirm")
     folder = opened.review.folder
     opened.ui.resultsPathLineEdit.currentPath = str(tmp_path / "elsewhere")
@@ -184,13 +184,13 @@ def test_a_reload_goes_on_in_the_studys_folder_wherever_new_results_go(opened, t
         assert opened.review.folder == folder and opened.editor.journal.undoable == "confirmed"
 
 
-def test_space_presses_the_button_that_has_the_focus(opened):
+def test_space_presses_the_focused_next_button(opened):
     opened.ui.nextButton.setFocus()
     opened.desktop.key("Space")
     assert {v.details["review"] for v in opened.study.vertebrae.values()} == {"open"}
 
 
-def test_arrows_are_the_combo_boxs_while_it_has_the_focus(opened):
+def test_arrow_keys_belong_to_a_focused_combo_box(opened):
     opened.desktop.app.window.activateWindow()
     opened.ui.levelComboBox.setFocus()
     opened.desktop.events()

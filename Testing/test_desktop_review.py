@@ -1,4 +1,4 @@
-"""A person's hand in Slicer: points that are dragged, keys, buttons and clicks, and what the views show of it."""
+"""A review in Slicer: dragged points, keys, buttons and clicks, and what the views show."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  #
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 
 DRAG_MS = 2.0
-FREE = (0.0, 0.0, -212.0)  # straight mm of a place without a vertebra, below L2
+NO_COHORT = "No cohort is open. Choose a folder of scans under Cohort."
+FREE = (0.0, 0.0, -212.0)  # a point without a vertebra, below L2, in straight mm
 QT_KEYS = {"ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right", " ": "Space"}
 QT_KEYS |= {"Delete": "Del", "Escape": "Esc", "Enter": "Return", "PageDown": "PgDown", "PageUp": "PgUp"}
 
 
-# -- what each action does, whichever key or button calls it
+# -- each action, called by a key or a button
 
 
 @dataclass
 class Deed:
-    """`before` makes ready; `holds` is true once it is done, and not before."""
+    """How to test an action: `before` prepares it; `holds` is true after the action, and false before it."""
 
     before: Callable[[Bench], object]
     holds: Callable[[Bench], object]
@@ -42,7 +43,7 @@ def pick(bench: Bench, row: int) -> None:
 
 
 def acted(*actions: str, row: int = 0) -> Callable[[Bench], None]:
-    """The row was selected, and then these actions done, each on that row."""
+    """Return a preparation: select the row, then do these actions, each on that row."""
 
     def do(bench: Bench) -> None:
         for action in actions or (None,):
@@ -100,7 +101,7 @@ def asks_for(what: str, bench: Bench) -> bool:
 
 
 def nothing(bench: Bench) -> None:
-    """No preparation."""
+    """Prepare nothing."""
 
 
 DEEDS = {
@@ -126,8 +127,8 @@ DEEDS = {
     "lateral_right": Deed(nothing, lambda b: (b.review.lateral, b.ui.lateralSlider.value) == (1.0, 1.0)),
     "toggle_window": Deed(nothing, lambda b: window(b) == [400.0] * 2 and b.ui.windowComboBox.currentText == "soft"),
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
-    "next_case": Deed(nothing, lambda b: b.said == "No cohort is open."),
-    "previous_case": Deed(nothing, lambda b: b.said == "No cohort is open."),
+    "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
+    "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {
@@ -157,10 +158,10 @@ BUTTONS_OF_DEEDS = {
 
 
 def does(bench: Bench, action: str, trigger: Callable[[], None]) -> None:
-    """Assert that `trigger` does the action; then everything is as it was."""
+    """Assert that `trigger` does the action, then restore the previous state."""
     deed = DEEDS[action]
     deed.before(bench)
-    assert not deed.holds(bench), f"{action}: so already"
+    assert not deed.holds(bench), f"{action}: the result holds before the action"
     trigger()
     bench.rest()
     assert deed.holds(bench), f"{action}: not done; said {bench.said!r}"
@@ -186,11 +187,11 @@ def test_every_key_does_what_the_list_of_keys_says(opened):
             does(opened, entry.action, lambda key=key: opened.desktop.key(QT_KEYS.get(key, key)))
 
 
-# -- points that are dragged
+# -- dragged points
 
 
 def agree(bench: Bench) -> None:
-    """Panel, MRML table and record tell what the library measures on the points that stand in the nodes."""
+    """Assert that panel, MRML table and record have the library's measurements of the points in the nodes."""
     order = bench.study.order
     spreads = [bench.study.vertebra(i).spread for i in order]
     expected = measure_column(np.stack([bench.study.vertebrae[i].keypoints() for i in order]), spreads)
@@ -203,7 +204,7 @@ def agree(bench: Bench) -> None:
         assert float(bench.ui.vertebraTable.item(row, 4).toolTip()) == m.genant_ratio
 
 
-def test_a_dragged_points_number_is_the_librarys_everywhere(opened):
+def test_a_dragged_point_gives_the_librarys_measurement_everywhere(opened):
     before = opened.shown_ratios()
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -10))
     assert opened.shown_ratios()[3] < before[3] - 0.05
@@ -211,14 +212,14 @@ def test_a_dragged_points_number_is_the_librarys_everywhere(opened):
     agree(opened)
 
 
-def test_a_drag_in_the_patients_view_counts_as_well(opened):
+def test_a_drag_in_a_patient_view_is_an_action_too(opened):
     pick(opened, 3)
     opened.desktop.drag("Yellow", opened.markups(3).mirror, 4, (0, 10))
     assert opened.editor.journal.undoable == "move"
     agree(opened)
 
 
-def test_the_number_follows_before_the_button_is_released(opened):
+def test_measurements_follow_before_the_button_is_released(opened):
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -10), release=False)
     assert f"{opened.shown_ratios()[3]:.2f}" in opened.cell(3, 4).replace("~", "")
     assert not opened.ui.undoButton.enabled
@@ -229,7 +230,7 @@ def test_the_number_follows_before_the_button_is_released(opened):
 
 
 @pytest.mark.parametrize(("undo", "redo"), [("Ctrl+Z", "Ctrl+Y"), ("u", "r")])
-def test_a_drag_is_taken_back_and_done_again_by_keys(opened, undo, redo):
+def test_keys_undo_and_redo_a_drag(opened, undo, redo):
     before = opened.study.state()
     opened.desktop.drag("Straightened", opened.markups(1).node, 0, (3, -8))
     after = opened.study.state()
@@ -242,7 +243,7 @@ def test_a_drag_is_taken_back_and_done_again_by_keys(opened, undo, redo):
     agree(opened)
 
 
-def test_a_middle_button_drag_moves_all_six_points_and_is_one_act(opened):
+def test_a_middle_button_drag_moves_all_six_points_as_one_action(opened):
     before = opened.markups(1).straight()
     opened.desktop.drag("Straightened", opened.markups(1).node, 1, (0, 8), button="Middle")
     shift = opened.markups(1).straight() - before
@@ -250,7 +251,7 @@ def test_a_middle_button_drag_moves_all_six_points_and_is_one_act(opened):
     assert [act.kind for act in opened.editor.journal.trail()] == ["move"]
 
 
-def test_the_acts_stand_in_the_journal_under_the_readers_name(opened):
+def test_the_journal_has_the_readers_name_for_each_action(opened):
     opened.ui.readerLineEdit.text = "Ada"
     opened.ui.readerLineEdit._real.editingFinished.emit()
     opened.desktop.drag("Straightened", opened.markups(1).node, 1, (0, -8))
@@ -259,7 +260,7 @@ def test_the_acts_stand_in_the_journal_under_the_readers_name(opened):
     assert opened.saved()["vertebrae"][1]["reviewer"] == "Ada"
 
 
-def test_a_drag_of_a_whole_column_is_measured_within_two_milliseconds(empty):
+def test_a_drag_in_a_whole_column_is_measured_within_two_milliseconds(empty):
     ct = make_ct(23 * 20 + 60)
     empty.children.analysis = lambda ct: make_analysis(ct, levels=COLUMN, pitch=20.0)
     empty.add_volume(ct)
@@ -274,12 +275,12 @@ def test_a_drag_of_a_whole_column_is_measured_within_two_milliseconds(empty):
         assert len(recompute) == 60 * (batch + 1) <= len(panel)
         slow = slowness()
         best = min(best, np.median(recompute[-60:]) / slow)
-    print(f"recompute {best:.2f} ms, panel {np.median(panel) / slow:.2f} ms, {slow:.1f} times as slow as where set")
+    print(f"recompute {best:.2f} ms, panel {np.median(panel) / slow:.2f} ms, slowness {slow:.1f}")
     assert best < DRAG_MS
 
 
 def moves(node: Any, count: int) -> None:
-    """A drag of the upper middle point, in so many steps of 0.05 mm."""
+    """Drag the upper middle point down, in `count` steps of 0.05 mm."""
     position = np.zeros(3)
     node.GetNthControlPointPositionWorld(1, position)
     node.InvokeEvent(node.PointStartInteractionEvent)
@@ -289,14 +290,14 @@ def moves(node: Any, count: int) -> None:
 
 
 def timed(do: Callable, milliseconds: list[float]) -> Callable:
-    """`do`, which answers nothing, with a note of how long each call took."""
+    """Wrap `do` (which returns None) and append the duration of each call to `milliseconds`."""
     return lambda *args: milliseconds.append(processor_ms(partial(do, *args)))
 
 
 # -- the keyboard
 
 
-def test_no_key_acts_while_another_module_is_shown(opened):
+def test_keys_do_nothing_while_another_module_is_shown(opened):
     opened.desktop.select("Data")
     for key in ("c", "x", "Del", "[", "t", "w", "a", "b", "s", "?"):
         opened.desktop.key(key)
@@ -307,7 +308,7 @@ def test_no_key_acts_while_another_module_is_shown(opened):
     assert review(opened) == "confirmed"
 
 
-def test_no_key_acts_while_a_person_types(opened):
+def test_keys_do_nothing_while_the_user_types(opened):
     field = opened.ui.readerLineEdit
     field.text = ""
     field._real.setFocus()
@@ -317,7 +318,7 @@ def test_no_key_acts_while_a_person_types(opened):
     assert field.text == "cx?"
 
 
-def test_enter_and_escape_are_slicers_while_no_clicks_are_taken(opened):
+def test_enter_and_escape_belong_to_slicer_outside_the_click_modes(opened):
     def ours() -> set[str]:
         shortcuts = [each[-1] for each in opened.widget.keyboard._shortcuts]
         return {shortcut.key.toString() for shortcut in shortcuts if shortcut.enabled} & {"Return", "Esc", "C"}
@@ -329,25 +330,25 @@ def test_enter_and_escape_are_slicers_while_no_clicks_are_taken(opened):
     assert ours() == {"C"}
 
 
-def test_space_presses_the_button_that_has_the_focus(opened):
+def test_space_presses_the_focused_button(opened):
     opened.ui.rejectButton._real.setFocus()
     opened.desktop.key("Space")
     assert review(opened) == "rejected"
 
 
-def test_arrows_belong_to_the_control_that_has_the_focus(opened):
+def test_arrow_keys_belong_to_the_focused_control(opened):
     opened.ui.windowComboBox._real.setFocus()
     opened.desktop.key("Down")
     opened.desktop.key("Right")
     assert stands_at(0, opened) and opened.review.lateral == 0.0
 
 
-def test_without_a_study_only_cases_and_help_have_keys(bench):
+def test_without_a_study_only_the_keys_for_cases_and_help_work(bench):
     bench.desktop.key("a")
     bench.desktop.key("c")
     assert bench.review.mode is None and not bench.said
     bench.desktop.key("PgDown")
-    assert bench.said == "No cohort is open."
+    assert bench.said == NO_COHORT
 
 
 # -- clicks
@@ -369,7 +370,7 @@ def test_a_click_on_a_vertebra_adds_none_and_says_why(opened):
     assert "stands here already" in opened.said and opened.ui.vertebraTable.rowCount == 6
 
 
-def test_six_clicks_are_a_vertebra_by_hand_and_delete_takes_a_click_back(opened):
+def test_six_clicks_place_a_vertebra_and_delete_removes_the_last_click(opened):
     opened.review.fit_views()
     wanted = outline(box(FREE[2]))
     opened.desktop.key("b")
@@ -385,7 +386,7 @@ def test_six_clicks_are_a_vertebra_by_hand_and_delete_takes_a_click_back(opened)
     assert opened.markups(6).details["origin"] == "reader"
 
 
-def test_escape_leaves_clicking_and_nothing_is_left_of_it(opened):
+def test_escape_leaves_the_click_mode_without_a_trace(opened):
     opened.desktop.key("b")
     opened.click("Straightened", FREE)
     opened.desktop.key("Esc")
@@ -426,7 +427,7 @@ def test_a_click_into_a_vertebra_selects_it(opened):
 # -- the panel's other controls
 
 
-def test_a_row_that_is_picked_is_selected(opened):
+def test_a_clicked_row_is_selected(opened):
     opened.ui.vertebraTable.selectRow(4)
     assert opened.review.selected == opened.study.order[4]
     opened.review.act("toggle_order")
@@ -434,7 +435,7 @@ def test_a_row_that_is_picked_is_selected(opened):
     assert opened.study.label(opened.review.selected) == "T11"
 
 
-def test_the_level_that_is_chosen_names_the_others_too(opened):
+def test_a_chosen_level_sets_the_others_too(opened):
     pick(opened, 2)
     assert opened.ui.levelComboBox.currentText == "T11"
     opened.ui.levelComboBox._real.setCurrentText("T12")
@@ -443,7 +444,7 @@ def test_the_level_that_is_chosen_names_the_others_too(opened):
     assert opened.ui.pinButton.checked
 
 
-def test_a_level_in_doubt_is_marked_with_what_to_do_until_one_is_named(opened):
+def test_an_uncertain_level_is_marked_with_a_tooltip_until_one_is_set(opened):
     first = opened.study.order[0]
     opened.study.put({first: {**opened.study.vertebrae[first].state(), "level_probabilities": {"T9": 0.7}}})
     opened.review.editor.changed()
@@ -466,13 +467,13 @@ def test_the_slider_moves_the_plane_and_the_wheel_moves_the_slider(opened):
     assert opened.ui.lateralSlider.value == plane + 1.0
 
 
-def test_the_window_that_is_chosen_is_both_volumes(opened):
+def test_a_chosen_window_applies_to_both_volumes(opened):
     opened.ui.windowComboBox._real.setCurrentText("soft")
     opened.ui.windowComboBox._real.textActivated.emit("soft")
     assert window(opened) == [400.0, 400.0] and opened.review.preset == "soft"
 
 
-def test_plain_colours_tell_no_grade_and_stay_for_the_next_study(opened):
+def test_plain_colours_hide_the_grade_and_stay_for_the_next_study(opened):
     def colors():
         return {opened.markups(row).node.GetDisplayNode().GetSelectedColor() for row in range(6)}
 
@@ -515,7 +516,7 @@ def test_the_3d_view_shows_the_curve_and_the_points_of_the_patient(opened):
     np.testing.assert_allclose(drawn[[0, -1]], opened.study.straightening.curve.points[[0, -1]], atol=1.0)
 
 
-def test_the_table_shows_what_a_person_said_and_the_summary_counts_it(opened):
+def test_the_table_shows_the_verdicts_and_the_summary_counts_them(opened):
     opened.desktop.press("confirmButton")
     opened.desktop.press("rejectButton")
     assert opened.cell(0, 6) and opened.cell(1, 6) and opened.cell(0, 6) != opened.cell(1, 6) and not opened.cell(2, 6)
@@ -523,17 +524,17 @@ def test_the_table_shows_what_a_person_said_and_the_summary_counts_it(opened):
     assert opened.markups(1).node.GetLocked()
 
 
-def test_swapped_points_are_said_and_cannot_be_confirmed(opened):
+def test_swapped_points_are_reported_and_cannot_be_confirmed(opened):
     node, position = opened.markups(0).node, np.zeros(3)
     node.GetNthControlPointPositionWorld(1, position)
     node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 40.0]))
     pick(opened, 0)
-    assert opened.cell(0, 5) == "contradiction" and opened.ui.vertebraTable.item(0, 0).toolTip()
+    assert opened.cell(0, 5) == "invalid points" and opened.ui.vertebraTable.item(0, 0).toolTip()
     opened.desktop.press("confirmButton")
     assert "cannot be confirmed" in opened.said and review(opened) == "open"
 
 
-def test_the_buttons_of_a_vertebra_need_a_selected_one(opened):
+def test_the_buttons_for_a_vertebra_need_a_selection(opened):
     opened.review.select(None)
     for name in ("confirmButton", "resetButton", "levelUpButton", "levelComboBox", "deleteButton"):
         assert not getattr(opened.ui, name).enabled, name

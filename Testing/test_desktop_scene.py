@@ -1,4 +1,4 @@
-"""A study in Slicer's scene: saved and loaded, closed, loaded anew with the module; nothing is lost or left behind."""
+"""A study in Slicer's scene: saved, loaded, closed, and kept when the module is reloaded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 
 
 def lowered(bench: Bench, row: int = 3) -> float:
-    """The G of a row after its upper middle point was dragged down."""
+    """Drag the upper middle point of a row down, and return its G."""
     bench.desktop.drag("Straightened", bench.markups(row).node, 1, (0, -8))
     return bench.shown_ratios()[row]
 
 
 def load(bench: Bench, path: Path) -> None:
-    """File > Close scene, then open a file, and wait for its study."""
+    """Close the scene, open a file and wait for its study."""
     bench.desktop.close_scene()
     slicer.util.loadScene(str(path))
     bench.wait_for_study()
@@ -34,7 +34,7 @@ def load(bench: Bench, path: Path) -> None:
 # -- saved and loaded
 
 
-def test_a_saved_scene_goes_on_where_it_was(opened):
+def test_a_saved_scene_is_resumed_where_it_was(opened):
     opened.ui.deviceComboBox.currentText = "cpu"
     lowered(opened)
     opened.review.act("confirm")
@@ -47,7 +47,7 @@ def test_a_saved_scene_goes_on_where_it_was(opened):
     assert opened.ui.inputSelector.currentNode().GetName() == "CT" and opened.ui.deviceComboBox.currentText == "cpu"
     assert opened.study.nodes["ct"] is opened.ui.inputSelector.currentNode()
     assert "1 of 6 reviewed" in opened.ui.summaryLabel.text and opened.review.folder == opened.folder / "CT"
-    assert len(opened.editor.journal.trail()) == acts  # what only lost digits in a file is no act
+    assert len(opened.editor.journal.trail()) == acts  # rounding in the file is not an action
     background = slicer.app.layoutManager().sliceWidget("Straightened").mrmlSliceCompositeNode()
     assert background.GetBackgroundVolumeID() == opened.study.nodes["straightened"].GetID()
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_a_saved_scene_goes_on_where_it_was(opened):
     assert opened.ui.undoButton.toolTip == "Undo: move"
 
 
-def test_a_scene_that_knows_more_than_the_journal_wins_and_can_be_taken_back(opened, tmp_path):
+def test_a_scene_newer_than_the_journal_wins_and_can_be_undone(opened, tmp_path):
     before = opened.shown_ratios()[3]
     ratio = lowered(opened)
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
@@ -69,7 +69,7 @@ def test_a_scene_that_knows_more_than_the_journal_wins_and_can_be_taken_back(ope
     assert opened.shown_ratios()[3] == pytest.approx(before, abs=1e-9)
 
 
-def test_a_scene_from_another_computer_gets_a_folder_of_its_own(opened, tmp_path):
+def test_a_scene_from_another_computer_gets_a_new_folder(opened, tmp_path):
     ratio = lowered(opened)
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     opened.desktop.close_scene()
@@ -107,7 +107,7 @@ def test_a_scene_without_a_study_opens_none(bench, tmp_path):
     assert bench.ui.inputSelector.currentNode().GetName() == "CT" and bench.ui.analyzeButton.enabled
 
 
-def test_a_scene_that_is_added_takes_the_place_of_the_open_study_which_is_saved(opened, tmp_path):
+def test_an_added_scene_replaces_the_open_study_which_is_saved(opened, tmp_path):
     ratio = lowered(opened)
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     opened.desktop.close_scene()
@@ -128,12 +128,12 @@ def test_a_scene_that_is_added_takes_the_place_of_the_open_study_which_is_saved(
 
 def test_closing_the_scene_saves_everything_first_and_leaves_a_usable_panel(opened):
     ratio = lowered(opened)
-    opened.desktop.key("a")  # clicks were being taken
+    opened.desktop.key("a")  # a click mode is active
     opened.desktop.close_scene()
     saved = json.loads((opened.folder / "CT" / "analysis.json").read_text(encoding="utf-8"))
     assert saved["vertebrae"][3]["genant_ratio"] == pytest.approx(ratio, abs=1e-9)
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0
-    assert opened.ui.summaryLabel.text == "No vertebra yet." and not opened.ui.hintLabel.visible
+    assert opened.ui.summaryLabel.text == "No vertebrae yet." and not opened.ui.hintLabel.visible
     for name in ("confirmButton", "undoButton", "exportButton", "saveSceneButton", "openButton"):
         assert not getattr(opened.ui, name).enabled, name
     opened.add_volume(make_ct())
@@ -142,7 +142,7 @@ def test_closing_the_scene_saves_everything_first_and_leaves_a_usable_panel(open
     assert opened.shown_ratios()[3] == pytest.approx(ratio, abs=1e-9)
 
 
-def test_closing_the_scene_in_mid_drag_keeps_what_was_moved(opened):
+def test_closing_the_scene_during_a_drag_keeps_the_moved_point(opened):
     before = opened.shown_ratios()[3]
     opened.desktop.drag("Straightened", opened.markups(3).node, 1, (0, -8), release=False)
     opened.desktop.close_scene()
@@ -150,14 +150,14 @@ def test_closing_the_scene_in_mid_drag_keeps_what_was_moved(opened):
     assert saved["vertebrae"][3]["genant_ratio"] < before - 0.05
 
 
-def test_an_analysis_goes_on_when_the_scene_is_closed_and_its_folder_is_said(bench):
+def test_an_analysis_continues_when_the_scene_is_closed_and_reports_its_folder(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
     bench.desktop.close_scene()
     child.done()
     bench.rest()
-    assert "not in the scene any more" in bench.said and str(bench.folder / "CT") in bench.said
+    assert "no longer in the scene" in bench.said and str(bench.folder / "CT") in bench.said
     assert (bench.folder / "CT" / "analysis.json").exists() and bench.editor is None
     bench.add_volume(make_ct())
     bench.desktop.press("openButton")
@@ -167,13 +167,13 @@ def test_an_analysis_goes_on_when_the_scene_is_closed_and_its_folder_is_said(ben
 
 @pytest.fixture
 def gate(bench) -> threading.Event:
-    """No study is ready before it is set."""
+    """An event: no study finishes loading before it is set."""
     gate = threading.Event()
     bench.widget.analyst.models = lambda: gate.wait(10) and NO_NETWORKS
     return gate
 
 
-def test_a_study_that_is_being_opened_when_the_scene_is_closed_does_not_appear(bench, gate):
+def test_a_study_does_not_appear_if_the_scene_is_closed_while_it_opens(bench, gate):
     bench.desktop.press("analyzeButton")
     bench.desktop.wait(lambda: bench.children.started and not bench.widget.analyst.busy)
     bench.desktop.close_scene()
@@ -183,7 +183,7 @@ def test_a_study_that_is_being_opened_when_the_scene_is_closed_does_not_appear(b
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsClosedCurveNode") == 0
 
 
-def test_a_loaded_study_whose_scene_is_closed_again_at_once_does_not_appear(bench, gate, tmp_path):
+def test_a_loaded_study_does_not_appear_if_its_scene_is_closed_at_once(bench, gate, tmp_path):
     gate.set()
     bench.analyze()
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
@@ -196,12 +196,12 @@ def test_a_loaded_study_whose_scene_is_closed_again_at_once_does_not_appear(benc
     assert bench.editor is None and not bench.study.nodes and not bench.said
 
 
-# -- the module is loaded anew, or left
+# -- the module is reloaded or left
 
 
 @pytest.fixture
 def reloaded(opened) -> Iterator[tuple[Bench, float]]:
-    """The module loaded anew after one drag, whose G comes along."""
+    """The module reloaded after one drag, and the G of the dragged vertebra."""
     with library_kept():
         ratio = lowered(opened)
         opened.desktop.reload()
@@ -210,7 +210,7 @@ def reloaded(opened) -> Iterator[tuple[Bench, float]]:
         yield opened, ratio
 
 
-def test_a_module_that_is_loaded_anew_keeps_the_study_and_what_can_be_undone(reloaded):
+def test_a_reloaded_module_keeps_the_study_and_its_undo_history(reloaded):
     bench, ratio = reloaded
     assert bench.shown_ratios()[3] == pytest.approx(ratio, abs=1e-12) and bench.cell(3, 0) == "T12"
     assert bench.ui.inputSelector.currentNode() is bench.study.nodes["ct"]
@@ -220,7 +220,7 @@ def test_a_module_that_is_loaded_anew_keeps_the_study_and_what_can_be_undone(rel
     assert [act.kind for act in bench.editor.journal.trail()] == ["move", "undo", "confirmed"]
 
 
-def test_a_module_that_is_loaded_anew_moves_each_point_once(reloaded):
+def test_a_reloaded_module_moves_each_point_once(reloaded):
     bench, _ = reloaded
     lowered(bench, 1)
     assert [act.kind for act in bench.editor.journal.trail()] == ["move", "move"]
@@ -247,7 +247,7 @@ def test_a_reload_leaves_nothing_of_the_old_module_behind(opened):
         assert [act.kind for act in opened.editor.journal.trail()] == ["confirmed"]
 
 
-def test_leaving_the_module_keeps_the_study_and_a_hand_in_it(opened):
+def test_leaving_the_module_keeps_the_study_and_drags_still_work(opened):
     opened.desktop.select("Data")
     ratio = lowered(opened)
     opened.desktop.select()
@@ -255,7 +255,7 @@ def test_leaving_the_module_keeps_the_study_and_a_hand_in_it(opened):
     assert opened.ui.inputSelector.currentNode() is opened.study.nodes["ct"] and opened.ui.undoButton.enabled
 
 
-def test_when_slicer_ends_everything_is_on_disk_and_the_case_is_free(tmp_path):
+def test_when_slicer_ends_everything_is_saved_and_the_case_is_released(tmp_path):
     with Desktop(MODULE) as desktop:
         bench = Bench(desktop, tmp_path)
         bench.add_volume(make_ct())
@@ -271,7 +271,7 @@ def test_when_slicer_ends_everything_is_on_disk_and_the_case_is_free(tmp_path):
 
 @pytest.fixture
 def full_disk(opened, tmp_path, monkeypatch) -> Bench:
-    """A study of which one act, that T9 is confirmed, is not on disk, and does not get there."""
+    """A study with one action that cannot be saved: T9 is confirmed."""
     opened.widget.face.save_now()
 
     def refused(journal: Journal) -> None:
@@ -290,13 +290,13 @@ def left_acts(folder: Path) -> tuple[str, list[str]]:
     return left.name, [act["kind"] for act in json.loads(left.read_text(encoding="utf-8"))]
 
 
-def test_acts_that_the_disk_refuses_when_the_scene_is_closed_are_put_elsewhere_and_that_is_said(full_disk, tmp_path):
+def test_actions_that_cannot_be_saved_when_the_scene_is_closed_are_saved_elsewhere_with_a_message(full_disk, tmp_path):
     full_disk.desktop.close_scene()
     name, acts = left_acts(tmp_path)
     assert acts == ["confirmed"] and name in full_disk.said and full_disk.editor is None
 
 
-def test_acts_that_the_disk_refuses_when_slicer_ends_are_put_elsewhere_and_a_dialog_says_so(full_disk, tmp_path):
+def test_actions_that_cannot_be_saved_when_slicer_ends_are_saved_elsewhere_with_a_dialog(full_disk, tmp_path):
     full_disk.desktop.app.manager.moduleAboutToBeUnloaded.emit(full_disk.desktop.name)
     name, acts = left_acts(tmp_path)
     assert acts == ["confirmed"] and name in full_disk.desktop.messages[-1].text

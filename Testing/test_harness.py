@@ -1,4 +1,4 @@
-"""The harness fails where PythonQt fails: else a module that passes here would break in Slicer."""
+"""The harness fails where PythonQt fails; otherwise a module that passes here could break in Slicer."""
 
 from __future__ import annotations
 
@@ -211,16 +211,16 @@ def test_a_misspelt_ui_name_fails(desktop):
         ("setMRMLScene(", "setMrmlScene("),
     ],
 )
-def test_a_ui_file_that_names_what_is_not_there_fails(tmp_path, right, wrong):
+def test_a_ui_file_with_an_unknown_name_fails(tmp_path, right, wrong):
     with pytest.raises(RuntimeError), Desktop(write_module(tmp_path, UI.replace(right, wrong, 1))):
         pass
 
 
-def test_what_is_no_slot_in_ctks_header_cannot_be_called(desktop):
+def test_functions_that_are_no_slots_in_ctks_header_cannot_be_called(desktop):
     with pytest.raises(AttributeError):
         desktop.ui.slabSlider.setRange(0, 1)
     with pytest.raises(AttributeError):
-        desktop.ui.inputs.fold(True)  # the stand-in's own
+        desktop.ui.inputs.fold(True)  # a function of the stand-in only
     desktop.ui.slabSlider.maximum = 30
     assert desktop.ui.slabSlider.maximum == 30
 
@@ -334,7 +334,7 @@ def test_super_to_a_qt_class_fails(qt, desktop):
 # -- slots
 
 
-def test_a_slot_gets_what_its_signature_says_cut_to_what_it_takes(desktop):
+def test_a_slot_gets_the_arguments_of_its_signature_without_surplus(desktop):
     button, got = desktop.ui.applyButton, []
     button.disconnect("clicked(bool)")
     button.connect("clicked()", lambda *args: got.append(args))
@@ -386,7 +386,7 @@ def test_a_timer_calls_a_function_later(qt, desktop):
     desktop.wait(lambda: got)
 
 
-def test_a_property_of_the_name_of_a_static_function_wins_on_an_object(qt, desktop):
+def test_a_property_hides_a_static_function_of_the_same_name(qt, desktop):
     timer, got = qt.QTimer(), []
     timer.singleShot, timer.interval = True, 1
     timer.connect("timeout()", lambda: got.append(timer.active))
@@ -395,7 +395,7 @@ def test_a_property_of_the_name_of_a_static_function_wins_on_an_object(qt, deskt
     assert got == [False]
 
 
-def test_a_process_tells_what_it_prints_and_how_it_ended(qt, desktop):
+def test_a_process_reports_its_output_and_its_exit(qt, desktop):
     process, said, ended = qt.QProcess(), [], []
     process.connect("readyReadStandardOutput()", lambda: said.append(bytes(process.readAllStandardOutput().data())))
     process.connect("finished(int,QProcess::ExitStatus)", lambda code, status: ended.append((code, status)))
@@ -477,7 +477,7 @@ def test_a_collapsed_section_hides_its_contents(desktop):
 # -- parameters
 
 
-def test_parameters_stand_in_the_node_and_in_their_widgets(desktop):
+def test_parameters_are_in_the_node_and_in_their_widgets(desktop):
     parameters, ui = desktop.widget.parameters, desktop.ui
     node = volume()
     ui.inputSelector.setCurrentNode(node)
@@ -504,7 +504,7 @@ def test_parameters_come_back_with_the_scene(desktop, tmp_path):
     assert (again.volume.GetName(), again.straightened.GetName(), again.slab) == ("CT", "Straightened", 33.0)
 
 
-def test_a_parameter_refuses_what_it_cannot_be(desktop):
+def test_a_parameter_refuses_invalid_values(desktop):
     parameters = desktop.widget.parameters
     for name, wrong, error in (("slab", 51.0, ValueError), ("slab", "x", TypeError), ("device", "TPU", ValueError)):
         with pytest.raises(error):
@@ -564,7 +564,7 @@ def test_a_real_drag_in_a_real_view_moves_a_real_point(laid_out):
     assert events.count("moved") >= 5 and events[-1] == "ended"
 
 
-def test_a_view_can_be_looked_at(laid_out, tmp_path):
+def test_a_view_can_be_saved_as_an_image(laid_out, tmp_path):
     laid_out.picture("Straightened", tmp_path / "view.png")
     assert (tmp_path / "view.png").stat().st_size > 100
 
@@ -611,7 +611,7 @@ def test_the_slice_views_show_a_volume(desktop):
     assert composite.GetBackgroundVolumeID() == node.GetID()
 
 
-# -- the module's life
+# -- loading, entering and reloading the module
 
 
 def test_the_module_is_loaded_entered_and_left(desktop):
@@ -645,7 +645,7 @@ def test_a_reload_makes_a_new_widget_of_the_new_code_on_the_same_scene(desktop):
     assert slicer.mrmlScene.GetNodeByID(node.GetID()) is node
 
 
-def test_what_cleanup_forgot_to_disconnect_is_told(desktop):
+def test_connections_that_cleanup_forgot_are_listed(desktop):
     slicer.app.layoutManager().connect("layoutChanged(int)", print)
     assert desktop.left_connections() == [sys.modules["Toy"].register, print]
 
@@ -657,7 +657,7 @@ def test_nothing_is_left_in_the_interpreter_after_closing(tmp_path):
     assert not hasattr(slicer, "app")
 
 
-def test_a_panel_can_be_looked_at(desktop, tmp_path):
+def test_a_panel_can_be_saved_as_an_image(desktop, tmp_path):
     desktop.screenshot(tmp_path / "panel.png")
     assert (tmp_path / "panel.png").stat().st_size > 1000
 
@@ -665,7 +665,7 @@ def test_a_panel_can_be_looked_at(desktop, tmp_path):
 # -- packages
 
 
-def test_packages_are_asked_for_and_not_installed(desktop, tmp_path):
+def test_packages_are_recorded_and_not_installed(desktop, tmp_path):
     (tmp_path / "requirements.txt").write_text("# needed\nnumpy>=1.20\nno-such-package>=3\n")
     wanted = slicer.packaging.load_requirements(tmp_path / "requirements.txt")
     slicer.packaging.pip_ensure(wanted, requester="Toy")
@@ -674,7 +674,7 @@ def test_packages_are_asked_for_and_not_installed(desktop, tmp_path):
         slicer.packaging.pip_ensure(wanted, asker="Toy")
 
 
-def test_a_person_can_decline_an_installation_and_pip_can_fail(desktop):
+def test_a_user_can_decline_an_installation_and_pip_can_fail(desktop):
     desktop.answers["pip_ensure"] = False
     with pytest.raises(RuntimeError, match="declined"):
         slicer.packaging.pip_ensure("no-such-package", requester="Toy")

@@ -1,7 +1,7 @@
 """The scripted module: the classes that 3D Slicer looks for, thin around `VertebralFractureQuantLib`.
 
-Only what Slicer bundles is imported here. The panel connects buttons to the library's `desktop` room; `Logic` measures
-a volume node without any panel. Points are RAS mm, as in MRML.
+It imports only what Slicer bundles. The widget connects the panel to the library's `desktop` room; `Logic` measures a
+volume node without a panel. Points are in RAS mm, as in MRML.
 """
 
 import getpass
@@ -29,7 +29,7 @@ CT_CHEST_SHA256 = "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e
 
 
 class VertebralFractureQuant(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """The module's title, category, help and acknowledgement, which Slicer shows before the module is opened."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -38,8 +38,8 @@ class VertebralFractureQuant(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["The VertebralFractureQuant authors"]
         self.parent.helpText = _(
-            "Finds the spine on a CT, shows it straightened, places six key points on every vertebra and gives its "
-            "heights, Genant ratio and grade. Drag a point, and every number follows. For research use only, not for "
+            "Finds the spine on a CT, straightens it, places six key points on each vertebra and measures its heights, "
+            "Genant ratio and grade. Drag a point to update the measurements. For research use only. Not for "
             'diagnosis. <a href="https://github.com/VertebralFractureQuant/VertebralFractureQuant">Documentation</a>'
         )
         self.parent.acknowledgementText = _(
@@ -50,7 +50,7 @@ class VertebralFractureQuant(ScriptedLoadableModule):
 
 
 def registerSampleData():
-    """Offer a chest CT, the one of Slicer's own tests, in the Sample Data module."""
+    """Add a chest CT, from Slicer's own test data, to the Sample Data module."""
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
@@ -65,13 +65,13 @@ def registerSampleData():
 
 
 class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: hands what is pressed to the library's `desktop` room, and shows what that says."""
+    """The module's panel; it connects Slicer, the .ui file and the library's `desktop` room."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self.startProcess = None  # how the analysis' child process is started; a test hands in another
+        self.startProcess = None  # starts the child process of an analysis; tests replace it
         self.keyboard = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
@@ -79,7 +79,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- what Slicer calls
 
     def setup(self):
-        """Called when the module is first opened, and after it was reloaded."""
+        """Called when the module is first opened, and after a reload."""
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/VertebralFractureQuant.ui"))
         self.layout.addWidget(uiWidget)
@@ -99,35 +99,35 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.face.changed()
         self._do(self._resume, self.parent.property(REOPENED))
         self.parent.setProperty(REOPENED, "")
-        self.keyboard.listen(self.parent.isEntered)  # a module that is reloaded is not entered again
+        self.keyboard.listen(self.parent.isEntered)  # Slicer does not call `enter` after a reload
 
     def enter(self):
         """Called each time the module is opened."""
         self.initializeParameterNode()
         self.keyboard.listen(True)
-        self._showMissing()
-        self._showButtons()
+        self.input.show_missing()
+        self.input.show_buttons()
 
     def exit(self):
-        """Called each time another module is opened: the keys are Slicer's again, a drag goes on."""
+        """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
         self.keyboard.listen(False)
         self.face.review.settle()
         self.setParameterNode(None)
 
     def cleanup(self):
-        """Called when Slicer ends or the module is reloaded: everything is saved; the study stays in the scene."""
+        """Called when Slicer ends or the module is reloaded: save everything; the study stays in the scene."""
         self.setParameterNode(None)
         self.removeObservers()
-        if self.keyboard:  # the last that `setup` makes
+        if self.keyboard:  # created last, so `setup` was complete
             self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
             problem = self.face.end()
-            if problem:  # what the disk refuses lies elsewhere now: the panel is gone, so a dialog says where
+            if problem:  # the panel is gone, so a dialog reports where unsaved actions were stored
                 slicer.util.errorDisplay(problem)
 
     def onReload(self):
-        """The library is loaded anew with the module; the study's folder waits in what stays of the panel."""
+        """Reload the library with the module; a property of the parent widget keeps the study's folder."""
         if self.keyboard:
             self.parent.setProperty(REOPENED, str(self.face.review.folder or ""))
         for name in [n for n in sys.modules if n.split(".")[0] == "VertebralFractureQuantLib"]:
@@ -135,23 +135,23 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event):
-        """The parameter node goes with the scene; the review has saved itself."""
+        """Release the parameter node, which the scene removes; the review saves itself."""
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
-        """A new scene: nothing is open."""
+        """Use the parameter node of the new scene and show that no study is open."""
         self.initializeParameterNode()
         self.face.changed()
 
     def onSceneEndImport(self, caller, event):
-        """A scene was loaded: its parameters, and its study, if it holds one."""
+        """Use the parameters of the loaded scene, and resume its study if it has one."""
         self.initializeParameterNode()
         self._do(self._resume)
 
     # -- parameters
 
     def initializeParameterNode(self):
-        """Take the scene's parameter node; the first CT of the scene where none was chosen."""
+        """Use the scene's parameter node; if it has no volume, choose the first CT of the scene."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
             volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -159,7 +159,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._parameterNode.inputVolume = next(iter(chosen), None)
 
     def setParameterNode(self, parameterNode):
-        """Show another parameter node, or (None) let go of it."""
+        """Connect the panel to a parameter node, or disconnect it (None)."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
@@ -172,27 +172,27 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _onParameters(self, caller=None, event=None):
         if self._parameterNode:
             self.panel.show_palette(self._parameterNode.palette)
-            self._showMissing()
-            self._showButtons()
+            self.input.show_missing()
+            self.input.show_buttons()
 
-    # -- making
+    # -- setup
 
     def _makePanels(self):
         from VertebralFractureQuantLib.desktop.analysing import Analyst
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
         from VertebralFractureQuantLib.desktop.face import DesktopFace
+        from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
-        from VertebralFractureQuantLib.desktop.parameters import DEVICES
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
-        self.ui.deviceComboBox.addItems(list(DEVICES))
         self.face.on_told = self._say
         self.face.on_busy = self._showBusy
         self.panel = ReviewPanel(self.ui, self.face, self.act)
         self.face.on_changed.append(self._showState)
         self.analyst = Analyst(self.face, self.startProcess)
-        self.analyst.progress = self._showProgress
+        self.input = InputPanel(self.ui, self.analyst, lambda: self._parameterNode, self._open)
+        self.analyst.progress = self.input.show_progress
         self.analyst.finished = self._onFinished
         self.cohort = CohortPanel(self.ui, self.analyst, self._open)
         self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
@@ -200,12 +200,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _connect(self):
         buttons = {
             "analyzeButton": self.onAnalyze,
-            "openButton": self.onOpen,
+            "openButton": self.input.open_earlier,
             "cancelButton": self.onCancel,
-            "installButton": self.onInstall,
+            "installButton": self.input.install,
             "layoutButton": self.onShowLayout,
             "helpButton": self.onHelp,
-            "beginButton": self.onBegin,
+            "beginButton": self.input.begin_by_hand,
             "analyzeAllButton": self.onAnalyzeAll,
             "stopButton": self.cohort.stop,
             "openCaseButton": self.cohort.open_selected,
@@ -233,10 +233,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.exportPathLineEdit.currentPath = str(Path(results) / "export")
         self._onReader()
 
-    # -- what is pressed
+    # -- actions
 
     def act(self, action, *args):
-        """An action of the keyboard, of a button or of the table, by its name."""
+        """Call an action by name, for a key, a button or the table."""
         self._say("")
         cases = {"next_case": 1, "previous_case": -1}
         if action in cases:
@@ -248,93 +248,54 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""
-        from VertebralFractureQuantLib.scene.volumes import reviewable
-
-        if not self._isReady():
-            return
-        self._keepSettings()
-        results = self._results()
-        node, said = reviewable(self._parameterNode.inputVolume)
-        self._say(said)
-        self.analyst.analyze_volume(node, results, self._parameterNode.device)
-        self._showButtons()
-
-    def onOpen(self):
-        """Go on with the newest review of the chosen volume."""
-        from VertebralFractureQuantLib.desktop.analysing import earlier_case
-        from VertebralFractureQuantLib.scene.volumes import reviewable
-
-        case = earlier_case(self._parameterNode.inputVolume, self._results())
-        if case:
-            node, said = reviewable(self._parameterNode.inputVolume)
-            self._say(said)
-            self.analyst.open_volume(node, case, lambda opened: self._open(opened, node))
-
-    def onBegin(self):
-        """A study by hand of the chosen volume."""
-        from VertebralFractureQuantLib.scene.volumes import reviewable
-
-        results = self._results()
-        node, said = reviewable(self._parameterNode.inputVolume)
-        self._say(said)
-        self.analyst.begin_by_hand(node, results, lambda opened: self._open(opened, node))
+        if self.input.is_ready():
+            self._keepSettings()
+            self.input.analyze()
 
     def onCancel(self):
-        """Stop the analysis that runs, and those that wait."""
+        """Stop the running analysis, and those that wait."""
         self.cohort.stop()
         self.analyst.cancel()
 
-    def onInstall(self):
-        """Fetch what is missing, after asking."""
-        from VertebralFractureQuantLib.desktop.dependencies import install, missing, offer
-
-        needed = missing(self._purpose(), "pictures")
-        if needed and slicer.util.confirmOkCancelDisplay(offer(needed)):
-            with slicer.util.WaitCursor():
-                install(needed)
-            if self.face.review.editor:
-                self._say(_("Installed. Open the study again, so that the networks answer to clicks."))
-        self._showMissing()
-
     def onListCohort(self):
-        """The scans of the chosen folder."""
-        self.cohort.list(Path(self.ui.scansPathLineEdit.currentPath), self._results())
+        """List the scans of the chosen folder."""
+        self.cohort.list(Path(self.ui.scansPathLineEdit.currentPath), self.input.results)
 
     def onAnalyzeAll(self):
         """Analyse the cohort in the background."""
-        if self._isReady():
-            self.cohort.analyze_all(self._parameterNode.device)
-            self._showButtons()
+        if self.input.is_ready():
+            self.cohort.analyze_all(self.input.device)
+            self.input.show_buttons()
 
     def onExport(self):
-        """Write the study as it stands into the chosen folder."""
+        """Export the current study into the chosen folder."""
         self.face.export(Path(self.ui.exportPathLineEdit.currentPath))
 
     def onSaveScene(self):
-        """The whole scene into the case's folder."""
-        self._say(_("The scene is in {}.").format(self.face.save_scene()))
+        """Save the whole scene in the case's folder."""
+        self._say(_("The scene was saved as {}.").format(self.face.save_scene()))
 
     def onShowFolder(self):
-        """The case's folder in the file manager."""
+        """Show the case's folder in the file manager."""
         if self.face.review.folder:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.face.review.folder)))
 
     def onShowLayout(self):
-        """The module's layout, with the study's volumes in it."""
+        """Show the module's layout with the study's volumes."""
         if self.face.review.editor:
             self.face.opened()
 
     def onHelp(self):
-        """All keys."""
+        """Show the list of keys."""
         from VertebralFractureQuantLib.desktop.keyboard import help_text
 
         slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
 
     def _do(self, handler, *args):
-        """A coded failure becomes a sentence in the panel; a defect is shown by Slicer."""
+        """Call a handler: the panel shows the message of a `VFQError`, Slicer shows any other exception."""
         from VertebralFractureQuantLib.errors import VFQError
 
-        with slicer.util.tryWithErrorDisplay(_("This did not work.")):
+        with slicer.util.tryWithErrorDisplay(_("The action failed because of an unexpected error.")):
             try:
                 handler(*args)
             except VFQError as error:
@@ -344,7 +305,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
 
     def _onResults(self):
-        self._showButtons()
+        self.input.show_buttons()
         if self.cohort.cases:
             self.onListCohort()
 
@@ -355,43 +316,27 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- opening
 
     def _onFinished(self, case, state, node):
-        from VertebralFractureQuantLib.scene.opening import RESCUABLE
-        from VertebralFractureQuantLib.scene.volumes import discard_copy
-
-        told = "\n".join([*state.notes, state.message]).strip()
-        if told:
-            self._say(told)
-        self._showBusy("")
-        usable = state.status == "done" or state.code in RESCUABLE
-        if node is not None and usable and node.GetScene() is not None:
-            self.analyst.open_volume(node, case, lambda opened: self._open(opened, node))
-        elif node is not None and usable:
-            self._say(_("The volume is not in the scene any more. Its analysis is in {}.").format(case.folder))
-        elif node is not None:
-            discard_copy(node)
+        self.input.finished(case, state, node)
         self.cohort.finished(case, state)
-        self._showButtons()
+        self.input.show_buttons()
 
     def _open(self, opened, node=None):
+        from VertebralFractureQuantLib.desktop.input_panel import removed_text
+
         if node is not None and node.GetScene() is None:
-            self._say(_("The volume is not in the scene any more. Its analysis is in {}.").format(opened.case.folder))
+            self._say(removed_text(opened.case))
             return
         left = self.face.review.folder
-        self._close()
+        self.face.close()
         self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
         self._onParameters()
         self.cohort.show_folders(left, opened.case.folder)
 
-    def _close(self):
-        self.face.review.settle()
-        self.face.save_now()
-        self.face.review.close()
-
     def _resume(self, folder=None):
-        """The study of a scene that was loaded, or of before the module was reloaded; an open one gives way, saved."""
+        """Resume the study of a loaded scene or a reloaded module; an open study is saved and closed first."""
         if self.face.review.study.another_is_here():
-            self._close()
-            self.analyst.resume(self._results(), Path(folder) if folder else None)
+            self.face.close()
+            self.analyst.resume(self.input.results, Path(folder) if folder else None)
 
     # -- showing
 
@@ -403,78 +348,31 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
         self.ui.outdatedLabel.visible = review.outdated
-        self.ui.unsavedLabel.text = _("Not on disk yet: {}").format(self.face.unsaved)
+        self.ui.unsavedLabel.text = _("Not saved yet: {}").format(self.face.unsaved)
         self.ui.unsavedLabel.visible = bool(self.face.unsaved)
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
 
     def _showBusy(self, stage):
-        self._showProgress(None, stage)
-
-    def _showProgress(self, state, stage=""):
-        """`state` of the child that runs; or what another thread does meanwhile."""
-        bar, label = self.ui.progressBar, self.ui.progressLabel
-        bar.visible = label.visible = bool(state or stage or self.analyst.busy)
-        bar.maximum = 100 if state else 0  # 0: no share is known
-        bar.value = round(100 * state.share) if state else 0
-        label.text = (state.stage or _("starting")) if state else stage
-
-    def _showButtons(self):
-        from VertebralFractureQuantLib.desktop.analysing import earlier_case
-
-        volume, busy = self._parameterNode and self._parameterNode.inputVolume, self.analyst.busy
-        self.ui.analyzeButton.enabled = not busy
-        self.ui.cancelButton.enabled = busy
-        self.ui.beginButton.enabled = not busy
-        hasImage = volume is not None and volume.GetImageData() is not None
-        known = hasImage and self.ui.resultsPathLineEdit.currentPath and earlier_case(volume, self._results())
-        self.ui.openButton.enabled = bool(known) and not busy
-
-    def _showMissing(self):
-        from VertebralFractureQuantLib.desktop.dependencies import missing, offer
-
-        needed = missing(self._purpose(), "pictures")
-        self.ui.missingLabel.text = offer(needed)
-        self.ui.missingLabel.visible = self.ui.installButton.visible = bool(needed)
-
-    def _isReady(self):
-        """Whether an analysis can run; else what is missing is said, and nothing is downloaded."""
-        from VertebralFractureQuantLib.desktop.dependencies import missing, offer
-
-        needed = missing(self._purpose())
-        if needed:
-            self._say(offer(needed) + " " + _("Press 'Install what is missing' to agree."))
-        return not needed
-
-    def _purpose(self):
-        from VertebralFractureQuantLib.desktop.dependencies import purpose_of
-
-        return purpose_of(self._parameterNode.device if self._parameterNode else "auto")
-
-    def _results(self):
-        from VertebralFractureQuantLib.errors import VFQError
-
-        path = self.ui.resultsPathLineEdit.currentPath.strip()
-        if not path:
-            raise VFQError("output_not_writable", _("Choose a folder for the results first."))
-        return Path(path)
+        self.input.show_progress(stage=stage)
 
 
 class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
-    """From a volume node to a measured spine, without any panel."""
+    """Measures the spine in a volume node, without a panel."""
 
     def getParameterNode(self):
-        """The scene's parameters, typed."""
+        """Return the scene's parameter node with typed attributes."""
         from VertebralFractureQuantLib.desktop.parameters import VertebralFractureQuantParameterNode
 
         return VertebralFractureQuantParameterNode(ScriptedLoadableModuleLogic.getParameterNode(self))
 
     def analyze(self, volumeNode, device="auto"):
-        """The `SpineAnalysis` of a vtkMRMLScalarVolumeNode that holds a CT, computed in this process.
+        """Return the `SpineAnalysis` of a vtkMRMLScalarVolumeNode that holds a CT, computed in this process.
 
         Raises
         ------
-        VFQError : with a code and a message that says what to do, when it cannot be measured.
+        VFQError
+            If the CT cannot be measured; the code and the message say why and what to do.
         """
         from VertebralFractureQuantLib.analysis import analyze, load_models
         from VertebralFractureQuantLib.analysis.models import instead_on_cpu
@@ -488,13 +386,16 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
             return analyze(ct, load_models("cpu"))
 
     def ctFromNode(self, volumeNode):
-        """The node's voxels and geometry as a checked `CTVolume`; a linear parent transform is applied."""
+        """Return the node's voxels and geometry as a checked `CTVolume`, with a linear parent transform applied."""
         from VertebralFractureQuantLib.scene.volumes import ct_of
 
         return ct_of(volumeNode)
 
     def show(self, analysis, volumeNode):
-        """An analysis of the node as MRML nodes (straightened volume, markups, table) in its scene; a `StudyScene`."""
+        """Show an analysis as nodes (straightened volume, markups, table) in the volume's scene.
+
+        Returns the `StudyScene`.
+        """
         from VertebralFractureQuantLib.scene.opening import prepare
         from VertebralFractureQuantLib.scene.study import StudyScene, Views
 
@@ -504,27 +405,27 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         return study
 
     def export(self, analysis, volumeNode, folder):
-        """Write `folder/<case>/` with analysis.json, measurements.csv, key points and pictures; the folder's path."""
+        """Write analysis.json, measurements.csv, key points and images to `folder/<case>/`, and return that path."""
         from VertebralFractureQuantLib.report.outputs import write_outputs
 
         return write_outputs(analysis, self.ctFromNode(volumeNode), Path(folder))
 
 
 class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
-    """Slicer's self test: geometry survives the way from a node; a placed vertebra is measured in the patient."""
+    """Slicer's self test: a node's geometry is kept, and a vertebra is measured in patient space."""
 
     def setUp(self):
-        """An empty scene."""
+        """Clear the scene."""
         slicer.mrmlScene.Clear()
 
     def runTest(self):
-        """Called by Slicer's self-test."""
+        """Run all tests; called by Slicer's self test."""
         for test in (self.test_geometry, self.test_measurement):
             self.setUp()
             test()
 
     def test_geometry(self):
-        """A volume node's voxels, spacing and origin are the CT's."""
+        """The CT has the voxels, spacing and origin of the volume node."""
         import numpy as np
 
         node, voxels = self._volume()
@@ -534,7 +435,7 @@ class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
         np.testing.assert_allclose(ct.ijk_to_ras[:3, 3], (10, 20, 30))
 
     def test_measurement(self):
-        """Points in the patient give the Genant ratio, in the record and in the scene's table."""
+        """The record and the scene's table have the Genant ratio of points in patient space."""
         import numpy as np
         from VertebralFractureQuantLib.spine.genant import measure
         from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra

@@ -1,10 +1,10 @@
-"""Slicer's application object, main window and module manager, as far as a scripted module asks for them.
+"""Slicer's application object, main window and module manager, as far as a scripted module uses them.
 
-Stand-ins over the real QApplication and the real scene (trame-slicer's SlicerApp). Headers are those of
+These stand-ins wrap the real QApplication and the real scene (trame-slicer's SlicerApp). Each class names its header in
 github.com/Slicer/Slicer, folder Base.
 """
 
-# ruff: noqa: N801, N802, N815 (Qt's and Slicer's names)
+# ruff: noqa: N801, N802, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class qSlicerCommandOptions(QObject):
 
 
 class qSlicerCoreIOManager(QObject):
-    """QTCore/qSlicerCoreIOManager.h: scenes and volumes only"""
+    """QTCore/qSlicerCoreIOManager.h, for scenes and volumes only"""
 
     def __init__(self, core: SlicerApp):
         super().__init__()
@@ -59,7 +59,7 @@ class qSlicerCoreIOManager(QObject):
     @Slot(str, "QVariantMap", object, result=bool)
     def saveNodes(self, kind: str, properties: dict[str, Any], _messages: Any = None) -> bool:
         if kind != "SceneFile":
-            raise NotImplementedError(f"The harness saves scenes, not {kind}")
+            raise NotImplementedError(f"The harness saves only scenes, not {kind}")
         return bool(self._io.save_scene(properties["fileName"]))
 
 
@@ -111,7 +111,7 @@ class qSlicerModuleSelectorToolBar(QToolBar):
 
     @Slot(str)
     def selectModule(self, name: str) -> None:
-        """Leave one module and enter another, as Slicer's panel does; ours is made when first entered."""
+        """Leave one module and enter another, as Slicer does; our panel is created when it is first entered."""
         if name == self._selected:
             return
         modules = wrap(self.window())._real.manager.loaded
@@ -131,7 +131,7 @@ def _panel(module: QObject, what: str) -> None:
 
 
 class qSlicerMainWindow(QMainWindow):
-    """Applications/SlicerApp/.../qSlicerMainWindow.h (Base/QTApp): a module panel and nothing else"""
+    """Applications/SlicerApp/.../qSlicerMainWindow.h (Base/QTApp); it has only a module panel."""
 
     def __init__(self, manager: qSlicerModuleManager):
         super().__init__()
@@ -149,7 +149,7 @@ class qSlicerMainWindow(QMainWindow):
 
 
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
-    """QTGUI/qSlicerScriptedLoadableModuleWidget.h, qSlicerAbstractModuleWidget.h: the panel of a Python class"""
+    """QTGUI/qSlicerScriptedLoadableModuleWidget.h, qSlicerAbstractModuleWidget.h; the panel of a Python class."""
 
     def __init__(self, module: qSlicerScriptedLoadableModule):
         super().__init__()
@@ -162,7 +162,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     moduleName = Property(str, lambda self: self._module.name)
 
     def make(self) -> None:
-        """What `setPythonSource` and `setup` do, in qSlicerScriptedLoadableModuleWidget.cxx."""
+        """Do what `setPythonSource` and `setup` do in qSlicerScriptedLoadableModuleWidget.cxx."""
         import sys
 
         name = f"{self._module.name}Widget"
@@ -192,7 +192,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
 
 class qSlicerLoadableModule(QObject):
-    """QTCore/qSlicerAbstractCoreModule.h: one of Slicer's own modules, as far as its real logic"""
+    """QTCore/qSlicerAbstractCoreModule.h; one of Slicer's own modules, with its real logic only."""
 
     def __init__(self, name: str, logic: Any):
         super().__init__()
@@ -337,19 +337,19 @@ class qSlicerApplication(QApplication):
 
 
 class Modules(types.SimpleNamespace):
-    """`slicer.modules`: each module under its name in lower case, and each Python widget under its class's name."""
+    """`slicer.modules`: each module by its lower-case name, and each Python widget by its class name."""
 
 
 OF_SLICER = ("Colors", "Data", "Markups", "Segmentations", "SubjectHierarchy", "Terminologies", "Volumes")
 
 
 def register(app: qSlicerApplication, module: QObject) -> None:
-    """Load a module: it stands in the module manager and in `slicer.modules`."""
+    """Add a module to the module manager and to `slicer.modules`."""
     app.manager.loaded[module.name] = module
     setattr(slicer.modules, module.name.lower(), to_python(module))
 
 
 def register_slicers(app: qSlicerApplication) -> None:
-    """Slicer's own modules whose logic slicer-core has."""
+    """Add those of Slicer's own modules whose logic slicer-core has."""
     for name in OF_SLICER:
         register(app, qSlicerLoadableModule(name, app.core.app_logic.GetModuleLogic(name)))

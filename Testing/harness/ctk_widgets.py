@@ -1,10 +1,10 @@
 """Stand-ins for CTK's widgets: real QWidgets that declare the properties, signals and slots of CTK's headers.
 
-Each class names its header in github.com/commontk/CTK. What is a plain C++ function there (neither property, signal,
-slot nor Q_INVOKABLE) is no slot here, so the module cannot call it, as under PythonQt. Enumerator properties are ints.
+Each class names its header in github.com/commontk/CTK. A plain C++ function there (not a property, signal, slot or
+Q_INVOKABLE) is not a slot here, so the module cannot call it, as under PythonQt. Enumerator properties are ints.
 """
 
-# ruff: noqa: N801, N802, N815 (Qt's and Slicer's names)
+# ruff: noqa: N801, N802, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from PySide6.QtWidgets import (
 
 
 def stored(kind: Any, name: str, first: Any) -> Property:
-    """A property that is only kept."""
+    """Return a property that only stores its value."""
     key = f"_{name}"
     return Property(
         kind, lambda self: self.__dict__.get(key, first), lambda self, value: self.__dict__.update({key: value})
@@ -38,7 +38,7 @@ def stored(kind: Any, name: str, first: Any) -> Property:
 
 
 class Folding:
-    """A widget whose children are hidden while it is collapsed."""
+    """A widget that hides its children while it is collapsed."""
 
     def fold(self: Any, expanded: bool) -> None:
         if not expanded:
@@ -100,7 +100,7 @@ class ctkCollapsibleButton(QAbstractButton, Folding):
         return position.y() < self._title_height()
 
     def event(self, event: Any) -> bool:
-        """Room for the title above the contents."""
+        """Keep room for the title above the contents."""
         if event.type() == event.Type.LayoutRequest and self.layout():
             left, _, right, bottom = self.layout().getContentsMargins()
             self.layout().setContentsMargins(left, self._title_height() + 4, right, bottom)
@@ -161,7 +161,7 @@ class ctkPathLineEdit(QWidget):
 
     @Slot()
     def browse(self) -> None:
-        raise NotImplementedError("The harness does not browse: set currentPath")
+        raise NotImplementedError("The harness has no file dialog. Set currentPath instead.")
 
     @Slot()
     def retrieveHistory(self) -> None:
@@ -177,7 +177,7 @@ class ctkPathLineEdit(QWidget):
 
 
 class ctkSliderWidget(QWidget):
-    """Libs/Widgets/ctkSliderWidget.h; its slider stands at hundredths."""
+    """Libs/Widgets/ctkSliderWidget.h; the slider counts in hundredths."""
 
     valueChanged = Signal(float)
     valueIsChanging = Signal(float)

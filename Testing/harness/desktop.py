@@ -1,10 +1,10 @@
-"""`Desktop`: a scripted module, loaded as Slicer loads it, in front of a test.
+"""`Desktop`: a scripted module for tests, loaded as Slicer loads it.
 
-One application and one scene a process; each `Desktop` finds an empty scene, and `close` fails the test where a slot or
-an observer raised what Slicer would have printed and swallowed.
+A process has one application and one scene. Each `Desktop` starts with an empty scene. `close` fails the test if a slot
+or an observer raised an exception, which Slicer would only have printed.
 """
 
-# ruff: noqa: N803 (Qt's and Slicer's names)
+# ruff: noqa: N803 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Message:
-    """A box that a person would have seen: `kind` is "info", "warning", "error" or "question"."""
+    """A message box that a user would have seen; `kind` is "info", "warning", "error" or "question"."""
 
     kind: str
     text: str
@@ -61,7 +61,7 @@ messages: list[Message] = []
 def display(
     level: int, text: str, in_testing: Any, mainWindowNeeded: bool = False, parent: Any = None, **kwargs: Any
 ) -> Any:
-    """`slicer.util._messageDisplay`, under all of info-, warning-, error- and confirmDisplay."""
+    """Replace `slicer.util._messageDisplay`, which info-, warning-, error- and confirmDisplay call."""
     kind = "question" if in_testing is not None else logging.getLevelName(level).lower()
     details = kwargs.get("detailedText", "")
     messages.append(Message(kind, text, kwargs.get("windowTitle") or "", details))
@@ -73,19 +73,19 @@ def display(
 
 
 def message_box(text: str, parent: Any = None, **kwargs: Any) -> Any:
-    """`slicer.util.messageBox`: the answer is a button."""
+    """Replace `slicer.util.messageBox`; the answer is a button."""
     messages.append(Message("question", text, kwargs.get("windowTitle") or ""))
     return pythonqt.ask("messageBox", text)
 
 
 def delay_display(message: str, autoCloseMsec: int = 1000, parent: Any = None, **kwargs: Any) -> None:
-    """`slicer.util.delayDisplay`, without the delay."""
+    """Replace `slicer.util.delayDisplay`, without the delay."""
     messages.append(Message("info", message))
     slicer.app.processEvents()
 
 
 class Application:
-    """The application of this process, and what it puts into `sys.modules` and `slicer` while a `Desktop` is open."""
+    """The application of this process, and its entries in `sys.modules` and `slicer` while a `Desktop` is open."""
 
     _one: Application | None = None
 
@@ -110,7 +110,7 @@ class Application:
 
     @property
     def lasting(self) -> list[QtCore.QObject]:
-        """What lives longer than a test."""
+        """The objects that outlive a test."""
         return [self.real, self.real.manager, self.real.layouts]
 
     def install(self, with_packaging: bool) -> None:
@@ -161,7 +161,7 @@ def _classes(module: types.ModuleType, prefix: str) -> list[type]:
 
 
 def _i18n() -> types.ModuleType:
-    """`slicer.i18n` where no translation is installed."""
+    """`slicer.i18n` without an installed translation."""
     made = types.ModuleType("slicer.i18n")
     made.tr = lambda text: text  # type: ignore[attr-defined]
     made.translate = lambda context, text: text  # type: ignore[attr-defined]
@@ -169,18 +169,25 @@ def _i18n() -> types.ModuleType:
 
 
 def _observer_failed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """VTK prints what an observer raises, and goes on."""
+    """Record an exception of an observer, which VTK only prints."""
     traceback.print_exception(kind, error, trace)
     if isinstance(error, Exception):
         pythonqt.slot_errors.append(error)
 
 
 class Desktop:
-    """A module in the application. `with_packaging=False` is a Slicer before 5.11; `main_window=False` one without.
+    """A module in the application.
 
-    `answers` holds what dialogs return: "confirm" (bool), "exec", "messageBox", "getOpenFileName", ...; a function is
-    called with the dialog or its arguments. A dialog without an answer is an error. "pip_ensure" False declines, and a
-    function there or at "pip_install" is called with the requirements, and may raise.
+    `answers` holds the results of dialogs: "confirm" (bool), "exec", "messageBox", "getOpenFileName", ...; a function
+    is called with the dialog or its arguments. A dialog without an answer is an error. "pip_ensure" False declines; a
+    function for it or for "pip_install" is called with the requirements and may raise.
+
+    Parameters
+    ----------
+    module_path : the module's Python file.
+    with_packaging : False imitates a Slicer before 5.11.
+    main_window : False imitates a Slicer without a main window.
+    open : open the module at once.
     """
 
     def __init__(
@@ -200,7 +207,7 @@ class Desktop:
             self._end()
             raise
 
-    # -- what a test sees
+    # -- what a test reads
 
     @property
     def name(self) -> str:
@@ -212,7 +219,7 @@ class Desktop:
 
     @property
     def widget(self) -> Any:
-        """The Python widget; another one after `reload`."""
+        """The Python widget; a new one after `reload`."""
         return getattr(slicer.modules, f"{self.name}Widget")
 
     @property
@@ -236,10 +243,10 @@ class Desktop:
         """The text in the main window's status bar."""
         return self.app.window.statusBar().currentMessage()
 
-    # -- what a person does
+    # -- what a user does
 
     def select(self, name: str | None = None) -> None:
-        """Choose a module (this one) in the module selector; any other name leaves this one."""
+        """Choose a module (default: this one) in the module selector; any other name leaves this module."""
         if self.app.window:
             self.app.window.moduleSelector().selectModule(self.name if name is None else name)
         else:
@@ -247,7 +254,7 @@ class Desktop:
         self._show_panel()
 
     def press(self, button: str) -> None:
-        """Click a button by its name in the .ui; AssertionError where a person could not."""
+        """Click a button by its name in the .ui file. AssertionError if it is disabled or hidden."""
         real = getattr(self.ui, button)._real
         assert real.isEnabled() and not real.isHidden(), f"{button} cannot be pressed: disabled or hidden"
         real.click()
@@ -263,27 +270,29 @@ class Desktop:
         self.events()
 
     def drag(self, view: str, node: Any, point: int, by: tuple[float, float], **how: Any) -> None:
-        """Drag a control point in a slice view by pixels: see `drag.drag`."""
+        """Drag a control point in a slice view by pixels, see `drag.drag`."""
         drag.drag(view, node, point, by, **how)
         self.events()
 
     def wait(self, until: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Process events until something is true, and return it. AssertionError after that many seconds."""
+        """Process events until `until` returns a true value, and return it. AssertionError after `seconds`."""
         end = time.monotonic() + seconds
         while not (found := until()):
-            assert time.monotonic() < end, f"not so after {seconds} s"
+            assert time.monotonic() < end, f"still false after {seconds} s"
             self.events()
             time.sleep(0.002)
         return found
 
     def events(self) -> None:
-        """Let Qt work off what waits, deletions too."""
+        """Process all pending events of Qt, including deletions."""
         self.app.processEvents()
         self.app.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
     def reload(self, afresh: tuple[str, ...] = ()) -> None:
-        """The developer's reload button: cleanup, the module's file anew, a new widget on the same scene. The packages
-        named in `afresh` are imported anew (a new version on disk); the old ones are back after `close`."""
+        """Do what the reload button for developers does: cleanup, import the file again, new widget, same scene.
+
+        The packages in `afresh` are imported again from disk; `close` restores the old ones.
+        """
         for name in [n for n in sys.modules if n.split(".")[0] in afresh]:
             self._set_aside.setdefault(name, sys.modules[name])
             del sys.modules[name]
@@ -296,7 +305,7 @@ class Desktop:
         self.events()
 
     def screenshot(self, path: str | Path, width: int = 480) -> None:
-        """The module's panel, in its full height, as a PNG."""
+        """Save the module's panel at its full height as a PNG file."""
         panel = self.module.widgetRepresentation()._real
         self.events()
         self.app.window.resize(width, panel.sizeHint().height() + 60)
@@ -304,7 +313,7 @@ class Desktop:
         panel.grab().save(str(path))
 
     def picture(self, view: str, path: str | Path) -> None:
-        """What a slice view shows, as a PNG."""
+        """Save the image of a slice view as a PNG file."""
         widget = slicer.app.layoutManager().sliceWidget(view).sliceView()
         widget.forceRender()
         shot, writer = vtkWindowToImageFilter(), vtkPNGWriter()
@@ -315,21 +324,23 @@ class Desktop:
 
     @contextmanager
     def expected(self, *kinds: type[Exception]) -> Iterator[None]:
-        """A slot or observer raises one of these exceptions inside. AssertionError where none does."""
+        """Expect a slot or observer to raise one of these exceptions in this context; else AssertionError."""
         before = len(self.slot_errors)
         yield
         wanted = [e for e in self.slot_errors[before:] if isinstance(e, kinds)]
-        assert wanted, f"no {[k.__name__ for k in kinds]} was raised in a slot"
+        assert wanted, f"no slot raised one of {[k.__name__ for k in kinds]}"
         self.slot_errors[:] = [e for e in self.slot_errors if not any(e is w for w in wanted)]
 
     def left_connections(self) -> list[Any]:
-        """Functions that are still connected to the application, its layout manager or module manager: `cleanup` has to
-        disconnect them. The one that calls `cleanup` is not told."""
+        """Return the functions still connected to the application, its layout manager or module manager.
+
+        `cleanup` has to disconnect them. The function that calls `cleanup` is left out.
+        """
         written = [written for each in self._application.lasting for _, written, _ in pythonqt._kept(each)]
         return [each for each in written if getattr(each, "__name__", "") != "_onModuleAboutToBeUnloaded"]
 
     def close(self) -> None:
-        """Unload the module. AssertionError where a slot or an observer raised."""
+        """Unload the module. AssertionError if a slot or an observer raised an exception."""
         try:
             self.app.manager.moduleAboutToBeUnloaded.emit(self.name)
             self.events()
@@ -337,7 +348,7 @@ class Desktop:
             self._end()
         errors = [repr(e) for e in self.slot_errors]
         self.slot_errors.clear()
-        assert not errors, f"Slicer would have printed and swallowed: {errors}"
+        assert not errors, f"Slicer would only have printed these errors: {errors}"
 
     def __enter__(self) -> Desktop:
         return self

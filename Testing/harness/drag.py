@@ -1,4 +1,4 @@
-"""A hand in a slice view: mouse events of VTK's interactor, handled by Slicer's own markups widget."""
+"""Mouse actions in a slice view: events of VTK's interactor, handled by Slicer's own markups widget."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def drag(
     steps: int = 5,
     release: bool = True,
 ) -> None:
-    """Drag one control point in the slice view of that name by pixels (to the right, up). AssertionError where the
-    mouse over the point does not pick it: it is locked, hidden, or not in the slice."""
+    """Drag a control point in the slice view of that name by pixels (to the right, up).
+
+    AssertionError if the mouse does not pick the point, because it is locked, hidden or not in the slice.
+    """
     widget = slicer.app.layoutManager().sliceWidget(view).sliceView()
     start = where(view, node, point)
-    widget.forceRender()  # or nothing is picked
+    widget.forceRender()  # without a rendering, nothing is picked
     move(view, start)
     display = node.GetDisplayNode()
     picked = display.GetActiveComponentType(), display.GetActiveComponentIndex()
@@ -41,7 +43,7 @@ def move(view: str, xy: np.ndarray) -> None:
 
 
 def where(view: str, node: Any, point: int) -> np.ndarray:
-    """The pixel `(2,)` of a control point in a slice view."""
+    """Return the pixel `(2,)` of a control point in a slice view."""
     world = np.zeros(3)
     node.GetNthControlPointPositionWorld(point, world)
     to_ras = slicer.util.arrayFromVTKMatrix(slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode().GetXYToRAS())

@@ -1,9 +1,10 @@
-"""What installs packages or names downloads: signatures are Slicer's, nothing is installed or downloaded, all is kept.
+"""Stand-ins for package installation and sample data, with Slicer's signatures. They record each call and do nothing.
 
-`slicer.packaging` as in Base/Python/slicer/packaging.py, `SampleData` as in Modules/Scripted/SampleData/SampleData.py.
+`slicer.packaging` is as in Base/Python/slicer/packaging.py, `SampleData` as in
+Modules/Scripted/SampleData/SampleData.py.
 """
 
-# ruff: noqa: N802, N803 (Qt's and Slicer's names)
+# ruff: noqa: N802, N803 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def pip_ensure(
     skip_in_testing: bool = True,
     show_progress: bool = True,
 ) -> list[str] | None:
-    """Keeps what is missing. RuntimeError where the test's answer declines."""
+    """Record the missing packages. RuntimeError if the test's answer declines."""
     missing = [str(each) for each in _requirements(requirements) if not _satisfied(each)]
     if missing and prompt_install and answers.get("pip_ensure") is False:
         raise RuntimeError("User declined package installation")
@@ -64,7 +65,7 @@ def pip_install(
 
 
 def pip_install_before(requirements: Any) -> None:
-    """`slicer.util.pip_install` of a Slicer before 5.11."""
+    """Replace `slicer.util.pip_install` of a Slicer before 5.11."""
     if not isinstance(requirements, (str, list)):
         raise ValueError("pip_install requirement input must be string or list")
     _keep("pip_install", requirements)
@@ -98,7 +99,7 @@ def packaging_module() -> types.ModuleType:
 
 
 class SampleDataLogic:
-    """Of `SampleData`: what modules call at start-up."""
+    """The functions of `SampleData` that modules call at start-up."""
 
     @staticmethod
     def registerCustomSampleDataCategory(category: str, title: str) -> None:

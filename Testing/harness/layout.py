@@ -1,10 +1,10 @@
-"""The views in the middle of Slicer's window, and the layout manager that arranges them.
+"""The views of Slicer's window, and the layout manager that arranges them.
 
-Layout logic and node, slice views with their displayable managers and 3D views are real; a 3D view is made
-when the module first asks for its widget. The widgets around them are stand-ins, and nothing is arranged on a screen.
+The layout logic and node, the slice views with their displayable managers and the 3D views are real; a 3D view is
+created when the module first asks for its widget. The widgets around them are stand-ins; nothing appears on a screen.
 """
 
-# ruff: noqa: N801, N802, N815 (Qt's and Slicer's names)
+# ruff: noqa: N801, N802, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 if sys.platform == "linux":
-    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # no X server, even where there is one
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # never an X server
 
 import slicer
 from PySide6.QtCore import Property, QObject, QTimer, Signal, Slot
@@ -50,7 +50,7 @@ class InEventLoop(ScheduledRenderStrategy):
 
 
 class LayoutSliceView(SliceView):
-    """A slice view of a node that the layout logic made: trame-slicer would make its own."""
+    """A slice view of a node that the layout logic created; trame-slicer would create another node."""
 
     def set_scene(self, scene: Any) -> None:
         AbstractView.set_scene(self, scene)
@@ -61,7 +61,7 @@ class LayoutSliceView(SliceView):
 
 
 class LayoutThreeDView(ThreeDView):
-    """A 3D view of a node that the layout logic made."""
+    """A 3D view of a node that the layout logic created."""
 
     def __init__(self, node: Any, *args: Any, **kwargs: Any):
         self._made = node
@@ -283,7 +283,7 @@ class qMRMLTableWidget(qMRMLWidget):
 
 
 class qSlicerLayoutManager(QObject):
-    """Libs/MRML/Widgets/qMRMLLayoutManager.h; every slice node's view can be had, as in Slicer."""
+    """Libs/MRML/Widgets/qMRMLLayoutManager.h; each slice node has a view, as in Slicer."""
 
     SIGNATURES = ("setMRMLScene(vtkMRMLScene*)",)
     layoutChanged = Signal(int)
@@ -310,21 +310,21 @@ class qSlicerLayoutManager(QObject):
         return self._node().GetViewArrangement()
 
     def _follow(self) -> None:
-        """Tell of another layout; there is none for a moment while a scene is closed."""
+        """Report a new layout. While a scene is being closed, there is none for a moment."""
         if self._layout() != self._last and self._node().GetCurrentLayoutDescription():
             self._last = self._layout()
             self._show()
             self.layoutChanged.emit(self._last)
 
     def _show(self) -> None:
-        """The slice views of a layout come into being with it; a 3D view when it is asked for."""
+        """Create the slice views of a layout at once; a 3D view is created on request."""
         for name in self.sliceViewNames():
             self.sliceWidget(name)
 
     @Slot(int)
     def setLayout(self, layout: int) -> None:
         if not self._node().IsLayoutDescription(layout):
-            raise ValueError(f"There is no layout {layout}: in Slicer the views would all go")
+            raise ValueError(f"There is no layout {layout}. Slicer would remove all views.")
         check_layout(self._node().GetLayoutDescription(layout))
         self._node().SetViewArrangement(layout)
 
@@ -333,7 +333,7 @@ class qSlicerLayoutManager(QObject):
     # -- nodes and their widgets
 
     def _nodes(self, kind: str) -> list[Any]:
-        """The view nodes of a kind in the present layout."""
+        """The view nodes of a class in the current layout."""
         shown = self._logic.GetViewNodes()
         every = [shown.GetItemAsObject(i) for i in range(shown.GetNumberOfItems())]
         return [node for node in every if node.IsA(kind)]
@@ -374,7 +374,7 @@ class qSlicerLayoutManager(QObject):
         return self._made(lambda *args, **kwargs: LayoutThreeDView(node, *args, **kwargs), node.GetLayoutName())
 
     def _made(self, kind: Any, name: str) -> Any:
-        vtkObject.GlobalWarningDisplayOff()  # each view warns of an event that trame-slicer sends itself
+        vtkObject.GlobalWarningDisplayOff()  # each view warns about an event that trame-slicer itself sends
         strategy = InEventLoop(self._pauses)
         view = kind(self._app.scene, self._app.app_logic, name, scheduled_render_strategy=strategy)
         vtkObject.GlobalWarningDisplayOn()
@@ -384,7 +384,7 @@ class qSlicerLayoutManager(QObject):
             view._logic.ResizeSliceNode(*SIZE)
         return view
 
-    # -- what the application asks for
+    # -- what the application calls
 
     @Slot(result=object)
     def mrmlScene(self) -> Any:
@@ -426,7 +426,7 @@ class qSlicerLayoutManager(QObject):
 
 
 def check_layout(description: str) -> None:
-    """ValueError where Slicer's layout manager would lose a view without a word."""
+    """Raise ValueError for a layout from which Slicer's layout manager would silently drop a view."""
     try:
         views = list(ET.fromstring(description).iter("view"))
     except ET.ParseError as e:
@@ -436,7 +436,7 @@ def check_layout(description: str) -> None:
             raise ValueError(f"No view of class {view.get('class')}, tag {view.get('singletontag')}")
     tags = [(view.get("class"), view.get("singletontag")) for view in views]
     if len(set(tags)) < len(tags):
-        raise ValueError(f"A view stands in the layout twice: {tags}")
+        raise ValueError(f"A view is in the layout twice: {tags}")
 
 
 def _at(nodes: list[Any], index: int) -> Any:

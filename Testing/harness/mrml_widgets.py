@@ -1,10 +1,10 @@
-"""Stand-ins for Slicer's qMRML widgets on the real scene, declaring what Slicer's headers declare.
+"""Stand-ins for Slicer's qMRML widgets on the real scene, with the declarations of Slicer's headers.
 
-Each class names its header in github.com/Slicer/Slicer. `SIGNATURES` lists, as the header writes them, the signals and
-slots with VTK classes, which a Python class has with Python objects.
+Each class names its header in github.com/Slicer/Slicer. `SIGNATURES` lists the signals and slots with VTK classes as
+the header writes them; in a Python class they take Python objects.
 """
 
-# ruff: noqa: N801, N802, N805, N815 (Qt's and Slicer's names)
+# ruff: noqa: N801, N802, N805, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
         self._combo.activated.connect(self._chosen)
         self.destroyed.connect(lambda *_, seen=self._observed: [o.RemoveObserver(t) for o, t in seen])
 
-    # -- what is listed
+    # -- the list of nodes
 
     def _listed(self) -> list[Any]:
         scene = self._scene
@@ -106,7 +106,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
         )
 
     def _refresh(self, *_: Any) -> None:
-        """List the scene's nodes anew. Without a "None" the first node is chosen where the chosen one is gone."""
+        """List the scene's nodes again. Without a "None" entry, the first node replaces a chosen node that is gone."""
         if self._scene and self._scene.IsBatchProcessing():
             return
         self._nodes = self._listed()
@@ -137,7 +137,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
         self.nodeActivated.emit(self.currentNode())
 
     def _filter(kind: Any, name: str, first: Any) -> Property:
-        """A property on which the list depends."""
+        """Return a property that changes the list of nodes."""
 
         def write(self: Any, value: Any) -> None:
             self._shown[name] = value
@@ -186,7 +186,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
                 if self._combo.itemData(i) == self._current:
                     self.currentNodeRenamed.emit(name)
 
-    # -- the header's slots
+    # -- slots of the header
 
     @Slot(result=object)
     def currentNode(self) -> Any:
@@ -198,7 +198,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
 
     @Slot(str)
     def setCurrentNodeID(self, node_id: str) -> None:
-        """A node that is not listed unselects."""
+        """Choose a node by its ID; the ID of a node that is not listed clears the choice."""
         self._choose(node_id if node_id in [node.GetID() for node in self._nodes] else None)
 
     currentNodeID = Property(str, lambda self: self._current or "", setCurrentNodeID, notify=currentNodeIDChanged)
@@ -243,7 +243,7 @@ class qMRMLNodeComboBox(qMRMLWidget):
 
 
 class qMRMLTableView(QTableView):
-    """Libs/MRML/Widgets/qMRMLTableView.h; it shows the real table node, and does not edit it."""
+    """Libs/MRML/Widgets/qMRMLTableView.h; it shows the real table node, without editing."""
 
     SIGNATURES = (
         *SCENE,

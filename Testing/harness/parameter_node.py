@@ -1,11 +1,11 @@
-"""`slicer.parameterNodeWrapper`, small: typed attributes in a real vtkMRMLScriptedModuleNode, bound to widgets.
+"""A small `slicer.parameterNodeWrapper`: typed attributes in a real vtkMRMLScriptedModuleNode, bound to widgets.
 
-Names and texts in the node, errors, and which widget can hold which type are those of Slicer's
-Base/Python/slicer/parameterNodeWrapper (wrapper.py, serializers.py, validators.py, guiConnectors.py). A type that is
-not here is refused, also where Slicer knows it: add it then.
+Names and texts in the node, errors, and the widgets for each type are those of Slicer's
+Base/Python/slicer/parameterNodeWrapper (wrapper.py, serializers.py, validators.py, guiConnectors.py). Types that are
+missing here raise TypeError, even if Slicer supports them; add them when a module needs them.
 """
 
-# ruff: noqa: N802, N815 (Qt's and Slicer's names)
+# ruff: noqa: N802, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATHS = (pathlib.Path, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePath)
 
 
 class Default:
-    """What a parameter is at first."""
+    """The initial value of a parameter."""
 
     def __init__(self, value: Any = None, *, generator: Callable[[], Any] | None = None):
         self._value, self._generator = value, generator
@@ -35,14 +35,14 @@ class Default:
 
 
 class Validator:
-    """Base of all."""
+    """Base class of all validators."""
 
     def validate(self, value: Any) -> None:
         raise NotImplementedError
 
 
 class Choice(Validator):
-    """One of some values."""
+    """Accepts one of several values."""
 
     def __init__(self, choices: typing.Sequence[Any]):
         self.choices = choices
@@ -53,7 +53,7 @@ class Choice(Validator):
 
 
 class WithinRange(Validator):
-    """From minimum to maximum, both included."""
+    """Accepts values from minimum to maximum, both included."""
 
     def __init__(self, minimum: float, maximum: float):
         self.minimum, self.maximum = minimum, maximum
@@ -64,14 +64,14 @@ class WithinRange(Validator):
 
 
 class Minimum(WithinRange):
-    """At least."""
+    """Accepts values of at least `minimum`."""
 
     def __init__(self, minimum: float):
         super().__init__(minimum, float("inf"))
 
 
 class Maximum(WithinRange):
-    """At most."""
+    """Accepts values of at most `maximum`."""
 
     def __init__(self, maximum: float):
         super().__init__(float("-inf"), maximum)
@@ -79,24 +79,24 @@ class Maximum(WithinRange):
 
 @dataclass
 class Decimals:
-    """Digits after the point in a spin box."""
+    """The number of decimals in a spin box."""
 
     value: int
 
 
 @dataclass
 class SingleStep:
-    """A spin box's step."""
+    """The step of a spin box."""
 
     value: float
 
 
-# -- how values stand in the node
+# -- how the node stores values
 
 
 @dataclass
 class Kind:
-    """How one type is written and read; `types` are the Python types that it takes."""
+    """How one type is written and read; `types` are the accepted Python types."""
 
     types: tuple[type, ...]
     first: Any
@@ -114,7 +114,7 @@ class Kind:
 
 
 class NodeKind(Kind):
-    """A reference to another node; None is one too."""
+    """A reference to another node; None is accepted."""
 
     def __init__(self, kind: type):
         super().__init__((kind,), None, lambda node, name: node.GetNodeReference(name), _write_node)
@@ -143,7 +143,7 @@ def _text(types: tuple[type, ...], first: Any, parse: Callable[[str], Any], text
 
 
 def kind_of(wanted: Any) -> Any:
-    """How a type is kept. TypeError where it cannot be."""
+    """Return how a type is stored. TypeError if the harness does not support it."""
     if wanted in PATHS:
         return _text((wanted,), wanted(), wanted)
     simple = {str: ((str,), "", str), int: ((int,), 0, int), float: ((int, float), 0, float)}
@@ -159,11 +159,11 @@ def kind_of(wanted: Any) -> Any:
         return Union([kind_of(_split(each)[0]) for each in typing.get_args(wanted)])
     if wanted is type(None):
         return Kind((type(None),), None, lambda node, name: None, lambda node, name, _: node.SetParameter(name, "True"))
-    raise TypeError(f"The harness keeps no parameter of type {wanted}")
+    raise TypeError(f"The harness supports no parameter of type {wanted}")
 
 
 class Union:
-    """One of several types; each has its own name in the node: `name.0`, `name.1`."""
+    """One of several types; each has a separate name in the node: `name.0`, `name.1`."""
 
     def __init__(self, kinds: list[Any]):
         self.kinds = kinds
@@ -194,7 +194,7 @@ class Union:
 
 
 class Parameter:
-    """One attribute: its name, type and annotations."""
+    """An attribute: its name, type and annotations."""
 
     def __init__(self, name: str, annotated: Any, given: Default | None):
         self.name, self.annotated = name, annotated
@@ -232,7 +232,7 @@ def _split(annotated: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 class Wrapper:
-    """What every decorated class can do."""
+    """The methods of each decorated class."""
 
     allParameters: dict[str, Parameter]
 
@@ -300,7 +300,7 @@ class Wrapper:
         finally:
             self._showing = False
 
-    # -- the node's
+    # -- methods of the node
 
     def StartModify(self) -> int:
         return self.parameterNode.StartModify()
@@ -319,7 +319,7 @@ class Wrapper:
 
 
 def parameterNodeWrapper(decorated: Any = None) -> Any:
-    """The decorator, with or without brackets."""
+    """Decorate a class, with or without brackets."""
     return _wrapped if decorated is None else _wrapped(decorated)
 
 
@@ -347,7 +347,7 @@ def _attribute(name: str) -> property:
 
 
 class Binding:
-    """A widget's value, by the names of its property and signal. RuntimeError where the two do not go together."""
+    """A parameter shown by a widget. RuntimeError if that widget class cannot show the parameter's type."""
 
     def __init__(self, parameter: Parameter, widget: Any):
         self.parameter, self.widget = parameter, widget
@@ -359,7 +359,7 @@ class Binding:
         self._prepare()
 
     def _by_class(self) -> dict[str, tuple[str, str]]:
-        """Which widget classes can hold the parameter's type, with property and signal."""
+        """The widget classes for the parameter's type, with their property and signal."""
         kind = self.parameter.type
         number = {n: ("value", "valueChanged") for n in ("QDoubleSpinBox", "ctkSliderWidget", "ctkDoubleSpinBox")}
         if kind is bool:
@@ -385,7 +385,7 @@ class Binding:
         return {n: ("currentIndex", "currentIndexChanged") for n in ("QComboBox", "ctkComboBox")}
 
     def _prepare(self) -> None:
-        """Give the widget its choices, range or node types, as Slicer's connectors do."""
+        """Set the widget's choices, range or node types, as Slicer's connectors do."""
         name = self.widget.className()
         if name == "qMRMLNodeComboBox":
             self.widget.nodeTypes = _node_types(self.parameter.kind)

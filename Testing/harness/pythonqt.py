@@ -1,12 +1,12 @@
-"""PySide6 with PythonQt's manners: properties are attributes, signals and slots are named by their C++ signature.
+"""PySide6 with PythonQt's behaviour: properties are attributes, signals and slots are named by their C++ signature.
 
-A "wrapper" is what the module under test holds; `_real` is the PySide6 object (or, on a wrapper class, the class)
-behind it. Every property, signal and slot is looked up in the real Qt meta-object. Where PythonQt only prints (a signal
-that does not exist), this raises; where PythonQt prints and goes on (an exception in a slot), this keeps it in
-`slot_errors`, and the test fails at its end.
+The module under test holds wrappers; `_real` is the PySide6 object (for a wrapper class: the PySide6 class) behind a
+wrapper. Each property, signal and slot is looked up in the real Qt meta-object. A signal that does not exist raises,
+where PythonQt only prints. An exception in a slot is stored in `slot_errors`, where PythonQt prints it and continues;
+the test then fails at its end.
 """
 
-# ruff: noqa: N802 (Qt's and Slicer's names)
+# ruff: noqa: N802 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ import shiboken6
 from PySide6 import QtCore
 
 slot_errors: list[Exception] = []
-answers: dict[str, Any] = {}  # by a test: what a dialog returns, or a function of its arguments that does
-asked: list[tuple[str, tuple[Any, ...]]] = []  # the dialogs that opened
+answers: dict[str, Any] = {}  # set by a test: the result of a dialog, or a function of its arguments
+asked: list[tuple[str, tuple[Any, ...]]] = []  # the dialogs that were opened
 BLOCKING = {
     "QMessageBox": ("information", "question", "warning", "critical", "about"),
     "QFileDialog": ("getOpenFileName", "getOpenFileNames", "getSaveFileName", "getExistingDirectory"),
@@ -37,11 +37,11 @@ _connections: dict[int, list[tuple[str, Any, Any]]] = {}
 
 
 class UnansweredDialogError(AssertionError):
-    """A dialog opened that would wait for a person for ever."""
+    """A dialog was opened that would wait for a user for ever."""
 
 
 class EnumInt(int):
-    """An enumerator: an int, as in PythonQt, that PySide6 takes too."""
+    """An enumerator: an int, as in PythonQt, that PySide6 accepts too."""
 
     _real: enum.Enum
 
@@ -56,11 +56,11 @@ class EnumInt(int):
         return EnumInt.of(self._real | other._real) if same and isinstance(self._real, enum.Flag) else int(self) | other
 
 
-# -- values between the two worlds
+# -- converting values between PythonQt and PySide6
 
 
 def to_python(value: Any) -> Any:
-    """What PythonQt makes of a value of Qt: wrappers, ints for enumerators, tuples for lists."""
+    """Convert a value of Qt as PythonQt does: wrappers, ints for enumerators, tuples for lists."""
     if isinstance(value, enum.Enum):
         return EnumInt.of(value)
     if isinstance(value, (list, tuple)):
@@ -69,7 +69,7 @@ def to_python(value: Any) -> Any:
 
 
 def to_qt(value: Any) -> Any:
-    """What PySide6 takes for a value of the module under test."""
+    """Convert a value of the module under test for PySide6."""
     if isinstance(value, QtObject):
         return value._living()
     if isinstance(value, EnumInt):
@@ -82,7 +82,7 @@ def to_qt(value: Any) -> Any:
 
 
 def wrap(real: Any) -> QtObject:
-    """The wrapper of a PySide6 object; the same one as long as somebody holds it."""
+    """Return the wrapper of a PySide6 object; the same wrapper as long as it is referenced."""
     if not isinstance(real, QtCore.QObject):
         return _new_wrapper(real)
     if isinstance(getattr(real, "_wrapper", None), QtObject):
@@ -101,14 +101,14 @@ def _new_wrapper(real: Any) -> QtObject:
 
 
 def class_of(real: type) -> QtType:
-    """The wrapper class of a PySide6 class or of a stand-in; wrapper classes do not inherit from one another."""
+    """Return the wrapper class of a PySide6 class or a stand-in; wrapper classes do not inherit from each other."""
     if real not in _classes:
         _classes[real] = QtType(real.__name__, (QtObject,), {"_real": real, "__doc__": real.__doc__})
     return _classes[real]
 
 
 def is_native(real: type) -> bool:
-    """Whether a class is PySide6's own, and not a stand-in."""
+    """Return True for a class of PySide6, False for a stand-in."""
     return real.__module__.startswith("PySide6")
 
 
@@ -116,7 +116,7 @@ def is_native(real: type) -> bool:
 
 
 def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call Qt. ValueError for keywords and for arguments that no overload takes."""
+    """Call Qt. ValueError for keyword arguments and for arguments that no overload accepts."""
     if kwargs:
         raise ValueError(f"{_name(function)} takes no keyword arguments in PythonQt: {', '.join(kwargs)}")
     try:
@@ -124,7 +124,7 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     except TypeError as e:
         if not _is_refusal(e):
             raise
-        raise ValueError(f"No overload of {_name(function)} takes {args}: {e}") from e
+        raise ValueError(f"No overload of {_name(function)} accepts {args}: {e}") from e
 
 
 def _called(function: Callable[..., Any], args: list[Any]) -> Any:
@@ -138,7 +138,7 @@ def _called(function: Callable[..., Any], args: list[Any]) -> Any:
 
 
 def _is_refusal(error: TypeError) -> bool:
-    """Whether it is the call that was wrong, and not something inside of it."""
+    """True if the call itself was wrong, not the code that it ran."""
     last = error.__traceback__
     while last and last.tb_next:
         last = last.tb_next
@@ -146,7 +146,7 @@ def _is_refusal(error: TypeError) -> bool:
 
 
 def _with_enums(refusal: str, args: list[Any]) -> list[Any] | None:
-    """PythonQt takes ints for enumerators: the arguments as the signatures in PySide6's refusal want them."""
+    """PythonQt accepts ints as enumerators: convert them as the signatures in PySide6's error message require."""
     for signature in re.findall(r"^\s+\S+?\((.*)\)$", refusal.partition("Supported signatures:")[2], re.MULTILINE):
         wanted = [(part.partition(":")[2] or part).partition("=")[0].strip() for part in _split(signature)]
         if len(wanted) < len(args):
@@ -182,7 +182,7 @@ def _name(function: Any) -> str:
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., None]:
-    """A slot as PythonQt calls it: surplus arguments are cut for functions and methods; exceptions do not come back."""
+    """Wrap a slot as PythonQt calls it: functions and methods get no surplus arguments; exceptions do not propagate."""
     if not callable(function):
         raise TypeError(f"Not callable: {function!r}")
 
@@ -197,7 +197,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _capacity(function: Any) -> int | None:
-    """How many arguments a slot gets at most; None for all, as partials and other callable objects do."""
+    """The largest number of arguments that a slot gets; None for all, as for partials and other callable objects."""
     if not isinstance(function, (types.FunctionType, types.MethodType)):
         return None
     code = getattr(function, "__code__", None)
@@ -224,7 +224,7 @@ class Method:
 
 
 class BoundSignal:
-    """A signal as an attribute: `spin.valueChanged.connect(f)`; calling it emits it."""
+    """A signal as an attribute, `spin.valueChanged.connect(f)`; a call emits it."""
 
     def __init__(self, owner: QtObject, name: str):
         self._owner = owner
@@ -247,12 +247,12 @@ class BoundSignal:
 
 
 def declared(real: QtCore.QObject) -> set[str]:
-    """The signals, slots and invokable methods of an object's meta-object, by name."""
+    """Return the names of the signals, slots and invokable methods in an object's meta-object."""
     return {each.partition("(")[0] for each in _methods(real)}
 
 
 def signatures(real: QtCore.QObject) -> list[str]:
-    """The signals of an object, as the C++ header has them."""
+    """Return the signatures of an object's signals, as written in the C++ header."""
     meta = real.metaObject()
     aliases = _aliases(type(real))
     signal = QtCore.QMetaMethod.MethodType.Signal
@@ -266,13 +266,13 @@ def _methods(real: QtCore.QObject) -> list[str]:
 
 
 def _aliases(real: type) -> dict[str, str]:
-    """A stand-in's C++ signatures with VTK classes, that its meta-object has as Python objects."""
+    """A stand-in's C++ signatures with VTK classes, and the signatures with Python objects in its meta-object."""
     written = [s for base in real.__mro__ for s in base.__dict__.get("SIGNATURES", ())]
     return {s: re.sub(r"vtk\w+\*|qMRML\w+\*", "PyObject", s) for s in written}
 
 
 def signal_in_meta_object(real: QtCore.QObject, signature: str) -> str:
-    """A signal as the meta-object has it. AttributeError where there is none: PythonQt would print, and do nothing."""
+    """Return a signal's signature in the meta-object. AttributeError if it is missing; PythonQt would only print."""
     normal = QtCore.QMetaObject.normalizedSignature(signature)
     normal = normal if isinstance(normal, str) else bytes(normal).decode()
     if normal not in signatures(real):
@@ -282,7 +282,7 @@ def signal_in_meta_object(real: QtCore.QObject, signature: str) -> str:
 
 
 def slot_in_meta_object(real: QtCore.QObject, signature: str) -> str:
-    """A slot's name. AttributeError where the meta-object has no such slot."""
+    """Return a slot's name. AttributeError if the meta-object has no such slot."""
     normal = _aliases(type(real)).get(signature, signature)
     if real.metaObject().indexOfMethod(normal) < 0:
         raise AttributeError(f"{class_name(real)} has no slot {signature}")
@@ -290,12 +290,12 @@ def slot_in_meta_object(real: QtCore.QObject, signature: str) -> str:
 
 
 def class_name(real: QtCore.QObject) -> str:
-    """The C++ class of an object, whatever Python made of it."""
+    """Return the name of an object's C++ class, also for a Python subclass."""
     return next(c.__name__ for c in type(real).__mro__ if not c.__dict__.get("_is_delegate"))
 
 
 def find_property(real: QtCore.QObject, name: str) -> QtCore.QMetaProperty | None:
-    """The declared property of that name; `name` itself is short for `objectName`."""
+    """Return the declared property of that name; "name" is short for "objectName"."""
     meta = real.metaObject()
     for each in (name, "objectName") if name == "name" else (name,):
         index = meta.indexOfProperty(each)
@@ -305,7 +305,7 @@ def find_property(real: QtCore.QObject, name: str) -> QtCore.QMetaProperty | Non
 
 
 def read_property(real: QtCore.QObject, name: str) -> Any:
-    """A property's value; by its getter where PySide6 does not know the type."""
+    """Return a property's value, by its getter if PySide6 does not know the type."""
     try:
         return to_python(real.property(name))
     except RuntimeError:
@@ -315,9 +315,9 @@ def read_property(real: QtCore.QObject, name: str) -> Any:
 
 
 def write_property(real: QtCore.QObject, found: QtCore.QMetaProperty, value: Any) -> None:
-    """Write a declared property, converting as loosely as PythonQt. AttributeError where that is impossible."""
+    """Write a declared property, with PythonQt's loose conversion. AttributeError if that is impossible."""
     if not found.isWritable():
-        raise AttributeError(f"{class_name(real)}.{found.name()} can only be read")
+        raise AttributeError(f"{class_name(real)}.{found.name()} is read-only")
     try:
         done = real.setProperty(found.name(), _coerced(found, value))
     except (TypeError, ValueError) as e:
@@ -335,7 +335,7 @@ def _coerced(found: QtCore.QMetaProperty, value: Any) -> Any:
 
 def _strings(values: Any) -> list[str]:
     if isinstance(values, str):
-        raise TypeError("a list of strings is wanted")
+        raise TypeError("expected a list of strings")
     return [str(each) for each in values]
 
 
@@ -343,7 +343,7 @@ def _strings(values: Any) -> list[str]:
 
 
 class QtType(type):
-    """A Qt class: enumerators, static functions and unbound methods are its attributes."""
+    """A Qt class, whose attributes are enumerators, static functions and unbound methods."""
 
     _real: type
 
@@ -363,7 +363,7 @@ class QtType(type):
 
 @functools.cache
 def enumerators(real: type) -> dict[str, EnumInt]:
-    """All enumerators of a class and its bases, flat."""
+    """Return all enumerators of a class and its bases in one dictionary."""
     found: dict[str, EnumInt] = {}
     for name in dir(real):
         kind = getattr(real, name, None)
@@ -373,18 +373,18 @@ def enumerators(real: type) -> dict[str, EnumInt]:
 
 
 def ask(name: str, *args: Any, **kwargs: Any) -> Any:
-    """A dialog that waits for a person: answered by the test."""
+    """Open a dialog that waits for a user; the test answers it."""
     if kwargs:
         raise ValueError(f"{name} takes no keyword arguments in PythonQt: {', '.join(kwargs)}")
     asked.append((name, args))
     if name not in answers:
-        raise UnansweredDialogError(f"{name}{args} opened, and the test has no answer for it")
+        raise UnansweredDialogError(f"{name}{args} was opened, but the test has no answer for it")
     answer = answers[name]
     return answer(*args) if callable(answer) else answer
 
 
 class QtObject(metaclass=QtType):
-    """Any Qt object or value. The module's own subclasses override virtual functions of Qt's classes."""
+    """Any Qt object or value. Subclasses of the module override virtual functions of Qt's classes."""
 
     _real: Any
 
@@ -396,7 +396,7 @@ class QtObject(metaclass=QtType):
         try:
             real = _called(maker, [to_qt(each) for each in args])
         except TypeError as e:
-            raise ValueError(f"No constructor of {generated.__name__} takes {args}: {e}") from e
+            raise ValueError(f"No constructor of {generated.__name__} accepts {args}: {e}") from e
         object.__setattr__(self, "_real", real)
         if generated is not type(self):
             real._wrapper = self
@@ -427,7 +427,7 @@ class QtObject(metaclass=QtType):
         return self._dynamic(name)
 
     def _offers(self, name: str) -> bool:
-        """Whether C++ has the method: all of Qt's own; of ctk's and qMRML's only signals, slots and invokable ones."""
+        """True for all methods of Qt's classes; for ctk and qMRML only for signals, slots and invokable methods."""
         for base in type(self._real).__mro__:
             if name in base.__dict__ and not base.__dict__.get("_is_delegate"):
                 return is_native(base) or name in declared(self._real)
@@ -441,7 +441,7 @@ class QtObject(metaclass=QtType):
         return Method(self, name)
 
     def _dynamic(self, name: str) -> Any:
-        """A dynamic property, a child by its name, or an enumerator."""
+        """Return a dynamic property, a child by its name, or an enumerator."""
         real = self._real
         if name.encode() in [bytes(each) for each in real.dynamicPropertyNames()]:
             return to_python(real.property(name))
@@ -464,10 +464,10 @@ class QtObject(metaclass=QtType):
         else:
             raise AttributeError(f"{type(self).__name__} has no property {name}")
 
-    # -- what PythonQt adds to each QObject
+    # -- methods that PythonQt adds to each QObject
 
     def connect(self, signal: str, *slot: Any) -> bool:
-        """Call a function, or another object's slot by its signature, at each signal."""
+        """Connect a signal to a function, or to another object's slot by its signature."""
         function, written = _slot(slot)
         real = self._living()
         in_meta = signal_in_meta_object(real, signal)
@@ -476,7 +476,7 @@ class QtObject(metaclass=QtType):
         return True
 
     def disconnect(self, signal: str, *slot: Any) -> bool:
-        """Undo `connect`; without a function, all of the signal's. False where there was none."""
+        """Undo `connect`, for all connections of the signal without a function. False if there was none."""
         real = self._living()
         in_meta = signal_in_meta_object(real, signal)
         written = _slot(slot)[1] if slot else None
@@ -540,7 +540,7 @@ class QtObject(metaclass=QtType):
 
 
 def _slot(slot: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The function to call, and how it was written: a callable, or a receiver and its slot's signature."""
+    """The function to call, and the original arguments: a callable, or a receiver and its slot's signature."""
     if len(slot) == 1 and callable(slot[0]):
         return slot[0], slot[0]
     if len(slot) == 2 and isinstance(slot[0], QtObject):
@@ -557,7 +557,7 @@ def _kept(real: QtCore.QObject) -> list[tuple[str, Any, Any]]:
 
 
 def _delegate(written: type, real: type) -> type:
-    """A PySide6 class whose virtual functions are those of the module's class; not so for ctk and qMRML."""
+    """A PySide6 class with the virtual functions of the module's class; ctk and qMRML classes ignore them."""
     own = [c for c in written.__mro__ if isinstance(c, QtType) and "_real" not in c.__dict__ and c is not QtObject]
     names = {n for c in own for n, f in c.__dict__.items() if callable(f) and hasattr(real, n) and n[:2] != "__"}
     overrides = {n: _override(n, real) for n in names} if is_native(real) else {}
@@ -582,7 +582,7 @@ def _override(name: str, real: type) -> Callable[..., Any]:
 
 
 class FlatModule(types.ModuleType):
-    """A module such as `qt`: wrapper classes of everything in some PySide6 modules or stand-ins, flat."""
+    """A module such as `qt`: the wrapper classes of several PySide6 modules or stand-ins, in one namespace."""
 
     def __init__(self, name: str, *sources: Any):
         super().__init__(name)
@@ -601,7 +601,7 @@ class FlatModule(types.ModuleType):
 
 
 def forget(real: QtCore.QObject) -> None:
-    """Drop all connections that Python made to an object which outlives a test."""
+    """Remove all connections that Python made to an object that outlives a test."""
     for _, _, made in _kept(real):
         QtCore.QObject.disconnect(made)
     _kept(real).clear()

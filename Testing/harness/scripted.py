@@ -1,10 +1,10 @@
-"""`slicer.ScriptedLoadableModule`: the four classes that a scripted module derives from, small.
+"""A small `slicer.ScriptedLoadableModule`: the four base classes of a scripted module.
 
-Behaviour as in Slicer's Base/Python/slicer/ScriptedLoadableModule.py; the developer's reload button is not there, but
-`onReload` is.
+They behave as in Slicer's Base/Python/slicer/ScriptedLoadableModule.py. The reload button for developers is missing,
+but `onReload` exists.
 """
 
-# ruff: noqa: N802, N803, N815 (Qt's and Slicer's names)
+# ruff: noqa: N802, N803, N815 (names of Qt and Slicer)
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNLOADING = "moduleAboutToBeUnloaded(QString)"
 
 
 class ScriptedLoadableModule:
-    """The module's metadata, written to the C++ object `parent`."""
+    """The module's metadata, stored in the C++ object `parent`."""
 
     def __init__(self, parent: Any):
         super().__init__()
@@ -66,7 +66,7 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
-    """The panel. `parent` is the C++ widget that it fills; without one, a widget of its own."""
+    """The panel. `parent` is the C++ widget that it fills; a new widget is created if it is None."""
 
     def __init__(self, parent: Any = None):
         super().__init__()
@@ -94,10 +94,10 @@ class ScriptedLoadableModuleWidget:
         pass
 
     def enter(self) -> None:
-        """The C++ widget calls it where a class has it."""
+        """Called by the C++ widget if a class defines it."""
 
     def exit(self) -> None:
-        """The C++ widget calls it where a class has it."""
+        """Called by the C++ widget if a class defines it."""
 
     def cleanup(self) -> None:
         pass
@@ -112,7 +112,7 @@ class ScriptedLoadableModuleWidget:
 
 
 class ScriptedLoadableModuleLogic:
-    """What needs no widget. `parent` is not used."""
+    """The code that needs no widget. `parent` is not used."""
 
     def __init__(self, parent: Any = None):
         super().__init__()

@@ -1,6 +1,6 @@
-"""`slicer.util.loadUI`: a .ui file through QUiLoader, after a look at what QUiLoader would pass over in silence.
+"""`slicer.util.loadUI`: load a .ui file with QUiLoader, after a check for errors that QUiLoader ignores.
 
-RuntimeError for a widget class, a property, a signal or a slot that its meta-object does not have.
+RuntimeError for a widget class, property, signal or slot that does not exist in the meta-object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAND_INS = {each.__name__: each for each in (*ctk_widgets.ALL, *mrml_widgets.AL
 
 
 def load(path: str) -> QtObject:
-    """The file's top widget, with the file's connections made."""
+    """Load the file, make its connections and return its top widget."""
     if not Path(path).is_file():
         raise RuntimeError(f"Could not load UI file: file not found {path}")
     tree = ET.parse(path)
@@ -82,5 +82,5 @@ def _connect(top: QObject, connection: ET.Element) -> None:
 def _named(top: QObject, name: str) -> QObject:
     found = top if top.objectName() == name else top.findChild(QObject, name)
     if found is None:
-        raise RuntimeError(f"A connection names {name}, which is not there")
+        raise RuntimeError(f"A connection names the missing widget {name}")
     return found

@@ -1,1 +1,1 @@
-"""The review in a browser: a page of the straightened spine, its table, and the points that a mouse moves."""
+"""The review page: the straightened spine and the table of vertebrae in a browser, with points that can be moved."""

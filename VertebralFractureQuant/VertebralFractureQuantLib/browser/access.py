@@ -1,9 +1,9 @@
-"""Who may reach the page: this machine alone, with a random key from a file that the user alone can read.
+"""Access to the review page: by default only from this computer, with a random key that only the user can read.
 
-trame listens on what sys.argv, TRAME_ARGS or TRAME_DEFAULT_HOST say, with a key that everybody knows;
-`server_arguments` leaves none of that open. The key stands after "#" in the page's address, which browsers send to no
-server; the page keeps it for its tab, so that reloading works, and hands it over in the first message of its
-websocket. Nothing is loaded from outside, which the browser itself is told to refuse.
+By default trame takes its address from sys.argv, TRAME_ARGS or TRAME_DEFAULT_HOST, and its key is public;
+`server_arguments` overrides all of these. The key is the part of the page's address after "#", which browsers do not
+send to servers. The page keeps the key for its tab, so that it can be reloaded, and sends it in the first message of
+its websocket. The page loads nothing from other servers, and its headers tell the browser to block such requests.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..errors import VFQError
 
 LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 SHORTEST_KEY, LONGEST_KEY = 32, 256
-# Nothing is ever uploaded: the page sends clicks and numbers.
+# The page uploads no files; it only sends clicks and numbers.
 LARGEST_MESSAGE_BYTES = 1_000_000
 
 _SAME_ORIGIN = "'self' data: blob:"
 HEADERS: Mapping[str, str] = {
-    # Vue compiles its templates in the page, which needs eval and inline scripts.
+    # Vue compiles its templates in the page and needs eval and inline scripts.
     "Content-Security-Policy": "default-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'; "
     f"script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; style-src 'self' "
     f"'unsafe-inline'; img-src {_SAME_ORIGIN}; media-src {_SAME_ORIGIN}; font-src 'self' data:; "
@@ -36,7 +36,7 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-# trame's client takes the key from "?secret=" as it starts, and deletes it from the address.
+# At its start, trame's client reads the key from "?secret=" and removes it from the address.
 ENTRANCE = """<script>(() => {
   const page = new URL(location), given = new URLSearchParams(page.hash.slice(1)).get("key");
   if (given) sessionStorage.setItem("vfq-key", given);
@@ -46,30 +46,30 @@ ENTRANCE = """<script>(() => {
     page.searchParams.set("secret", key);
     history.replaceState(null, "", page);
   } else addEventListener("DOMContentLoaded", () => {
-    document.body.textContent = "Open the address that vfq review printed: it holds the key to this page.";
+    document.body.textContent = "This page needs a key. Open the full address that vfq review printed.";
   });
 })();</script>"""
 
 
 def check_host(host: str, key_file: Path | None) -> None:
-    """VFQError `unsafe_host` where others could reach the page, unless the user gave a key of their own."""
+    """Raise VFQError `unsafe_host` if other computers could reach the page and the user gave no key file."""
     if host not in LOOPBACK and key_file is None:
         raise VFQError(
             "unsafe_host",
-            f"With --host {host} other computers could reach the page. Give a key of your own with --key-file FILE (a "
-            f"file that you alone can read, {SHORTEST_KEY} characters or more), or leave --host out.",
+            f"With --host {host} other computers could reach the page. Set a key with --key-file FILE (a file that "
+            f"only you can read, with at least {SHORTEST_KEY} characters), or omit --host.",
         )
 
 
 def access_key(key_file: Path | None = None, folder: Path | None = None) -> str:
-    """The key of the page: the one in `key_file` where it is given, else this user's, made when it is first needed.
+    """Return the page's key: the one in `key_file` if given, else the user's stored key, created on first use.
 
-    The user's own lies in `folder`, the configuration folder of this platform where not given.
+    The stored key is in `folder`, by default the platform's configuration folder.
 
     Raises
     ------
     VFQError
-        `not_found`; `unsafe_key` where others can read the file or its key is weak; `output_not_writable`.
+        `not_found`; `unsafe_key` if other users can read the file or its key is weak; `output_not_writable`.
     """
     if key_file is not None:
         return _read_key(key_file)
@@ -80,7 +80,7 @@ def access_key(key_file: Path | None = None, folder: Path | None = None) -> str:
 
 
 def config_folder() -> Path:
-    """Where this platform keeps a user's settings of this program."""
+    """Return the folder of the user's settings for this program on this platform."""
     if sys.platform == "win32":
         parent = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -91,16 +91,16 @@ def config_folder() -> Path:
 
 
 def page_url(host: str, port: int, key: str) -> str:
-    """The page's address with its key: to be printed for the user, and written nowhere."""
+    """Return the page's address with its key. Print it for the user only; do not store it."""
     host = LOOPBACK.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/#key={key}"
 
 
 def server_arguments(server: Any, host: str, port: int, key: str) -> dict[str, Any]:
-    """Tie a trame server that has not started to `host`, `port` (0: a free one) and `key`.
+    """Bind a trame server that has not started to `host`, `port` (0: any free port) and `key`.
 
-    Returns the keyword arguments for its `start`, to which `exec_mode` may be added; the port is `server.port` once
-    `on_server_ready` was called. Neither sys.argv nor the environment has a say afterwards.
+    Returns the keyword arguments for its `start`; `exec_mode` may be added. `server.port` is known once
+    `on_server_ready` was called. Afterwards sys.argv and the environment have no effect on the server.
     """
     host = LOOPBACK.get(host, host)
     _fix_arguments(server, [f"--host={host}", f"--port={port}", f"--authKey={key}", "--server", "--timeout=0"])
@@ -116,7 +116,7 @@ def server_arguments(server: Any, host: str, port: int, key: str) -> dict[str, A
         "backend": "aiohttp",
         "timeout": 0,
         "open_browser": False,
-        "show_connection_info": False,  # it would print addresses without the key
+        "show_connection_info": False,  # it prints addresses without the key
     }
 
 
@@ -126,26 +126,31 @@ def _read_key(file: Path) -> str:
             _check_private(file, os.fstat(opened.fileno()))
             key = opened.read(LONGEST_KEY + 2).strip()
     except FileNotFoundError:
-        raise VFQError("not_found", f"There is no key file {file.name!r}. Check the path.") from None
+        raise VFQError("not_found", f"Key file {file.name!r} not found. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise VFQError("unsafe_key", f"The key file {file.name!r} cannot be read ({type(error).__name__}).") from None
-    # What needs no quoting in an address; trame's client makes a number of what reads as one: not the key any more.
+        raise VFQError(
+            "unsafe_key",
+            f"The key file {file.name!r} cannot be read ({type(error).__name__}). Use a text file that you can read.",
+        ) from None
+    # Only characters that need no quoting in an address. trame's client would convert a numeric key to a number.
     if not re.fullmatch(rf"[\w.~-]{{{SHORTEST_KEY},{LONGEST_KEY}}}", key, re.ASCII) or _is_number(key):
         raise VFQError(
             "unsafe_key",
-            f"The key in {file.name!r} must be {SHORTEST_KEY} to {LONGEST_KEY} letters, digits, - and _ in one line. "
-            'Make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            f"The key in {file.name!r} is not usable: it must be one line of {SHORTEST_KEY} to {LONGEST_KEY} letters, "
+            "digits, - and _, and not a number. Make one with: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
     return key
 
 
 def _check_private(file: Path, status: os.stat_result) -> None:
-    """On Windows a user's folders are private by their inherited rights, which a mode does not tell."""
+    """On Windows, inherited rights keep a user's folders private, and the file mode does not show them."""
     if os.name != "posix":
         return
     if status.st_mode & 0o077 or status.st_uid not in (os.getuid(), 0):
         raise VFQError(
-            "unsafe_key", f"Others can read or change the key file {file.name!r}. Make it yours alone: chmod 600 FILE."
+            "unsafe_key",
+            f"Other users can read or change the key file {file.name!r}. Restrict it to yourself: chmod 600 FILE.",
         )
 
 
@@ -157,7 +162,7 @@ def _is_number(key: str) -> bool:
 
 
 def _make_key(file: Path) -> None:
-    """Written under another name first, so that no one ever reads half a key."""
+    """The key is written under a temporary name first, so that a partial key is never read."""
     partial = file.with_name(f".key-{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,19 +172,19 @@ def _make_key(file: Path) -> None:
     except OSError as error:
         raise VFQError(
             "output_not_writable",
-            f"The key of the page cannot be stored in your settings ({error.strerror}). Make that folder writable, or "
-            "give a key with --key-file FILE.",
+            f"The page's key cannot be saved in your settings folder ({error.strerror}). Make that folder writable, or "
+            "set a key with --key-file FILE.",
         ) from error
 
 
 def _fix_arguments(server: Any, arguments: list[str]) -> None:
-    """trame parses sys.argv or TRAME_ARGS each time it wants to know something: it gets `arguments` instead."""
+    """trame parses sys.argv or TRAME_ARGS each time it needs a value; make it parse `arguments` instead."""
     parse = server.cli.parse_known_args
     server.cli.parse_known_args = lambda args=None, namespace=None: parse(arguments, namespace)
 
 
 def _guard(web_app: Any) -> None:
-    """What wslink's web application gets before it listens: the entrance that keeps the key, and smaller messages."""
+    """Prepare wslink's web application before it listens: add the script that keeps the key, limit message size."""
     www = Path(web_app.config["static"]["/"])
     for path in ("/", "/index.html"):
         web_app.app.router.add_get(path, _entrance(www / "index.html"))
@@ -188,7 +193,7 @@ def _guard(web_app: Any) -> None:
 
 
 def _entrance(index: Path) -> Any:
-    """A request handler: trame's page, into which the script that keeps the key is put first."""
+    """Return a request handler that serves trame's page with the script that keeps the key at its top."""
     from aiohttp import web
 
     page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}", 1)
@@ -200,7 +205,7 @@ def _entrance(index: Path) -> Any:
 
 
 class _CappedUnchunkers(dict[str, Any]):
-    """wslink puts a message together from any number of chunks, up to 4 GB once a client is known: up to 1 MB here."""
+    """Limits messages to 1 MB; wslink itself joins chunks of up to 4 GB once a client is authenticated."""
 
     def __setitem__(self, client: str, unchunker: Any) -> None:
         allow = unchunker.set_max_message_size

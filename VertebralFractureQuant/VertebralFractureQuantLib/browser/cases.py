@@ -1,5 +1,6 @@
-"""Cases on their way to the page: analysed in a child process where they were not yet, then read and straightened in a
-thread, the next one while the present one is being reviewed.
+"""Loading cases for the page: a child process analyses new cases, a thread reads and straightens them.
+
+The next case is loaded while the reader reviews the current one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ POLL_S = 0.1
 
 
 class CaseLoader:
-    """Analyses and reads cases, and keeps the few that are asked for: the present one and its neighbours."""
+    """Analyses and reads cases, and keeps the current one and its neighbours in memory.
+
+    Parameters
+    ----------
+    device : where the networks run: "auto", "cpu", "cuda" or "mps".
+    progress : called with a case and the state of its running analysis.
+    analyses : for a case's name, an analysis file outside its folder.
+    """
 
     def __init__(
         self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None
@@ -30,7 +38,7 @@ class CaseLoader:
         self._jobs: dict[str, AnalysisJob] = {}
 
     async def get(self, case: Case) -> Prepared:
-        """The case, made ready now if it was not before. VFQError where it cannot be."""
+        """Return the loaded case; load it first if necessary. VFQError if it cannot be loaded."""
         self.prefetch(case)
         task = self._tasks[case.name]
         try:
@@ -40,27 +48,27 @@ class CaseLoader:
             raise
 
     def prefetch(self, case: Case) -> None:
-        """Start making a case ready, unless that is under way."""
+        """Start loading a case, unless it is loaded or loading."""
         if case.name not in self._tasks:
             self._tasks[case.name] = asyncio.get_running_loop().create_task(self._make(case))
             self._tasks[case.name].add_done_callback(_seen)
 
     def keep(self, cases: list[Case]) -> None:
-        """Let go of all other cases; analyses of theirs that run are cancelled."""
+        """Drop all other cases and cancel their running analyses."""
         wanted = {case.name for case in cases}
         for name in set(self._tasks) - wanted:
             self.cancel(name)
             self._tasks.pop(name).cancel()
 
     def cancel(self, name: str) -> bool:
-        """Stop the analysis of a case; whether one was running."""
+        """Cancel the analysis of a case. Returns True if one was running."""
         job = self._jobs.get(name)
         if job:
             job.cancel()
         return job is not None
 
     def close(self) -> None:
-        """Stop all."""
+        """Drop all cases and cancel their analyses."""
         self.keep([])
 
     async def _make(self, case: Case) -> Prepared:
@@ -81,12 +89,12 @@ class CaseLoader:
             job.cancel()
         self._progress(case, state)
         if state.status == "cancelled":
-            raise VFQError("cancelled", "The analysis was cancelled. Open the case again to start it anew.")
+            raise VFQError("cancelled", "The analysis was cancelled. Open the case again to restart it.")
         if state.status == "failed" and state.code not in RESCUABLE:
             raise VFQError(state.code or "internal_error", state.message)
 
 
 def _seen(task: asyncio.Task[Prepared]) -> None:
-    """A failure of a case that nobody opened is told when it is opened."""
+    """Mark a failure as handled; it is reported when the reader opens the case."""
     if not task.cancelled():
         task.exception()

@@ -1,11 +1,11 @@
-"""The keyboard in the page: a listener that hands the keys of `scene.keys.KEYS` to the server."""
+"""Keyboard shortcuts of the page: a listener that sends the keys of `scene.keys.KEYS` to the server."""
 
 from __future__ import annotations
 
 from ..scene.keys import ACTIONS, REPEATED
 
-# Typing in a field is not a command. The views never see a key: VTK has commands of its own on them. A key that is held
-# down is one act, not many. [ and ] take AltGr on many keyboards (Ctrl and Alt for Windows), Option on a Mac's.
+# Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
+# is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
 LISTENER = """
 window.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;

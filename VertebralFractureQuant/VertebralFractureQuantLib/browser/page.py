@@ -1,6 +1,6 @@
-"""What the review page looks like: the straightened spine large, the patient beside it, the table at the right.
+"""The layout of the review page: the straightened spine at the left, then the patient views, the table at the right.
 
-Only layout: every value is in the session's state, every click is an action of the session.
+The page shows values of the state (`face.STATE`), and each click calls an action of the session.
 """
 
 from __future__ import annotations
@@ -11,62 +11,27 @@ from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
-from ..report.markups import GRADE_COLORS
 from ..scene.keys import KEYS, MOUSE
 from ..scene.straight import LATERAL_MM
 from .keys import LISTENER
 from .session import Session
+from .style import STYLE
 from .views import PATIENT, STRAIGHTENED
 
 TITLE = "Vertebral Fracture Quantification"
-NOTICE = "Research use only. Not for diagnosis."
+NOTICE = "For research use only. Not for diagnosis."
+BORDERLINE = "G is within its expected error of a grade threshold"
 LEGEND = (
-    ("~", "a grade's threshold is within the expected error of G"),
-    ("±", "standard deviation of G that the network expects; none for a person's points"),
-    ("mdi-pin", "a person set this name: it stays when others are named"),
-    ("mdi-account-edit", "a person's points"),
+    ("~", BORDERLINE),
+    ("±", "standard deviation of G, estimated by the network; none for points of a reader"),
+    ("mdi-pin", "level set by a reader; it stays when other levels change"),
+    ("mdi-account-edit", "points of a reader"),
     ("mdi-check", "confirmed"),
-    ("mdi-close", "rejected: no vertebra, or not measurable; left out of worst grade and SDI"),
+    ("mdi-close", "rejected: no vertebra, or not measurable; excluded from the worst grade and the SDI"),
 )
-# While a point is dragged, only rows that changed are drawn anew.
+HEIGHTS = {"ha": "Anterior height in mm", "hm": "Middle height in mm", "hp": "Posterior height in mm"}
+# During a drag, only rows that changed are rendered again.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
-
-
-def _css_color(color: tuple[float, float, float]) -> str:
-    return "#" + "".join(f"{round(255 * c):02x}" for c in color)
-
-
-STYLE = """
-html { overflow: hidden; }
-.page { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 3fr) 540px; grid-template-rows: minmax(0, 1fr);
-  height: 100%; gap: 3px; background: #111; }
-.stack { display: grid; grid-template-rows: repeat(3, minmax(0, 1fr)); gap: 3px; min-height: 0; min-width: 0; }
-.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px; min-height: 0; min-width: 0; }
-.view { position: relative; min-height: 0; min-width: 0; overflow: hidden; background: #000; }
-.view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none;
-  text-shadow: 0 0 3px #000; }
-.side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
-  background: #1b1c1e; }
-.rows { overflow-y: auto; }
-table.vertebrae { width: 100%; border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-table.vertebrae th { position: sticky; top: 0; background: #26282b; font-weight: 500; color: #b8bcc2; text-align: right;
-  padding: 4px 5px; z-index: 1; }
-table.vertebrae td { text-align: right; padding: 3px 5px; border-bottom: 1px solid #2a2c2f; white-space: nowrap; }
-table.vertebrae th.left, table.vertebrae td.left { text-align: left; }
-table.vertebrae tr { cursor: pointer; }
-table.vertebrae tr.selected td { background: #30405a; }
-table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
-.ratio { font-weight: 600; }
-.doubt { color: #9aa0a6; }
-.spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
-.grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
-.fault { color: #ff5cff; font-size: 12px; white-space: normal; }
-.hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
-.summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }
-.keys td { padding: 2px 10px 2px 0; font-size: 14px; }
-.keys kbd { background: #333; border-radius: 3px; padding: 1px 6px; }
-.contradiction { color: #ff5cff; }
-""" + "".join(f".grade.{name} {{ background: {_css_color(color)}; }}\n" for name, color in GRADE_COLORS.items())
 
 
 class ReviewPage:
@@ -103,20 +68,20 @@ class ReviewPage:
             html.Div(NOTICE, classes="text-caption ml-3 text-amber", raw_attrs=['data-test="notice"'])
             v3.VSpacer()
             html.Div(
-                "Open in {{ tabs }} tabs: all show and edit this same study.",
+                "Open in {{ tabs }} tabs. All tabs show and edit the same case.",
                 v_if="tabs > 1",
                 classes="text-caption text-amber mr-3",
                 raw_attrs=['data-test="tabs"'],
             )
             self._button("mdi-undo", "Undo (Ctrl+Z)", "undo", disabled="!undoable")
             self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
-            self._button("mdi-vector-polygon", "Add a vertebra with one click (a)", "start_adding")
-            self._button("mdi-draw", "Add a vertebra by six clicks (b)", "start_placing")
-            self._button("mdi-lifebuoy", "Click the spine yourself (s)", "start_rescue")
-            self._button("mdi-contrast-box", "Bone or soft tissue window (w)", "toggle_window")
-            self._button("mdi-fit-to-page-outline", "The whole spine (z)", "fit_views")
-            self._button("mdi-content-save-outline", "Save the scene for 3D Slicer (.mrb)", "save_scene")
-            self._button("mdi-help-circle-outline", "Keys (?)", "toggle_help")
+            self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")
+            self._button("mdi-draw", "Place six points of a vertebra (b)", "start_placing")
+            self._button("mdi-lifebuoy", "Draw curve along the spine (s)", "start_rescue")
+            self._button("mdi-contrast-box", "Switch window: bone or soft tissue (w)", "toggle_window")
+            self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
+            self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")
+            self._button("mdi-help-circle-outline", "Show keys (?)", "toggle_help")
 
     def _button(self, icon: str, title: str, action: str, disabled: str | None = None) -> None:
         v3.VBtn(
@@ -132,7 +97,7 @@ class ReviewPage:
         with html.Div(classes="straight"):
             self._view(STRAIGHTENED)
             with html.Div(classes="d-flex align-center px-3", style="background: #1b1c1e"):
-                html.Div("left", classes="text-caption mr-2")
+                html.Div("Left", classes="text-caption mr-2")
                 v3.VSlider(
                     model_value=("lateral",),
                     update_modelValue=(self.session.act, "['move_lateral', $event]"),
@@ -157,7 +122,7 @@ class ReviewPage:
         with html.Div(classes="side", raw_attrs=['data-test="side"']):
             with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
                 with html.Div(v_if="summary.total"):
-                    html.Span("{{ summary.assessed ? 'Worst: ' : 'All rejected' }}")
+                    html.Span("{{ summary.assessed ? 'Worst grade: ' : 'All rejected' }}")
                     html.Span(
                         "{{ summary.grade }}", classes="grade mr-1", v_bind_class="summary.grade", v_if="summary.grade"
                     )
@@ -169,7 +134,7 @@ class ReviewPage:
                     html.Div(
                         "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
                     )
-                html.Div("No vertebra yet.", v_else=True)
+                html.Div("No vertebrae yet.", v_else=True)
             self._notes()
             with html.Div(classes="rows"), html.Table(classes="vertebrae"):
                 self._head()
@@ -181,17 +146,17 @@ class ReviewPage:
             html.Div("{{ hint }}", v_if="hint", classes="text-light-blue-lighten-3")
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
-                html.A("close", click="message = ''", style="cursor: pointer; text-decoration: underline")
+                html.A("Close", click="message = ''", style="cursor: pointer; text-decoration: underline")
             html.Div(
-                "Not on disk yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"']
+                "Not saved yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"']
             )
 
     def _head(self) -> None:
         with html.Thead(), html.Tr():
             html.Th("Level", classes="left")
-            for name in ("ha", "hm", "hp"):
-                html.Th(f"{name} mm", title="Height: anterior, middle, posterior")
-            html.Th("G", title="Genant ratio: smallest height over largest; ± the spread that the network expects")
+            for name, title in HEIGHTS.items():
+                html.Th(f"{name} mm", title=title)
+            html.Th("G", title="Genant ratio: smallest height / largest height; ± standard deviation of G")
             html.Th("Grade", classes="left")
             html.Th("Shape", classes="left")
             html.Th("")
@@ -206,19 +171,19 @@ class ReviewPage:
                 with html.Td(classes="left", raw_attrs=['data-cell="level"']):
                     html.Span("{{ r.level }}", v_bind_class="{contradiction: r.contradiction}")
                     html.Span("?", v_if="r.doubt", v_bind_title="r.doubt", classes="doubt")
-                    v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="pinned")
+                    v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="Level pinned")
                     self._level_menu()
-                for name in ("ha", "hm", "hp"):
+                for name in HEIGHTS:
                     html.Td(f"{{{{ r.{name} }}}}", raw_attrs=[f'data-cell="{name}"'])
                 with html.Td(raw_attrs=['data-cell="g"']):
-                    html.Span("{{ r.borderline ? '~' : '' }}", title="A threshold is within reach of the error")
+                    html.Span("{{ r.borderline ? '~' : '' }}", title=BORDERLINE)
                     html.Span("{{ r.ratio }}", classes="ratio")
                     html.Span("{{ r.spread }}", classes="spread")
                 with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
                     html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
                 with html.Td():
-                    v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="a person's points")
+                    v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="Points of a reader")
                     v3.VIcon(
                         "mdi-check",
                         v_if="r.review == 'confirmed'",
@@ -233,7 +198,7 @@ class ReviewPage:
     def _level_menu(self) -> None:
         with v3.VMenu():
             with v3.Template(v_slot_activator="{ props }"):
-                v3.VIcon("mdi-menu-down", size=14, v_bind="props", click_stop=True, title="Name this vertebra")
+                v3.VIcon("mdi-menu-down", size=14, v_bind="props", click_stop=True, title="Set level")
             with v3.VList(density="compact", max_height=400):
                 v3.VListItem(
                     v_for="name in names",
@@ -244,11 +209,11 @@ class ReviewPage:
 
     def _verdicts(self) -> None:
         with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px; border-top: 1px solid #333"):
-            for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Open (o)", "reopen")):
+            for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Reopen (o)", "reopen")):
                 self._action(text, action)
             v3.VSpacer()
-            self._action("Reset (m)", "reset")
-            self._action("Delete", "delete")
+            self._action("Reset points (m)", "reset")
+            self._action("Delete (Del)", "delete")
             v3.VBtn(
                 "Order: {{ doubtful_first ? 'doubtful first' : 'cranial first' }} (f)",
                 size="small",

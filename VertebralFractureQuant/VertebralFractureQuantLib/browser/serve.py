@@ -1,6 +1,6 @@
-"""The server of the review page: one process, one worklist, on this machine's own address unless told otherwise.
+"""The server of the review page: one process serves one worklist, by default on this computer only.
 
-Nothing is ever uploaded or fetched from outside; the page is reached with a key that stands in the announced address.
+The page uploads nothing and loads nothing from other servers. It opens with a key that is part of the printed address.
 """
 
 from __future__ import annotations
@@ -23,8 +23,15 @@ TABS_EVERY_S = 0.3
 class Settings:
     """How the page is served, and to whom.
 
-    who : the name that stands at every act. show_names : whether cases are called by their files' names, which can be
-    patients'. analyses : for a case's name, an analysis that lies elsewhere. announce : is told the page's address.
+    Attributes
+    ----------
+    who : the reader's name, recorded with each action.
+    host, port : the address to listen on; port 0 is any free port.
+    key_file : a file with the page's key; None for the user's stored key.
+    device : where the networks run: "auto", "cpu", "cuda" or "mps".
+    show_names : show file names, which can be patients' names.
+    analyses : for a case's name, an analysis file outside its folder.
+    announce : called with the page's address, which contains the key.
     """
 
     who: str
@@ -40,8 +47,8 @@ class Settings:
 def serve(cases: Sequence[Case], settings: Settings) -> None:
     """Serve the page until Ctrl+C.
 
-    VFQError `unsafe_host`; `output_not_writable` where a person's acts could not be saved; `missing_dependency` where
-    the packages of the page are not installed.
+    VFQError `unsafe_host`; `port_in_use`; `output_not_writable` if actions of the reader could not be saved;
+    `missing_dependency` if the packages of the page are not installed.
     """
     access.check_host(settings.host, settings.key_file)
     key = access.access_key(settings.key_file)
@@ -53,13 +60,13 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
-            f"The review page needs {error.name}: pip install 'vertebral-fracture-quant[review]'. On Linux, "
-            "apt install libegl1 libgl1 as well.",
+            f"The review page needs {error.name}, which is not installed. Run: pip install "
+            "'vertebral-fracture-quant[review]'. On Linux also run: apt install libegl1 libgl1",
         ) from error
     server = get_server("vfq-review", client_type="vue3")
     server.enable_module(module)
     unsaved: list[VFQError] = []
-    # The usual end, by Ctrl+C, of which aiohttp makes a SystemExit, before which nothing else would be heard.
+    # Ctrl+C is the normal end. aiohttp turns it into SystemExit, which would hide the errors in `unsaved`.
     with suppress(KeyboardInterrupt, SystemExit):
         asyncio.run(_run(server, ReviewViews, cases, settings, key, unsaved))
     if unsaved:
@@ -74,7 +81,7 @@ async def _run(
     key: str,
     unsaved: list[VFQError],
 ) -> None:
-    """Until cancelled; what could not be saved then is added to `unsaved`."""
+    """Run until cancelled. Errors of the last save are added to `unsaved`."""
     from .cases import CaseLoader
     from .page import ReviewPage
     from .session import Session
@@ -96,7 +103,7 @@ async def _run(
         await server.start(exec_mode="coroutine", **arguments)
     except OSError as error:
         raise VFQError(
-            "port_in_use", f"Port {settings.port} cannot be used ({error.strerror}). Give another --port, or none."
+            "port_in_use", f"Port {settings.port} cannot be used ({error.strerror}). Choose another --port, or omit it."
         ) from error
     finally:
         watching.cancel()
@@ -108,18 +115,21 @@ async def _run(
 
 
 class Tabs:
-    """How many tabs show the page: asked of the connections themselves, since a tab that crashes says no goodbye."""
+    """Counts the tabs that show the page, from the open connections, because a tab that crashes sends no message.
+
+    changed : called with each new count.
+    """
 
     def __init__(self, changed: Callable[[int], None]):
         self._changed = changed
         self._handlers: Sequence[Any] = ()
 
     def bind(self, web_app: Any) -> None:
-        """The server's web application is about to listen."""
+        """Called with the server's web application before it listens."""
         self._handlers = web_app._ws_handlers
 
     async def watch(self) -> None:
-        """Tell of every change, until cancelled."""
+        """Report each change of the count, until cancelled."""
         known = 0
         while True:
             count = sum(len(handler.authentified_client_ids) for handler in self._handlers)

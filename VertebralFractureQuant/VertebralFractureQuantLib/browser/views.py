@@ -1,4 +1,4 @@
-"""The four slice views of the review page, rendered on the server: the straightened spine, and the patient's three."""
+"""The four slice views of the review page, rendered on the server: the straightened image and three patient views."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    # VTK would look for an X server first, and complain four times, before it renders without one.
+    # Otherwise VTK looks for an X server first, and prints four warnings before it renders without one.
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 from trame.widgets import html
@@ -25,12 +25,12 @@ COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", 
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
 FOLLOW_S, APART_S = 0.2, 0.05
-BEFORE_OTHERS = 100.0  # the markups widget keeps to itself what it has used
-QUALITY = 90  # the quality of pictures at rest: another would have each picture rendered twice
+BEFORE_OTHERS = 100.0  # observer priority: the markups widget does not pass on the events that it uses
+QUALITY = 90  # image quality during interaction; a value unlike that of still images would render each image twice
 
 
 class ReviewViews:
-    """The views and the Slicer application core that they belong to."""
+    """The views of the page, and the Slicer application core that they belong to."""
 
     def __init__(self, server: Any):
         self.app = SlicerApp()
@@ -42,35 +42,35 @@ class ReviewViews:
             blur_fps=FRAMES_PER_SECOND,
             interactive_quality=QUALITY,
         )
-        vtkObject.GlobalWarningDisplayOff()  # each view warns of an event that trame-slicer sends itself
+        vtkObject.GlobalWarningDisplayOff()  # each view warns about an event that trame-slicer itself sends
         self.straightened = self._create(STRAIGHTENED, "Sagittal")
         self.patient = [self._create(name, name) for name in PATIENT]
         vtkObject.GlobalWarningDisplayOn()
 
     @property
     def all(self) -> list[SliceView]:
-        """The straightened view, then sagittal, coronal, axial."""
+        """Return the straightened view, then the sagittal, coronal and axial view."""
         return [self.straightened, *self.patient]
 
     def ids(self) -> Views:
-        """The views' node IDs, for the scene."""
+        """Return the node IDs of the views, for the scene."""
         straightened, sagittal, *across = (view.get_view_node_id() for view in self.all)
         return Views((straightened,), (sagittal,), tuple(across))
 
     def show(self, straightened: Any, ct: Any) -> None:
-        """Put the volume nodes behind the markups."""
+        """Show the volume nodes behind the markups."""
         self.straightened.set_background_volume_id(straightened.GetID())
         for view in self.patient:
             view.set_background_volume_id(ct.GetID())
 
     def release(self) -> None:
-        """Let go of all mouse buttons, for a hand that will not any more."""
+        """Release all mouse buttons, when a tab was closed during a drag."""
         for view in self.all:
             view.interactor().InvokeEvent("LeftButtonReleaseEvent")
             view.interactor().InvokeEvent("MiddleButtonReleaseEvent")
 
     def render(self) -> None:
-        """Ask for a picture of every view."""
+        """Request a rendering of each view."""
         for view in self.all:
             view.schedule_render()
 
@@ -83,8 +83,10 @@ class ReviewViews:
 
 
 class NumbersFirst(ScheduledRenderStrategy):
-    """Pictures take the server longer than numbers: what a move has changed in the table is sent before them, and the
-    views that the mouse is not in follow a little later, one after the other."""
+    """Delays rendering, so that new numbers in the table are sent before the images, which take longer.
+
+    The view under the mouse renders first; the other views follow a little later, one after the other.
+    """
 
     def __init__(self, then: ScheduledRenderStrategy, view: SliceView, place: int):
         super().__init__()
@@ -94,7 +96,7 @@ class NumbersFirst(ScheduledRenderStrategy):
         view.interactor().AddObserver("MouseMoveEvent", lambda *_: self._enter(), BEFORE_OTHERS)
 
     def schedule_render(self) -> None:
-        """Ask for a picture a moment after the event that is being handled; called for every node that changes."""
+        """Request a rendering soon after the current event. Called for each node that changes."""
         if not self._waiting:
             self._waiting = True
             loop = asyncio.get_event_loop()

@@ -1,1 +1,1 @@
-"""The desktop face: what the panels of the 3D Slicer module do; it holds no measurement of its own."""
+"""The desktop face: the panels of the 3D Slicer module. They show and edit a study, but measure nothing themselves."""

@@ -1,6 +1,7 @@
-"""Studies of volumes that are in Slicer: analysed by a child process into a case's folder, or found there again.
+"""Analysing and loading studies of volumes that are open in Slicer.
 
-What MRML holds is taken in Slicer's own thread; it is checked, written for the child and read back in another one.
+A child process analyses a volume into a case's folder; earlier results are found there again. MRML is read in Slicer's
+main thread; another thread checks the CT, writes it for the child process and reads the results.
 """
 
 from __future__ import annotations
@@ -30,18 +31,21 @@ from .face import DesktopFace
 
 POLL_MS = 100
 SCRATCH, UNCOMPRESSED = "vfq-", "ct.mha"
-NO_NETWORKS = "This study was begun without the networks: place the six points by hand (b)."
+NO_NETWORKS = "The networks are off, because this study was begun by hand. Place the six points yourself (b)."
 
 Start = Callable[[Sequence[str]], Process]
 
 
 def interpreter() -> str:
-    """The Python that runs the child: Slicer's launcher of it, which sets its paths."""
+    """Return the Python for the child process: Slicer's launcher, which sets the paths, if there is one."""
     return shutil.which("PythonSlicer") or sys.executable
 
 
 def earlier_case(node: Any, results: Path) -> Case | None:
-    """The newest case in `results` that is of the CT in a volume node, if there is one and the volume is not bent."""
+    """Return the newest case in `results` of the CT in a volume node.
+
+    None if there is none, or if the volume is under a non-linear transform.
+    """
     if is_bent(node):
         return None
     voxels, ijk_to_ras, _ = taken(node)
@@ -57,7 +61,7 @@ def earlier_case(node: Any, results: Path) -> Case | None:
 
 
 def fresh_case(name: str, results: Path) -> Case:
-    """A case whose folder is not there, or holds nothing but an analysis that failed."""
+    """Return a new case, or the newest one if it holds only a failed analysis."""
     known = _cases(name, results)
     if known and case_status(known[-1]).state == "failed" and not (known[-1].folder / JOURNAL_NAME).exists():
         return known[-1]
@@ -65,7 +69,7 @@ def fresh_case(name: str, results: Path) -> Case:
 
 
 def _cases(name: str, results: Path) -> list[Case]:
-    """The cases of this name: "scan", "scan-2", ..."""
+    """The existing cases of this name: "scan", "scan-2", ..."""
     found: list[Case] = []
     while (case := _case(name, results, len(found) + 1)).folder.exists():
         found.append(case)
@@ -80,7 +84,7 @@ def _case(name: str, results: Path, number: int) -> Case:
 
 @dataclass(eq=False)
 class Opened:
-    """What is needed to show a study."""
+    """A loaded study, ready to be shown; `models` may be the reason why there are no networks."""
 
     case: Case
     prepared: Prepared
@@ -88,10 +92,17 @@ class Opened:
 
 
 class Analyst:
-    """One analysis at a time, and what opens studies. `progress` is told of a child that runs, `finished` when it has
-    ended, well or not, with the volume node that it was of, None for a file.
+    """Runs one analysis at a time, and loads studies in another thread.
 
-    start : how a child process is started; a test hands in another.
+    Parameters
+    ----------
+    face : runs the work of other threads and reports errors.
+    start : starts a child process; tests replace it.
+
+    Attributes
+    ----------
+    progress : called with the state of a running child process.
+    finished : called at the end of an analysis with its case, its state and its volume node (None for a file).
     """
 
     def __init__(self, face: DesktopFace, start: Start | None = None):
@@ -111,16 +122,19 @@ class Analyst:
 
     @property
     def busy(self) -> bool:
-        """Whether a child runs, or is about to."""
+        """True while a child process runs or is about to start."""
         return self._case is not None
 
     @property
     def case(self) -> Case | None:
-        """What is being analysed."""
+        """The case that is being analysed, or None."""
         return self._case
 
     def analyze_volume(self, node: Any, results: Path, device: str) -> None:
-        """Analyse a volume node's CT into a fresh case. VFQError `output_not_writable`; of the CT's, told later."""
+        """Analyse the CT of a volume node into a new case.
+
+        VFQError `output_not_writable`. Errors of the CT itself are passed to `finished`.
+        """
         check_writable(results)
         what = taken(node)
         case = fresh_case(what[2], results)
@@ -128,7 +142,7 @@ class Analyst:
         self._scratch = Path(mkdtemp(prefix=SCRATCH))
         file = self._scratch / UNCOMPRESSED
         self.face.work(
-            "handing the volume over",
+            "preparing the volume",
             lambda: _written(what, file),
             lambda failure: self._begin(case, file, device, overwrite=True, failure=failure),
         )
@@ -140,7 +154,7 @@ class Analyst:
         self._begin(case, case.source, device, overwrite=case_status(case).state == "failed")
 
     def cancel(self) -> None:
-        """Kill the child; nothing where none runs."""
+        """Stop the running child process, if any."""
         if self._job:
             self._job.cancel()
             self._ask()
@@ -148,7 +162,7 @@ class Analyst:
             self._end(JobState("cancelled", message="The analysis was cancelled."))
 
     def models(self) -> Models | VFQError:
-        """The networks for clicks, loaded when they are first needed; or why there are none. For any thread."""
+        """Return the networks for clicks, loaded on first use, or the reason why there are none. For any thread."""
         if self._models is None or isinstance(self._models, VFQError):
             try:
                 self._models = load_models("cpu")
@@ -157,7 +171,7 @@ class Analyst:
         return self._models
 
     def open_volume(self, node: Any, case: Case, then: Callable[[Opened], None]) -> None:
-        """Make ready the study of a volume node that was analysed into `case`."""
+        """Load the study of a volume node that was analysed into `case`, and pass it to `then`."""
         what = taken(node)
 
         def ready() -> Opened:
@@ -168,7 +182,10 @@ class Analyst:
         self.opening("opening the study", ready, then)
 
     def begin_by_hand(self, node: Any, results: Path, then: Callable[[Opened], None]) -> None:
-        """Make ready a study without any vertebra, for a person who annotates without the networks."""
+        """Load a study without vertebrae, for annotation by hand, and pass it to `then`.
+
+        VFQError `output_not_writable`.
+        """
         check_writable(results)
         what = taken(node)
         case = fresh_case(what[2], results)
@@ -179,7 +196,7 @@ class Analyst:
         self.opening("opening the study", ready, then)
 
     def opening(self, stage: str, ready: Callable[[], Opened], then: Callable[[Opened], None]) -> None:
-        """Make a study ready in another thread, and hand it on; of two in a hurry, the later one."""
+        """Call `ready` in another thread and pass its study to `then`; of overlapping calls, only the last counts."""
         self._turn += 1
         turn = self._turn
 
@@ -190,8 +207,10 @@ class Analyst:
         self.face.work(stage, ready, show)
 
     def resume(self, results: Path, folder: Path | None = None) -> None:
-        """Go on with the study that the scene holds: it was loaded from a file, or the module anew, and `folder` is
-        where it lay. What fails is told, and the nodes stay as they are."""
+        """Resume the study in the scene, after a scene was loaded or the module was reloaded.
+
+        `folder` is the case's folder if known. Errors are reported to the user, and the nodes are unchanged.
+        """
         review, study = self.face.review, self.face.review.study
         try:
             study.reopen()
@@ -201,7 +220,7 @@ class Analyst:
             self.face.tell(error)
             return
         finally:
-            study.release()  # until all is ready, for the scene may be closed meanwhile
+            study.release()  # the scene may be closed before the other thread is done
         what = taken(node)
 
         def go_on(machine: Machine) -> None:
@@ -212,7 +231,7 @@ class Analyst:
         self.face.work("opening the study", lambda: Machine.of(from_array(*what), self.models()), go_on)
 
     def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: JobState | None = None) -> None:
-        if case is not self._case:  # it was cancelled while the volume was handed over
+        if case is not self._case:  # cancelled while the volume was prepared
             if source.name == UNCOMPRESSED:
                 shutil.rmtree(source.parent, ignore_errors=True)
             return
@@ -242,7 +261,7 @@ class Analyst:
 
 
 def _home(analysis: SpineAnalysis, results: Path, known: Path | None) -> tuple[Path, SpineAnalysis | None]:
-    """The folder of a study that came with a scene, and the machine's own analysis, where it is known here."""
+    """The folder for a study of a loaded scene, and the automatic analysis if that folder has it."""
     folder = known or results / analysis.case
     try:
         original = machine_analysis(folder)
@@ -251,13 +270,13 @@ def _home(analysis: SpineAnalysis, results: Path, known: Path | None) -> tuple[P
         return folder, original
     except VFQError as error:
         if known and error.code == "not_found":
-            return known, None  # begun by hand, and no act in it yet
+            return known, None  # begun by hand, without any action yet
         check_writable(results)
         return fresh_case(analysis.case, results).folder, None
 
 
 def _written(what: tuple[Any, ...], file: Path) -> JobState | None:
-    """Check a CT and write it for the child; the end of the analysis where that fails."""
+    """Check a CT and write it for the child process. Returns the failed state if that is impossible."""
     try:
         write_ct(from_array(*what), file)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The panel's Cohort section: a folder of scans as a worklist; analysed one after the other, opened one at a time."""
+"""The panel's Cohort section: a folder of scans as a worklist, analysed one after the other, opened one at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,22 @@ from ..errors import VFQError, meaning
 from ..scene.opening import read_study
 from .analysing import Analyst, Opened
 
-HEADERS = ("Case", "State", "Worst grade", "Open")
+HEADERS = ("Case", "State", "Worst grade", "Open")  # the last: vertebrae that are still to be reviewed
 
 
 class CohortPanel:
-    """Holds the worklist. `opened` is told a study that is ready to be shown."""
+    """Shows the worklist in the widgets `ui`.
+
+    Parameters
+    ----------
+    ui : the widgets of the .ui file.
+    analyst : runs the analyses and loads studies.
+    opened : called with a loaded study.
+
+    Attributes
+    ----------
+    cases : the worklist.
+    """
 
     def __init__(self, ui: Any, analyst: Analyst, opened: Callable[[Opened], None]):
         self.ui = ui
@@ -38,43 +49,43 @@ class CohortPanel:
         self._show_buttons()
 
     def list(self, scans: Path, results: Path) -> None:
-        """The scans of a folder, and how far each one is. VFQError `not_found`."""
+        """List the scans of a folder with their states. VFQError `not_found`."""
         if not scans.is_dir():
-            raise VFQError("not_found", f"{scans.name!r} is no folder. Choose one that holds scans.")
+            raise VFQError("not_found", f"{scans.name!r} is not a folder. Choose a folder of scans.")
         self.cases, self._at = find_cases([scans], results), None
         self.show()
 
     def show(self) -> None:
-        """Every case as it lies on disk."""
+        """Show each case as it is on disk."""
         self.ui.cohortTable.setRowCount(len(self.cases))
         for case in self.cases:
             self.show_case(case)
         self._show_buttons()
 
     def show_case(self, case: Case) -> None:
-        """One case as it lies on disk."""
+        """Show one case as it is on disk."""
         if case in self.cases:
             for column, text in enumerate(self._texts(case)):
                 self.ui.cohortTable.setItem(self.cases.index(case), column, qt.QTableWidgetItem(text))
 
     def show_folders(self, *folders: Path | None) -> None:
-        """The cases that lie in these folders."""
+        """Show the cases with these folders as they are on disk."""
         for case in [case for case in self.cases if case.folder in folders]:
             self.show_case(case)
 
     def analyze_all(self, device: str) -> None:
-        """Analyse what has no analysis yet, in the background."""
+        """Analyse all cases that wait or have failed, in the background."""
         self._device = device
         left = [case for case in self.cases if case_status(case).state in ("waiting", "failed")]
         self._waiting = [case for case in left if case != self.analyst.case]
         self.next_analysis()
 
     def stop(self) -> None:
-        """Begin no further analysis."""
+        """Start no further analysis."""
         self._waiting = []
 
     def next_analysis(self) -> None:
-        """Begin with the next waiting case, where none is being analysed."""
+        """Analyse the next waiting case, unless an analysis runs."""
         if self._waiting and not self.analyst.busy:
             try:
                 self.analyst.analyze_case(self._waiting.pop(0), self._device)
@@ -83,32 +94,35 @@ class CohortPanel:
                 self.analyst.face.tell(error)
 
     def finished(self, case: Case, state: JobState) -> None:
-        """An analysis has ended; where it was cancelled, none follows."""
+        """Called when an analysis has ended. Starts the next one, unless it was cancelled."""
         if state.status == "cancelled":
             self._waiting = []
         self.show_case(case)
         self.next_analysis()
 
     def open_selected(self) -> None:
-        """Open the case that is marked in the list."""
+        """Open the selected case."""
         self.open(self.ui.cohortTable.currentRow())
 
     def open_next(self, by: int) -> None:
-        """The next case, or (-1) the one before. VFQError `no_other_case`."""
+        """Open the next case (`by` 1) or the previous one (-1). VFQError `no_other_case`."""
         at = by - 1 if self._at is None and by > 0 else (self._at or 0) + by
         if not 0 <= at < len(self.cases):
             raise VFQError(
-                "no_other_case", "There is no other case in the list." if self.cases else "No cohort is open."
+                "no_other_case",
+                "There is no other case in the list."
+                if self.cases
+                else "No cohort is open. Choose a folder of scans under Cohort.",
             )
         self.open(at)
 
     def open(self, index: int) -> None:
-        """Read a case and hand it on. VFQError where it was not analysed."""
+        """Load a case of the list. VFQError `not_found` if it was not analysed."""
         if not 0 <= index < len(self.cases):
             return
         case, self._at = self.cases[index], index
         if case_status(case).state == "waiting":
-            raise VFQError("not_found", f"{case.name!r} was not analysed yet. Press Analyse all first.")
+            raise VFQError("not_found", f"{case.name!r} has not been analysed. Press Analyse all first.")
         analyst = self.analyst
 
         def ready() -> Opened:

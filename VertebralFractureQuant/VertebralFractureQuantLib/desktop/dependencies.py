@@ -1,9 +1,9 @@
-"""What the library needs beyond what 3D Slicer bundles: what is missing, what it takes to fetch it, and fetching it.
+"""Python packages that the library needs and 3D Slicer does not bundle: find the missing ones and install them.
 
-A requirement is a line of the module's `Resources/requirements.txt`, which alone knows the version ranges; this file
-knows what each is for and how large it is. Asking imports none of the packages. Nothing is downloaded but by `install`,
-which a face calls after a person has agreed to `offer`. torch comes through Slicer's PyTorch extension, which finds the
-build for the GPU that is there; the rest through Slicer's pip.
+The module's `Resources/requirements.txt` holds the version ranges; this file holds each package's purpose and download
+size. Checking imports none of the packages. Only `install` downloads, and a face calls it only after the user has
+agreed to `offer`. Slicer's PyTorch extension installs torch, in the build for the computer's GPU; Slicer's pip installs
+the rest.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ..errors import VFQError
 
 Purpose = Literal["analysis on CPU", "analysis on GPU", "pictures"]
 
-# By purpose the sets of packages of which one is enough; the first is what is offered.
+# For each purpose, sets of packages; one complete set is enough, and the first set is offered.
 SERVING: dict[Purpose, tuple[tuple[str, ...], ...]] = {
     "analysis on CPU": (("openvino",), ("torch", "safetensors")),
     "analysis on GPU": (("torch", "safetensors"),),
     "pictures": (("matplotlib",),),
 }
-# What is downloaded with all that it brings along and Slicer lacks, rounded up; torch with its CUDA libraries.
+# Download size with all dependencies that Slicer lacks, rounded up; torch includes its CUDA libraries.
 MEGABYTES = {"openvino": 60, "torch": 3000, "safetensors": 1, "matplotlib": 25}
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 REQUESTER = "Vertebral Fracture Quantification"
 
 TORCH_ADVICE = (
-    "The module PyTorch Utils shows what went wrong with torch, and installs other builds. Or choose the device CPU."
+    "Use the module PyTorch Utils to see what failed or to install another build of torch, or choose the device CPU."
 )
 
 Pip = Callable[[Sequence[str]], object]
@@ -44,7 +44,7 @@ TorchInstaller = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package, the versions that will do (">=2.4,<2.14"), and what it is wanted for."""
+    """A package, its accepted versions (e.g. ">=2.4,<2.14") and its purpose."""
 
     name: str
     specifier: str
@@ -55,12 +55,12 @@ class Requirement:
 
 
 def purpose_of(device: str) -> Purpose:
-    """What an analysis on the device "auto" | "cpu" | "cuda" | "mps" needs; "auto" is content with the CPU."""
+    """Return the purpose of an analysis on "auto" | "cpu" | "cuda" | "mps"; for "auto" the CPU is enough."""
     return "analysis on CPU" if device in ("auto", "cpu") else "analysis on GPU"
 
 
 def missing(*purposes: Purpose) -> tuple[Requirement, ...]:
-    """What is not installed, or not in a version that will do, for these purposes (all, if none is named)."""
+    """Return the packages that are not installed in an accepted version, for these purposes (default: all)."""
     ranges = specifiers()
     lacking: dict[str, Requirement] = {}
     for purpose in purposes or get_args(Purpose):
@@ -71,7 +71,7 @@ def missing(*purposes: Purpose) -> tuple[Requirement, ...]:
 
 
 def specifiers(path: Path = REQUIREMENTS) -> dict[str, str]:
-    """The version range of each package in a requirements file; comments stand on lines of their own."""
+    """Return the version range of each package in a requirements file. Comments must be on separate lines."""
     from packaging.requirements import Requirement as Parsed
 
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
@@ -80,7 +80,7 @@ def specifiers(path: Path = REQUIREMENTS) -> dict[str, str]:
 
 
 def is_installed(requirement: Requirement) -> bool:
-    """Whether the package is there in a version of the range; it is not imported."""
+    """Return True if the package is installed in an accepted version. The package is not imported."""
     from packaging.specifiers import SpecifierSet
 
     try:
@@ -92,50 +92,58 @@ def is_installed(requirement: Requirement) -> bool:
 
 
 def offer(needed: Sequence[Requirement]) -> str:
-    """What is missing, what for, and what fetching it takes, in sentences for a dialog; "" where nothing is missing."""
+    """Return a text for the user: what is missing, its purpose and its download size; "" if nothing is missing."""
     if not needed:
         return ""
     named = ", ".join(f"{r.name} ({r.purpose})" for r in needed)
     size = sum(MEGABYTES[r.name] for r in needed)
     amount = f"{size / 1000:.0f} GB" if size >= 1000 else f"{size} MB"
     return (
-        f"Python packages that are not installed are needed: {named}. About {amount} will be downloaded from the "
-        "internet and installed into Slicer's Python."
+        f"Python packages are missing: {named}. About {amount} will be downloaded from the internet and installed into "
+        "Slicer's Python."
     )
 
 
 def install(needed: Sequence[Requirement], pip: Pip | None = None, torch: TorchInstaller | None = None) -> None:
-    """Download and install what is needed; at once usable, but where an older version was imported already.
+    """Download and install packages. They are usable at once, unless an older version was already imported.
 
-    `pip` gets requirements ("openvino>=2025.0"), `torch` the versions that will do; Slicer's, where not given.
-    VFQError `missing_dependency` that says what to do, where the installation fails.
+    Parameters
+    ----------
+    needed : the packages to install.
+    pip : called with requirements such as "openvino>=2025.0"; default: Slicer's pip.
+    torch : called with the accepted versions of torch; default: Slicer's PyTorch extension.
+
+    Raises
+    ------
+    VFQError
+        `missing_dependency`, with what to do, if the installation fails.
     """
     from_extension = [r for r in needed if r.name == "torch"]
     from_pip = [r for r in needed if r.name != "torch"]
-    if from_extension:  # first: nothing is downloaded where the extension is not there
-        with _telling_what_to_do(from_extension):
+    if from_extension:  # first, so that nothing is downloaded if the extension is missing
+        with _failing_with_advice(from_extension):
             (torch or pytorch_extension)(from_extension[0].specifier)
     if from_pip:
-        with _telling_what_to_do(from_pip):
+        with _failing_with_advice(from_pip):
             (pip or slicer_pip)([str(r) for r in from_pip])
     importlib.invalidate_caches()
     still = [r for r in needed if not is_installed(r)]
     if still:
-        raise _failure(still, "it is still not there")
+        raise _failure(still, "still missing after the installation")
 
 
 @contextmanager
-def _telling_what_to_do(needed: Sequence[Requirement]) -> Iterator[None]:
+def _failing_with_advice(needed: Sequence[Requirement]) -> Iterator[None]:
     try:
         yield
     except VFQError:
         raise
-    except Exception as error:  # each installer fails in ways of its own
+    except Exception as error:  # each installer raises different exceptions
         raise _failure(needed, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
 
 
 def slicer_pip(requirements: Sequence[str]) -> None:
-    """Install by Slicer's pip, with its progress dialog where it has one; the person has been asked already."""
+    """Install with Slicer's pip, with its progress dialog if it has one. The user has agreed before."""
     try:
         from slicer.packaging import pip_ensure
     except ImportError:  # Slicer before 5.11
@@ -147,22 +155,22 @@ def slicer_pip(requirements: Sequence[str]) -> None:
 
 
 def pytorch_extension(specifier: str) -> None:
-    """Install torch by Slicer's PyTorch extension, in the build for this computer's GPU and driver."""
+    """Install torch with Slicer's PyTorch extension, in the build for this computer's GPU and driver."""
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
-            "PyTorch is installed by Slicer's PyTorch extension, which is not there. Install PyTorch from the "
-            "Extensions manager and start Slicer again, or choose the device CPU.",
+            "torch cannot be installed, because Slicer's PyTorch extension is missing. Install PyTorch from the "
+            "Extensions manager and restart Slicer, or choose the device CPU.",
         ) from error
     PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=specifier)
 
 
 def _failure(needed: Sequence[Requirement], reason: str) -> VFQError:
     failed = (
-        f"{', '.join(r.name for r in needed)} could not be installed ({reason}). Look at the connection to the "
-        "internet and try again, or start Slicer again if it was just installed."
+        f"{', '.join(r.name for r in needed)} could not be installed ({reason}). Check the internet connection and try "
+        "again. If the package was just installed, restart Slicer."
     )
     advice = TORCH_ADVICE if any(r.name == "torch" for r in needed) else _offline_advice([str(r) for r in needed])
     return VFQError("missing_dependency", f"{failed} {advice}")
@@ -173,7 +181,7 @@ def _offline_advice(wanted: Sequence[str]) -> str:
     quoted = " ".join(f'"{w}"' for w in wanted)
     from_folder = ["--no-index", "--find-links", "FOLDER", *wanted]
     return (
-        f"Without internet: on a computer that has it, with the same system and Python {python}, run: pip download "
-        f"{quoted} --dest wheels. Bring the folder, and in Slicer's Python console run: "
+        f"Without internet: on a connected computer with the same operating system and Python {python}, run: pip "
+        f"download {quoted} --dest wheels. Copy the folder here, and in Slicer's Python console run: "
         f"slicer.util.pip_install({from_folder!r})"
     )

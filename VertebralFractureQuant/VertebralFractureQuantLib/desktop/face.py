@@ -1,7 +1,7 @@
-"""Slicer as the face of a review: its views, its event loop, and other threads for what takes long.
+"""Slicer as the face of a review: its views, its event loop, and threads for slow work.
 
-Slicer's event loop holds Python's lock, so a thread of ours runs only while a call into Python lets go of it: the timer
-that asks after a thread's end does.
+Slicer's event loop holds Python's global lock, so our threads run only while a call into Python releases it. The timer
+that checks whether threads have ended does that.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ POLL_MS = 30
 LET_OTHERS_RUN_S = 0.01
 SAVE_AFTER_MS = 500
 RETRY_MS = 5000
-EXPORTED = "The study is in %s."
+EXPORTED = "The study was exported to %s."
 
 
 @dataclass(eq=False)
 class Work:
-    """Something that a thread does; `outcome` is what came of it, or its failure."""
+    """A function that runs in a thread; `outcome` is its result or its exception."""
 
     do: Callable[[], Any]
     then: Callable[[Any], None]
@@ -56,8 +56,19 @@ class Work:
 class DesktopFace:
     """The `scene.review.Face` of the module's panel.
 
-    on_changed, on_followed, on_told, on_busy : what the panels do then; `on_busy` gets what is under way, or "".
-    unsaved : what is not on disk, and why.
+    Parameters
+    ----------
+    scene : the MRML scene.
+    who : the reader's name.
+
+    Attributes
+    ----------
+    review : the `Review` that is shown.
+    views : the views of the module's layout.
+    on_changed, on_followed : functions of the panels that are called when `changed` or `followed` is.
+    on_told : called with each message for the user.
+    on_busy : called with the work that other threads do, or "".
+    unsaved : what is not saved, and why; "" if all is saved.
     """
 
     def __init__(self, scene: Any, who: str):
@@ -74,7 +85,7 @@ class DesktopFace:
         self.views = LayoutViews(self.review.pick, self.review.scrolled)
 
     def set_reader(self, who: str) -> None:
-        """Who stands at the acts from now on."""
+        """Set the reader's name for all following actions."""
         self.review.who = who
         if self.review.editor:
             self.review.editor.who = who
@@ -117,10 +128,10 @@ class DesktopFace:
         self._save_timer.start(SAVE_AFTER_MS)
 
     def render(self) -> None:
-        """See `Face`: Slicer's views follow the nodes by themselves."""
+        """See `Face`; Slicer's views render changed nodes themselves."""
 
     def tell(self, what: str | Exception) -> None:
-        """See `Face`; of a defect, Slicer's Python console gets the traceback."""
+        """See `Face`; an unexpected error also prints its traceback in Slicer's Python console."""
         if isinstance(what, Exception) and not isinstance(what, VFQError):
             traceback.print_exception(type(what), what, what.__traceback__)
         self.on_told(what if isinstance(what, str) else as_coded(what).message)
@@ -135,32 +146,48 @@ class DesktopFace:
         self._show_busy()
         self._poll.start(POLL_MS)
 
-    # -- what is handed on
+    # -- closing, exporting
+
+    def close(self) -> None:
+        """Save and close the open study. VFQError `output_not_writable` if that fails; the study stays open."""
+        self.review.settle()
+        self.save_now()
+        self.review.close()
 
     def export(self, folder: Path) -> None:
-        """Write the study as it stands into `folder/<case>/`, or `<case>-2`, ...; where it is, or why not, is told."""
+        """Write the current study into `folder/<case>/`, or `<case>-2`, ... and report where, or why it failed."""
         editor = self.review.editor
         if editor:
             record, ct = self.review.study.analysis(), editor.machine.ct
             record = replace(record, case=free_case_name(record.case, folder))
-            self.work("exporting", lambda: write_outputs(record, ct, folder), lambda made: self.tell(EXPORTED % made))
+            self.work(
+                "exporting the study",
+                lambda: write_outputs(record, ct, folder),
+                lambda made: self.tell(EXPORTED % made),
+            )
 
     def save_scene(self) -> Path:
-        """Write the whole scene into the case's folder, or nothing. VFQError `output_not_writable`, `empty_scene`."""
+        """Save the whole scene as review.mrb in the case's folder, and return its path.
+
+        VFQError `output_not_writable`, `empty_scene`; an existing file is unchanged then.
+        """
         if self.review.folder is None:
             raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
         path, url = self.review.folder / "review.mrb", slicer.mrmlScene.GetURL()
         partial = path.with_name(".review.partial.mrb")
         saved = slicer.util.saveScene(str(partial))
-        slicer.mrmlScene.SetURL(url)  # where File > Save goes is the person's
+        slicer.mrmlScene.SetURL(url)  # File > Save must keep the user's own path
         if not saved:
-            raise VFQError("output_not_writable", "The scene could not be saved. Check the folder and the free space.")
+            raise VFQError(
+                "output_not_writable",
+                "The scene could not be saved. Check that the case's folder is writable and has free space.",
+            )
         return partial.replace(path)
 
     # -- saving
 
     def save_now(self) -> None:
-        """Write the files of the open study at once; threads that still write are waited for."""
+        """Write the files of the open study now, after all threads that still write have ended."""
         self._save_timer.stop()
         for work in [w for w in self._works if not w.stage]:
             work.thread.join()
@@ -168,8 +195,10 @@ class DesktopFace:
             self._saved(self.review.saving()())
 
     def end(self) -> str:
-        """The panel goes: everything is saved, the study's nodes stay in the scene. Where acts could not be saved in
-        their place, the sentence says where they are."""
+        """Save everything and disconnect from Slicer. The study's nodes stay in the scene.
+
+        Returns where actions were saved that the case's folder refused, or "".
+        """
         self.review.settle()
         self.save_now()
         self._save_timer.stop()
@@ -201,7 +230,7 @@ class DesktopFace:
         if problem:
             self._save_timer.start(RETRY_MS)
 
-    # -- how
+    # -- other threads
 
     def _ask(self) -> None:
         time.sleep(LET_OTHERS_RUN_S)

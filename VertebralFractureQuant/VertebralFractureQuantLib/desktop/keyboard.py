@@ -1,4 +1,4 @@
-"""The keyboard of the module: shortcuts of Slicer's main window, in force while the module is shown."""
+"""Keyboard shortcuts of the module: shortcuts of Slicer's main window, active while the module is shown."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ QT_NAMES = {
     "PageDown": "PgDown",
     "PageUp": "PgUp",
 }
-NEEDS_CLICKS = ("finish_clicks", "cancel")  # else the keys stay Slicer's: Enter ends typing in a field
-NOT_HERE = (" ",)  # Space presses the button that has the focus
-ARROWS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")  # belong to these, while they have the focus:
+NEEDS_CLICKS = ("finish_clicks", "cancel")  # outside a click mode, Slicer needs the keys: Enter ends typing in a field
+NOT_HERE = (" ",)  # Space presses the focused button
+ARROWS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")
+# Widgets that use the arrow keys themselves while they have the focus.
 TAKES_ARROWS = ("QAbstractSlider", "QAbstractSpinBox", "QComboBox", "QLineEdit")
 NEEDS_NO_STUDY = ("next_case", "previous_case", "toggle_help")
 
 
 class Keyboard:
-    """All keys of `KEYS` but Space; `act` gets the action's name."""
+    """The shortcuts of all keys in `KEYS` except Space.
+
+    Parameters
+    ----------
+    window : the widget that owns the shortcuts.
+    act : called with the name of the key's action.
+    """
 
     def __init__(self, window: Any, act: Callable[[str], None]):
         self._shortcuts = [
@@ -47,18 +54,18 @@ class Keyboard:
         slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus)
 
     def listen(self, on: bool) -> None:
-        """Whether the module is the one that is shown."""
+        """Enable the shortcuts while the module is shown."""
         self._listening = on
         self._update()
 
     def show(self, study_open: bool, mode: str | None) -> None:
-        """What there is to act on: an open study; clicks that are being taken."""
+        """Enable the shortcuts that apply: whether a study is open, and in which click mode."""
         if (study_open, mode) != (self._open, self._mode):
             self._open, self._mode = study_open, mode
             self._update()
 
     def forget(self) -> None:
-        """Take the keys away."""
+        """Remove all shortcuts."""
         slicer.app.disconnect("focusChanged(QWidget*,QWidget*)", self._focus)
         for _, _, shortcut in self._shortcuts:
             shortcut.setParent(None)
@@ -85,7 +92,7 @@ class Keyboard:
 
 
 def help_text() -> str:
-    """The keys as an HTML table."""
+    """Return the list of keys as an HTML table."""
     shown = [(", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE), entry.what) for entry in KEYS]
     lines = (f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(what)}</td></tr>" for keys, what in shown)
     return f"<table>{''.join(lines)}</table>"

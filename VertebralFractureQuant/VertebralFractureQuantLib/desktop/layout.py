@@ -1,7 +1,7 @@
-"""The module's layout in Slicer, and its views: the straightened spine large, the patient's three, 3D, the table.
+"""The module's layout in Slicer: the straightened image, three patient views, a 3D view and the table.
 
-The straightened view's world is straight RAS mm, the others' is the patient's; it stands in a view group of its own, so
-that linked views do not follow it.
+World coordinates are straight RAS mm in the straightened view and patient RAS mm in the others. The straightened view
+has a separate view group, so linked patient views do not follow it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STRAIGHTENED = "Straightened"
 PATIENT = {"Yellow": "Sagittal", "Green": "Coronal", "Red": "Axial"}
 CAMERA_VIEW = "1"
 TABLE = "TableView1"
-BEFORE_OTHERS = 100.0  # the markups widget keeps to itself what it has used
+BEFORE_OTHERS = 100.0  # observer priority: the markups widget does not pass on the events that it uses
 
 _SLICE = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
   <property name="orientation" action="default">{orientation}</property>
@@ -62,7 +62,13 @@ VIEWS = Views(
 
 
 class LayoutViews:
-    """The views of the layout, once it was shown. `pressed` gets a slice node and a point `(3,)` of its world."""
+    """The views of the layout, available after `show`.
+
+    Parameters
+    ----------
+    pressed : called at a mouse press with the slice node and the point `(3,)` in its world coordinates, mm.
+    scrolled : called when the plane of the straightened view moves.
+    """
 
     def __init__(self, pressed: Callable[[Any, np.ndarray], None], scrolled: Callable[[], None]):
         self._pressed = pressed
@@ -70,7 +76,7 @@ class LayoutViews:
         self._observations: list[tuple[Any, int]] = []
 
     def show(self, nodes: dict[str, Any]) -> None:
-        """Turn to the layout and put a study's volumes and table, by their roles, into its views."""
+        """Switch to the layout, and show a study's volumes and table (`nodes` by role) in its views."""
         node = self._manager().layoutLogic().GetLayoutNode()
         if not node.IsLayoutDescription(LAYOUT_ID):
             node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
@@ -88,22 +94,22 @@ class LayoutViews:
 
     @property
     def straightened(self) -> Any:
-        """The straightened view's slice node."""
+        """The slice node of the straightened view."""
         return slicer.mrmlScene.GetNodeByID(VIEWS.straightened[0])
 
     @property
     def patient(self) -> Sequence[Any]:
-        """The patient's slice nodes: sagittal, coronal, axial."""
+        """The slice nodes of the patient views: sagittal, coronal, axial."""
         return [slicer.mrmlScene.GetNodeByID(i) for i in VIEWS.patient]
 
     @property
     def cameras(self) -> Sequence[Any]:
-        """The 3D view's camera node."""
+        """The camera node of the 3D view."""
         cameras = nodes_of(slicer.mrmlScene, "vtkMRMLCameraNode")
         return [camera for camera in cameras if camera.GetLayoutName() == CAMERA_VIEW]
 
     def release(self) -> None:
-        """Listen to the views no more."""
+        """Stop observing the views."""
         for observed, tag in self._observations:
             observed.RemoveObserver(tag)
         self._observations = []
@@ -113,7 +119,7 @@ class LayoutViews:
         logic.GetSliceNode().SetOrientation(orientation)
         composite = logic.GetSliceCompositeNode()
         if name == STRAIGHTENED:
-            composite.SetDoPropagateVolumeSelection(False)  # a volume that is loaded later belongs elsewhere
+            composite.SetDoPropagateVolumeSelection(False)  # a volume loaded later must not appear here
             composite.SetForegroundVolumeID(None)
             composite.SetLabelVolumeID(None)
         composite.SetBackgroundVolumeID(volume.GetID())

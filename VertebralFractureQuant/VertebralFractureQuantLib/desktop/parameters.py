@@ -1,6 +1,6 @@
-"""What the scene keeps of the panel's choices.
+"""The panel's choices that are stored in the scene.
 
-It does not stand in the module's file because Slicer's wrapper of parameter nodes needs Qt, which `PythonSlicer` lacks.
+They are not in the module's file, because Slicer's parameter node wrapper needs Qt, which `PythonSlicer` lacks.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 @parameterNodeWrapper
 class VertebralFractureQuantParameterNode:
-    """inputVolume : the CT. device : where the networks run. palette : whether colours tell the grade."""
+    """The module's parameters.
 
-    inputVolume: slicer.vtkMRMLScalarVolumeNode  # noqa: N815 (Slicer's manner, and the .ui's)
+    Attributes
+    ----------
+    inputVolume : the CT.
+    device : where the networks run.
+    palette : the colours of the vertebrae, a name in `PALETTES`.
+    """
+
+    inputVolume: slicer.vtkMRMLScalarVolumeNode  # noqa: N815 (Slicer's naming, used in the .ui file)
     device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
     palette: Annotated[str, Choice(list(PALETTES))] = next(iter(PALETTES))

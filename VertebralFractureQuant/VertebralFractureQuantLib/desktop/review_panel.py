@@ -1,4 +1,4 @@
-"""The panel's Review and Display sections: table, buttons, names, plane, colours, window."""
+"""The panel's Review and Display sections: table, buttons, levels, plane, colours, window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..spine.levels import NAMES
 from .face import DesktopFace
 from .table import VertebraTable
 
-# Buttons of the .ui, and the action of `scene.review.Review` that each one is.
+# Each button of the .ui file, and the action of `scene.review.Review` that it calls.
 BUTTONS = {
     "previousButton": "previous_vertebra",
     "nextButton": "next_vertebra",
@@ -51,7 +51,14 @@ OF_SELECTED = (
 
 
 class ReviewPanel:
-    """Shows the review of a `DesktopFace` in the widgets `ui`, and hands on what is pressed there."""
+    """Shows the review of a `DesktopFace`, and passes on what the reader presses.
+
+    Parameters
+    ----------
+    ui : the widgets of the .ui file.
+    face : the face whose review is shown.
+    act : called with the name of an action and its arguments.
+    """
 
     def __init__(self, ui: Any, face: DesktopFace, act: Callable[..., None]):
         self.ui = ui
@@ -59,7 +66,7 @@ class ReviewPanel:
         self.review = face.review
         self._act = act
         self._showing = False
-        self._contradicting: set[str] = set()  # whose names do not follow those above
+        self._contradicting: set[str] = set()  # vertebrae whose level does not follow the one above
         self.table = VertebraTable(ui.vertebraTable, lambda vertebra_id: act("select", vertebra_id))
         for button, action in BUTTONS.items():
             getattr(ui, button).connect("clicked()", lambda action=action: act(action))
@@ -74,7 +81,7 @@ class ReviewPanel:
         face.on_followed.append(self.follow)
 
     def show(self) -> None:
-        """Everything as it stands now."""
+        """Update all widgets."""
         with self._quiet():
             shown = rows(self.review.study, self.review.order)
             self._contradicting = {row["id"] for row in shown if row["contradiction"]}
@@ -86,7 +93,7 @@ class ReviewPanel:
             self.ui.hintLabel.visible = bool(self.review.mode)
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
-        """Only these vertebrae's numbers; without any, which one is selected, and the plane."""
+        """Update only the measurements of these vertebrae. If empty, update the selection and the plane."""
         for vertebra_id in vertebra_ids:
             self.table.update(row(self.review.study, vertebra_id, vertebra_id in self._contradicting))
         self.table.mark(self.review.selected)
@@ -98,13 +105,13 @@ class ReviewPanel:
                 self._show_display()
 
     def show_palette(self, name: str) -> None:
-        """Colours of `PALETTES`."""
+        """Show the vertebrae in the colours of a palette in `PALETTES`."""
         if name in PALETTES:
             self.review.study.show_colors(name)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
-        """What the widgets say now is not a person's."""
+        """Widget signals in this context are not actions of the reader."""
         self._showing = True
         try:
             yield
@@ -148,12 +155,12 @@ class ReviewPanel:
             self._act("toggle_window")
 
 
-def summary_text(told: dict[str, Any]) -> str:
-    """The patient in a line or two."""
-    if not told["total"]:
-        return "No vertebra yet."
+def summary_text(patient: dict[str, Any]) -> str:
+    """Return the summary of the patient (`scene.rows.summary`) as a sentence or two."""
+    if not patient["total"]:
+        return "No vertebrae yet."
     found = "All rejected"
-    if told["grade"]:
-        sdi = f"SDI {told['sdi']} over {told['assessed']} levels ({told['span']})"
-        found = f"Worst: {told['grade']}, {told['worst']}. {sdi}"
-    return f"{found}. {told['total'] - told['open']} of {told['total']} reviewed."
+    if patient["grade"]:
+        sdi = f"SDI {patient['sdi']} over {patient['assessed']} levels ({patient['span']})"
+        found = f"Worst grade: {patient['grade']}, {patient['worst']}. {sdi}"
+    return f"{found}. {patient['total'] - patient['open']} of {patient['total']} reviewed."

@@ -1,4 +1,4 @@
-"""The vertebrae in the panel: a QTableWidget with one row of `scene.rows` each."""
+"""The panel's table of vertebrae: a QTableWidget that shows the rows of `scene.rows`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from ..scene.rows import Row
 CHECK = "\N{CHECK MARK}"
 HEADERS = ("Level", "ha", "hm", "hp", "G", "Grade", CHECK)
 TIPS = {
-    "Level": "Name of the vertebra, or its place from the top where none is known;\n"
-    "? in doubt, * pinned, ! against its neighbours",
-    "ha": "Anterior height, mm",
-    "hm": "Middle height, mm",
-    "hp": "Posterior height, mm",
-    "G": "Genant ratio: smallest height over largest; ± what the network expects, ~ where a grade is in doubt",
-    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} a person's points",
+    "Level": "Level of the vertebra, or its position from the top if the level is unknown;\n"
+    "? uncertain, * pinned, ! contradicts its neighbours",
+    "ha": "Anterior height in mm",
+    "hm": "Middle height in mm",
+    "hp": "Posterior height in mm",
+    "G": "Genant ratio: smallest height / largest height;\n"
+    "± standard deviation of G, ~ G is within its expected error of a grade threshold",
+    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} points of a reader",
 }
 FAULTY = (1.0, 0.6, 1.0)
 NAME, RATIO, GRADE, REVIEW = 0, 4, 5, 6
@@ -30,7 +31,13 @@ ROW_PIXELS, NARROWEST_PIXELS = 22, 20
 
 
 class VertebraTable:
-    """Shows rows and tells `chosen` which vertebra a person picked."""
+    """Shows rows in a QTableWidget.
+
+    Parameters
+    ----------
+    widget : the QTableWidget.
+    chosen : called with the id of the vertebra that the reader selects.
+    """
 
     def __init__(self, widget: Any, chosen: Callable[[str], None]):
         self.widget = widget
@@ -48,7 +55,7 @@ class VertebraTable:
         widget.connect("itemSelectionChanged()", self._select)
 
     def fill(self, rows: Sequence[Row], selected: str | None) -> None:
-        """All rows anew."""
+        """Replace all rows, and select one vertebra."""
         with self._quiet():
             self._ids = [row["id"] for row in rows]
             self.widget.setRowCount(len(rows))
@@ -57,13 +64,13 @@ class VertebraTable:
             self.mark(selected)
 
     def update(self, row: Row) -> None:
-        """One row anew."""
+        """Replace the row of one vertebra, if it is shown."""
         if row["id"] in self._ids:
             with self._quiet():
                 self._write(self._ids.index(row["id"]), row)
 
     def mark(self, vertebra_id: str | None) -> None:
-        """Show which vertebra is selected."""
+        """Select the row of a vertebra, or none."""
         at = self._ids.index(vertebra_id) if vertebra_id in self._ids else -1
         if at == self.widget.currentRow() and self.widget.selectedItems():
             return
@@ -105,7 +112,7 @@ def _texts(row: Row) -> tuple[str, ...]:
     marks = {"doubt": "?", "pinned": "*", "contradiction": "!"}
     level = row["level"] + "".join(mark for name, mark in marks.items() if row[name])
     ratio = ("~" if row["borderline"] else "") + row["ratio"] + (f" {row['spread']}" if row["spread"] else "")
-    grade = "contradiction" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
+    grade = "invalid points" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
     review = SIGNS[row["review"]] + (EDITED if row["origin"] == "reader" else "")
     return level, row["ha"], row["hm"], row["hp"], ratio, grade, review
 

@@ -1,0 +1,166 @@
+"""The review page as the face of a review: it turns what a `Review` reports into values of the page's state.
+
+`STATE` lists these values; the page shows them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from trame_slicer.views import SliceView
+
+from ..errors import as_coded
+from ..scene.review import Review
+from ..scene.rows import row, rows, summary
+from ..scene.study import StudyScene
+from ..spine.levels import NAMES
+from .views import BEFORE_OTHERS, ReviewViews
+
+T = TypeVar("T")
+
+STATE: dict[str, Any] = {
+    "case_name": "",
+    "worklist": [],
+    "rows": [],
+    "summary": {},
+    "selected": None,
+    "doubtful_first": False,
+    "undoable": None,
+    "redoable": None,
+    "lateral": 0.0,
+    "preset": "bone",
+    "mode": None,
+    "hint": "",
+    "message": "",
+    "busy": None,
+    "unsaved": "",
+    "tabs": 1,
+    "help_open": False,
+    "worklist_open": False,
+    "names": list(NAMES),
+}
+
+
+class BrowserFace:
+    """The `scene.review.Face` of the review page.
+
+    Parameters
+    ----------
+    state : the page's state; the page shows each value that is set here.
+    views : the slice views of the page.
+    who : the reader's name.
+    without_names : removes the names of files from a message, if they may not be shown.
+
+    Attributes
+    ----------
+    review : the `Review` that is shown.
+    on_acted : called after each action that is in the journal.
+    """
+
+    def __init__(self, state: Any, views: ReviewViews, who: str, without_names: Callable[[str], str]):
+        self.state = state
+        self.views = views
+        self.on_acted: Callable[[], None] = lambda: None
+        self._without_names = without_names
+        self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
+        views.straightened.modified.connect(lambda _: self.review.scrolled())
+        for view in (views.straightened, views.patient[0]):
+            view.interactor().AddObserver(
+                "LeftButtonPressEvent", lambda *_, view=view: self._press(view), BEFORE_OTHERS
+            )
+
+    @property
+    def straightened(self) -> Any:
+        """See `Face`."""
+        return self.views.straightened.get_view_node()
+
+    @property
+    def patient(self) -> Sequence[Any]:
+        """See `Face`."""
+        return [view.get_view_node() for view in self.views.patient]
+
+    @property
+    def cameras(self) -> Sequence[Any]:
+        """See `Face`; the page has no 3D view."""
+        return ()
+
+    def opened(self) -> None:
+        """See `Face`."""
+        nodes = self.review.study.nodes
+        self.views.show(nodes["straightened"], nodes["ct"])
+
+    def changed(self) -> None:
+        """See `Face`."""
+        review, study = self.review, self.review.study
+        with self.state:
+            self.state.update(
+                {
+                    "rows": rows(study, review.order),
+                    "summary": summary(study),
+                    "undoable": review.editor and review.editor.journal.undoable,
+                    "redoable": review.editor and review.editor.journal.redoable,
+                    "selected": review.selected,
+                    "doubtful_first": review.doubtful_first,
+                    "lateral": review.lateral,
+                    "preset": review.preset,
+                    "mode": review.mode,
+                    "hint": review.hint,
+                }
+            )
+
+    def followed(self, vertebra_ids: Collection[str]) -> None:
+        """See `Face`."""
+        study = self.review.study
+        with self.state:
+            if vertebra_ids:
+                self.state.rows = [
+                    row(study, r["id"], r["contradiction"]) if r["id"] in vertebra_ids else r for r in self.state.rows
+                ]
+                self.state.summary = summary(study)
+            self.state.update({"selected": self.review.selected, "lateral": self.review.lateral})
+
+    def acted(self) -> None:
+        """See `Face`."""
+        self.on_acted()
+
+    def render(self) -> None:
+        """See `Face`."""
+        self.views.render()
+
+    def tell(self, what: str | Exception) -> None:
+        """See `Face`; the page shows only the message of an error, because a traceback would contain paths."""
+        message = what if isinstance(what, str) else as_coded(what).message
+        with self.state:
+            self.state.message = self._without_names(message)
+
+    def later(self, do: Callable[[], None]) -> None:
+        """See `Face`."""
+        asyncio.get_running_loop().call_soon(do)
+
+    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
+        """See `Face`."""
+
+        async def working() -> None:
+            with self.state:
+                self.state.busy = {"stage": stage, "share": None}
+            try:
+                found = await asyncio.to_thread(do)
+                with self.state:
+                    then(found)
+            except Exception as error:
+                self.tell(error)
+            finally:
+                with self.state:
+                    self.state.busy = None
+
+        asyncio.get_running_loop().create_task(working())
+
+    def _press(self, view: SliceView) -> None:
+        x, y = view.interactor().GetEventPosition()
+        node = view.get_view_node()
+        point = np.array(node.GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3])
+        with self.state:
+            self.review.pick(node, point)
