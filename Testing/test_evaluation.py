@@ -12,8 +12,12 @@ import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources, tables
+from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources
+from VertebralFractureQuantLib.evaluation.figures import counts
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match_overlap
+from VertebralFractureQuantLib.evaluation.predictions import Evaluation, evaluate_predictions
+from VertebralFractureQuantLib.evaluation.scans import ratios_of
+from VertebralFractureQuantLib.evaluation.severity import TASKS, confusion, reported_confusion, severity_labels
 from VertebralFractureQuantLib.phantom.volume import TRUTH_SCHEMA
 from VertebralFractureQuantLib.report import evaluation_figure
 from VertebralFractureQuantLib.spine.genant import measure_column
@@ -81,8 +85,8 @@ def folders(tmp_path):
     return tmp_path, write
 
 
-def evaluate(root: Path, repeats: int = 0) -> tables.Evaluation:
-    return tables.evaluate_predictions(root / "pred", root / "ref", repeats)
+def evaluate(root: Path, repeats: int = 0) -> Evaluation:
+    return evaluate_predictions(root / "pred", root / "ref", repeats)
 
 
 def codes(found) -> list[str]:
@@ -173,14 +177,14 @@ def test_a_perfect_prediction_has_no_error(folders):
     write("ref/a.json", reference("a", column()))
     found = evaluate(root)
     assert found.problems == []
-    assert tables.counts(found.scans)["found"] == 5
+    assert counts(found.scans)["found"] == 5
     for key in (("error", "point_mm"), ("error", "ratio"), ("line", "mean_mm"), ("agreement", "ratio", "sd")):
         assert value(found, *key) == pytest.approx(0, abs=1e-3)
     for kind in ("overlap", "center"):
         assert value(found, "detection", kind, "precision") == value(found, "detection", kind, "recall") == 1
     assert value(found, "severity", "vertebra", "G0-1 vs G2-3", "auc") == 1
     assert value(found, "line", "limits_mm") == pytest.approx(3)  # 10 and -120 against 12 and -124
-    assert tables.confusion(found.scans)[[0, 2], [0, 2]].tolist() == [4, 1]
+    assert confusion(found.scans)[[0, 2], [0, 2]].tolist() == [4, 1]
 
 
 def test_known_errors_come_back(folders):
@@ -233,7 +237,7 @@ def test_missed_false_and_partial_vertebrae_are_told_apart(folders):
     assert found.scans[0].by_center == (3, 1, 1)
     assert value(found, "detection", "overlap", "precision") == pytest.approx(3 / 4)
     assert value(found, "level", "T1", "missed") == 1
-    table = tables.confusion(found.scans)
+    table = confusion(found.scans)
     assert table[0, 4] == 1 and table[4, 0] == 1
 
 
@@ -247,7 +251,7 @@ def test_a_failed_analysis_misses_all(folders):
     write("pred/c/analysis.json", analysis("c", column()[2:]))
     write("ref/c.json", reference("c", column()[2:]))  # the only patient without a fracture
     found = evaluate(root)
-    assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == tables.counts(found.scans)
+    assert counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == counts(found.scans)
     assert value(found, "detection", "overlap", "recall_by_scan") == pytest.approx(2 / 3)
     assert value(found, "severity", "patient", "G0-1 vs G2-3", "auc") == 0.5  # a's fracture is seen, b's is not
     assert value(found, "called", "patient", "sensitivity") == 0.5
@@ -282,8 +286,8 @@ def test_grades_are_counted_as_reported_and_as_g_alone_tells(folders):
     write("pred/a/analysis.json", analysis("a", crushed(0.72)))
     write("ref/a.json", reference("a", crushed(0.55)))
     found = evaluate(root)
-    assert tables.confusion(found.scans)[0].tolist() == [5, 0, 0, 0, 0]  # every G is 1
-    reported = tables.reported_confusion(found.scans)
+    assert confusion(found.scans)[0].tolist() == [5, 0, 0, 0, 0]  # every G is 1
+    reported = reported_confusion(found.scans)
     assert reported[3, 2] == 1 and reported[0, 0] == reported.sum() - 1 == 4
     assert found.to_json()["confusion"]["true_by_reported"] == reported.tolist()
     assert value(found, "called", "vertebra", "sensitivity") == value(found, "called", "patient", "sensitivity") == 1
@@ -298,9 +302,9 @@ def test_of_a_reviewed_case_the_machines_result_is_evaluated(folders):
     write("pred/a/machine.json", analysis("a", column() + [0.0, 2.0, 0.0]))
     write("ref/a.json", reference("a", column()))
     assert value(evaluate(root), "error", "point_mm") == pytest.approx(2)
-    by_person = tables.evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True)
+    by_person = evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True)
     assert value(by_person, "error", "point_mm") == pytest.approx(0) and not by_person.problems
-    own = tables.evaluate_predictions(root / "pred", root / "pred", 0)  # the machine against its own corrections
+    own = evaluate_predictions(root / "pred", root / "pred", 0)  # the machine against its own corrections
     assert value(own, "error", "point_mm") == pytest.approx(2) and not own.problems
     (root / "pred/a/machine.json").unlink()
     assert codes(evaluate(root).problems) == ["corrected"]
@@ -324,7 +328,7 @@ def test_what_a_person_corrected_is_a_reference_but_not_for_itself(folders):
     found = evaluate(root)
     assert found.scans[0].by_overlap == (4, 1, 0) and value(found, "error", "point_mm") == pytest.approx(2)
     with pytest.raises(VFQError) as failure:
-        tables.evaluate_predictions(root / "pred", root / "pred")
+        evaluate_predictions(root / "pred", root / "pred")
     assert failure.value.code == "nothing_to_evaluate"
 
 
@@ -364,7 +368,7 @@ def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
         "x-1_ct_full": "x-1",  # the longest of the names that begin it
     }
     assert sorted(codes(found.problems)) == ["no_prediction", "no_reference"]
-    assert tables.counts(found.scans)["patients"] == 3
+    assert counts(found.scans)["patients"] == 3
 
 
 def test_overlap_is_that_in_the_plane_and_one_to_one():
@@ -379,7 +383,7 @@ def test_overlap_is_that_in_the_plane_and_one_to_one():
 
 def test_tasks_leave_out_what_the_paper_leaves_out():
     true = np.array([0.9, 0.81, 0.8, 0.75, 0.74, 0.5])
-    sizes = {task: tables.severity_labels(task, true, true)[1] for task in tables.TASKS}
+    sizes = {task: severity_labels(task, true, true)[1] for task in TASKS}
     assert [(len(p), p.sum()) for p in sizes.values()] == [(6, 4), (4, 2), (6, 2)]
 
 
@@ -610,7 +614,7 @@ def test_a_failed_scan_misses_what_it_shows_and_no_more(folders):
     write("ref/c.json", annotation(points, points))
     found = evaluate(root)
     assert [s.by_overlap for s in found.scans] == [(5, 0, 0), (0, 0, 3), (0, 0, 5)]
-    assert tables.counts(found.scans)["failed_scans"] == 2
+    assert counts(found.scans)["failed_scans"] == 2
     assert set(codes(found.problems)) == {"no_common_space", "outside_volume"}
 
 
@@ -622,16 +626,16 @@ def test_what_nobody_corrected_is_no_reference(folders):
         evaluate(root)
     assert failure.value.code == "nothing_to_evaluate"
     with pytest.raises(VFQError):
-        tables.evaluate_predictions(root / "pred", root / "pred" / "a")
+        evaluate_predictions(root / "pred", root / "pred" / "a")
 
 
 def test_a_single_reference_fits_a_single_analysis_of_any_name(folders):
     root, write = folders
     write("pred/ct/analysis.json", analysis("ct", column()))
     truth = write("ph/truth.json", {**reference("", column()), "schema": TRUTH_SCHEMA, "curve": None})
-    assert tables.evaluate_predictions(root / "pred", truth, 0).scans[0].by_overlap == (5, 0, 0)
+    assert evaluate_predictions(root / "pred", truth, 0).scans[0].by_overlap == (5, 0, 0)
     with pytest.raises(VFQError, match=r"no_reference ct/analysis\.json"):
-        tables.evaluate_predictions(root / "pred", root / "ph", 0)
+        evaluate_predictions(root / "pred", root / "ph", 0)
 
 
 def test_a_second_scan_of_the_same_file_name_is_another_patients(folders):
@@ -710,7 +714,7 @@ def test_the_scatter_is_one_experts_standard_deviation(folders):
     write("ann/p.json", annotation(*points[:2]))
     write("ann/q.json", annotation(*points))
     found = experts.scatter(annotations.read_annotations(root / "ann")[0])
-    ratios = [tables.ratios_of(np.array(read)[..., 1:]) for read in points]
+    ratios = [ratios_of(np.array(read)[..., 1:]) for read in points]
     pair = (ratios[0] - ratios[1]) ** 2 / 2
     three = np.var(ratios, axis=0, ddof=1)
     assert found.ratio_sd == pytest.approx(np.sqrt(np.r_[pair, three].mean()), rel=1e-6)

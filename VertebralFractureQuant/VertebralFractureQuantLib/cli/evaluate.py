@@ -95,7 +95,7 @@ def evaluate_predictions(
     """
 
     def evaluate() -> Outcome:
-        from ..evaluation.tables import evaluate_predictions as measure
+        from ..evaluation.predictions import evaluate_predictions as measure
         from ..report.evaluation_figure import write_predictions_figure
         from ..report.evaluation_rows import write_rows
         from ..report.evaluation_terminal import predictions_tables

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..evaluation.experts import PUBLISHED_ROW, SEVERITY_KEYS, Agreement, AnnotationsEvaluation, LevelStatistics
-from ..evaluation.metrics import SPECIFICITY, bland_altman, roc
-from ..evaluation.tables import (
-    TASKS,
-    Estimates,
-    Evaluation,
-    Pairs,
-    Scan,
-    pool,
-    reported_confusion,
-    severity_labels,
-    worst_ratios,
-)
+from ..evaluation.metrics import SPECIFICITY, Estimates, bland_altman, roc
+from ..evaluation.predictions import Evaluation
+from ..evaluation.scans import Pairs, Scan, pool, worst_ratios
+from ..evaluation.severity import TASKS, reported_confusion, severity_labels
 from ..spine.genant import GRADES, MILD, MODERATE, SEVERE, grade
 from ..spine.keypoints import POSITIONS
 from ..spine.levels import NAMES

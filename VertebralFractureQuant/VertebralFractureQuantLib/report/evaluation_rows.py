@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.tables import Scan
+from ..evaluation.scans import Scan
 from ..spine.genant import GRADES
 from ..spine.keypoints import POSITIONS
 from ..spine.levels import NAMES

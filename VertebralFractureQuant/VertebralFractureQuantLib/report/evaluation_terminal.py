@@ -19,9 +19,11 @@ from ..evaluation.experts import (
     AnnotationsEvaluation,
     LevelStatistics,
 )
-from ..evaluation.metrics import Estimate
+from ..evaluation.figures import counts
+from ..evaluation.metrics import Estimate, Estimates
+from ..evaluation.predictions import Evaluation
 from ..evaluation.problems import PROBLEMS, Problem
-from ..evaluation.tables import TASKS, Estimates, Evaluation, confusion, counts, reported_confusion
+from ..evaluation.severity import TASKS, confusion, reported_confusion
 from ..spine.genant import GRADES
 from ..spine.keypoints import ENDPLATES, POSITIONS
 from ..spine.levels import NAMES
