@@ -377,6 +377,14 @@ def test_a_mixture_has_equal_shares_by_default_and_replaces_no_file_without_over
     assert lopsided.exit_code == 3 and "bad_shares" in lopsided.stderr and not Path("other").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [("review", "vfq-review"), ("train", "from the recipe"), ("phantom", "0.2"), ("analyze", "shipped weights")],
+)
+def test_help_states_defaults_that_are_not_plain_values(vfq, command, default):
+    assert f"[default: ({default})]" in vfq(command, "--help").output
+
+
 def test_the_version_is_printed(vfq):
     assert vfq("--version").stdout.startswith("vfq ")
 

@@ -48,7 +48,7 @@ def analyze(
         str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`. [default: shipped weights]")
+        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
     ] = None,
     debug: DebugOption = False,
 ) -> None:
@@ -115,7 +115,7 @@ class Batch:
         return done
 
     def _study(self, path: Path, case: str, show: Callable[[str, str, float], None]) -> SpineAnalysis:
-        from ..report.outputs import case_name
+        from ..report.names import case_name
 
         if case != case_name(path):
             self._say(case, f"This is {path}. Another input is called {case_name(path)} too.")

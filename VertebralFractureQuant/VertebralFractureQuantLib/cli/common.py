@@ -36,7 +36,8 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results, after the new ones are complete.")
 ]
 ReaderOption = Annotated[
-    str | None, typer.Option("--reader", help="Name recorded with each action of the review. [default: login name]")
+    str | None,
+    typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),
 ]
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses a free one.")]
 BrowserOption = Annotated[

@@ -82,24 +82,25 @@ def phantom(
     ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="File of the CT: *.nii.gz, *.nrrd or *.mha.")],
     truth: Annotated[
-        Path | None, typer.Option(help="JSON file for the exact key points, curve and levels. [default: not written]")
+        Path | None,
+        typer.Option(help="JSON file for the exact key points, curve and levels.", show_default="not written"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed; each seed gives a different patient.")] = 0,
     scoliosis: Annotated[
-        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees. [default: random]")
+        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees.", show_default="random")
     ] = None,
     fracture_rate: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Probability that a vertebra from T4 to L5 is fractured. [default: 0.2]"),
+        typer.Option(min=0, max=1, help="Probability that a vertebra from T4 to L5 is fractured.", show_default="0.2"),
     ] = None,
     field_of_view: Annotated[
-        FieldOfView | None, typer.Option(help="Part of the body; spine is a tight crop. [default: random]")
+        FieldOfView | None, typer.Option(help="Part of the body; spine is a tight crop.", show_default="random")
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8. [default: random]")
+        str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.", show_default="random")
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(min=0, help="Standard deviation of the noise in HU. [default: random]")
+        float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.", show_default="random")
     ] = None,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,

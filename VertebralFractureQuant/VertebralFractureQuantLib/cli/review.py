@@ -37,14 +37,15 @@ def review(
     ],
     analysis: Annotated[
         Path | None,
-        typer.Option(help="analysis.json of a single CT. [default: existing results, else a new analysis]"),
+        typer.Option(help="analysis.json of a single CT.", show_default="existing results, else a new analysis"),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Output folder; each case gets its own subfolder for analysis and review. [default: vfq-review]",
+            help="Output folder; each case gets its own subfolder for analysis and review.",
+            show_default="vfq-review",
         ),
     ] = None,
     port: PortOption = 0,
@@ -53,7 +54,7 @@ def review(
     ] = "127.0.0.1",
     key_file: Annotated[
         Path | None,
-        typer.Option(help="File, readable only by you, with your own key for the page. [default: a random key]"),
+        typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
     ] = None,
     device: DeviceOption = Device.AUTO,
     reader: ReaderOption = None,

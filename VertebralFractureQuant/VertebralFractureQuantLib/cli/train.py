@@ -32,29 +32,31 @@ def train(
         Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it is resumed.")
     ],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of optimizer steps. [default: from the recipe]")
+        int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="from the recipe")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples per step. [default: from the recipe]")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples per step.", show_default="from the recipe")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the initial weights and the phantoms.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that make phantoms.")] = 1,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="Minutes after which to stop; the same command resumes. [default: no limit]"),
+        typer.Option(min=0, help="Minutes after which to stop; the same command resumes.", show_default="no limit"),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Initial weights: `shipped`, or a .safetensors file. [default: random]"),
+        typer.Option(help="Initial weights: `shipped`, or a .safetensors file.", show_default="random"),
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate. [default: from the recipe]")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate.", show_default="from the recipe")
+    ] = None,
     pool: Annotated[
-        int | None, typer.Option(min=1, help="Number of phantoms kept ready. [default: from the recipe]")
+        int | None, typer.Option(min=1, help="Number of phantoms kept ready.", show_default="from the recipe")
     ] = None,
     reuse: Annotated[
-        int | None, typer.Option(min=1, help="Samples taken from each phantom. [default: from the recipe]")
+        int | None, typer.Option(min=1, help="Samples taken from each phantom.", show_default="from the recipe")
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(help="Channels of each depth, such as 16-32-64-96-128. [default: from the architecture]"),
+        typer.Option(help="Channels of each depth, such as 16-32-64-96-128.", show_default="those of the network"),
     ] = None,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
@@ -101,7 +103,7 @@ def mix(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output folder for the mixture.")],
     share: Annotated[
         list[float] | None,
-        typer.Option(help="Share of each file, one option per file in their order. [default: equal shares]"),
+        typer.Option(help="Share of each file, one option per file in their order.", show_default="equal shares"),
     ] = None,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,

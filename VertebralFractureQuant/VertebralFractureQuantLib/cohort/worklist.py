@@ -58,7 +58,7 @@ class CaseStatus:
 
 def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
     """Return a case for each scan, named as `vfq analyze` names it (see `case_names`)."""
-    from ..report.outputs import case_names
+    from ..report.names import case_names
 
     paths = expanded(inputs)
     return [Case(name, path, output / name) for name, path in zip(case_names(paths), paths, strict=True)]
@@ -105,7 +105,7 @@ def _state(analysis: SpineAnalysis, open_ones: int, begun: bool) -> State:
 
 
 def _images(folder: Path) -> list[Path]:
-    from ..report.outputs import IMAGE_SUFFIXES
+    from ..report.names import IMAGE_SUFFIXES
 
     with suppress(OSError):  # reading the scan reports a folder that cannot be listed
         return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
