@@ -1,4 +1,4 @@
-"""The library functions that a study and the commands need, behind one interface, so that tests can replace them."""
+"""The library functions that measure a scan and serve the commands, behind one interface that tests can replace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Progress = Callable[[str, float], None]  # (step, share of the whole that is don
 
 
 class Engine(Protocol):
-    """The library functions that a study needs."""
+    """The library functions that measure a scan."""
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
         """See `ct.read_ct`."""

@@ -55,7 +55,7 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The record of a study; if it failed, the record holds the reason and `error` is the exception."""
+    """The record of a scan; if it failed, the record holds the reason and `error` is the exception."""
 
     record: SpineAnalysis
     error: Exception | None = None
@@ -68,7 +68,7 @@ def measure_study(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Read, analyse and write one study. Failures are recorded, not raised, except KeyboardInterrupt and the like.
+    """Read, analyse and write one scan. Failures are recorded, not raised, except KeyboardInterrupt and the like.
 
     An existing result of the same scan by the same networks is kept, so that an interrupted cohort can be resumed.
 
@@ -113,7 +113,7 @@ def measure_study(
 
 
 def _measured_before(study: Study) -> SpineAnalysis | None:
-    """Return the analysis in the study's folder; None if there is none or it is a failure."""
+    """Return the analysis in the scan's output folder; None if there is none or it is a failure."""
     from ..spine.record import read_analysis
 
     try:
@@ -133,16 +133,16 @@ def _check_same(study: Study, earlier: SpineAnalysis, ct: CTVolume, networks: An
     try:
         check_belongs(earlier, ct.voxels.shape, ct.ijk_to_ras)
     except VFQError:
-        told = "the folder holds the analysis of another CT, which is kept. Choose another output folder."
-        raise VFQError("output_exists", f"{study.case}: {told}") from None
-    stamps = getattr(networks, "stamps", earlier.models)  # a test's engine may hand in anything
+        message = "the folder holds the analysis of another CT, which is kept. Choose another output folder."
+        raise VFQError("output_exists", f"{study.case}: {message}") from None
+    stamps = getattr(networks, "stamps", earlier.models)  # the networks of a test may lack it
     if not study.overwrite and [m.sha256 for m in earlier.models] != [m.sha256 for m in stamps]:
-        told = "the existing results were made by other networks. Choose another output folder, or use --overwrite."
-        raise VFQError("output_exists", f"{study.case}: {told}")
+        message = "the existing results were made by other networks. Choose another output folder, or use --overwrite."
+        raise VFQError("output_exists", f"{study.case}: {message}")
 
 
 def _within_study(tell: Progress) -> Progress:
-    """Rescale the progress of the analysis to its part of the whole study."""
+    """Rescale the progress of the analysis to its part of the whole."""
     return lambda stage, share: tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
 
 
@@ -151,7 +151,7 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
     from ..analysis.models import instead_on_cpu
     from ..networks.devices import DeviceMemoryError
 
-    for sentence in getattr(models, "notes", ()):  # a test's engine may hand in anything
+    for sentence in getattr(models, "notes", ()):  # the networks of a test may lack it
         note(sentence)
     try:
         return engine.analyze(ct, models, tell)
@@ -171,7 +171,7 @@ def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception)
     from ..spine.record import SpineAnalysis
 
     failure = as_coded(error)
-    stamps = getattr(networks, "stamps", ())  # a test's engine may hand in anything
+    stamps = getattr(networks, "stamps", ())  # the networks of a test may lack it
     record = SpineAnalysis(study.case, failure.code, without_paths(failure.message, study.path), models=stamps)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)

@@ -127,7 +127,7 @@ def peak_memory_bytes() -> int:
 
 
 def _peak_without_proc() -> int:
-    import resource  # absent on Windows, where the standard library cannot tell the peak
+    import resource  # absent on Windows, whose peak the standard library cannot read
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

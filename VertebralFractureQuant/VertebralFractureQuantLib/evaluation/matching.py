@@ -18,7 +18,7 @@ from ..spine.record import SpineAnalysis, vertebra_name
 HALF_A_VERTEBRA_MM = 15.0
 PARTIAL_RADIUS_MM = 15.0  # a prediction this close to the centre of a partial vertebra is neither right nor wrong
 CENTER_THRESHOLD_MM = 20.0  # Zakharov et al. 2023 on VerSe, after Loeffler et al. 2020
-# Zakharov et al. 2023 discard pairs below "a given threshold" on Cancer500 without its value; we use that of their NMS.
+# Zakharov et al. 2023 (Cancer500) discard pairs below "a given threshold" without stating it; ours is of their NMS.
 OVERLAP_THRESHOLD = 0.1
 
 

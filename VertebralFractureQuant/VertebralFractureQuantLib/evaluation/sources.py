@@ -64,7 +64,7 @@ def _read(
     for path in paths:
         spine = read(path, problems)
         if spine and spine.case in spines:
-            message = f"Another file is of the case {spine.case} too; the first one counts."
+            message = f"Several files are of the case {spine.case}; the first one counts."
             problems.append(Problem("duplicate_case", named(path), None, message))
         elif spine:
             spines[spine.case] = spine

@@ -1,4 +1,4 @@
-"""The two pictures of the overview image: the straightened sagittal plane, and the patient's own.
+"""The two pictures of the overview image: the straightened sagittal plane, and a sagittal of the patient.
 
 A panel shows HU in the radiologist's view (anterior on the left, cranial up). Its coordinates are mm [A, S]. Drawing is
 left to `overview`.
