@@ -94,9 +94,7 @@ def case_status(case: Case) -> CaseStatus:
     if analysis.status != "ok":
         return CaseStatus("failed", analysis.status, analysis.message)
     open_ones = sum(v.review == "open" for v in analysis.vertebrae)
-    state = _state(
-        analysis, open_ones, (case.folder / "machine.json").exists()
-    )  # opening begins no review
+    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening begins no review
     return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae))
 
 
