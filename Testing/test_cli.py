@@ -1,4 +1,4 @@
-"""The command `vfq`, with a library that answers at once: arguments, exit status, what is said and what is written."""
+"""The command `vfq` with a fake library that answers at once: arguments, exit status, messages and files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CURVE = np.stack([np.full(121, 20.0), np.full(121, 50.0), 140.0 - np.arange(121)
 
 
 def column() -> np.ndarray:
-    """Four vertebrae 28 mm apart on `CURVE`, the second with a lower front."""
+    """Four vertebrae 28 mm apart on `CURVE`, the second with a lower anterior height."""
     points = np.zeros((4, 3, 2, 3)) + np.array([20.0, 50.0, 0.0])
     points[..., 1] += np.array([12.0, 0.0, -12.0])[:, None]
     points[..., 2] += (120.0 - 28 * np.arange(4))[:, None, None] + np.array([11.0, -11.0])
@@ -36,7 +36,7 @@ def column() -> np.ndarray:
 
 @dataclass
 class FakeEngine:
-    """Answers by the name of the input: "empty..." has no spine, "defect..." and "huge..." break."""
+    """A fake library. The name of the input decides: "empty..." has no spine, "defect..." and "huge..." raise."""
 
     models_error: Exception | None = None
 
@@ -122,7 +122,7 @@ def test_one_bad_case_ends_with_status_3_and_the_others_are_done(vfq):
     assert [p.name for p in Path("out/empty").iterdir()] == ["analysis.json"]
 
 
-def test_networks_of_ones_own_take_the_place_of_the_shipped_ones(vfq, monkeypatch):
+def test_the_weights_option_replaces_the_shipped_networks(vfq, monkeypatch):
     asked = []
 
     def load(device, weights):
@@ -135,7 +135,7 @@ def test_networks_of_ones_own_take_the_place_of_the_shipped_ones(vfq, monkeypatc
     assert asked == [Path("runs")] and status("a") == "bad_weights"
 
 
-def test_json_is_all_that_stands_on_standard_output(vfq):
+def test_with_json_nothing_else_is_on_standard_output(vfq):
     result = vfq("analyze", "a.nii", "empty.nii", "--output", "out", "--json")
     records = json.loads(result.stdout)
     assert [(r["case"], r["status"]) for r in records] == [("a", "ok"), ("empty", "no_spine_found")]
@@ -160,21 +160,21 @@ def test_no_path_of_the_computer_enters_a_record(vfq, tmp_path):
     assert "/secret" not in vfq("analyze", "defect.nii", "--output", "out", "--json").stdout
 
 
-def test_a_cohort_goes_on_where_it_was_interrupted(vfq):
+def test_an_interrupted_cohort_is_resumed(vfq):
     vfq("analyze", "a.nii", "--output", "out")
     before = Path("out/a/analysis.json").read_bytes()
     again = vfq("analyze", "a.nii", "b.nii", "--output", "out", "--json")
-    assert again.exit_code == 0 and "a: was measured before" in again.stderr
+    assert again.exit_code == 0 and "a: Existing results are kept; use --overwrite to recompute." in again.stderr
     assert [(r["case"], r["status"], len(r["vertebrae"])) for r in json.loads(again.stdout)] == [
         ("a", "ok", 4),
         ("b", "ok", 4),
     ]
     assert Path("out/a/analysis.json").read_bytes() == before
-    assert "measured before" not in vfq("analyze", "a.nii", "--output", "out", "--overwrite").stderr
+    assert "Existing results" not in vfq("analyze", "a.nii", "--output", "out", "--overwrite").stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
-def test_the_analysis_of_another_ct_of_that_name_is_neither_taken_nor_replaced(vfq, options):
+def test_the_analysis_of_another_ct_of_the_same_name_is_neither_used_nor_replaced(vfq, options):
     vfq("analyze", "x/scan.nii", "--output", "out")
     before = Path("out/scan/analysis.json").read_bytes()
     refused = vfq("analyze", "other/scan.nii", "--output", "out", *options)
@@ -182,7 +182,7 @@ def test_the_analysis_of_another_ct_of_that_name_is_neither_taken_nor_replaced(v
     assert Path("out/scan/analysis.json").read_bytes() == before
 
 
-def test_an_analysis_by_other_networks_is_not_taken_for_one_by_these(vfq):
+def test_an_existing_analysis_by_other_networks_is_refused(vfq):
     vfq("analyze", "a.nii", "--output", "out")
     vfq.engine.load_models = lambda device: SimpleNamespace(stamps=(ModelStamp("detector", "detector-0", "f00"),))
     refused = vfq("analyze", "a.nii", "--output", "out")
@@ -205,14 +205,14 @@ def test_an_output_that_cannot_be_written_is_a_coded_failure(vfq):
     assert json.loads(result.stdout)[0]["status"] == "output_not_writable"
 
 
-def test_two_inputs_of_one_name_are_both_kept_and_that_is_said(vfq):
+def test_two_inputs_of_the_same_name_are_both_kept_and_reported(vfq):
     result = vfq("analyze", "x/scan.nii", "y/scan.nii", "--output", "out")
     assert result.exit_code == 0
     assert sorted(p.name for p in Path("out").iterdir()) == ["x_scan", "y_scan"]
     assert str(Path("x/scan.nii")) in result.stderr
 
 
-def test_a_folder_that_lies_beside_scans_is_not_passed_over_in_silence(vfq):
+def test_a_folder_that_is_skipped_because_it_lies_beside_scans_is_reported(vfq):
     for name in ("scans/a.nii", "scans/anna/0001.dcm", "scans/results/a/analysis.json"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b"")
@@ -220,7 +220,7 @@ def test_a_folder_that_lies_beside_scans_is_not_passed_over_in_silence(vfq):
     assert str(Path("scans/anna")) in said and "results" not in said
 
 
-def test_a_folder_of_images_is_as_good_as_its_files(vfq):
+def test_a_folder_of_images_stands_for_its_files(vfq):
     Path("scans").mkdir()
     for name in ("b.nii.gz", "a.mha", "notes.txt"):
         Path("scans", name).write_bytes(b"")
@@ -228,14 +228,14 @@ def test_a_folder_of_images_is_as_good_as_its_files(vfq):
     assert [r["case"] for r in records] == ["a", "b"]
 
 
-def test_missing_networks_are_a_coded_result_of_every_case(vfq):
+def test_missing_networks_give_every_case_a_coded_result(vfq):
     vfq.engine.models_error = VFQError("bad_weights", "The weights are damaged: install again.")
     result = vfq("analyze", "a.nii", "b.nii", "--output", "out", "--json")
     assert result.exit_code == 3
     assert {r["status"] for r in json.loads(result.stdout)} == {"bad_weights"}
 
 
-def test_the_chosen_series_is_passed_on_and_what_the_reader_notes_is_said(vfq):
+def test_the_chosen_series_is_passed_on_and_notes_about_the_scan_are_printed(vfq):
     result = vfq("analyze", "dicom", "--series", "1.2.3", "--output", "out")
     assert result.exit_code == 0 and "series 1.2.3 chosen" in result.stderr
 
@@ -246,6 +246,7 @@ def test_the_chosen_series_is_passed_on_and_what_the_reader_notes_is_said(vfq):
         ("analyze", "--output", "out"),
         ("analyze", "a.nii"),
         ("analyze", "a.nii", "--output", "out", "--device", "abacus"),
+        ("review", "a.nii", "--output", "out", "--device", "abacus"),
         ("analyze", "a.nii", "b.nii", "--output", "out", "--series", "1.2"),
         ("bench", "--shape", "512x512"),
         ("bench", "--spacing", "0.7x0.7x-1"),
@@ -288,17 +289,17 @@ def test_every_exception_has_a_code(error, code):
 # --- demo, phantom, bench, version
 
 
-def test_the_demo_compares_with_the_truth_and_says_where_to_look(vfq):
+def test_the_demo_compares_with_the_truth_and_names_the_overview_image(vfq):
     result = vfq("demo", "--no-review", "--seed", "3")
     assert result.exit_code == 0, result.output
-    assert "Found 4 of 4 vertebrae, 0 false; the points are 0.52 mm off on average." in result.stdout
+    assert "Found 4 of 4 vertebrae, 0 false; mean point error 0.52 mm." in result.stdout
     assert {"ct.nii.gz", "truth.json", "overview.png"} <= {p.name for p in Path("vfq-demo/phantom-3").iterdir()}
     assert str(Path("vfq-demo/phantom-3/overview.png")) in result.stdout
     assert vfq("demo", "--no-review", "--seed", "3").exit_code == 3
     assert vfq("demo", "--no-review", "--seed", "3", "--overwrite").exit_code == 0
 
 
-def test_a_phantom_takes_the_options_that_were_given_and_no_others(vfq):
+def test_a_phantom_gets_the_given_options_and_no_others(vfq):
     result = vfq(
         "phantom", "--output", "ct.nii.gz", "--truth", "t/truth.json", "--scoliosis", "40", "--spacing", "0.7x0.8"
     )
@@ -307,7 +308,7 @@ def test_a_phantom_takes_the_options_that_were_given_and_no_others(vfq):
     assert Path("ct.nii.gz").exists() and json.loads(Path("t/truth.json").read_text()) == {"seed": 0}
 
 
-def test_tables_for_a_file_are_wide_unless_told_otherwise(monkeypatch):
+def test_tables_in_a_file_are_wide_unless_columns_is_set(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert output_console().width == WIDTH_OF_FILES
     monkeypatch.setenv("COLUMNS", "90")
@@ -317,13 +318,13 @@ def test_tables_for_a_file_are_wide_unless_told_otherwise(monkeypatch):
 @pytest.mark.parametrize(
     "wrong", [("--seed", "-1"), ("--scoliosis", "500"), ("--output", "ct.txt"), ("--output", "ct.mhd")]
 )
-def test_a_phantom_that_cannot_be_is_refused_before_it_is_painted(vfq, wrong):
+def test_an_impossible_phantom_is_refused_before_it_is_made(vfq, wrong):
     refused = vfq("phantom", "--output", "ct.nii.gz", *wrong)
     assert refused.exit_code == 2 and wrong[0] in refused.output
     assert not hasattr(vfq.engine, "phantom_options") and not list(Path().glob("ct.*"))
 
 
-def test_a_phantom_replaces_no_file_unasked(vfq):
+def test_a_phantom_replaces_a_file_only_with_overwrite(vfq):
     Path("ct.nii.gz").write_bytes(b"old")
     assert vfq("phantom", "--output", "ct.nii.gz").exit_code == 3
     assert Path("ct.nii.gz").read_bytes() == b"old"
@@ -349,7 +350,7 @@ def test_a_failing_demo_or_bench_ends_with_its_code(vfq):
 # --- train, mix
 
 
-def test_a_training_departs_from_the_recipe_by_the_options_that_were_given(vfq, monkeypatch):
+def test_training_options_change_the_recipe_and_nothing_else_does(vfq, monkeypatch):
     train = pytest.importorskip("VertebralFractureQuantLib.training.train")
     seen = []
     monkeypatch.setattr(train, "train", lambda recipe, folder, device, report: seen.append(recipe) or folder)
@@ -363,7 +364,7 @@ def test_a_training_departs_from_the_recipe_by_the_options_that_were_given(vfq, 
     assert refused.exit_code == 3 and "bad_channels" in refused.stderr and len(seen) == 1
 
 
-def test_a_mixture_takes_equal_shares_and_replaces_no_file_unasked(vfq):
+def test_a_mixture_has_equal_shares_by_default_and_replaces_no_file_without_overwrite(vfq):
     pytest.importorskip("torch")
     shipped = str(weights_folder() / "refiner.safetensors")
     assert vfq("mix", "refiner", shipped, shipped, "--output", "mixed").exit_code == 0
@@ -376,11 +377,19 @@ def test_a_mixture_takes_equal_shares_and_replaces_no_file_unasked(vfq):
     assert lopsided.exit_code == 3 and "bad_shares" in lopsided.stderr and not Path("other").exists()
 
 
-def test_the_version_is_told(vfq):
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [("review", "vfq-review"), ("train", "from the recipe"), ("phantom", "0.2"), ("analyze", "shipped weights")],
+)
+def test_help_states_defaults_that_are_not_plain_values(vfq, command, default):
+    assert f"[default: ({default})]" in vfq(command, "--help").output
+
+
+def test_the_version_is_printed(vfq):
     assert vfq("--version").stdout.startswith("vfq ")
 
 
-def test_help_waits_for_no_heavy_import():
+def test_help_needs_no_heavy_import():
     heavy = "{'torch', 'matplotlib', 'scipy', 'SimpleITK'}"
     script = f"import sys, VertebralFractureQuantLib.cli.app; print({heavy} & set(sys.modules))"
     environment = {"PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}

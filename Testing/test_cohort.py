@@ -1,4 +1,4 @@
-"""Many studies: analyses in child processes that never freeze a face, the worklist, and reviews that are never lost."""
+"""Many scans: analyses in child processes, failures and results on disk, the worklist, and saved reviews."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from VertebralFractureQuantLib.cohort.worklist import Case, case_status, find_ca
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct
 from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
-from VertebralFractureQuantLib.report import outputs
-from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs, write_review
+from VertebralFractureQuantLib.report import reviews as saving
+from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs
+from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.genant import measure_column
 from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="counts processes as POSIX does")
 
 
-# --- a job, with a process that the test plays
+# --- a job with a fake process
 
 
 class Played:
-    """A `Process` whose lines and end the test decides."""
+    """A fake `Process`: the test decides its lines and its end."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -72,7 +73,7 @@ class Played:
 
 
 def eventually(state: Callable[[], JobState], wanted: Callable[[JobState], bool], within_s: float = 20.0) -> JobState:
-    """The first state that is `wanted`; what it is after `within_s` where none is."""
+    """Return the first state that is `wanted`, or the last one after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not wanted(now := state()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -89,7 +90,7 @@ def played():
     return AnalysisJob(["analyse"], lambda command: process), process
 
 
-def test_a_job_tells_the_step_and_the_share_that_is_done(played):
+def test_a_job_reports_the_step_and_the_share_that_is_done(played):
     job, process = played
     assert job.update() == JobState("running", "", 0.0, "", "")
     process.say('{"stage": "detect", "share": 0.6}\n')
@@ -98,13 +99,13 @@ def test_a_job_tells_the_step_and_the_share_that_is_done(played):
     assert eventually(job.update, ended) == JobState("done", "detect", 1.0, "", "")
 
 
-def test_what_a_library_prints_changes_nothing(played):
+def test_output_of_libraries_changes_nothing(played):
     job, process = played
     process.say("loading...\n", "[1, 2]\n", "17\n", "{}\n", '{"share": "much"}\n', '{"stage": "read", "share": 0.1}\n')
     assert eventually(job.update, lambda s: s.stage == "read") == JobState("running", "read", 0.1)
 
 
-def test_a_coded_failure_arrives_with_its_sentence(played):
+def test_a_coded_failure_arrives_with_its_message(played):
     job, process = played
     process.say('{"error": "not_ct", "message": "This is no CT."}\n', end=3)
     state = eventually(job.update, ended)
@@ -114,7 +115,7 @@ def test_a_coded_failure_arrives_with_its_sentence(played):
 @pytest.mark.parametrize(
     ("status", "known"), [(-9, "SIGKILL"), (-11, "SIGSEGV"), (1, "exit status 1"), (0, "exit status 0")]
 )
-def test_a_child_that_dies_without_a_word_is_a_failure_that_tells_what_is_known(played, status, known):
+def test_a_child_that_dies_without_a_message_is_a_failure_with_all_that_is_known(played, status, known):
     job, process = played
     process.words = "Fatal error in /home/me/lib/net.py"
     process.say('{"stage": "detect", "share": 0.6}\n', end=status)
@@ -125,7 +126,7 @@ def test_a_child_that_dies_without_a_word_is_a_failure_that_tells_what_is_known(
         assert known in state.message
 
 
-def test_what_was_decided_on_the_way_is_kept_in_the_order_in_which_it_was_said(played):
+def test_notes_are_kept_in_order(played):
     job, process = played
     process.say('{"note": "series 3 chosen"}\n', '{"note": 7}\n', '{"note": "The CPU was used instead."}\n')
     process.say('{"stage": "detect", "share": 0.6}\n')
@@ -143,8 +144,8 @@ def test_updating_never_waits_for_the_child(played):
     assert time.perf_counter() - started < 2.0
 
 
-def test_a_host_that_holds_the_interpreter_between_updates_hears_the_child_all_the_same(played):
-    """Slicer's event loop holds the interpreter's lock; here no thread is switched to unless another lets go."""
+def test_a_host_that_holds_the_interpreter_between_updates_still_receives_messages(played):
+    """Slicer's event loop holds the interpreter's lock; here threads switch only when the running one releases it."""
     interval = sys.getswitchinterval()
     job, process = played
     sys.setswitchinterval(60.0)
@@ -155,7 +156,7 @@ def test_a_host_that_holds_the_interpreter_between_updates_hears_the_child_all_t
         sys.setswitchinterval(interval)
 
 
-def test_cancelling_kills_and_later_words_change_nothing(played):
+def test_cancelling_kills_the_child_and_later_messages_change_nothing(played):
     job, process = played
     job.cancel()
     assert process.killed and job.update().status == "cancelled"
@@ -164,7 +165,7 @@ def test_cancelling_kills_and_later_words_change_nothing(played):
     assert job.update().status == "cancelled"
 
 
-def test_cancelling_what_is_done_leaves_it_done(played):
+def test_cancelling_a_finished_job_leaves_it_done(played):
     job, process = played
     process.say('{"done": true}\n', end=0)
     eventually(job.update, ended)
@@ -178,7 +179,7 @@ def test_an_interpreter_that_is_not_there_is_a_failure(tmp_path):
     assert (state.status, state.code) == ("failed", "child_died") and str(tmp_path) not in state.message
 
 
-# --- a job, with a real process
+# --- a job with a real process
 
 
 def child(code: str) -> AnalysisJob:
@@ -222,12 +223,12 @@ def test_a_killed_child_is_a_failure_with_its_last_words():
 
 
 def air(path: Path) -> Path:
-    """A volume without anything in it: read, and then refused."""
+    """Write a volume of air: it can be read, but not measured."""
     write_ct(CTVolume(np.full((40, 40, 40), -1000, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "air"), path)
     return path
 
 
-def test_a_coded_failure_of_the_real_child_is_told_and_written(tmp_path):
+def test_a_coded_failure_of_the_real_child_is_reported_and_written(tmp_path):
     job = AnalysisJob(analysis_command(air(tmp_path / "air.nii.gz"), tmp_path / "out", "Ärm -x", "cpu"))
     state = eventually(job.update, ended, 60)
     record = json.loads((tmp_path / "out" / "Ärm -x" / "analysis.json").read_text(encoding="utf-8"))
@@ -236,26 +237,26 @@ def test_a_coded_failure_of_the_real_child_is_told_and_written(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["Ärm -x"]
 
 
-def test_an_input_that_is_not_there_is_told_without_its_path(tmp_path):
+def test_a_missing_input_is_reported_without_its_path(tmp_path):
     job = AnalysisJob(analysis_command(tmp_path / "none.nii.gz", tmp_path / "out", "none"))
     state = eventually(job.update, ended, 60)
     assert state.code == "not_found" and str(tmp_path) not in state.message
 
 
 @posix
-def test_a_child_whose_face_is_killed_ends_too(tmp_path):
-    """The face is killed while the child reads a scan that takes a minute."""
+def test_a_child_whose_parent_is_killed_ends_too(tmp_path):
+    """The parent is killed while the child reads a scan, which takes a minute."""
     slow = "import sys, time, VertebralFractureQuantLib.cohort.jobs as j; j.Library.read_ct = lambda *_: time.sleep(60)"
     slow += "; j.GRACE_S = 0.2; sys.exit(j.main())"
     command = [sys.executable, "-c", slow, "x", "--output", str(tmp_path / "out"), "--case=x"]
-    face = (
+    parent = (
         "import sys, time; from VertebralFractureQuantLib.cohort.jobs import AnalysisJob\n"
         f"job = AnalysisJob({command!r})\n"
         "while not job.update().stage: time.sleep(0.01)\n"
         "print(job._process._popen.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(jobs.PACKAGE_PARENT)}
-    process = subprocess.Popen([sys.executable, "-c", face], stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     pid = int(process.stdout.readline())
     assert alive(pid)
@@ -277,7 +278,7 @@ def test_a_cancelled_analysis_leaves_no_half_written_folder(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_what_a_kill_interrupted_is_cleared_and_the_old_folder_comes_back(tmp_path):
+def test_unfinished_output_of_a_killed_process_is_deleted_and_the_old_folder_is_restored(tmp_path):
     for name in (".a.01234567.partial", ".a.01234567.old", ".b.01234567.partial", ".a.b.partial"):
         (tmp_path / name).mkdir()
     (tmp_path / ".a.01234567.old" / "analysis.json").write_text("{}")
@@ -286,33 +287,34 @@ def test_what_a_kill_interrupted_is_cleared_and_the_old_folder_comes_back(tmp_pa
     assert (tmp_path / "a" / "analysis.json").exists()
 
 
-def test_what_a_killed_process_had_set_aside_is_back_before_the_next_run_looks_for_it(tmp_path):
+def test_a_folder_that_a_killed_process_had_moved_is_restored_before_the_next_run(tmp_path):
     measured(SmallGpu(), tmp_path)
     (tmp_path / "out" / "scan").rename(tmp_path / "out" / ".scan.01234567.old")
     _, notes = measured(SmallGpu(), tmp_path)
-    assert "was measured before" in notes[-1]
+    assert "Existing results are kept" in notes[-1]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["scan"]
 
 
 @pytest.mark.slow
-def test_a_phantom_is_analysed_in_a_child_as_the_command_does_it(tmp_path):
+def test_a_phantom_is_analysed_in_a_child_process(tmp_path):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 
     ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
     write_ct(ct, tmp_path / "scan.nii.gz")
     job = AnalysisJob(analysis_command(tmp_path / "scan.nii.gz", tmp_path / "out", "scan", "cpu"))
     assert eventually(job.update, ended, 120) == JobState("done", "write", 1.0)
-    assert {p.name for p in (tmp_path / "out" / "scan").iterdir()} >= {"analysis.json", "overview.png"}
+    files = {p.name for p in (tmp_path / "out" / "scan").iterdir()}
+    assert files == {"analysis.json", "measurements.csv", "keypoints.mrk.json"}  # the child draws no pictures
 
 
-# --- a study whose GPU is too small
+# --- a study: too small a GPU, and failures
 
 
 STAMP = ModelStamp("detector", "detector-0", "0" * 64)
 
 
 class SmallGpu:
-    """An engine whose GPU runs out of memory in mid-analysis, or has too little from the start."""
+    """An engine whose GPU runs out of memory during the analysis or, with `notes`, has too little from the start."""
 
     def __init__(self, notes: tuple[str, ...] = ()):
         self.notes = notes
@@ -331,7 +333,7 @@ class SmallGpu:
 
 
 class Failing(SmallGpu):
-    """An engine that fails with the code it is told."""
+    """An engine that fails with a given code."""
 
     def __init__(self, code: str):
         super().__init__()
@@ -341,15 +343,15 @@ class Failing(SmallGpu):
         raise VFQError(self.code, "It failed.")
 
 
-def test_a_failures_record_tells_where_the_scan_lies(tmp_path):
+def test_the_record_of_a_failure_says_where_the_scan_lies(tmp_path):
     record = from_json(to_json(measured(Failing("no_spine_found"), tmp_path)[0].record))
     assert record.status == "no_spine_found" and record.shape == (40, 40, 40) and record.spacing_mm == (2.0, 2.0, 2.0)
     assert record.ijk_to_ras is not None and record.ijk_to_ras[0, 0] == 2
-    assert record.models == (STAMP,)  # whose failure it is
+    assert record.models == (STAMP,)  # the networks that failed
 
 
 @pytest.mark.parametrize("code", ["bad_weights", "no_device", "out_of_memory", "no_spine_found"])
-def test_an_earlier_result_gives_way_to_no_failure_that_is_not_the_scans(tmp_path, code):
+def test_only_a_failure_of_the_scan_itself_replaces_an_earlier_result(tmp_path, code):
     engine = Failing(code)
     measured(SmallGpu(), tmp_path)
     study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", overwrite=True, pictures=False)
@@ -364,18 +366,18 @@ def measured(engine: SmallGpu, tmp_path: Path) -> tuple[Outcome, list[str]]:
     return measure_study(study, engine, lambda: engine.load_models("cuda"), note=notes.append), notes
 
 
-def test_an_analysis_whose_gpu_runs_out_of_memory_is_made_on_the_cpu_and_says_so(tmp_path):
+def test_an_analysis_whose_gpu_runs_out_of_memory_is_repeated_on_the_cpu_with_a_note(tmp_path):
     outcome, notes = measured(SmallGpu(), tmp_path)
     assert outcome.error is None and outcome.record.status == "ok"
     assert notes == ["of the scan", "The GPU ran out of memory. The CPU was used instead; it takes longer."]
 
 
-def test_what_was_decided_while_loading_the_networks_is_said_too(tmp_path):
+def test_notes_from_loading_the_networks_are_passed_on(tmp_path):
     _, notes = measured(SmallGpu(("The GPU has 1.0 GB of free memory.",)), tmp_path)
     assert notes == ["of the scan", "The GPU has 1.0 GB of free memory."]
 
 
-def test_the_child_says_what_was_decided_without_its_path(tmp_path):
+def test_the_child_passes_on_notes_without_its_path(tmp_path):
     scan = tmp_path / "secret" / "scan.nii"
     code = (
         "import sys, VertebralFractureQuantLib.cohort.jobs as j\n"
@@ -391,7 +393,7 @@ def test_the_child_says_what_was_decided_without_its_path(tmp_path):
 
 
 def analysis(*reviews: str, case: str = "scan") -> SpineAnalysis:
-    """Vertebrae 28 mm apart, the second with a lower front, and what a reader said of each."""
+    """Vertebrae 28 mm apart, the second with a lower anterior height, each with the given review."""
     points = np.zeros((len(reviews), 3, 2, 3)) + np.array([20.0, 50.0, 0.0])
     points[..., 1] += np.array([12.0, 0.0, -12.0])[:, None]
     points[..., 2] += (120.0 - 28 * np.arange(len(reviews)))[:, None, None] + np.array([11.0, -11.0])
@@ -426,7 +428,7 @@ def test_a_case_without_an_analysis_is_waiting(tmp_path):
     assert case_status(Case("x", tmp_path / "x.nii", tmp_path / "nowhere" / "x")).state == "waiting"
 
 
-def test_a_fresh_analysis_is_ready_and_tells_its_worst_grade(tmp_path):
+def test_a_new_analysis_is_ready_and_has_its_worst_grade(tmp_path):
     status = case_status(on_disk(tmp_path, None, "open", "open", "open"))
     assert (status.state, status.worst_grade, status.open, status.total) == ("ready", "moderate", 3, 3)
 
@@ -447,11 +449,11 @@ def test_a_review_is_done_once_no_vertebra_is_open(tmp_path, reviews, begun, sta
     assert (status.state, status.open, status.total) == (state, open_ones, 2)
 
 
-def test_rejected_vertebrae_have_no_part_in_the_worst_grade(tmp_path):
+def test_rejected_vertebrae_do_not_count_for_the_worst_grade(tmp_path):
     assert case_status(on_disk(tmp_path, None, "open", "rejected", "open")).worst_grade == "normal"
 
 
-def test_a_failed_study_tells_its_reason(tmp_path):
+def test_a_failed_case_has_its_reason(tmp_path):
     record = to_json(SpineAnalysis("scan", status="no_spine_found", message="No spine: give a scan of the trunk."))
     status = case_status(on_disk(tmp_path, json.dumps(record)))
     assert (status.state, status.code) == ("failed", "no_spine_found") and "trunk" in status.message
@@ -466,7 +468,7 @@ def damaged() -> list[str]:
 
 
 @pytest.mark.parametrize("text", damaged(), ids=range(len(damaged())))
-def test_a_damaged_analysis_is_a_coded_failure_and_no_exception(tmp_path, text):
+def test_a_damaged_analysis_is_a_coded_failure_not_an_exception(tmp_path, text):
     status = case_status(on_disk(tmp_path, text))
     assert status.state == "failed" and status.code and status.message
 
@@ -476,7 +478,7 @@ def test_a_damaged_analysis_is_a_coded_failure_and_no_exception(tmp_path, text):
 
 @pytest.fixture
 def reviewed(tmp_path):
-    """A case's folder as `vfq analyze` leaves it, but for the pictures."""
+    """A case's folder as `vfq analyze` writes it, without the pictures."""
     folder = on_disk(tmp_path, None, "open", "open").folder
     for name in ("keypoints.mrk.json", "measurements.csv"):
         (folder / name).write_text("the machine's")
@@ -487,7 +489,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def test_a_review_rewrites_the_files_and_keeps_the_machines_for_good(reviewed):
+def test_a_review_rewrites_the_files_and_keeps_the_original_analysis(reviewed):
     machine = (reviewed / "analysis.json").read_bytes()
     for reviews in (("confirmed", "open"), ("confirmed", "rejected")):
         write_review(analysis(*reviews), reviewed)
@@ -498,20 +500,20 @@ def test_a_review_rewrites_the_files_and_keeps_the_machines_for_good(reviewed):
     assert set(contents(reviewed)) == {"analysis.json", "machine.json", "keypoints.mrk.json", "measurements.csv"}
 
 
-def test_a_picture_of_the_machines_points_does_not_pass_for_the_readers(reviewed):
+def test_a_picture_of_the_original_points_is_renamed_by_a_review(reviewed):
     (reviewed / "overview.png").write_bytes(b"picture")
     write_review(analysis("confirmed", "open"), reviewed)
     assert not (reviewed / "overview.png").exists()
     assert (reviewed / "machine-overview.png").read_bytes() == b"picture"
 
 
-def test_the_machines_analysis_can_come_from_elsewhere(tmp_path):
+def test_the_original_analysis_can_be_passed_in(tmp_path):
     folder = on_disk(tmp_path).folder
     write_review(analysis("confirmed"), folder, machine=analysis("open"))
     assert json.loads((folder / "machine.json").read_text())["vertebrae"][0]["review"] == "open"
 
 
-def test_a_readers_record_is_never_taken_for_the_machines(tmp_path):
+def test_a_reviewed_record_is_never_kept_as_the_original(tmp_path):
     folder = on_disk(tmp_path).folder
     for _ in range(2):
         write_review(analysis("confirmed"), folder)
@@ -519,7 +521,7 @@ def test_a_readers_record_is_never_taken_for_the_machines(tmp_path):
 
 
 def fail_at(count: int, error: OSError) -> Callable[..., None]:
-    """os.replace that fails from the `count`-th call on."""
+    """Return an os.replace that fails from the `count`-th call on."""
     calls, real = iter(range(99)), os.replace
 
     def replace_or_fail(source: Path, target: Path) -> None:
@@ -532,7 +534,7 @@ def fail_at(count: int, error: OSError) -> Callable[..., None]:
 
 def test_a_save_that_fails_leaves_every_old_file_whole(reviewed, monkeypatch):
     before = contents(reviewed)
-    monkeypatch.setattr(outputs.os, "replace", fail_at(0, OSError(errno.EROFS, "Read-only file system")))
+    monkeypatch.setattr(saving.os, "replace", fail_at(0, OSError(errno.EROFS, "Read-only file system")))
     with pytest.raises(VFQError) as refused:
         write_review(analysis("confirmed", "open"), reviewed)
     assert refused.value.code == "output_not_writable" and "Read-only" in refused.value.message
@@ -544,16 +546,16 @@ def test_a_full_disk_is_found_before_any_file_is_replaced(reviewed, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = contents(reviewed)
-    monkeypatch.setattr(outputs, "write_measurements", full)
+    monkeypatch.setattr(saving, "write_measurements", full)
     with pytest.raises(VFQError) as refused:
         write_review(analysis("confirmed", "open"), reviewed)
     assert "No space left" in refused.value.message and str(reviewed.parent) not in refused.value.message
     assert contents(reviewed) == before
 
 
-def test_a_save_that_breaks_off_leaves_each_file_old_or_new_and_a_later_one_heals_it(reviewed, monkeypatch):
+def test_an_interrupted_save_leaves_each_file_old_or_new_and_the_next_save_completes_it(reviewed, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(outputs.os, "replace", fail_at(2, OSError(errno.EIO, "Input/output error")))
+        broken.setattr(saving.os, "replace", fail_at(2, OSError(errno.EIO, "Input/output error")))
         with pytest.raises(VFQError):
             write_review(analysis("confirmed", "open"), reviewed)
     now = contents(reviewed)
@@ -565,7 +567,7 @@ def test_a_save_that_breaks_off_leaves_each_file_old_or_new_and_a_later_one_heal
 
 
 @pytest.mark.parametrize("kept", ["review.sqlite", "machine.json"])
-def test_a_readers_review_is_never_overwritten(reviewed, kept):
+def test_a_review_is_never_overwritten(reviewed, kept):
     (reviewed / kept).write_bytes(b"")
     before = contents(reviewed)
     failed = replace(analysis(), status="not_ct", message="MR")
@@ -576,7 +578,7 @@ def test_a_readers_review_is_never_overwritten(reviewed, kept):
     assert contents(reviewed) == before
 
 
-def test_a_review_that_begins_while_the_case_is_analysed_anew_is_kept(reviewed):
+def test_a_review_that_begins_while_the_case_is_analysed_again_is_kept(reviewed):
     begin = {"extra": lambda p: (reviewed / "review.sqlite").write_bytes(b"acts")}
     with pytest.raises(VFQError):
         write_outputs(replace(analysis(), status="not_ct"), None, reviewed.parent, True, begin)

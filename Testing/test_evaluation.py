@@ -1,4 +1,4 @@
-"""Evaluation: figures with known answers, hand-made predictions with known errors, wrong files, the real tables."""
+"""Evaluation: statistics with known answers, predictions with known errors, faulty files, and the published tables."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources, tables
+from VertebralFractureQuantLib.evaluation import annotations, experts, metrics, problems, sources
+from VertebralFractureQuantLib.evaluation.figures import counts
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match_overlap
+from VertebralFractureQuantLib.evaluation.predictions import Evaluation, evaluate_predictions
+from VertebralFractureQuantLib.evaluation.scans import ratios_of
+from VertebralFractureQuantLib.evaluation.severity import TASKS, confusion, reported_confusion, severity_labels
 from VertebralFractureQuantLib.phantom.volume import TRUTH_SCHEMA
 from VertebralFractureQuantLib.report import evaluation_figure
 from VertebralFractureQuantLib.spine.genant import measure_column
@@ -25,7 +29,7 @@ PIXEL_MM = 0.625
 
 
 def column(count: int = 5, fractured: int = 1) -> np.ndarray:
-    """Vertebrae `(count, 3, 2, 3)` 28 mm apart, 20 mm high, one of which has a front of 14 mm."""
+    """Vertebrae `(count, 3, 2, 3)` 28 mm apart and 20 mm high; one has an anterior height of 14 mm."""
     points = np.zeros((count, 3, 2, 3)) + np.array([5.0, -40.0, 0.0])
     points[..., 1] += np.array([13.0, 0.0, -13.0])[:, None]
     points[..., 2] += (-28.0 * np.arange(count))[:, None, None] + np.array([10.0, -10.0])
@@ -49,7 +53,7 @@ def reference(case: str, points: np.ndarray, partial: tuple = ()) -> dict:
 
 
 def annotation(*readings: np.ndarray) -> dict:
-    """RAS mm as the public files have it: voxels [row, column, slice] of 0.625 x 0.625 x 0.8 mm."""
+    """Points in RAS mm as a public file stores them: voxels [row, column, slice] of 0.625 x 0.625 x 0.8 mm."""
     origin = np.array([200.0, 200.0, 100.0])
     marked = {}
     for i, points in enumerate(readings):
@@ -61,14 +65,14 @@ def annotation(*readings: np.ndarray) -> dict:
 
 
 def on_clicks(points: np.ndarray, seed: int) -> np.ndarray:
-    """Moved by up to two steps of a quarter of a millimetre in the plane, and onto that grid."""
+    """Move points by up to two steps of 0.25 mm in the plane, and onto that grid."""
     moved = points + 0.25 * np.random.default_rng(seed).integers(-2, 3, points.shape) * np.array([0, 1, 1])
     return np.rint(moved / 0.25) * 0.25
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Empty folders for predictions and references, and a function that writes JSON into one."""
+    """Empty folders for predictions and references, and a function that writes a JSON file into them."""
 
     def write(place: str, data, text: str | None = None) -> Path:
         path = tmp_path / place
@@ -81,8 +85,8 @@ def folders(tmp_path):
     return tmp_path, write
 
 
-def evaluate(root: Path, repeats: int = 0) -> tables.Evaluation:
-    return tables.evaluate_predictions(root / "pred", root / "ref", repeats)
+def evaluate(root: Path, repeats: int = 0) -> Evaluation:
+    return evaluate_predictions(root / "pred", root / "ref", repeats)
 
 
 def codes(found) -> list[str]:
@@ -93,7 +97,7 @@ def value(evaluation, *key: str) -> float:
     return evaluation.estimates[key].value
 
 
-# figures
+# statistics
 
 
 def test_auc_counts_the_pairs_in_order_and_half_the_ties():
@@ -102,7 +106,7 @@ def test_auc_counts_the_pairs_in_order_and_half_the_ties():
     assert np.isnan(metrics.auc(scores, np.zeros(4, bool)))
 
 
-def test_sensitivity_is_the_best_that_spares_nine_of_ten_negatives():
+def test_sensitivity_is_the_highest_with_nine_of_ten_negatives_below_the_threshold():
     negatives, positives = np.arange(10.0), np.array([7.5, 8.5, 9.5, 0.0])
     positive = np.r_[np.zeros(10, bool), np.ones(4, bool)]
     assert metrics.sensitivity_at(np.r_[negatives, positives], positive) == pytest.approx(2 / 4)
@@ -132,15 +136,15 @@ def test_bootstrap_intervals_cover_the_truth_and_respect_patients():
     rng = np.random.default_rng(3)
     covered, widths = 0, []
     for _ in range(100):
-        patients = [[x] * 5 for x in rng.normal(size=30)]  # five vertebrae that say the same
+        patients = [[x] * 5 for x in rng.normal(size=30)]  # five equal vertebrae
         found = metrics.bootstrap(patients, mean, repeats=200)["mean"]
         covered += found.low <= 0 <= found.high
         widths.append(found.high - found.low)
     assert 86 <= covered <= 99
-    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(30), rel=0.1)  # of 30 patients, not of 150 vertebrae
+    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(30), rel=0.1)  # for 30 patients, not for 150 vertebrae
 
 
-def test_bootstrap_repeats_itself_and_has_no_interval_for_a_single_patient():
+def test_bootstrap_is_reproducible_and_has_no_interval_for_a_single_patient():
     def mean(items):
         return {"mean": float(np.mean(items)), **({"of the first": 1.0} if 1.0 in items else {})}
 
@@ -153,7 +157,7 @@ def test_bootstrap_repeats_itself_and_has_no_interval_for_a_single_patient():
     assert np.isnan(metrics.bootstrap(patients[:1], mean)["mean"].low)
 
 
-def test_a_share_that_no_patient_contradicts_is_no_certainty():
+def test_a_share_of_none_or_all_patients_has_an_exact_interval():
     def shares(items):
         return {"all": 1.0, "none": 0.0, "some": float(np.mean(items))}
 
@@ -161,7 +165,7 @@ def test_a_share_that_no_patient_contradicts_is_no_certainty():
     assert found["all"].low == pytest.approx(0.9817, abs=1e-4) and found["all"].high == 1  # 200 of 200
     assert found["none"].high == pytest.approx(0.0183, abs=1e-4) and found["none"].low == 0
     assert 0.4 < found["some"].low < 0.5
-    assert metrics.bootstrap([[1.0], [1.0]], shares)["all"].low == 1  # a figure that is no share keeps its interval
+    assert metrics.bootstrap([[1.0], [1.0]], shares)["all"].low == 1  # a figure that is not a share keeps its interval
 
 
 # predictions
@@ -173,20 +177,20 @@ def test_a_perfect_prediction_has_no_error(folders):
     write("ref/a.json", reference("a", column()))
     found = evaluate(root)
     assert found.problems == []
-    assert tables.counts(found.scans)["found"] == 5
+    assert counts(found.scans)["found"] == 5
     for key in (("error", "point_mm"), ("error", "ratio"), ("line", "mean_mm"), ("agreement", "ratio", "sd")):
         assert value(found, *key) == pytest.approx(0, abs=1e-3)
     for kind in ("overlap", "center"):
         assert value(found, "detection", kind, "precision") == value(found, "detection", kind, "recall") == 1
     assert value(found, "severity", "vertebra", "G0-1 vs G2-3", "auc") == 1
     assert value(found, "line", "limits_mm") == pytest.approx(3)  # 10 and -120 against 12 and -124
-    assert tables.confusion(found.scans)[[0, 2], [0, 2]].tolist() == [4, 1]
+    assert confusion(found.scans)[[0, 2], [0, 2]].tolist() == [4, 1]
 
 
 def test_known_errors_come_back(folders):
     root, write = folders
     moved = column() + np.array([0.0, 3.0, 0.0])
-    moved[:, 0, 0, 2] -= 2.0  # the anterior superior point 2 mm low, too
+    moved[:, 0, 0, 2] -= 2.0  # also the anterior superior point, 2 mm too low
     write("pred/a/analysis.json", analysis("a", moved))
     write("ref/a.json", reference("a", column()))
     found = evaluate(root)
@@ -217,27 +221,27 @@ def test_names_are_right_wrong_or_not_given(folders):
     unsure["vertebrae"][0]["level_certain"] = False
     write("ref/a.json", unsure)
     assert value(evaluate(root), "names", "right") == pytest.approx(5 / 9)
-    record["vertebrae"][0]["pinned"] = True  # a person named b: none of its names is in doubt
+    record["vertebrae"][0]["pinned"] = True  # a reader named b: none of its names is in doubt
     write("pred/b/analysis.json", record)
     assert value(evaluate(root), "names", "surely_wrong") == pytest.approx(2 / 9)
     assert value(found, "names", "scans_all_right") == value(found, "names", "scans_any_wrong") == 0.5
 
 
-def test_missed_false_and_partial_vertebrae_are_told_apart(folders):
+def test_missed_false_and_partial_vertebrae_are_distinguished(folders):
     root, write = folders
     points = column(6)
     write("pred/a/analysis.json", analysis("a", points[1:]))
     write("ref/a.json", reference("a", points[:4], partial=((5.0, -38.0, -140.0),)))
     found = evaluate(root)
-    assert found.scans[0].by_overlap == (3, 1, 1)  # the sixth is partial, the fifth is not there
+    assert found.scans[0].by_overlap == (3, 1, 1)  # the sixth is partial, the fifth does not exist
     assert found.scans[0].by_center == (3, 1, 1)
     assert value(found, "detection", "overlap", "precision") == pytest.approx(3 / 4)
     assert value(found, "level", "T1", "missed") == 1
-    table = tables.confusion(found.scans)
+    table = confusion(found.scans)
     assert table[0, 4] == 1 and table[4, 0] == 1
 
 
-def test_a_failed_analysis_misses_all(folders):
+def test_a_failed_analysis_misses_all_vertebrae(folders):
     root, write = folders
     empty = {**to_json(SpineAnalysis("b_ct", status="no_spine_found")), "curve": []}
     write("pred/a/analysis.json", analysis("a", column()))
@@ -247,16 +251,16 @@ def test_a_failed_analysis_misses_all(folders):
     write("pred/c/analysis.json", analysis("c", column()[2:]))
     write("ref/c.json", reference("c", column()[2:]))  # the only patient without a fracture
     found = evaluate(root)
-    assert tables.counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == tables.counts(found.scans)
+    assert counts(found.scans) | {"failed_scans": 1, "missed": 5, "vertebrae": 13} == counts(found.scans)
     assert value(found, "detection", "overlap", "recall_by_scan") == pytest.approx(2 / 3)
-    assert value(found, "severity", "patient", "G0-1 vs G2-3", "auc") == 0.5  # a's fracture is seen, b's is not
+    assert value(found, "severity", "patient", "G0-1 vs G2-3", "auc") == 0.5  # a's fracture is found, b's is not
     assert value(found, "called", "patient", "sensitivity") == 0.5
     assert value(found, "called", "vertebra", "sensitivity") == 0.5
     evaluation_figure.write_predictions_figure(found, root / "figure.png")
     assert (root / "figure.png").stat().st_size > 10_000
 
 
-def test_a_failure_on_a_healthy_spine_makes_no_figure_better(folders):
+def test_a_failure_on_a_healthy_spine_improves_no_figure(folders):
     root, write = folders
     for case, points in (("a", column()), ("b", column()[2:]), ("c", column()[2:])):
         write(f"pred/{case}/analysis.json", analysis(case, points))
@@ -269,7 +273,7 @@ def test_a_failure_on_a_healthy_spine_makes_no_figure_better(folders):
 
 
 def crushed(height: float) -> np.ndarray:
-    """A column without wedge, of which the third vertebra has this part of its neighbours' heights."""
+    """A column without wedges; the third vertebra has this share of the height of its neighbours."""
     points = column(fractured=0)
     points[0, 0, :, 2] = [10.0, -10.0]
     middle = points[2, ..., 2].mean()
@@ -277,19 +281,19 @@ def crushed(height: float) -> np.ndarray:
     return points
 
 
-def test_grades_are_counted_as_reported_and_as_g_alone_tells(folders):
+def test_grades_are_counted_as_reported_and_by_g_alone(folders):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", crushed(0.72)))
     write("ref/a.json", reference("a", crushed(0.55)))
     found = evaluate(root)
-    assert tables.confusion(found.scans)[0].tolist() == [5, 0, 0, 0, 0]  # every G is 1
-    reported = tables.reported_confusion(found.scans)
+    assert confusion(found.scans)[0].tolist() == [5, 0, 0, 0, 0]  # every G is 1
+    reported = reported_confusion(found.scans)
     assert reported[3, 2] == 1 and reported[0, 0] == reported.sum() - 1 == 4
     assert found.to_json()["confusion"]["true_by_reported"] == reported.tolist()
     assert value(found, "called", "vertebra", "sensitivity") == value(found, "called", "patient", "sensitivity") == 1
 
 
-def test_of_a_reviewed_case_the_machines_result_is_evaluated(folders):
+def test_of_a_reviewed_case_the_original_result_is_evaluated(folders):
     root, write = folders
     true = analysis("a", column())
     for vertebra in true["vertebrae"]:
@@ -298,15 +302,15 @@ def test_of_a_reviewed_case_the_machines_result_is_evaluated(folders):
     write("pred/a/machine.json", analysis("a", column() + [0.0, 2.0, 0.0]))
     write("ref/a.json", reference("a", column()))
     assert value(evaluate(root), "error", "point_mm") == pytest.approx(2)
-    by_person = tables.evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True)
-    assert value(by_person, "error", "point_mm") == pytest.approx(0) and not by_person.problems
-    own = tables.evaluate_predictions(root / "pred", root / "pred", 0)  # the machine against its own corrections
+    by_reader = evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True)
+    assert value(by_reader, "error", "point_mm") == pytest.approx(0) and not by_reader.problems
+    own = evaluate_predictions(root / "pred", root / "pred", 0)  # the original against its own review
     assert value(own, "error", "point_mm") == pytest.approx(2) and not own.problems
     (root / "pred/a/machine.json").unlink()
     assert codes(evaluate(root).problems) == ["corrected"]
 
 
-def test_a_folder_without_analyses_is_told(folders):
+def test_a_folder_without_analyses_is_a_coded_failure(folders):
     root, write = folders
     write("pred/deep/a/analysis.json", analysis("a", column()))
     write("ref/a.json", reference("a", column()))
@@ -315,7 +319,7 @@ def test_a_folder_without_analyses_is_told(folders):
     assert failure.value.code == "nothing_to_evaluate"
 
 
-def test_what_a_person_corrected_is_a_reference_but_not_for_itself(folders):
+def test_a_reviewed_analysis_is_a_reference_but_not_for_itself(folders):
     root, write = folders
     true = analysis("a", column())
     true["vertebrae"][4]["review"] = "rejected"
@@ -324,18 +328,18 @@ def test_what_a_person_corrected_is_a_reference_but_not_for_itself(folders):
     found = evaluate(root)
     assert found.scans[0].by_overlap == (4, 1, 0) and value(found, "error", "point_mm") == pytest.approx(2)
     with pytest.raises(VFQError) as failure:
-        tables.evaluate_predictions(root / "pred", root / "pred")
+        evaluate_predictions(root / "pred", root / "pred")
     assert failure.value.code == "nothing_to_evaluate"
 
 
-def test_spreads_are_held_against_the_errors(folders):
+def test_reported_standard_deviations_are_compared_with_the_errors(folders):
     root, write = folders
     record = analysis("a", column())
     for vertebra, spread in zip(record["vertebrae"], (0.1, 0.1, None, 0.1, 0.1), strict=True):
         vertebra["genant_spread"] = spread
     write("pred/a/analysis.json", record)
     true = column()
-    true[0, 0, 0, 2] -= 3.0  # G .85 for 1, two spreads are .2
+    true[0, 0, 0, 2] -= 3.0  # G 0.85 instead of 1; two standard deviations are 0.2
     true[2, 0, 0, 2] -= 3.0
     write("ref/a.json", reference("a", true))
     found = evaluate(root)
@@ -352,7 +356,7 @@ def test_limits_are_the_outermost_points_in_any_order(folders):
     assert value(evaluate(root), "line", "limits_mm") == pytest.approx(1)
 
 
-def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
+def test_cases_are_paired_by_name_then_by_the_beginning_of_a_name(folders):
     root, write = folders
     for case in ("x", "x-1", "x-1_ct_full", "x2", "y_ct", "y_spine"):
         write(f"pred/{case}/analysis.json", analysis(case, column()))
@@ -361,17 +365,17 @@ def test_cases_meet_by_name_then_by_the_beginning_of_a_name(folders):
     found = evaluate(root)
     assert {s.case: s.patient for s in found.scans} == {
         **{"x": "x", "x-1": "x-1", "y_ct": "y", "y_spine": "y"},
-        "x-1_ct_full": "x-1",  # the longest of the names that begin it
+        "x-1_ct_full": "x-1",  # the longest of the names that its own begins with
     }
     assert sorted(codes(found.problems)) == ["no_prediction", "no_reference"]
-    assert tables.counts(found.scans)["patients"] == 3
+    assert counts(found.scans)["patients"] == 3
 
 
-def test_overlap_is_that_in_the_plane_and_one_to_one():
+def test_overlap_is_measured_in_the_plane_and_matched_one_to_one():
     points = column()
     sideways = points + np.array([9.0, 0, 0])
     assert match_overlap(sideways, points).pairs == tuple((i, i) for i in range(5))
-    assert match_overlap(points[:1] + [0, 0, 19.0], points[:1]).pairs == ()  # 5 % of either outline
+    assert match_overlap(points[:1] + [0, 0, 19.0], points[:1]).pairs == ()  # they share 5 % of either outline
     twice = match_overlap(np.concatenate([points[:1] + 0.5, points]), points)
     assert twice.false == (0,)
     assert is_partial(points, points[2].mean((0, 1))[None]).tolist() == [False, False, True, False, False]
@@ -379,7 +383,7 @@ def test_overlap_is_that_in_the_plane_and_one_to_one():
 
 def test_tasks_leave_out_what_the_paper_leaves_out():
     true = np.array([0.9, 0.81, 0.8, 0.75, 0.74, 0.5])
-    sizes = {task: tables.severity_labels(task, true, true)[1] for task in tables.TASKS}
+    sizes = {task: severity_labels(task, true, true)[1] for task in TASKS}
     assert [(len(p), p.sum()) for p in sizes.values()] == [(6, 4), (4, 2), (6, 2)]
 
 
@@ -396,7 +400,7 @@ def test_phantom_truth_is_a_reference(folders):
     assert value(found, "line", "limits_mm") == pytest.approx(3)  # 10 and -120 against 12 and -124
 
 
-def test_annotations_need_the_scans_place(folders):
+def test_annotations_need_the_position_of_the_scan(folders):
     root, write = folders
     points = column() + np.array([0, 0, 40.0])
     write("ref/a.json", annotation(points, points))
@@ -406,7 +410,9 @@ def test_annotations_need_the_scans_place(folders):
     assert failure.value.code == "nothing_to_evaluate"
     placed = analysis("a", points)
     shape, spacing = (301, 512, 480), np.array([PIXEL_MM, PIXEL_MM, annotations.SLICE_STEP_MM])
-    for turned in itertools.product((False, True), repeat=3):  # leftward, posterior, caudal, and their opposites
+    for turned in itertools.product(
+        (False, True), repeat=3
+    ):  # axes to the left, posterior, caudal, and their opposites
         matrix = np.diag([*np.where(turned, spacing, -spacing), 1.0])
         matrix[:3, 3] = np.array([200, 200, 100]) - np.where(turned, (np.array(shape[::-1]) - 1) * spacing, 0)
         placed["source"] = {"shape": shape, "spacing_mm": (0.8, 0.625, 0.625), "ijk_to_ras": matrix.tolist()}
@@ -421,7 +427,7 @@ def test_annotations_need_the_scans_place(folders):
     assert value(found, "error", "point_mm") == pytest.approx(0, abs=1e-3) and not found.problems
 
 
-# bad input
+# faulty input
 
 
 BAD_VERTEBRAE = {
@@ -438,7 +444,7 @@ BAD_VERTEBRAE = {
 
 @pytest.mark.parametrize("code", BAD_VERTEBRAE)
 @pytest.mark.parametrize("side", ["pred", "ref"])
-def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
+def test_a_faulty_vertebra_is_reported_and_the_rest_evaluated(folders, code, side):
     root, write = folders
     data = {"pred": analysis("a", column()), "ref": reference("a", column())}
     data[side]["vertebrae"][3]["keypoints"] = BAD_VERTEBRAE[code](column()[3])
@@ -448,7 +454,7 @@ def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
     assert codes(found.problems) == [code]
     assert found.problems[0].file == {"pred": "a/analysis.json", "ref": "a.json"}[side]
     assert found.problems[0].vertebra == {"pred": "V4", "ref": "T4"}[side]
-    # what is measured on a reference's vertebra that was left out counts neither way, if its points tell where it is
+    # a measurement of a faulty vertebra of the reference is neither right nor wrong, if its points show where it is
     elsewhere = code in ("wrong_axis_order", "outside_volume", "coincident_points", "not_finite")
     assert found.scans[0].by_overlap == {"pred": (4, 0, 1), "ref": (4, int(elsewhere), 0)}[side]
     assert code in problems.PROBLEMS
@@ -466,7 +472,7 @@ def test_a_bad_vertebra_is_named_and_the_rest_evaluated(folders, code, side):
         (lambda k: np.stack([k[[1, 0, 2], 0], k[:, 1]], 1), "swapped_sides"),  # one endplate
     ],
 )
-def test_ways_to_confuse_points(swap, code):
+def test_confused_points_have_their_code(swap, code):
     assert problems.fault(swap(column()[0]))[0] == code
     assert problems.fault(column()[0]) is None
 
@@ -474,7 +480,7 @@ def test_ways_to_confuse_points(swap, code):
 CONFUSED = ("swapped_ends", "swapped_sides", "crossed_points", "coincident_points", "wrong_axis_order")
 
 
-def test_any_two_points_exchanged_are_noticed():
+def test_any_two_exchanged_points_are_noticed():
     for one, other in itertools.combinations(np.ndindex(3, 2), 2):
         points = column()[1]
         points[one], points[other] = points[other].copy(), points[one].copy()
@@ -489,7 +495,7 @@ def test_a_tilted_neck_and_a_scoliotic_vertebra_are_sound():
         assert problems.fault(column()[0] @ turn.T) is None
 
 
-def test_bad_files_are_named(folders):
+def test_faulty_files_are_reported(folders):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", column()))
     write("pred/broken.json", None, text="{")
@@ -518,7 +524,7 @@ def test_bad_files_are_named(folders):
     assert all(s.by_overlap == (5, 0, 0) for s in found.scans)
 
 
-def test_bad_annotations_are_named_and_the_rest_counted(folders):
+def test_faulty_annotations_are_reported_and_the_rest_counted(folders):
     root, write = folders
     points = on_clicks(column(12), 0)
     data = annotation(points, points)
@@ -535,7 +541,7 @@ def test_bad_annotations_are_named_and_the_rest_counted(folders):
     marked[10]["type"] = "S1"
     marked[11]["segments"][0][0][0] = True
     data["Annotation"]["expert2"][0]["segments"][0][0][0] = 10**400
-    data["Annotation"] |= {"expert3": None, "expert4": None}  # the fourth is of no reader that counts
+    data["Annotation"] |= {"expert3": None, "expert4": None}  # a fourth expert does not count
     write("ann/p.json", data)
     write("ann/few.json", annotation(points[:2]))
     write("ann/none.json", {"Annotation": {"expert1": 3}})
@@ -587,7 +593,7 @@ def test_annotations_far_from_all_others_are_left_out(folders):
         [[0, 0]],
     ],
 )
-def test_a_curve_that_is_none_is_named_and_its_scan_evaluated(folders, curve):
+def test_a_faulty_curve_is_reported_and_its_scan_evaluated(folders, curve):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", column()))
     write("ref/a.json", reference("a", column()) | {"centerline": curve})
@@ -596,7 +602,7 @@ def test_a_curve_that_is_none_is_named_and_its_scan_evaluated(folders, curve):
     assert found.scans[0].by_overlap == (5, 0, 0)
 
 
-def test_a_failed_scan_misses_what_it_shows_and_no_more(folders):
+def test_a_failed_scan_misses_the_vertebrae_that_it_shows_and_no_others(folders):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", column()))
     write("ref/a.json", reference("a", column()))
@@ -610,11 +616,11 @@ def test_a_failed_scan_misses_what_it_shows_and_no_more(folders):
     write("ref/c.json", annotation(points, points))
     found = evaluate(root)
     assert [s.by_overlap for s in found.scans] == [(5, 0, 0), (0, 0, 3), (0, 0, 5)]
-    assert tables.counts(found.scans)["failed_scans"] == 2
+    assert counts(found.scans)["failed_scans"] == 2
     assert set(codes(found.problems)) == {"no_common_space", "outside_volume"}
 
 
-def test_what_nobody_corrected_is_no_reference(folders):
+def test_an_analysis_without_review_is_not_a_reference(folders):
     root, write = folders
     for folder in ("pred", "ref"):
         write(f"{folder}/a/analysis.json", analysis("a", column()))
@@ -622,19 +628,19 @@ def test_what_nobody_corrected_is_no_reference(folders):
         evaluate(root)
     assert failure.value.code == "nothing_to_evaluate"
     with pytest.raises(VFQError):
-        tables.evaluate_predictions(root / "pred", root / "pred" / "a")
+        evaluate_predictions(root / "pred", root / "pred" / "a")
 
 
-def test_a_single_reference_fits_a_single_analysis_of_any_name(folders):
+def test_a_single_reference_belongs_to_a_single_analysis_of_any_name(folders):
     root, write = folders
     write("pred/ct/analysis.json", analysis("ct", column()))
     truth = write("ph/truth.json", {**reference("", column()), "schema": TRUTH_SCHEMA, "curve": None})
-    assert tables.evaluate_predictions(root / "pred", truth, 0).scans[0].by_overlap == (5, 0, 0)
+    assert evaluate_predictions(root / "pred", truth, 0).scans[0].by_overlap == (5, 0, 0)
     with pytest.raises(VFQError, match=r"no_reference ct/analysis\.json"):
-        tables.evaluate_predictions(root / "pred", root / "ph", 0)
+        evaluate_predictions(root / "pred", root / "ph", 0)
 
 
-def test_a_second_scan_of_the_same_file_name_is_another_patients(folders):
+def test_a_second_scan_of_the_same_file_name_is_of_another_patient(folders):
     root, write = folders
     for case in ("ct", "ct-2"):
         write(f"pred/{case}/analysis.json", analysis(case, column()))
@@ -643,7 +649,7 @@ def test_a_second_scan_of_the_same_file_name_is_another_patients(folders):
     assert [s.case for s in found.scans] == ["ct"] and codes(found.problems) == ["no_reference"]
 
 
-def test_a_folders_own_file_hides_no_other(folders):
+def test_a_case_in_the_folder_itself_hides_no_other_case(folders):
     root, write = folders
     for case, place in (("a", "pred"), ("b", "pred/b"), ("c", "pred/c")):
         write(f"{place}/analysis.json", analysis(case, column()))
@@ -655,7 +661,7 @@ def test_a_folders_own_file_hides_no_other(folders):
     assert [s.case for s in found.scans] == ["a", "b", "c"] and codes(found.problems) == ["no_prediction"]
 
 
-def test_a_reference_without_vertebrae_is_named(folders):
+def test_a_reference_without_vertebrae_is_reported(folders):
     root, write = folders
     for case, points in (("a", column()), ("b", column()[:0])):
         write(f"pred/{case}/analysis.json", analysis(case, column()))
@@ -665,7 +671,7 @@ def test_a_reference_without_vertebrae_is_named(folders):
 
 
 @pytest.mark.parametrize("content", [None, "[]", "{}"])
-def test_nothing_usable_is_a_coded_failure(folders, content):
+def test_no_usable_file_is_a_coded_failure(folders, content):
     root, write = folders
     if content:
         write("ref/a.json", None, text=content)
@@ -681,7 +687,7 @@ def test_nothing_usable_is_a_coded_failure(folders, content):
 # annotations
 
 
-def test_spacing_comes_from_the_grid_of_clicks():
+def test_the_pixel_size_comes_from_the_grid_of_clicks():
     points = on_clicks(column(12), 1)
     readings = annotation(points)["Annotation"]["expert1"]
     voxels = [np.array(v["segments"]) for v in readings]
@@ -695,7 +701,9 @@ def test_experts_that_agree_have_no_scatter(folders):
     root, write = folders
     points = on_clicks(column(12), 2)
     for name in ("p", "q"):
-        write(f"ann/{name}.json", annotation(points, points + [4.0, 0, 0], points))  # another plane is no disagreement
+        write(
+            f"ann/{name}.json", annotation(points, points + [4.0, 0, 0], points)
+        )  # a different plane is not a disagreement
     found = experts.evaluate_annotations(root / "ann", repeats=5)
     assert found.scatter.point_mm == pytest.approx(0, abs=1e-9) and found.scatter.vertebrae == 24
     assert found.scatter.ratio_sd == pytest.approx(0, abs=1e-9)
@@ -704,21 +712,21 @@ def test_experts_that_agree_have_no_scatter(folders):
     assert found.same_vertebrae
 
 
-def test_the_scatter_is_one_experts_standard_deviation(folders):
+def test_the_scatter_is_the_standard_deviation_of_one_expert(folders):
     root, write = folders
     points = [on_clicks(column(12), seed) for seed in range(3)]
     write("ann/p.json", annotation(*points[:2]))
     write("ann/q.json", annotation(*points))
     found = experts.scatter(annotations.read_annotations(root / "ann")[0])
-    ratios = [tables.ratios_of(np.array(read)[..., 1:]) for read in points]
+    ratios = [ratios_of(np.array(read)[..., 1:]) for read in points]
     pair = (ratios[0] - ratios[1]) ** 2 / 2
     three = np.var(ratios, axis=0, ddof=1)
     assert found.ratio_sd == pytest.approx(np.sqrt(np.r_[pair, three].mean()), rel=1e-6)
 
 
 @pytest.mark.parametrize("decimals", range(4))
-def test_rounded_points_tell_no_spacing(data_dir, decimals):
-    """Rows and slices then share the grid of their decimals, which looked like pixels of .8 mm."""
+def test_rounded_points_give_no_pixel_size(data_dir, decimals):
+    """Their rows and slices share the grid of the decimals, which would look like pixels of 0.8 mm."""
     for path in sorted((data_dir / "annotations").glob("*.json"))[:15]:
         marked = json.loads(path.read_text())["Annotation"]["expert1"]
         assert annotations.pixel_spacing([np.round(v["segments"], decimals) for v in marked]) is None
@@ -760,7 +768,7 @@ def test_annotations_without_a_spacing_are_counted_and_drawn(folders, run):
     assert "no_spacing" in done.output and (root / "out" / "evaluation.png").stat().st_size > 1000
 
 
-def test_a_picture_that_fails_leaves_nothing_behind(folders, run, monkeypatch):
+def test_a_figure_that_cannot_be_drawn_leaves_no_files(folders, run, monkeypatch):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", column()))
     write("ref/a.json", reference("a", column()))
@@ -774,7 +782,7 @@ def test_a_picture_that_fails_leaves_nothing_behind(folders, run, monkeypatch):
     assert not list((root / "out").iterdir())
 
 
-def test_the_command_writes_the_record_and_the_picture_and_refuses_to_overwrite(folders, run):
+def test_the_command_writes_record_figure_and_rows_and_refuses_to_overwrite(folders, run):
     root, write = folders
     write("pred/a/analysis.json", analysis("a", column()))
     write("pred/b/analysis.json", {**to_json(SpineAnalysis("b", status="no_spine_found"))})
@@ -798,7 +806,7 @@ def test_the_command_writes_the_record_and_the_picture_and_refuses_to_overwrite(
     assert run(*call, "--overwrite").exit_code == 0
 
 
-def test_the_command_tells_what_is_wrong_with_annotations(folders, run):
+def test_the_command_reports_problems_of_annotations(folders, run):
     root, write = folders
     points = on_clicks(column(12), 3)
     data = annotation(points, on_clicks(points, 4))

@@ -1,4 +1,4 @@
-"""What is handed on: table, Slicer markups, straightened volume, picture, and the folder that is whole or absent."""
+"""The outputs: table, Slicer markups, straightened volume, overview image, and a folder that is complete or absent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,10 @@ from VertebralFractureQuantLib.evaluation.matching import compare, match, point_
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import overview
 from VertebralFractureQuantLib.report.markups import GRADE_COLORS, markups_document, read_markups, write_markups
-from VertebralFractureQuantLib.report.outputs import case_name, case_names, check_output, write_outputs
-from VertebralFractureQuantLib.report.overview import (
-    draw_overview,
-    patient_panel,
-    spread,
-    straightened_panel,
-    write_overview,
-)
+from VertebralFractureQuantLib.report.names import case_name, case_names
+from VertebralFractureQuantLib.report.outputs import check_output, write_outputs
+from VertebralFractureQuantLib.report.overview import draw_overview, spread, write_overview
+from VertebralFractureQuantLib.report.panels import patient_panel, straightened_panel
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, vertebra_table
 from VertebralFractureQuantLib.spine.curve import fit_curve
@@ -37,7 +33,7 @@ from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Ve
 
 
 def box(center: tuple[float, float, float], anterior_height: float = 22.0, height: float = 22.0) -> np.ndarray:
-    """Key points of a body 24 mm deep around `center`, lower in front when `anterior_height` is."""
+    """Key points of a vertebra 24 mm deep around `center`, with the given anterior and other heights in mm."""
     points = np.empty((3, 2, 3))
     for p, (ahead, h) in enumerate(((12, anterior_height), (0, height), (-12, height))):
         points[p] = np.array([[0.5, ahead, h / 2], [-0.5, ahead, -h / 2]]) + center
@@ -46,7 +42,7 @@ def box(center: tuple[float, float, float], anterior_height: float = 22.0, heigh
 
 @pytest.fixture
 def ct() -> CTVolume:
-    """Air in which each voxel's value tells its place: 2 mm voxels, R -20..40, A -50..70, S -160..0."""
+    """A volume whose voxel values encode their place: 2 mm voxels, R -20..40, A -50..70, S -160..0."""
     k, j, i = np.indices((81, 61, 31))
     voxels = (10 * k + 2 * j + i - 200).astype(np.int16)
     matrix = np.array([[-2.0, 0, 0, 40], [0, -2.0, 0, 70], [0, 0, 2.0, -160], [0, 0, 0, 1]])
@@ -73,8 +69,8 @@ def analysis() -> SpineAnalysis:
 
 
 def with_heights(analysis: SpineAnalysis, *heights: tuple[float, float]) -> SpineAnalysis:
-    """`analysis` with bodies of other (anterior, all other) heights in mm, measured again."""
-    slant = 1.0  # mm that a height of `box` runs from right to left
+    """`analysis` with vertebrae of the given (anterior, other) heights in mm, measured again."""
+    slant = 1.0  # mm that each height of `box` runs from right to left
     up = np.sqrt(np.square(heights) - slant**2)
     keypoints = [box((10, 10, -30.0 - 28 * i), *h) for i, h in enumerate(up)]
     pairs = zip(analysis.vertebrae, keypoints, measure_column(keypoints), strict=True)
@@ -98,7 +94,7 @@ def overview_texts(analysis: SpineAnalysis, ct: CTVolume) -> list[str]:
 
 
 def lines(table: Table) -> list[list[str]]:
-    """The texts of a table, row by row."""
+    """Return the texts of a table, row by row."""
     return [
         [str(cell).strip() for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)
     ]
@@ -112,7 +108,7 @@ def quick_pictures(monkeypatch):
 # --- measurements.csv
 
 
-def test_the_table_has_a_row_a_vertebra_and_its_cells_say_what_the_record_says(analysis, tmp_path):
+def test_the_table_has_a_row_for_each_vertebra_with_the_values_of_the_record(analysis, tmp_path):
     write_measurements(analysis, tmp_path / "measurements.csv")
     with (tmp_path / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -131,8 +127,8 @@ def test_each_coordinate_column_names_its_own_point_and_axis(analysis):
     assert row["middle_inferior_s"] == "-97.000"
 
 
-def test_each_measurement_column_says_its_own_value(analysis):
-    """No two values alike, so that no cell can stand in for another."""
+def test_each_measurement_column_has_its_own_value(analysis):
+    """No two values are equal, so that swapped cells are noticed."""
     [m] = measure_column([box((10, 10, -30.0))])
     m = replace(m, heights_mm=(17.51, 18.52, 22.53), genant_ratio=0.7772, borderline=True, crush_ratio=0.8313)
     machine = Vertebra(box((0, 0, 0)), m, 0.9, "T7", spread=0.0214, level_probabilities={"T6": 0.03, "T7": 0.97})
@@ -149,10 +145,10 @@ def test_each_measurement_column_says_its_own_value(analysis):
     assert [moved[key] for key in changed] == [0, "", "", "reader", "rejected"]
 
 
-# --- ratios as a person reads them
+# --- ratios in words
 
 
-def test_the_ratio_that_gave_a_grade_is_found_again_in_its_measurement():
+def test_the_ratio_that_decided_a_grade_is_recovered_from_the_measurement():
     heights = np.random.default_rng(0).uniform(9, 24, (400, 5, 3))
     columns = [[np.stack([box((0, 0, 0.0), h)[0] for h in body]) for body in bodies] for bodies in heights]
     measured = [m for column in columns for m in measure_column(column)]
@@ -160,7 +156,7 @@ def test_the_ratio_that_gave_a_grade_is_found_again_in_its_measurement():
     assert sum(deciding_ratio(m) < m.genant_ratio and grade(m.genant_ratio) != m.grade for m in measured) > 20
 
 
-def test_the_crush_ratio_is_told_only_where_it_gave_the_grade(crushed):
+def test_the_crush_ratio_is_shown_only_if_it_decided_the_grade(crushed):
     t7, t8, t9, _ = (v.measurement for v in crushed.vertebrae)
     assert (t9.shape, t9.grade) == ("crush", "severe")
     assert [deciding_text(m) for m in (t7, t8, t9)] == ["1.00", "0.77", "1.00 (0.57 of neighbours)"]
@@ -170,7 +166,7 @@ def test_the_crush_ratio_is_told_only_where_it_gave_the_grade(crushed):
     assert deciding_text(replace(both, crush_ratio=None)) == "0.70"
 
 
-def test_the_worst_vertebra_is_told_with_its_own_ratio_and_name(crushed):
+def test_the_worst_vertebra_is_named_with_its_own_ratio(crushed):
     assert worst_text(crushed) == "T9 severe 1.00 (0.57 of neighbours)"
     vertebrae = list(crushed.vertebrae)
     vertebrae[2] = replace(vertebrae[2], review="rejected")
@@ -196,7 +192,7 @@ def test_no_ratio_in_the_terminal_contradicts_its_grade(at_thresholds):
     assert lines(case_table([at_thresholds]))[0][2] == "V4 moderate 0.604"
 
 
-def test_the_terminal_tells_what_made_a_crush(crushed):
+def test_the_terminal_shows_the_ratio_that_decided_a_crush(crushed):
     assert [row[4] for row in lines(vertebra_table(crushed))] == [
         "1.00",
         "0.77 ~",
@@ -205,7 +201,7 @@ def test_the_terminal_tells_what_made_a_crush(crushed):
     ]
 
 
-def test_the_terminals_line_of_a_case_counts_what_no_reader_rejected(crushed):
+def test_the_row_of_a_case_does_not_count_rejected_vertebrae(crushed):
     [row] = lines(case_table([crushed]))
     assert row == ["case", "4", "T9 severe 1.00 (0.57 of neighbours)", "4", "2", "ok", "1.0"]
     vertebrae = list(crushed.vertebrae)
@@ -217,7 +213,7 @@ def test_the_terminals_line_of_a_case_counts_what_no_reader_rejected(crushed):
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_a_narrow_terminal_wraps_what_a_crush_is_called_and_cuts_nothing_off(crushed, width):
+def test_a_narrow_terminal_wraps_the_ratio_of_a_crush_and_cuts_nothing_off(crushed, width):
     for table in (case_table([crushed]), vertebra_table(crushed)):
         console = Console(width=width, file=io.StringIO())
         console.print(table)
@@ -229,7 +225,7 @@ def test_a_narrow_terminal_wraps_what_a_crush_is_called_and_cuts_nothing_off(cru
 
 
 def test_markups_on_disk_are_lps_in_the_order_of_the_outline():
-    """A golden file by hand: no two numbers alike, so that no swapped axis or point goes unseen."""
+    """A golden file by hand: no two numbers are equal, so that a swapped axis or point is noticed."""
     points = np.array([[[1, 2, 3], [4, 5, 7]], [[11, 12, 13], [14, 15, 17]], [[21, 22, 23], [24, 25, 29]]], float)
     [measurement] = measure_column(points[None])
     document = markups_document(SpineAnalysis("case", vertebrae=(Vertebra(points, measurement, level="T7"),)))
@@ -248,7 +244,7 @@ def test_markups_on_disk_are_lps_in_the_order_of_the_outline():
     ]
 
 
-def test_markups_are_named_and_coloured_by_what_was_measured(analysis):
+def test_markups_are_named_and_coloured_by_the_measurement(analysis):
     markups = markups_document(analysis)["markups"]
     assert [m["name"] for m in markups] == ["T7 G 1.00", "T8 G 1.00", "T9 G 0.55", "V4 G 1.00"]
     assert markups[2]["display"]["selectedColor"] == list(GRADE_COLORS["severe"])
@@ -260,7 +256,7 @@ def test_no_ratio_of_the_markups_contradicts_its_colour(at_thresholds, crushed):
     assert markups_document(crushed)["markups"][2]["name"] == "T9 G 1.00 (0.57 of neighbours)"
 
 
-def test_markups_come_back_as_they_were_written(analysis, tmp_path):
+def test_markups_are_read_as_they_were_written(analysis, tmp_path):
     write_markups(analysis, tmp_path / "k.mrk.json")
     back = read_markups(tmp_path / "k.mrk.json")
     assert [name for name, _ in back] == ["T7 G 1.00", "T8 G 1.00", "T9 G 0.55", "V4 G 1.00"]
@@ -274,7 +270,7 @@ def test_markups_keep_every_digit(tmp_path):
     np.testing.assert_array_equal(read_markups(tmp_path / "k.mrk.json")[0][1], points)
 
 
-def test_markups_in_ras_are_read_as_they_stand_and_other_markups_are_passed_over(analysis, tmp_path):
+def test_markups_in_ras_are_read_unchanged_and_other_markups_are_ignored(analysis, tmp_path):
     document = markups_document(analysis)
     for markup in document["markups"]:
         markup["coordinateSystem"] = "RAS"
@@ -294,7 +290,7 @@ def test_a_file_without_markups_is_refused(tmp_path):
 # --- overview.png
 
 
-def test_labels_keep_their_order_and_their_distance_and_move_no_more_than_they_must():
+def test_labels_keep_their_order_and_distance_and_move_as_little_as_possible():
     moved = spread(np.array([5.0, 1.0, 1.1, 1.05]), gap=0.5, low=0.0, high=10.0)
     assert moved[0] == 5.0
     assert np.diff(np.sort(moved)).min() >= 0.5 - 1e-9
@@ -302,7 +298,7 @@ def test_labels_keep_their_order_and_their_distance_and_move_no_more_than_they_m
     assert moved[1:].mean() == pytest.approx(1.05)
 
 
-def test_labels_stay_on_the_sheet_even_where_they_must_be_squeezed():
+def test_labels_stay_on_the_sheet_even_if_there_is_too_little_room():
     moved = spread(np.full(11, 9.0), gap=2.0, low=0.0, high=10.0)
     np.testing.assert_allclose(np.sort(moved), np.arange(11.0), atol=1e-9)
     assert spread(np.array([]), 1.0, 0.0, 1.0).size == 0
@@ -363,13 +359,13 @@ def test_no_ratio_of_the_overview_contradicts_its_grade(at_thresholds, ct):
     assert any(t.startswith("worst V4 moderate 0.604 ") for t in texts)
 
 
-def test_the_overview_tells_what_made_a_crush(crushed, ct):
+def test_the_overview_shows_the_ratio_that_decided_a_crush(crushed, ct):
     texts = overview_texts(crushed, ct)
     assert {"1.00 (0.57 of neighbours) severe crush ~", "1.00 (0.57 of neighbours)"} <= set(texts)
     assert any(t.startswith("worst T9 severe 1.00 (0.57 of neighbours) ") and "SDI 4" in t for t in texts)
 
 
-def test_letters_that_no_font_has_are_drawn_without_a_word(analysis, ct, tmp_path, caplog, monkeypatch):
+def test_letters_that_no_font_has_give_no_warning(analysis, ct, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(overview, "FONTS", ("DejaVu Sans", "No Such Font", "STIXGeneral"))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -378,7 +374,7 @@ def test_letters_that_no_font_has_are_drawn_without_a_word(analysis, ct, tmp_pat
     assert (tmp_path / "overview.png").stat().st_size > 0
 
 
-def test_a_heading_takes_the_letters_that_its_first_font_lacks_from_another(analysis, ct, monkeypatch, recwarn):
+def test_a_heading_uses_other_fonts_for_letters_that_the_first_font_lacks(analysis, ct, monkeypatch, recwarn):
     monkeypatch.setattr(overview, "FONTS", ("DejaVu Sans", "No Such Font", "STIXGeneral"))
     # DejaVu Sans lacks the circled A, STIX has it; both come with matplotlib.
     draw_overview(replace(analysis, case="\N{CIRCLED LATIN CAPITAL LETTER A}"), ct).canvas.draw()
@@ -387,7 +383,7 @@ def test_a_heading_takes_the_letters_that_its_first_font_lacks_from_another(anal
 
 @pytest.mark.parametrize("letter", ["W", "i", "患"])
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_a_long_heading_is_cut_where_the_sheet_ends_whatever_its_letters(analysis, ct, letter):
+def test_a_long_heading_is_shortened_to_the_width_of_the_sheet_whatever_its_letters(analysis, ct, letter):
     figure = draw_overview(replace(analysis, case=letter * 250), ct)
     [heading] = [t for t in figure.axes[2].texts if t.get_text().startswith(letter)]
     assert heading.get_text().endswith("...")
@@ -410,7 +406,7 @@ def test_no_two_texts_of_the_overview_overlap_and_all_lie_on_the_sheet(crushed, 
     assert all(b.x0 >= 0 and b.x1 <= figure.bbox.x1 and b.y0 >= 0 and b.y1 <= figure.bbox.y1 for b in boxes)
 
 
-def test_the_overview_says_grade_ratio_and_that_it_is_no_diagnosis(analysis, ct):
+def test_the_overview_shows_grade_and_ratio_and_that_it_is_not_for_diagnosis(analysis, ct):
     texts = overview_texts(analysis, ct)
     assert "0.55 severe wedge" in texts
     assert any("worst T9 severe 0.55" in t and "SDI 3" in t for t in texts)
@@ -454,13 +450,13 @@ def test_the_straightened_volume_has_patient_voxels_at_its_straight_coordinates(
     assert image[index] == pytest.approx(ct.sample(np.array([[10 + right, 10 + anterior, up]]))[0], abs=1)
 
 
-def test_a_failed_case_gets_its_reason_and_nothing_else(tmp_path):
+def test_a_failed_case_gets_only_its_reason(tmp_path):
     folder = write_outputs(SpineAnalysis("bad", "no_spine_found", "No spine."), None, tmp_path)
     assert [p.name for p in folder.iterdir()] == ["analysis.json"]
     assert json.loads((folder / "analysis.json").read_text())["status"] == "no_spine_found"
 
 
-def test_a_failures_record_makes_way_and_nothing_beside_it_does(analysis, ct, tmp_path):
+def test_the_record_of_a_failure_is_replaced_but_no_file_of_others(analysis, ct, tmp_path):
     failed = SpineAnalysis("case", "bad_weights", "Give other weights.")
     write_outputs(failed, None, tmp_path)
     folder = write_outputs(analysis, ct, tmp_path)
@@ -472,7 +468,7 @@ def test_a_failures_record_makes_way_and_nothing_beside_it_does(analysis, ct, tm
     assert caught.value.code == "output_exists" and (folder / "my notes.txt").read_text() == "keep"
 
 
-def test_existing_outputs_are_refused_and_left_alone(analysis, ct, tmp_path):
+def test_existing_outputs_are_refused_and_unchanged(analysis, ct, tmp_path):
     folder = write_outputs(analysis, ct, tmp_path)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(VFQError) as caught:
@@ -488,7 +484,7 @@ def test_overwriting_replaces_the_folder_as_a_whole(analysis, ct, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["case"]
 
 
-def test_overwriting_never_deletes_what_somebody_else_put_there(analysis, ct, tmp_path):
+def test_overwriting_never_deletes_files_of_others(analysis, ct, tmp_path):
     folder = write_outputs(analysis, ct, tmp_path)
     (folder / "my notes.txt").write_text("keep")
     with pytest.raises(VFQError) as caught:
@@ -527,7 +523,7 @@ def test_a_failing_last_rename_puts_the_old_outputs_back(analysis, ct, tmp_path,
     assert (folder / "overview.png").exists()
 
 
-def test_a_place_that_cannot_be_written_is_found_out_beforehand(tmp_path):
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VFQError) as caught:
         check_output(tmp_path / "file" / "below", "case")
@@ -546,19 +542,19 @@ def test_a_place_that_cannot_be_written_is_found_out_beforehand(tmp_path):
         ("王" * 80 + ".nii", "王" * 33),
     ],
 )
-def test_a_case_is_called_after_its_input_in_a_way_every_file_system_takes(path, name):
+def test_the_name_of_a_case_comes_from_its_input_and_suits_every_file_system(path, name):
     assert case_name(Path(path)) == name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
 def test_a_folder_that_itk_could_not_write_is_refused_before_the_work(tmp_path):
-    """ITK would end the process."""
+    """Otherwise ITK would end the process."""
     with pytest.raises(VFQError, match="Rename") as refused:
         check_output(tmp_path / os.fsdecode(b"M\xfcller"), "case")
     assert refused.value.code == "output_not_writable" and not list(tmp_path.iterdir())
 
 
-def test_inputs_of_one_name_get_different_names_also_where_capitals_do_not_count():
+def test_inputs_of_the_same_name_get_different_names_even_if_letter_case_is_ignored():
     paths = [Path("a/scan.nii.gz"), Path("b/scan.nrrd"), Path("c/Scan.mha"), Path("d/other.nii")]
     assert case_names(paths) == ["a_scan", "b_scan", "c_Scan", "other"]
     assert case_names(paths[1:]) == ["b_scan", "c_Scan", "other"]  # whichever others are given
@@ -568,7 +564,7 @@ def test_inputs_of_one_name_get_different_names_also_where_capitals_do_not_count
 # --- matching with a truth
 
 
-def test_matching_pairs_the_nearest_and_names_the_false_and_the_missed():
+def test_matching_pairs_the_nearest_and_lists_the_false_and_the_missed():
     truth = np.array([box((0, 0, -30.0 * i)) for i in range(4)])
     predicted = np.array([box((0, 3, -61.0)), box((0, 0, 2.0)), box((80, 0, -30.0)), box((0, 0, -89.0))])
     found = match(predicted, truth)
@@ -589,7 +585,7 @@ def test_matching_with_nothing_is_no_error():
     assert point_errors(nothing, nothing, match(nothing, nothing)).shape == (0, 3, 2)
 
 
-def test_a_comparison_counts_what_was_found_and_how_far_off(analysis):
+def test_a_comparison_counts_found_vertebrae_and_measures_the_point_error(analysis):
     truth = np.array([v.keypoints for v in analysis.vertebrae[:3]] + [box((10, 10, -170.0))]) + np.array([0, 0, 1.5])
     comparison = compare(analysis, truth, ["T7", "T8", "T9", "T12"])
     assert (comparison.found, comparison.false) == (3, ("V4",))

@@ -20,7 +20,9 @@ import numpy as np
 from rich.console import Console
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.evaluation.tables import Evaluation, Scan, counts, evaluate_predictions, figures
+from VertebralFractureQuantLib.evaluation.figures import counts, figures
+from VertebralFractureQuantLib.evaluation.predictions import Evaluation, evaluate_predictions
+from VertebralFractureQuantLib.evaluation.scans import Scan
 from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables

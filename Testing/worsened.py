@@ -18,7 +18,7 @@ from validate import references
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
-from VertebralFractureQuantLib.evaluation.tables import ratios_of
+from VertebralFractureQuantLib.evaluation.scans import ratios_of
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
 from VertebralFractureQuantLib.phantom.painting import ROD_MM, SCREW_MM

@@ -1,1 +1,1 @@
-"""The `vfq` command, one file a family of commands. It reads arguments, calls the library and prints results."""
+"""The `vfq` command: one file for each family of commands, which reads arguments, calls the library, prints results."""

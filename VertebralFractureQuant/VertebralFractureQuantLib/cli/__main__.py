@@ -1,4 +1,4 @@
-"""`python -m VertebralFractureQuantLib.cli`: the `vfq` command where no script of that name is installed."""
+"""`python -m VertebralFractureQuantLib.cli`: the `vfq` command, also where no such script is installed."""
 
 from .app import app
 

@@ -1,4 +1,4 @@
-"""`vfq analyze`: measure CT scans one after the other; a scan that fails does not stop the others."""
+"""`vfq analyze`: measure CT scans one after another; a failed scan does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from ..cohort.engine import Library
 from ..cohort.studies import Study, measure_study
 from ..cohort.worklist import find_cases, passed_over
 from .common import (
@@ -26,7 +27,6 @@ from .common import (
     print_traceback,
     progress_bar,
 )
-from .engine import LazyEngine
 
 if TYPE_CHECKING:
     from ..spine.record import SpineAnalysis
@@ -38,30 +38,37 @@ def analyze(
         list[Path],
         typer.Argument(metavar="INPUT", help="NIfTI, NRRD or MHA files, DICOM folders, or folders of such files."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets one folder a case.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder; each case gets its own subfolder.")],
     device: DeviceOption = Device.AUTO,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the analyses as a JSON array, and nothing else.")
+        bool, typer.Option("--json", help="Print the analyses as a JSON array instead of tables.")
     ] = False,
     overwrite: OverwriteOption = False,
-    series: Annotated[str | None, typer.Option(help="UID of the DICOM series to take; for one INPUT.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
+    ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of networks of your own, as `vfq train` leaves them.")
+        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Find and measure the vertebrae of CT scans."""
+    """Find and measure the vertebrae of CT scans.
+
+    Existing results of the same scan are kept, so that an interrupted run can be resumed with the same command.
+    """
     from ..spine.record import to_json
 
     cases = find_cases(inputs, output)
     if series and len(cases) > 1:
-        raise typer.BadParameter("--series belongs to one DICOM folder; give one INPUT with it.")
-    complaints = Console(stderr=True)
+        raise typer.BadParameter("--series needs a single INPUT, a DICOM folder.")
+    messages = Console(stderr=True)
     for folder in passed_over(inputs):
-        told = f"{folder} is not searched, as scans lie beside it. Give it as an INPUT too where it holds some."
-        complaints.print(told, markup=False, highlight=False, soft_wrap=True)
-    engine = LazyEngine(weights) if weights else ctx.obj
-    batch = Batch(engine, output, device.value, overwrite, series, complaints, debug)
+        sentence = (
+            f"{folder} is skipped because there are scans beside it. If it contains scans, give it as an INPUT too."
+        )
+        messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    engine = Library(weights) if weights else ctx.obj
+    batch = Batch(engine, output, device.value, overwrite, series, messages, debug)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:
         typer.echo(json.dumps([to_json(a) for a in analyses], indent=1))
@@ -73,39 +80,45 @@ def analyze(
 
 @dataclass
 class Batch:
-    """Studies analysed one after the other; what fails in one is recorded and the next is done."""
+    """Analyses scans one after another; a failure is recorded, and the next scan is analysed.
+
+    engine, output, device, overwrite, series : as given to the command.
+    messages : console for progress and messages.
+    """
 
     engine: Any
     output: Path
     device: str
     overwrite: bool
     series: str | None
-    complaints: Console
+    messages: Console
     debug: bool = False
 
     @cached_property
     def models(self) -> Any:
-        """The networks, loaded when the first study needs them."""
+        """The networks, loaded when the first scan needs them."""
         return self.engine.load_models(self.device)
 
     def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:
-        """The record of each (path, case), in that order; every one of them is written."""
+        """Analyse each (path, case), write it, and return the records in the same order."""
         done: list[SpineAnalysis] = []
         try:
-            with progress_bar(self.complaints) as show:
+            with progress_bar(self.messages) as show:
                 for path, case in studies:
                     done.append(self._study(path, case, show))
         except KeyboardInterrupt:
-            told = f"Interrupted: {len(done)} of {len(studies)} scans are done; the same command goes on with the rest."
-            self.complaints.print(told, highlight=False, soft_wrap=True)
+            sentence = (
+                f"Interrupted: {len(done)} of {len(studies)} scans are done. Run the same command again to resume."
+            )
+            self.messages.print(sentence, highlight=False, soft_wrap=True)
             raise
         return done
 
     def _study(self, path: Path, case: str, show: Callable[[str, str, float], None]) -> SpineAnalysis:
-        from ..report.outputs import case_name
+        from ..report.names import case_name
 
         if case != case_name(path):
-            self._say(case, f"another input is called {case_name(path)} too; this one is {path}.")
+            self._say(case, f"This is {path}. Another input is called {case_name(path)} too.")
         outcome = measure_study(
             Study(path, case, self.output, self.overwrite, self.series),
             self.engine,
@@ -120,7 +133,7 @@ class Batch:
         return outcome.record
 
     def _say(self, case: str, sentence: str) -> None:
-        self.complaints.print(f"[bold]{escape(case)}[/bold]: {escape(sentence)}", highlight=False, soft_wrap=True)
+        self.messages.print(f"[bold]{escape(case)}[/bold]: {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:
@@ -133,6 +146,9 @@ def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:
         console.print(vertebra_table(analyses[0]))
         console.print()
         console.print(
-            f"Look at {output / analyses[0].case / 'overview.png'}", markup=False, highlight=False, soft_wrap=True
+            f"Overview image: {output / analyses[0].case / 'overview.png'}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     console.print(NOTICE, style="dim")

@@ -1,7 +1,7 @@
-"""`vfq`, the command: its families of commands put together.
+"""`vfq`: the command that puts the families of commands together.
 
 Tables and JSON go to standard output, progress and messages to standard error. Exit status 0: everything was measured;
-3: a coded failure; 2: wrong usage. To add a command, write it in a file of its own and register it here.
+3: a failure with a code; 2: wrong usage. To add a command, write it in a file of its own and register it here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..cohort.engine import Library
 from .analyze import analyze
 from .bench import bench
 from .common import NOTICE
-from .engine import LazyEngine
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
 from .review import review
@@ -22,7 +22,8 @@ from .train import mix, train
 
 app = typer.Typer(
     name="vfq",
-    help="Vertebral fractures on CT: six key points, heights, Genant ratio and grade of every vertebra. " + NOTICE,
+    help="Measure vertebral fractures on CT: six key points, heights, Genant ratio and grade of each vertebra. "
+    + NOTICE,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,8 +43,8 @@ def _show_version(wanted: bool) -> None:
 def main(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Choose the library functions that the commands call."""
-    ctx.obj = ctx.obj or LazyEngine()
+    """Give the commands the library as `ctx.obj`; tests pass a fake: `CliRunner.invoke(app, args, obj=engine)`."""
+    ctx.obj = ctx.obj or Library()

@@ -1,4 +1,4 @@
-"""`vfq bench`: speed and memory of an analysis on this computer."""
+"""`vfq bench`: measure time and memory of an analysis on this computer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .common import DebugOption, Device, DeviceOption, coded_exit, numbers, outp
 
 def bench(
     ctx: typer.Context,
-    shape: Annotated[str, typer.Option(help="Voxels along x, y, z.")] = "512x512x400",
-    spacing: Annotated[str, typer.Option(help="Spacing in mm along x, y, z.")] = "0.7x0.7x0.8",
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of which the median is shown.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the phantom in the volume.")] = 0,
+    shape: Annotated[str, typer.Option(help="Number of voxels along x, y, z.")] = "512x512x400",
+    spacing: Annotated[str, typer.Option(help="Voxel spacing in mm along x, y, z.")] = "0.7x0.7x0.8",
+    repeats: Annotated[int, typer.Option(min=1, help="Number of runs; their median is shown.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the phantom in the volume.")] = 0,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
-    """Measure speed and memory on a synthetic CT that is in memory already."""
+    """Measure time and memory of an analysis of a synthetic CT; reading the file is timed separately."""
     from ..evaluation.bench import bench as measure
     from ..evaluation.bench import on_grid
     from ..report.terminal import bench_table

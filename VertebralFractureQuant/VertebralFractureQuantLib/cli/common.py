@@ -1,4 +1,4 @@
-"""What the commands of `vfq` share: options, how a failure ends one, how a file is written whole or not at all."""
+"""What the commands of `vfq` share: options, exit status of a failure, safe writing of files, and the progress bar."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ..errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
-WIDTH_OF_FILES = 160  # columns of tables that are written into a file or a pipe
+WIDTH_OF_FILES = 160  # columns of tables that go to a file or a pipe
 NOTICE = "Research use only - not for diagnosis."
 
 
 class Device(str, Enum):
-    """Where the networks run."""
+    """The device that runs the networks."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -30,21 +30,32 @@ class Device(str, Enum):
     MPS = "mps"
 
 
-DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
+DeviceOption = Annotated[Device, typer.Option(help="Device that runs the networks; auto prefers a usable GPU.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace earlier outputs, once the new are whole.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing results, after the new ones are complete.")
+]
+ReaderOption = Annotated[
+    str | None,
+    typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses a free one.")]
+BrowserOption = Annotated[
+    bool,
+    typer.Option("--browser/--no-browser", help="Open the page in the default browser, or only print its address."),
+]
 
 
 def output_console() -> Console:
-    """For standard output: as wide as the terminal, or wide enough for every table where there is none."""
+    """Return the console for standard output: as wide as the terminal, or wide enough for every table without one."""
     console = Console()
-    told = console.is_terminal or "COLUMNS" in os.environ
-    return console if told else Console(width=WIDTH_OF_FILES)
+    known = console.is_terminal or "COLUMNS" in os.environ
+    return console if known else Console(width=WIDTH_OF_FILES)
 
 
 @contextmanager
 def coded_exit(debug: bool) -> Iterator[None]:
-    """End the command with status 3 and one line where the block fails."""
+    """End the command with status 3 and a one-line message if the block fails."""
     try:
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
@@ -55,46 +66,55 @@ def coded_exit(debug: bool) -> Iterator[None]:
         if debug:
             print_traceback(error)
         elif failure.code == "internal_error":
-            Console(stderr=True).print("Run again with --debug for the traceback.")
+            Console(stderr=True).print("Run the command again with --debug to see the traceback.")
         raise typer.Exit(EXIT_CODED_FAILURE) from None
 
 
 def print_traceback(error: Exception) -> None:
-    """The traceback on standard error."""
+    """Print the traceback on standard error."""
     import traceback
 
     typer.echo("".join(traceback.format_exception(error)), err=True)
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """VFQError `output_exists` where one of `paths` is there, unless it may be overwritten."""
+    """Raise VFQError `output_exists` if one of `paths` exists and may not be overwritten."""
     for path in paths:
         if path.exists() and not overwrite:
-            raise VFQError("output_exists", f"{path.name}: the file is there already; use --overwrite or another name.")
+            raise VFQError("output_exists", f"{path.name}: the file exists. Use --overwrite, or give another name.")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path` under a temporary name with the same suffix, then rename. VFQError `output_not_writable`."""
+    """Write to a temporary file beside `path`, with the same suffix, then rename it.
+
+    Raises
+    ------
+    VFQError
+        `output_not_writable`.
+    """
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         partial.replace(path)
     except OSError as error:
-        raise VFQError("output_not_writable", f"{path.name}: cannot be written ({error.strerror}).") from error
+        message = (
+            f"{path.name}: the file cannot be written ({error.strerror}). Free disk space, or give another folder."
+        )
+        raise VFQError("output_not_writable", message) from error
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
 def write_json(data: Any, path: Path) -> None:
-    """`data` as an indented JSON file."""
+    """Write `data` as an indented JSON file."""
     path.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[str, str, float], None]]:
-    """A bar on `console`, and the function (case, stage, part of 1) that moves it."""
+    """Show a progress bar on `console`; yields the function (case, stage, share from 0 to 1) that updates it."""
     columns = (
         TextColumn("{task.fields[case]}", markup=False),
         BarColumn(),
@@ -115,11 +135,11 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, str, float], None]
 
 
 def numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
-    """ "512x512x400" as numbers; all must be positive."""
+    """Parse "512x512x400" into `count` positive numbers."""
     try:
         values = tuple(kind(part) for part in text.lower().split("x"))
     except ValueError:
         values = ()
     if len(values) != count or min(values) <= 0:
-        raise typer.BadParameter(f"{text!r}: expected {count} positive numbers with an x between them.")
+        raise typer.BadParameter(f"{text!r}: give {count} positive numbers separated by x.")
     return values

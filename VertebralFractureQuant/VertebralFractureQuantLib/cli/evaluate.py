@@ -1,6 +1,6 @@
-"""`vfq evaluate`: the published tables, for the public annotations and for any set of analyses with references.
+"""`vfq evaluate`: compute the published tables, for the public annotations or for analyses with references.
 
-A face only, as `cli`.
+The figures are computed in `evaluation/`; this file reads arguments, and writes and prints results.
 """
 
 from __future__ import annotations
@@ -26,17 +26,26 @@ from .common import (
 )
 
 evaluate_app = typer.Typer(
-    name="evaluate", help="The published tables: for expert annotations, and for analyses.", no_args_is_help=True
+    name="evaluate",
+    help="Compute the published tables, for expert annotations or for analyses with references.",
+    no_args_is_help=True,
 )
 
-RepeatsOption = Annotated[int, typer.Option(min=0, help="Bootstrap draws behind the 95 % intervals.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
+RepeatsOption = Annotated[int, typer.Option(min=0, help="Number of bootstrap draws for the 95 % intervals.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command leaves: the JSON object, the function that draws the picture into a file, the tables, and the
-    function that writes one row a vertebra into a file, if there is one."""
+    """The results of an evaluation, ready to be written and printed.
+
+    Attributes
+    ----------
+    record : the JSON object.
+    draw : draws the figure into a file.
+    tables : what the terminal shows.
+    write_rows : writes one row for each vertebra into a file; None if there are no rows.
+    """
 
     record: dict[str, Any]
     draw: Callable[[Path], None]
@@ -46,16 +55,16 @@ class Outcome:
 
 @evaluate_app.command("annotations")
 def evaluate_annotations(
-    folder: Annotated[Path, typer.Argument(help="JSON files of the public six-point annotations.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets evaluation.json and evaluation.png.")] = Path(
-        "evaluation-annotations"
-    ),
+    folder: Annotated[Path, typer.Argument(help="Folder of the public six-point annotations (JSON files).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Output folder for evaluation.json and evaluation.png.")
+    ] = Path("evaluation-annotations"),
     repeats: RepeatsOption = 1000,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Count the annotated vertebrae by grade and level, and measure how the experts agree."""
+    """Count the annotated vertebrae by grade and level, and measure the agreement of the experts."""
 
     def evaluate() -> Outcome:
         from ..evaluation.experts import evaluate_annotations as measure
@@ -74,28 +83,32 @@ def evaluate_predictions(
     reference: Annotated[
         Path,
         typer.Option(
-            "--reference", "-r", help="Folder or file: references, phantom truths, annotations, corrected analyses."
+            "--reference",
+            "-r",
+            help="Folder or file of references, phantom truths, public annotations or reviewed analyses.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets evaluation.json, .png and .csv.")] = Path(
-        "evaluation-predictions"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Output folder for evaluation.json, evaluation.png and evaluation.csv."),
+    ] = Path("evaluation-predictions"),
     reviewed: Annotated[
-        bool, typer.Option("--reviewed", help="Evaluate analyses as a person left them, not as the machine made them.")
+        bool, typer.Option("--reviewed", help="Evaluate the analyses after review; by default, as they were before it.")
     ] = False,
     repeats: RepeatsOption = 1000,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Hold analyses against references: curve, detection, grades, points and heights.
+    """Compare analyses with references: curve, detection, grades, key points and heights.
 
-    A reference belongs to the analyses whose case has its name, or a name that begins with it ("X_ct" from "X"); a
-    single file to a single analysis. evaluation.csv has a row for each vertebra that was found, missed or made up.
+    A reference belongs to each analysis whose case has the same name, or a name that begins with it ("X_ct" with "X").
+    A single reference file belongs to a single analysis whatever their names. evaluation.csv has one row for each
+    vertebra that was found, missed or falsely detected.
     """
 
     def evaluate() -> Outcome:
-        from ..evaluation.tables import evaluate_predictions as measure
+        from ..evaluation.predictions import evaluate_predictions as measure
         from ..report.evaluation_figure import write_predictions_figure
         from ..report.evaluation_rows import write_rows
         from ..report.evaluation_terminal import predictions_tables
@@ -108,7 +121,7 @@ def evaluate_predictions(
 
 
 def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool) -> None:
-    """Evaluate, write the files and print the tables; a failure ends the command with its code."""
+    """Evaluate, write the files and print the tables; a failure ends the command with status 3."""
     record, picture, rows = (output / f"evaluation.{suffix}" for suffix in ("json", "png", "csv"))
     console = output_console()
     with coded_exit(debug):
@@ -124,6 +137,6 @@ def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: 
 
         write_whole(picture, draw)
         console.print(outcome.tables)
-    where = f"Look at {picture}; every number is in {record.name} beside it."
+    where = f"Figure: {picture}. All numbers are in {record.name} beside it."
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     console.print(NOTICE, style="dim")

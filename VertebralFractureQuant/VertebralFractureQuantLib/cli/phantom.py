@@ -1,4 +1,4 @@
-"""`vfq demo` and `vfq phantom`: synthetic CT scans whose key points are known exactly."""
+"""`vfq phantom` and `vfq demo`: make synthetic CT scans whose key points are known exactly, and analyse one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import typer
 from rich.console import Console
 
 from .common import (
+    BrowserOption,
     DebugOption,
     Device,
     DeviceOption,
     OverwriteOption,
+    PortOption,
+    ReaderOption,
     coded_exit,
     numbers,
     output_console,
@@ -23,11 +26,11 @@ from .common import (
     write_json,
     write_whole,
 )
-from .review import BrowserOption, PortOption, ReaderOption, serve_review
+from .review import serve_review
 
 
 class FieldOfView(str, Enum):
-    """What part of the body a phantom shows."""
+    """The part of the body that a phantom shows."""
 
     WHOLE = "whole"
     CHEST = "chest"
@@ -37,19 +40,21 @@ class FieldOfView(str, Enum):
 
 def demo(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folder of the synthetic case.")] = Path(
-        "vfq-demo"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 7,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Output folder; the case gets its own subfolder.")
+    ] = Path("vfq-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; each seed gives a different patient.")] = 7,
     device: DeviceOption = Device.AUTO,
     overwrite: OverwriteOption = False,
-    show: Annotated[bool, typer.Option("--review/--no-review", help="Open it in the browser afterwards.")] = True,
+    show: Annotated[
+        bool, typer.Option("--review/--no-review", help="Open the case for review in the browser, or only analyse it.")
+    ] = True,
     port: PortOption = 0,
     reader: ReaderOption = None,
     browser: BrowserOption = True,
     debug: DebugOption = False,
 ) -> None:
-    """Analyse a synthetic scoliotic chest CT with fractures, compare with its known truth, and review it."""
+    """Analyse a synthetic chest CT with scoliosis and fractures, compare it with the exact truth, and review it."""
     from ..cohort.worklist import Case
     from ..evaluation.matching import compare
     from ..report.outputs import check_output, write_outputs
@@ -75,18 +80,28 @@ def demo(
 
 def phantom(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The CT: .nii.gz, .nrrd or .mha.")],
-    truth: Annotated[Path | None, typer.Option(help="Gets the exact key points, curve and levels (JSON).")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another body.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the CT: *.nii.gz, *.nrrd or *.mha.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the exact key points, curve and levels.", show_default="not written"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; each seed gives a different patient.")] = 0,
     scoliosis: Annotated[
-        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees; random if not given.")
+        float | None, typer.Option(min=0, max=80, help="Cobb angle in degrees.", show_default="random")
     ] = None,
-    fracture_rate: Annotated[float | None, typer.Option(min=0, max=1, help="Chance of a fracture a vertebra.")] = None,
+    fracture_rate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Probability that a vertebra from T4 to L5 is fractured.", show_default="0.2"),
+    ] = None,
     field_of_view: Annotated[
-        FieldOfView | None, typer.Option(help="Random if not given; spine is a tight crop.")
+        FieldOfView | None, typer.Option(help="Part of the body; spine is a tight crop.", show_default="random")
     ] = None,
-    spacing: Annotated[str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.")] = None,
-    noise: Annotated[float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.", show_default="random")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.", show_default="random")
+    ] = None,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -94,7 +109,8 @@ def phantom(
     from ..imaging.ct import WRITTEN
 
     if not output.name.lower().endswith(WRITTEN):
-        raise typer.BadParameter(f"{output.name}: name the CT *.nii.gz, *.nrrd or *.mha.", param_hint="--output")
+        message = f"{output.name}: the name of the CT must end in .nii.gz, .nrrd or .mha."
+        raise typer.BadParameter(message, param_hint="--output")
     wanted = {
         "scoliosis_deg": scoliosis,
         "fracture_rate": fracture_rate,
@@ -123,11 +139,11 @@ def _print_comparison(comparison: Any, folder: Path) -> None:
     console.print()
     console.print(
         f"Found {comparison.found} of {len(comparison.vertebrae)} vertebrae, {len(comparison.false)} false"
-        + ("." if error is None else f"; the points are {error:.2f} mm off on average."),
+        + ("." if error is None else f"; mean point error {error:.2f} mm."),
         highlight=False,
     )
     console.print(
-        f"Look at {folder / 'overview.png'}; 3D Slicer opens ct.nii.gz and keypoints.mrk.json of the same folder.",
+        f"Overview image: {folder / 'overview.png'}. 3D Slicer opens ct.nii.gz and keypoints.mrk.json in that folder.",
         markup=False,
         highlight=False,
         soft_wrap=True,

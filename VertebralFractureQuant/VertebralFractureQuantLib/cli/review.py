@@ -1,6 +1,6 @@
-"""`vfq review`: the page in the browser on which a person checks, corrects and signs what the machine found.
+"""`vfq review`: serve the page in the browser on which a reader checks, corrects and confirms the analyses.
 
-Everything that it writes lies in the cases' folders; nothing leaves this machine.
+Everything is written into the folders of the cases; nothing leaves this computer.
 """
 
 from __future__ import annotations
@@ -13,51 +13,62 @@ import typer
 from rich.console import Console
 
 from ..errors import VFQError
-from .common import NOTICE, coded_exit
+from .common import (
+    NOTICE,
+    BrowserOption,
+    DebugOption,
+    Device,
+    DeviceOption,
+    PortOption,
+    ReaderOption,
+    coded_exit,
+)
 
 if TYPE_CHECKING:
     from ..cohort.worklist import Case
-
-ReaderOption = Annotated[
-    str | None, typer.Option("--reader", help="Name that stands at every act; your login if not given.")
-]
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: a free one.")]
-BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")]
 
 
 def review(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="CT_OR_FOLDER", help="NIfTI, NRRD or MHA files, DICOM folders, or a folder of scans."),
+        typer.Argument(
+            metavar="CT_OR_FOLDER", help="NIfTI, NRRD or MHA files, DICOM folders, or folders of such files."
+        ),
     ],
     analysis: Annotated[
         Path | None,
-        typer.Option(help="analysis.json of the one CT; without it, or without an earlier one, it is made."),
+        typer.Option(help="analysis.json of a single CT.", show_default="existing results, else a new analysis"),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Holds one folder a case: the analysis, the review, its journal. [default: vfq-review]",
+            help="Output folder; each case gets its own subfolder for analysis and review.",
+            show_default="vfq-review",
         ),
     ] = None,
     port: PortOption = 0,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs --key-file.")
-    ] = ("127.0.0.1"),
+        str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
+    ] = "127.0.0.1",
     key_file: Annotated[
-        Path | None, typer.Option(help="File, yours alone, with a key of your own for the page.")
+        Path | None,
+        typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the networks run: auto, cpu, cuda, mps.")] = "auto",
+    device: DeviceOption = Device.AUTO,
     reader: ReaderOption = None,
     show_names: Annotated[
-        bool, typer.Option("--show-names", help="Call cases by their files' names, which can be patients'.")
+        bool,
+        typer.Option("--show-names", help="Show the file names of the cases, which may contain the names of patients."),
     ] = False,
     browser: BrowserOption = True,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Review scans in the browser: see, correct, confirm every vertebra. Ctrl+C ends it; every act is on disk."""
+    """Review scans in the browser: check, correct and confirm each vertebra.
+
+    Scans without results are analysed first. Ctrl+C ends the command; every action is saved at once.
+    """
     from ..cohort.worklist import find_cases
 
     with coded_exit(debug):
@@ -66,7 +77,7 @@ def review(
         if analysis and output is None and _beside(analysis):
             cases = [_in_folder(cases[0], analysis.parent)]
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
-        serve_review(cases, port, reader, browser, host, key_file, device, show_names, analyses)
+        serve_review(cases, port, reader, browser, host, key_file, device.value, show_names, analyses)
 
 
 def serve_review(
@@ -80,13 +91,13 @@ def serve_review(
     show_names: bool = False,
     analyses: dict[str, Path] | None = None,
 ) -> None:
-    """Serve the page for these cases until Ctrl+C. VFQError as `browser.serve.serve` and `report.outputs`."""
+    """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
     from ..browser.serve import Settings, serve
 
     def announce(url: str) -> None:
         console = Console(stderr=True)
         console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"Ctrl+C ends it; every act is on disk. {NOTICE}", markup=False, highlight=False)
+        console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)
         if browser:
             typer.launch(url)
 
@@ -101,7 +112,7 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
         if not path.exists():
             raise VFQError("not_found", f"There is no file or folder {path.name!r}. Check the path.")
     if analysis and len(cases) != 1:
-        raise typer.BadParameter("--analysis belongs to one CT; give one with it.")
+        raise typer.BadParameter("--analysis needs a single CT.")
     if analysis and not analysis.exists():
         raise VFQError("not_found", f"There is no file {analysis.name!r}. Check the path.")
     for case in cases:
@@ -109,7 +120,7 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
 
 
 def _beside(analysis: Path | None) -> Path | None:
-    """The outputs to which an analysis belongs that `vfq analyze` wrote; None for one that lies elsewhere."""
+    """The output folder of an analysis that `vfq analyze` wrote; None for any other file."""
     return analysis.parent.parent if analysis and analysis.name == "analysis.json" else None
 
 

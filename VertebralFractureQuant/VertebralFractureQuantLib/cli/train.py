@@ -1,6 +1,6 @@
-"""`vfq train` and `vfq mix`: networks from phantoms, and the mean of networks that were trained from one another.
+"""`vfq train` and `vfq mix`: train a network on phantoms, and average networks that come from one run or one start.
 
-A face only, as `cli`.
+Training itself is in `training/`; this file reads arguments and prints results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .common import DebugOption, Device, DeviceOption, OverwriteOption, coded_ex
 
 
 class Role(str, Enum):
-    """Which network is trained."""
+    """The network to train."""
 
     LOCALIZER = "localizer"
     REFINER = "refiner"
@@ -27,29 +27,41 @@ class Role(str, Enum):
 
 
 def train(
-    role: Annotated[Role, typer.Argument(help="The network.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it goes on.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; the recipe's if not given.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step; the recipe's if not given.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and of the phantoms.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that paint phantoms.")] = 1,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; the same command goes on.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="Begin with the `shipped` weights or a .safetensors; from scratch if not given.")
+    role: Annotated[Role, typer.Argument(help="The network to train.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it is resumed.")
+    ],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="from the recipe")
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate; the recipe's if not given.")] = None,
-    pool: Annotated[int | None, typer.Option(min=1, help="Phantoms kept ready; the recipe's if not given.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples per step.", show_default="from the recipe")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the initial weights and the phantoms.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that make phantoms.")] = 1,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Minutes after which to stop; the same command resumes.", show_default="no limit"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Initial weights: `shipped`, or a .safetensors file.", show_default="random"),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate.", show_default="from the recipe")
+    ] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="Number of phantoms kept ready.", show_default="from the recipe")
+    ] = None,
     reuse: Annotated[
-        int | None, typer.Option(min=1, help="Samples taken of each phantom; the recipe's if not given.")
+        int | None, typer.Option(min=1, help="Samples taken from each phantom.", show_default="from the recipe")
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(help="Of each depth, as 16-32-64-96-128; the network's if not given."),
+        typer.Option(help="Channels of each depth, such as 16-32-64-96-128.", show_default="those of the network"),
     ] = None,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network on phantoms made on the fly."""
+    """Train a network on phantoms that are made during training."""
     with coded_exit(debug):
         from ..analysis.models import choose_device
         from ..training.train import RECIPES
@@ -66,32 +78,37 @@ def train(
 
 @contextmanager
 def _written_to(folder: Path) -> Iterator[None]:
-    """An OSError becomes `output_not_writable`."""
+    """Turn an OSError into VFQError `output_not_writable`."""
     try:
         yield
     except OSError as error:
-        message = f"{folder.name}: cannot be written ({error.strerror}). Make room, or give another folder."
+        message = (
+            f"{folder.name}: the folder cannot be written ({error.strerror}). Free disk space, or give another one."
+        )
         raise VFQError("output_not_writable", message) from error
 
 
-def _channels(told: str | None) -> tuple[int, ...] | None:
-    """The numbers in "24-48-96"; VFQError `bad_channels`."""
-    if told is None:
+def _channels(text: str | None) -> tuple[int, ...] | None:
+    """Parse "24-48-96". Raises VFQError `bad_channels`."""
+    if text is None:
         return None
-    if not all(part.isdecimal() for part in told.split("-")):
-        raise VFQError("bad_channels", f"{told!r} are no channels. Give them as 16-32-64-96-128.")
-    return tuple(int(part) for part in told.split("-"))
+    if not all(part.isdecimal() for part in text.split("-")):
+        raise VFQError("bad_channels", f"{text!r} is not a list of channels. Give numbers such as 16-32-64-96-128.")
+    return tuple(int(part) for part in text.split("-"))
 
 
 def mix(
-    role: Annotated[Role, typer.Argument(help="The network.")],
-    weights: Annotated[list[Path], typer.Argument(help="The .safetensors to take the mean of.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the mixture to.")],
-    share: Annotated[list[float] | None, typer.Option(help="Of each file in turn; equal if not given.")] = None,
+    role: Annotated[Role, typer.Argument(help="The network to which the files belong.")],
+    weights: Annotated[list[Path], typer.Argument(help=".safetensors files to average.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder for the mixture.")],
+    share: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of each file, one option per file in their order.", show_default="equal shares"),
+    ] = None,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write the weighted mean of networks that were trained from one another."""
+    """Write the weighted mean of networks from one training run, or from runs with the same initial weights."""
     with coded_exit(debug):
         from ..training.mixing import mix as run
 

@@ -1,1 +1,1 @@
-"""Many studies: what is to be analysed and reviewed, one measured after the other, or one in a child process."""
+"""Many scans: the worklist, measuring one scan into its folder, and doing so in a child process."""

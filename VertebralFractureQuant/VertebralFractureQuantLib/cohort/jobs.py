@@ -1,10 +1,10 @@
-"""One analysis in a child process, so that no face ever freezes, and a crash of the child is a message.
+"""One analysis in a child process, so that the user interface never freezes and survives a crash of the analysis.
 
-The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object a
-line: {"stage": "detect", "share": 0.6}, {"note": sentence} where something was decided that a person should know, at
-the end {"done": true} or {"error": code, "message": sentence}. It ends by itself once its standard input is closed, so
-that none computes on for a face that died. `AnalysisJob` is the face's end of it. The study is not drawn: the face that
-waits for it will show it.
+The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object per
+line: {"stage": "detect", "share": 0.6}; {"note": sentence} for a decision that the user should know of; at the end
+{"done": true} or {"error": code, "message": sentence}. It ends when its standard input is closed, so that it does not
+outlive its parent. The parent's side is `AnalysisJob`. The child draws no pictures: the user interface that waits for
+it shows the study itself.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from .studies import Library, Study, measure_study, without_paths
+from .engine import Library
+from .studies import Study, measure_study, without_paths
 
 MODULE = "VertebralFractureQuantLib.cohort.jobs"
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 KILL_WAIT_S = 5.0
 LET_OTHERS_RUN_S = 0.001
-GRACE_S = 5.0  # what an orphan may take to clean up behind itself
+GRACE_S = 5.0  # time that a child without a parent has to clean up
 INTERRUPTED = 130
 
 Status = Literal["running", "done", "failed", "cancelled"]
@@ -40,9 +41,15 @@ Status = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is. `share` of the whole is 0 to 1; `code` and `message` tell why it failed, else are empty.
+    """The state of a job.
 
-    `notes` are sentences for people about what was decided on the way, in the order in which they were said.
+    Attributes
+    ----------
+    status : "running", "done", "failed" or "cancelled".
+    stage : the current step.
+    share : the share of the whole that is done, 0 to 1.
+    code, message : why it failed; empty otherwise.
+    notes : decisions that the user should know of, as sentences in order of time.
     """
 
     status: Status = "running"
@@ -54,19 +61,19 @@ class JobState:
 
 
 class Process(Protocol):
-    """A child process, as far as a job needs one."""
+    """What a job needs of a child process."""
 
     def lines(self) -> Iterator[str]:
-        """What it writes to standard output, line by line until it ends; waits."""
+        """Yield the lines of its standard output until it ends; blocks."""
 
     def wait(self) -> int:
-        """Its exit status; waits."""
+        """Wait for its end and return its exit status."""
 
     def last_words(self) -> str:
-        """The last line that it wrote to standard error."""
+        """Return the last line of its standard error."""
 
     def kill(self) -> None:
-        """End it and its children at once; nothing where it has ended."""
+        """Kill it and its children; does nothing if it has ended."""
 
 
 def analysis_command(
@@ -78,7 +85,10 @@ def analysis_command(
     series: str | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """The command that analyses `source` into `output/<case>/`; `interpreter` is this one where not given."""
+    """Return the command line that analyses `source` into `output/<case>/`.
+
+    interpreter : the Python to run; by default the one that runs this.
+    """
     command = [str(interpreter or sys.executable), "-m", MODULE, "--output", str(output), f"--case={case}"]
     command += ["--device", device]
     command += ["--overwrite"] if overwrite else []
@@ -87,7 +97,11 @@ def analysis_command(
 
 
 class AnalysisJob:
-    """An analysis under way. A face calls `update` now and then, and `cancel` where it is no longer wanted."""
+    """An analysis in a child process. The user interface calls `update` regularly, and `cancel` to stop it.
+
+    command : the command line, as from `analysis_command`.
+    start : starts the process; a test can replace it.
+    """
 
     def __init__(self, command: Sequence[str], start: Callable[[Sequence[str]], Process] | None = None):
         self._command = list(command)
@@ -102,10 +116,10 @@ class AnalysisJob:
         threading.Thread(target=_listen, args=(self._process, self._heard), daemon=True).start()
 
     def update(self) -> JobState:
-        """The state as of what the child has said since; never waits for the child."""
+        """Read the messages of the child and return the state; never waits for the child."""
         if self._state.status == "running":
-            # A host such as Slicer holds the interpreter's lock in its own event loop, and Python's other threads
-            # stand still until one of its calls lets go: without this, nothing of the child would ever be heard.
+            # A host such as Slicer holds the interpreter's lock in its event loop, so Python's other threads stand
+            # still. Sleeping releases the lock; without it, the child's messages would never arrive.
             time.sleep(LET_OTHERS_RUN_S)
         with suppress(queue.Empty):
             while self._state.status == "running":
@@ -117,9 +131,9 @@ class AnalysisJob:
         return self._state
 
     def cancel(self) -> None:
-        """Kill the child and its children, and clear away what they had half written; nothing where it has ended.
+        """Kill the child and its children, and delete unfinished output; does nothing if the job has ended.
 
-        Returns once they are gone, within milliseconds.
+        Returns when they have ended, within milliseconds.
         """
         if self.update().status != "running" or not self._process:
             return
@@ -134,22 +148,22 @@ class AnalysisJob:
 
 @dataclass(frozen=True)
 class _End:
-    """How a child ended."""
+    """The end of a child."""
 
     exit_status: int
     last_words: str
 
 
 def _listen(process: Process, heard: queue.SimpleQueue[str | _End]) -> None:
-    """Pass on what the child says, and then how it ended."""
-    with suppress(OSError, ValueError):  # the pipe breaks where the child is killed
+    """Pass on the child's messages, then its end."""
+    with suppress(OSError, ValueError):  # the pipe breaks when the child is killed
         for line in process.lines():
             heard.put(line)
     heard.put(_End(process.wait(), process.last_words()))
 
 
 def _after(state: JobState, line: str) -> JobState:
-    """The state after a line of the child; what is not of ours (a library's chatter) changes nothing."""
+    """Return the state after a line of the child; lines that are not ours (output of a library) change nothing."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -168,20 +182,20 @@ def _after(state: JobState, line: str) -> JobState:
 
 
 def _death(end: _End) -> str:
-    """A sentence about a child that ended without a word."""
+    """Describe the end of a child that sent no final message."""
     known = f"exit status {end.exit_status}"
     if end.exit_status < 0:
         with suppress(ValueError):
             known = f"killed by {signal.Signals(-end.exit_status).name}"
     words = f": {without_paths(end.last_words, Path())}" if end.last_words else ""
     return (
-        f"The analysis ended without a word ({known}){words}. Often memory runs out: close other programs, or give a "
-        "crop of the scan, and try again."
+        f"The analysis ended unexpectedly ({known}){words}. A common cause is lack of memory: close other programs, or "
+        "use a crop of the scan, and try again."
     )
 
 
 def _tidy(command: Sequence[str]) -> None:
-    """Clear away what the command of a killed child was writing."""
+    """Delete the unfinished output of a killed child."""
     from ..report.outputs import discard_unfinished
 
     if MODULE in command:
@@ -190,7 +204,7 @@ def _tidy(command: Sequence[str]) -> None:
 
 
 class _ChildProcess:
-    """A real `Process`. Its standard input is a pipe that closes when this process dies, which ends it too."""
+    """A real `Process`. Its standard input is a pipe that closes when this process dies, which ends the child too."""
 
     def __init__(self, command: Sequence[str]):
         path = os.pathsep.join([str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -202,7 +216,7 @@ class _ChildProcess:
             encoding="utf-8",
             errors="replace",
             env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
-            start_new_session=os.name == "posix",  # a group of its own, which can be killed as a whole
+            start_new_session=os.name == "posix",  # so that its children can be killed with it
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._words: deque[str] = deque(maxlen=1)
@@ -236,7 +250,7 @@ class _ChildProcess:
 
 
 def start_process(command: Sequence[str]) -> Process:
-    """Start `command` with pipes, this library on its path. OSError where the interpreter is not there."""
+    """Start `command` with pipes and this library on its path. Raises OSError if the interpreter does not exist."""
     return _ChildProcess(command)
 
 
@@ -250,7 +264,7 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The child: analyse one scan, and say how far it is. Returns `vfq`'s exit status: 0, or 3 for a coded failure."""
+    """Run the child: analyse one scan and report progress. Returns the exit status: 0, or 3 for a coded failure."""
     wanted = _parser().parse_args(arguments)
     say = _channel()
     _end_with_the_parent()
@@ -283,12 +297,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _channel() -> Callable[[dict[str, Any]], None]:
-    """Standard output for our lines alone; what libraries print goes to standard error from here on."""
+    """Reserve standard output for our messages; from here on, output of libraries goes to standard error."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def say(message: dict[str, Any]) -> None:
-        with suppress(OSError):  # the parent is gone; `_end_with_the_parent` sees to that
+        with suppress(OSError):  # the parent has ended; `_end_with_the_parent` handles that
             lines.write(json.dumps(message) + "\n")
             lines.flush()
 
@@ -296,10 +310,10 @@ def _channel() -> Callable[[dict[str, Any]], None]:
 
 
 def _end_with_the_parent() -> None:
-    """Interrupt this process once its standard input is closed.
+    """Interrupt this process when its standard input is closed.
 
-    The pipe is moved away from standard input first: on Windows, whoever asks what standard input is (numpy's import
-    does) would wait for the read.
+    The pipe is moved away from standard input first: on Windows, code that inspects standard input (importing numpy
+    does) would wait for the pending read.
     """
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)

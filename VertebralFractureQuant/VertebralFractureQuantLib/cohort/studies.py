@@ -1,6 +1,7 @@
-"""One study from its scan to its folder on disk, the same for the command, the browser and Slicer.
+"""Measure one scan into its folder on disk: the same for the command, the review page and Slicer.
 
-What fails is a result too: its coded reason is written as the folder's analysis.json, without any path of the computer.
+A failure is a result too: its code and message are written as the folder's analysis.json. A record never contains a
+path of the computer.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import VFQError, as_coded
+from .engine import Engine, Progress
 
 if TYPE_CHECKING:
     from ..imaging.ct import CTVolume
@@ -21,62 +23,27 @@ if TYPE_CHECKING:
 
 ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
 
-# Failures that tell nothing of the scan: an earlier result of it stays.
+# Failures that say nothing about the scan; an earlier result of it is kept.
 NOT_OF_THE_SCAN = ("bad_weights", "no_device", "missing_dependency", "not_found", "out_of_memory", "internal_error")
-KEPT_AS_THEY_ARE = ("output_exists", "output_not_writable")  # failures of the folder itself
-KEPT = "was measured before, and is kept; --overwrite measures it anew."
+OF_THE_FOLDER = ("output_exists", "output_not_writable")  # failures of the output folder; nothing is written to it
+KEPT = "Existing results are kept; use --overwrite to recompute."
 
-# Shares of a whole study that lie behind once it is read and once it is analysed.
+# Shares of the whole that are done after reading, and after the analysis.
 READ_SHARE, ANALYZED_SHARE = 0.3, 0.7
-
-Progress = Callable[[str, float], None]
-
-
-class Engine(Protocol):
-    """The library functions that a study needs; a test hands in others."""
-
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
-
-    def load_models(self, device: str) -> Any:
-        """See `analysis.load_models`."""
-
-    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
-        """See `analysis.analyze`."""
-
-
-@dataclass(frozen=True)
-class Library:
-    """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none.
-
-    weights : folder of networks that take the place of the shipped ones, see `analysis.load_models`.
-    """
-
-    weights: Path | None = None
-
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
-        from ..imaging.ct import read_ct
-
-        return read_ct(path, series=series)
-
-    def load_models(self, device: str) -> Any:
-        """See `analysis.load_models`."""
-        from ..analysis import load_models
-
-        return load_models(device, self.weights)
-
-    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
-        """See `analysis.analyze`."""
-        from ..analysis import analyze
-
-        return analyze(ct, models, progress)
 
 
 @dataclass(frozen=True)
 class Study:
-    """A scan to be measured into `output/<case>/`; `series` is the UID of the DICOM series to take, `pictures` tells
-    whether the study is drawn too."""
+    """A scan to be measured into `output/<case>/`.
+
+    Attributes
+    ----------
+    path : the scan, a file or a DICOM folder.
+    case, output : the results are written to `output/<case>/`.
+    overwrite : replace existing results.
+    series : UID of the DICOM series to use.
+    pictures : also write straightened.nrrd and overview.png.
+    """
 
     path: Path
     case: str
@@ -88,7 +55,7 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The record of a study, which is the reason of its failure where there was an `error`."""
+    """The record of a scan; if it failed, the record holds the reason and `error` is the exception."""
 
     record: SpineAnalysis
     error: Exception | None = None
@@ -101,11 +68,17 @@ def measure_study(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Read, analyse and write one study; never an exception but KeyboardInterrupt and the like.
+    """Read, analyse and write one scan. Failures are recorded, not raised, except KeyboardInterrupt and the like.
 
-    What the folder holds already of the same scan, by the same networks, is kept, so that a cohort goes on where it was
-    interrupted. `models` gives the networks, and may fail as `load_models` does. `progress` is told the step and the
-    share of the whole that is done; `note` is told what was decided on the way: of the scan, and of the device.
+    An existing result of the same scan by the same networks is kept, so that an interrupted cohort can be resumed.
+
+    Parameters
+    ----------
+    study : the scan and where its results go.
+    engine : the library functions to use.
+    models : returns the networks; may raise as `load_models` does.
+    progress : called with the step and the share of the whole that is done.
+    note : called with each decision about the scan or the device, as a sentence.
     """
     from ..report.outputs import check_output, restore_replaced, write_outputs
 
@@ -140,7 +113,7 @@ def measure_study(
 
 
 def _measured_before(study: Study) -> SpineAnalysis | None:
-    """The analysis that the study's folder holds; None where there is none, or a failure."""
+    """Return the analysis in the scan's output folder; None if there is none or it is a failure."""
     from ..spine.record import read_analysis
 
     try:
@@ -151,32 +124,34 @@ def _measured_before(study: Study) -> SpineAnalysis | None:
 
 
 def _check_same(study: Study, earlier: SpineAnalysis, ct: CTVolume, networks: Any) -> None:
-    """VFQError `output_exists` where the folder holds another scan's analysis, or, unless it is to be replaced, one by
-    other networks."""
+    """Raise VFQError `output_exists` if the folder holds the analysis of another scan.
+
+    Without `study.overwrite` also if other networks made it.
+    """
     from ..spine.record import check_belongs
 
     try:
         check_belongs(earlier, ct.voxels.shape, ct.ijk_to_ras)
     except VFQError:
-        told = "the folder holds the analysis of another CT, which stays; choose another output folder."
-        raise VFQError("output_exists", f"{study.case}: {told}") from None
-    stamps = getattr(networks, "stamps", earlier.models)  # a test's engine may hand in anything
+        message = "the folder holds the analysis of another CT, which is kept. Choose another output folder."
+        raise VFQError("output_exists", f"{study.case}: {message}") from None
+    stamps = getattr(networks, "stamps", earlier.models)  # the networks of a test may lack it
     if not study.overwrite and [m.sha256 for m in earlier.models] != [m.sha256 for m in stamps]:
-        told = "was measured by other networks; choose another output folder, or --overwrite."
-        raise VFQError("output_exists", f"{study.case}: {told}")
+        message = "the existing results were made by other networks. Choose another output folder, or use --overwrite."
+        raise VFQError("output_exists", f"{study.case}: {message}")
 
 
 def _within_study(tell: Progress) -> Progress:
-    """The analysis' own shares as shares of the whole study."""
+    """Rescale the progress of the analysis to its part of the whole."""
     return lambda stage, share: tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
 
 
 def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
-    """The analysis with `models`; once more on the CPU, from the start, where the GPU runs out of memory."""
+    """Analyse with `models`; if the GPU runs out of memory, start again on the CPU."""
     from ..analysis.models import instead_on_cpu
     from ..networks.devices import DeviceMemoryError
 
-    for sentence in getattr(models, "notes", ()):  # a test's engine may hand in anything
+    for sentence in getattr(models, "notes", ()):  # the networks of a test may lack it
         note(sentence)
     try:
         return engine.analyze(ct, models, tell)
@@ -186,28 +161,31 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
 
 
 def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception) -> SpineAnalysis:
-    """The record of a failure, with where the scan lies if it was read, so that what it shows can be counted as missed,
-    and the networks that failed; written unless the folder itself failed, or holds an earlier result of which the
-    failure says nothing, as where the scan could not even be read."""
+    """Record a failure, and write the record unless that would harm an earlier result.
+
+    The record names the networks. If the scan was read, it also says where the scan lies, so that an evaluation can
+    count the vertebrae in it as missed. Nothing is written if the folder itself was the failure, or if it holds an
+    earlier result about which the failure says nothing, for example because the scan could not be read.
+    """
     from ..report.outputs import write_outputs
     from ..spine.record import SpineAnalysis
 
     failure = as_coded(error)
-    stamps = getattr(networks, "stamps", ())  # a test's engine may hand in anything
+    stamps = getattr(networks, "stamps", ())  # the networks of a test may lack it
     record = SpineAnalysis(study.case, failure.code, without_paths(failure.message, study.path), models=stamps)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
         record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)
     there = (study.output / study.case).exists() and failure.code in NOT_OF_THE_SCAN
     stays = there or (ct is None and _measured_before(study) is not None)
-    if failure.code not in KEPT_AS_THEY_ARE and not stays:
+    if failure.code not in OF_THE_FOLDER and not stays:
         with suppress(VFQError):
             write_outputs(record, None, study.output, study.overwrite)
     return record
 
 
 def without_paths(message: str, path: Path) -> str:
-    """A record holds no path of this computer: the input's, and any absolute one, is cut to its last part."""
+    """Cut the input's path, and any absolute path, to its last part: a record contains no path of this computer."""
     if len(path.parts) > 1:
         message = message.replace(str(path), path.name)
     return ABSOLUTE_FOLDERS.sub("", message)

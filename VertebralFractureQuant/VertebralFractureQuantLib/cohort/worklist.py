@@ -1,7 +1,7 @@
-"""The cases that are to be analysed and reviewed, and how far each one is; all of it is read from disk.
+"""The worklist: the cases to be analysed and reviewed, and the state of each, read from disk.
 
-A case's folder holds analysis.json (the record, as reviewed so far), machine.json (as the machine made it, once a
-review was saved) and review.sqlite (the journal of a reader's acts).
+A case's folder holds analysis.json (the record, as reviewed so far), machine.json (the record before any
+review, once a review has been saved) and review.sqlite (the journal of the reader's actions).
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ State = Literal["waiting", "failed", "ready", "in review", "reviewed"]
 
 @dataclass(frozen=True)
 class Case:
-    """One scan to be reviewed: its name, the file or DICOM folder, and the folder `output/<name>` of its results."""
+    """One scan to be reviewed.
+
+    Attributes
+    ----------
+    name : name of the case.
+    source : the scan, a file or a DICOM folder.
+    folder : the folder `output/<name>` of its results.
+    """
 
     name: str
     source: Path
@@ -31,7 +38,15 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """How far a case is. `code` and `message` tell why it failed; `open` of `total` vertebrae await a reader."""
+    """The state of a case.
+
+    Attributes
+    ----------
+    state : "waiting" for its analysis, "failed", "ready" for review, "in review" or "reviewed".
+    code, message : why the analysis failed; empty otherwise.
+    worst_grade : the patient's grade, None if there is none.
+    open, total : vertebrae that still need review, of all vertebrae.
+    """
 
     state: State
     code: str = ""
@@ -42,21 +57,23 @@ class CaseStatus:
 
 
 def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
-    """A case for each scan, named as `vfq analyze` names it, see `case_names`."""
-    from ..report.outputs import case_names
+    """Return a case for each scan, named as `vfq analyze` names it (see `case_names`)."""
+    from ..report.names import case_names
 
     paths = expanded(inputs)
     return [Case(name, path, output / name) for name, path in zip(case_names(paths), paths, strict=True)]
 
 
 def expanded(inputs: Sequence[Path]) -> list[Path]:
-    """The inputs, with each folder that holds image files itself replaced by those; other folders are DICOM."""
+    """Replace each folder that directly contains image files by those files; other folders are DICOM, and stay."""
     return [path for given in inputs for path in (given.is_dir() and _images(given)) or [given]]
 
 
 def passed_over(inputs: Sequence[Path]) -> list[Path]:
-    """The folders that lie beside image files in an input folder: `expanded` takes the files alone. What `vfq` wrote is
-    no input."""
+    """List the folders that lie beside image files in an input folder; `expanded` takes only the files.
+
+    Folders that `vfq` wrote are not listed.
+    """
     folders = [path for path in inputs if path.is_dir() and _images(path)]
     found = [sub for folder in folders for sub in sorted(folder.iterdir()) if sub.is_dir()]
     ours = [sub for sub in found if (sub / "analysis.json").exists() or any(sub.glob("*/analysis.json"))]
@@ -64,7 +81,7 @@ def passed_over(inputs: Sequence[Path]) -> list[Path]:
 
 
 def case_status(case: Case) -> CaseStatus:
-    """How far `case` is, from its folder alone; what is damaged there is a coded failure, never an exception."""
+    """Read the state of `case` from its folder; a damaged file gives "failed" with a code, not an exception."""
     from ..spine.record import read_analysis
 
     file = case.folder / "analysis.json"
@@ -77,7 +94,7 @@ def case_status(case: Case) -> CaseStatus:
     if analysis.status != "ok":
         return CaseStatus("failed", analysis.status, analysis.message)
     open_ones = sum(v.review == "open" for v in analysis.vertebrae)
-    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opened is not yet reviewed
+    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening begins no review
     return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae))
 
 
@@ -88,8 +105,8 @@ def _state(analysis: SpineAnalysis, open_ones: int, begun: bool) -> State:
 
 
 def _images(folder: Path) -> list[Path]:
-    from ..report.outputs import IMAGE_SUFFIXES
+    from ..report.names import IMAGE_SUFFIXES
 
-    with suppress(OSError):  # a folder that cannot be listed is reported by the reader
+    with suppress(OSError):  # reading the scan reports a folder that cannot be listed
         return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
     return []

@@ -21,7 +21,8 @@ from ..cohort.jobs import AnalysisJob, JobState, Process, analysis_command
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, as_coded
 from ..imaging.ct import CTVolume, from_array, write_ct
-from ..report.outputs import case_name, check_writable
+from ..report.names import case_name
+from ..report.outputs import check_writable
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
 from ..scene.review import JOURNAL_NAME

@@ -18,7 +18,8 @@ import qt
 import slicer
 
 from ..errors import VFQError, as_coded
-from ..report.outputs import free_case_name, write_outputs
+from ..report.names import free_case_name
+from ..report.outputs import write_outputs
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .layout import VIEWS, LayoutViews

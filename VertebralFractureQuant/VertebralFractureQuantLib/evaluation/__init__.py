@@ -1,1 +1,1 @@
-"""How every published figure is computed: matching with a truth or a reference, errors, speed and memory."""
+"""How every published figure is computed: agreement with references and among experts, speed, and memory."""

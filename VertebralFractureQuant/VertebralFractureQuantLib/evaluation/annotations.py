@@ -1,8 +1,8 @@
-"""The public six-point annotations (github.com/neuro-ml/anchor-free-genant): what each expert marked on each patient.
+"""The public six-point annotations (github.com/neuro-ml/anchor-free-genant): the vertebrae that each expert marked.
 
 Points are `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x [row, column, slice] in voxels of the
-DICOM array: row grows posteriorly, column to the patient's left, slice caudally. The files store no spacing; the
-pixel's is recovered from the grid of the screen on which the points were clicked.
+DICOM array: rows count posteriorly, columns to the patient's left, slices caudally. The files store no spacing; the
+pixel size is recovered from the grid of the screen on which the points were clicked.
 """
 
 from __future__ import annotations
@@ -20,18 +20,26 @@ from .problems import Problem, as_points, fault, known_level, listed, read_objec
 
 EXPERTS = ("expert1", "expert2", "expert3")  # of Zakharov et al. 2023; a fourth marked three patients
 SLICE_STEP_MM = 0.8
-GRID_TOLERANCE = 1e-3  # voxels; the files' own rounding is below 1e-5, the finest grid above 1e-2
-LEAST_VOTES = 3
-ROUNDED = 1e-3  # voxels; where all coordinates are multiples of it, their grid is the file's and not the screen's
-FARTHEST = 1000.0  # voxels, from the middle of a file's vertebrae: no spine is as long
+GRID_TOLERANCE = 1e-3  # voxels; the rounding of the files is below 1e-5, the finest grid above 1e-2
+NO_LISTS = "The file needs a list of vertebrae for each expert (Annotation.expertN)."
+LEAST_VOTES = 3  # vertebrae that must agree on the pixel size
+ROUNDED = 1e-3  # voxels; if all coordinates are multiples of it, their grid comes from the file, not from the screen
+FARTHEST = 1000.0  # voxels from the median vertebra of a file; no spine is that long
 
-Reading = dict[str, np.ndarray]  # level to points
+Reading = dict[str, np.ndarray]  # points of each level
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPatient:
-    """`readings` holds the vertebrae of each expert; `pixel_mm` is None where the click grid does not tell it;
-    `left_out` `(k, 3)` are the rough centres, in voxels, of vertebrae that are not sound."""
+    """The annotations of one patient.
+
+    Attributes
+    ----------
+    name, file : name of the patient and of the file.
+    readings : the vertebrae of each expert.
+    pixel_mm : the pixel size, None if the grid of clicks does not give it.
+    left_out : `(k, 3)` rough centres, in voxels, of faulty vertebrae.
+    """
 
     name: str
     file: str
@@ -41,15 +49,15 @@ class AnnotatedPatient:
 
 
 def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem]]:
-    """All patients of a folder, and what is wrong with its files.
+    """Read all patients of a folder, and list the problems of its files.
 
     Raises
     ------
     VFQError
-        `not_found` without the folder, `nothing_to_evaluate` where it holds no usable annotation.
+        `not_found`: there is no such folder; `nothing_to_evaluate`: it holds no usable annotation.
     """
     if not folder.is_dir():
-        raise VFQError("not_found", f"There is no folder {folder.name}.")
+        raise VFQError("not_found", f"There is no folder {folder.name!r}. Check the path.")
     problems: list[Problem] = []
     patients = []
     for path in sorted(folder.glob("*.json")):
@@ -58,22 +66,21 @@ def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem
         if patient:
             patients.append(patient)
     if not patients:
-        raise VFQError(
-            "nothing_to_evaluate", f"{folder.name} holds no usable annotation{listed(problems) or ', no JSON file'}."
-        )
+        message = f"{folder.name} holds no usable annotation. Give a folder of the public annotations (JSON files)."
+        raise VFQError("nothing_to_evaluate", message + listed(problems))
     return patients, problems
 
 
 def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> AnnotatedPatient | None:
-    """One file's experts 1 to 3; None where none of them has a sound vertebra. What is wrong goes to `problems`."""
+    """Read experts 1 to 3 of one file; None if none of them has a sound vertebra. Faults are added to `problems`."""
     annotation = data.get("Annotation")
     if not isinstance(annotation, dict):
-        problems.append(Problem("wrong_schema", path.name, None, "Annotation.expertN with lists is expected."))
+        problems.append(Problem("wrong_schema", path.name, None, NO_LISTS))
         return None
     given = {expert: annotation[expert] for expert in EXPERTS if expert in annotation}
     for expert, entries in given.items():
         if not isinstance(entries, list):
-            problems.append(Problem("wrong_schema", path.name, expert, "Annotation.expertN with lists is expected."))
+            problems.append(Problem("wrong_schema", path.name, expert, NO_LISTS))
     lists = {expert: entries for expert, entries in given.items() if isinstance(entries, list)}
     left_out: list[np.ndarray] = []
     found = {e: _reading(entries, e, path.name, problems, left_out) for e, entries in lists.items()}
@@ -82,22 +89,27 @@ def parse_patient(data: dict[str, Any], path: Path, problems: list[Problem]) -> 
         return None
     pixel_mm = pixel_spacing([v for reading in readings.values() for v in reading.values()])
     if pixel_mm is None:
-        problems.append(Problem("no_spacing", path.name, None, "The points lie on no common grid: nothing in mm."))
+        message = "The points share no common grid, so the pixel size is unknown and nothing is measured in mm."
+        problems.append(Problem("no_spacing", path.name, None, message))
     return AnnotatedPatient(path.stem, path.name, readings, pixel_mm, np.reshape(left_out, (-1, 3)))
 
 
 def to_ras(points: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """`(..., 3)` [row, column, slice] as [R, A, S] up to an offset; `scale` is that of a pixel and of a slice step."""
+    """Convert `(..., 3)` [row, column, slice] to [R, A, S] up to an offset.
+
+    scale : size of a pixel and of a slice step.
+    """
     return -points[..., [1, 0, 2]] * np.array([scale[0], scale[0], scale[1]])
 
 
 def pixel_spacing(vertebrae: Sequence[np.ndarray]) -> float | None:
-    """The pixel's size in mm, from points `(3, 2, 3)` in voxels of slices `SLICE_STEP_MM` apart.
+    """Recover the pixel size in mm from points `(3, 2, 3)` in voxels of slices `SLICE_STEP_MM` apart.
 
     The points of a vertebra were clicked on a screen whose pixels are square in mm, so rows and slices are whole
-    multiples of one length. Each vertebra whose points share no coarser grid tells it, to the thousandth of a DICOM
-    header; None unless three agree, twice as many as for any other size. Points rounded to a few decimals tell nothing:
-    rows and slices share that grid.
+    multiples of one length. Each vertebra votes for a size, to the thousandth of a mm as in a DICOM header; it votes
+    for a wrong one if its points happen to share a coarser grid. The result is None unless at least three vertebrae
+    agree, and at least twice as many as on any other size. Points rounded to a few decimals have no vote: their rows
+    and slices share the grid of the decimals.
     """
     exact = [v for v in vertebrae if not _is_rounded(v)]
     ratios = [_grid_step(v[..., 2].ravel()) / _grid_step(v[..., 0].ravel()) for v in exact]
@@ -107,7 +119,7 @@ def pixel_spacing(vertebrae: Sequence[np.ndarray]) -> float | None:
 
 
 def _grid_step(coordinates: np.ndarray) -> float:
-    """The largest step of which all differences are multiples (Euclid's algorithm); nan where there is none."""
+    """The largest step of which all differences are multiples (Euclid's algorithm); nan if there is none."""
     differences = np.abs(coordinates - coordinates[0])
     step = 0.0
     for longer in differences:
@@ -127,12 +139,12 @@ def _is_rounded(points: np.ndarray) -> bool:
 
 
 def _near(found: dict[str, Reading], file: str, problems: list[Problem]) -> dict[str, Reading]:
-    """The readings without vertebrae that lie farther from the others than a spine is long."""
+    """Drop vertebrae that lie farther from the others than a spine is long."""
     middles = {(e, level): points.mean((0, 1)) for e, reading in found.items() for level, points in reading.items()}
     middle = np.median(list(middles.values()), axis=0) if middles else np.zeros(3)
     far = {key for key, place in middles.items() if np.abs(place - middle).max() > FARTHEST}
     for expert, level in sorted(far):
-        problems.append(Problem("outside_volume", file, f"{expert} {level}", "It lies far from all other vertebrae."))
+        problems.append(Problem("outside_volume", file, f"{expert} {level}", "It lies too far from the others."))
     return {e: {level: p for level, p in r.items() if (e, level) not in far} for e, r in found.items()}
 
 
@@ -148,9 +160,9 @@ def _reading(
         if wrong is None and points is not None and points.min() < 0:
             wrong = "outside_volume", "A coordinate is negative."
         if wrong is None and level is None:
-            wrong = "unknown_level", f"{entry.get('type')!r}: experts are paired by the level's name."
+            wrong = "unknown_level", f"{entry.get('type')!r} is not a level, and experts are paired by level."
         if wrong is None and level in reading:
-            wrong = "duplicate_level", "The first one counts."
+            wrong = "duplicate_level", "The expert marked this level twice; the first one counts."
         if wrong:
             problems.append(Problem(wrong[0], file, f"{expert} {level or i + 1}", wrong[1]))
             left_out += rough_center(entry.get("segments"))

@@ -1,6 +1,6 @@
-"""How long an analysis takes and how much memory: medians of its parts in seconds, on a volume of a given shape.
+"""Time and memory of an analysis: median seconds of each part, on a volume of a given shape.
 
-`vfq bench` prints this; the published speed figures come from here.
+`vfq bench` prints them, and the published speed figures come from here.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ AIR_HU = -1000
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Medians over the repeats.
+    """Medians over the repeated runs.
 
     Attributes
     ----------
-    seconds : part ("read", "localize", "refine", "straighten", "detect", "measure", "total") to median seconds;
+    seconds : median seconds of each part ("read", "localize", "refine", "straighten", "detect", "measure", "total").
         "total" is the analysis of a volume in memory, without "read".
-    peak_mb : highest resident memory during the analyses minus the volume's own bytes, in 10^6 bytes.
-    plane_s, volume_s : straightening the sagittal plane, and the whole straightened volume point by point.
-    vertebrae : how many were found.
+    peak_mb : highest resident memory during the analyses minus the bytes of the volume itself, in 10^6 bytes.
+    plane_s, volume_s : seconds to straighten the sagittal plane, and the whole volume point by point.
+    vertebrae : number of vertebrae found.
     """
 
     seconds: dict[str, float]
@@ -46,7 +46,7 @@ class BenchReport:
 
     @property
     def plane_speedup(self) -> float:
-        """How many times faster the plane is than the volume."""
+        """How many times faster the plane is straightened than the whole volume."""
         return self.volume_s / self.plane_s
 
 
@@ -57,9 +57,9 @@ def bench(
     read: Callable[[Path], CTVolume] | None = None,
     write: Callable[[CTVolume, Path], Any] | None = None,
 ) -> BenchReport:
-    """Time `analyze` on `ct`, after one run that warms it up; and `read` on the file that `write` makes of it.
+    """Time `analyze` on `ct` after one warm-up run, and `read` on the file that `write` makes of it.
 
-    Without `read` and `write` no reading is timed. Raises whatever `analyze` raises.
+    Reading is timed only with both `read` and `write`. Raises whatever `analyze` raises.
     """
     analyze(ct)
     reset_peak_memory()
@@ -73,12 +73,12 @@ def bench(
 
 
 def median_timings(timings: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The median of each part over runs that all have the same parts."""
+    """Return the median of each part over runs that all have the same parts."""
     return {part: statistics.median(t[part] for t in timings) for part in timings[0]}
 
 
 def straightening_times(ct: CTVolume, curve: np.ndarray, repeats: int = 5) -> tuple[float, float]:
-    """Median seconds for the sagittal plane and for the whole straightened volume (+-64 mm both ways, 1 mm)."""
+    """Return median seconds for the straightened sagittal plane and the whole volume (+-64 mm both ways, 1 mm)."""
     straightening = Straightening(fit_curve(curve))
     laterals = np.arange(-HALF_WIDTH_MM, HALF_WIDTH_MM + 1)
 
@@ -91,7 +91,7 @@ def straightening_times(ct: CTVolume, curve: np.ndarray, repeats: int = 5) -> tu
 
 
 def on_grid(ct: CTVolume, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> CTVolume:
-    """`ct` resampled onto a grid of `shape` and `spacing_mm`, both [k, j, i], about the same centre; air around it."""
+    """Resample `ct` onto a grid of `shape` and `spacing_mm`, both [k, j, i], about the same centre; air outside it."""
     kji = np.array(spacing_mm)
     axes = ct.ijk_to_ras[:3, :3] / np.linalg.norm(ct.ijk_to_ras[:3, :3], axis=0)
     center = ct.ijk_to_ras[:3] @ np.r_[(np.array(ct.voxels.shape[::-1]) - 1) / 2, 1]
@@ -110,7 +110,7 @@ def _slice_points(matrix: np.ndarray, k: int, shape: tuple[int, int, int]) -> np
 
 
 def reset_peak_memory() -> None:
-    """Let the peak count from now on, where the system can (Linux); elsewhere it counts from the program's start."""
+    """Start counting the peak from now on (Linux); on other systems it counts from the start of the program."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -118,7 +118,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The highest resident memory of this process since `reset_peak_memory`."""
+    """Return the highest resident memory of this process since `reset_peak_memory`."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
@@ -127,7 +127,7 @@ def peak_memory_bytes() -> int:
 
 
 def _peak_without_proc() -> int:
-    import resource  # absent from Windows, where nothing of the standard library knows the peak
+    import resource  # absent on Windows, whose peak the standard library cannot read
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,6 +1,7 @@
-"""What the public annotations say: how many vertebrae and patients of each grade, each level, and how experts agree.
+"""The evaluation of the public annotations: counts by grade and level, and the agreement of the experts.
 
-Counts are in raw voxels, as published, and in mm. Experts agree in the plane: each chose a sagittal plane of his own.
+Counts are given in raw voxels, as published, and in mm. Agreement is measured within the sagittal plane, because each
+expert chose a plane independently.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from ..spine.genant import GRADES, MODERATE, grade, heights, worst_grade
 from ..spine.levels import NAMES
 from .annotations import SLICE_STEP_MM, AnnotatedPatient, Reading, read_annotations, to_ras
-from .metrics import REPEATS
+from .figures import estimate
+from .metrics import REPEATS, Estimates
 from .problems import Problem
-from .sources import Spine
-from .tables import EVALUATION_SCHEMA, Estimates, Scan, compare_spines, estimate, nested, number, ratios_of, settings
+from .records import EVALUATION_SCHEMA, nested, number, settings
+from .scans import Scan, compare_spines, ratios_of
+from .spines import Spine
 
 UNITS = ("voxels", "mm")
 PUBLISHED_COUNTS = {
@@ -30,13 +33,13 @@ PUBLISHED_COUNTS = {
 
 @dataclass(frozen=True)
 class Published:
-    """A published figure and its standard deviation."""
+    """A published value and its standard deviation."""
 
     value: float
     sd: float
 
 
-# The experts' row of Table 2, Zakharov et al. 2023.
+# The experts' row of table 2, Zakharov et al. 2023.
 PUBLISHED_ROW = {
     ("detection", "overlap", "precision"): Published(0.999, 0.001),
     ("detection", "overlap", "recall"): Published(0.994, 0.001),
@@ -48,7 +51,7 @@ SEVERITY_KEYS = tuple(key for key in PUBLISHED_ROW if key[0] == "severity")
 
 @dataclass(frozen=True)
 class LevelStatistics:
-    """Of all experts' readings of a level: mean and SD of the three heights in mm, of G, and the grades' counts."""
+    """All experts' annotations of one level: mean and SD of the three heights in mm and of G, and counts by grade."""
 
     count: int
     heights_mm: tuple[float, ...]
@@ -60,7 +63,10 @@ class LevelStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """The experts' row by one rule of pairing; `distance` is its mean distance to the published one, in their SD."""
+    """The experts' row of table 2, by one rule of pairing and in one unit.
+
+    `distance` is the mean distance of its AUC and sensitivity from the published ones, in published SD.
+    """
 
     rule: str
     unit: str
@@ -71,8 +77,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Over vertebrae: an expert's standard deviation of G and of a height (n - 1, pooled), and the mean distance of
-    points to the experts' mean."""
+    """How far the experts are apart, over vertebrae.
+
+    Attributes
+    ----------
+    vertebrae : number of vertebrae that two or more experts marked.
+    ratio_sd, height_sd_mm : pooled standard deviation (n - 1) of one expert's G and of one height.
+    point_mm : mean distance of a point from the mean of the experts.
+    """
 
     vertebrae: int
     ratio_sd: float
@@ -82,7 +94,7 @@ class Scatter:
 
 @dataclass(frozen=True, eq=False)
 class AnnotationsEvaluation:
-    """Everything that `vfq evaluate annotations` tells; `agreements` has the one nearest to the published row first."""
+    """The results of `vfq evaluate annotations`; `agreements` begins with the one nearest to the published row."""
 
     patients: list[AnnotatedPatient]
     counts: dict[str, dict[str, dict[str, int]]]  # by unit
@@ -95,11 +107,11 @@ class AnnotationsEvaluation:
 
     @property
     def same_vertebrae(self) -> bool:
-        """Whether all experts of each patient marked the same vertebrae, so that none can be missed."""
+        """True if all experts of each patient marked the same vertebrae, so that none can be missed."""
         return all(len({frozenset(r) for r in p.readings.values()}) == 1 for p in self.patients)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object of schema `vfq-evaluation/1`."""
+        """Return the JSON object of schema `vfq-evaluation/1`."""
         return {
             "schema": EVALUATION_SCHEMA,
             "kind": "annotations",
@@ -116,7 +128,7 @@ class AnnotationsEvaluation:
 
 
 def evaluate_annotations(folder: Path, repeats: int = REPEATS, seed: int = 0) -> AnnotationsEvaluation:
-    """Evaluate a folder of public annotations; errors as of `read_annotations`."""
+    """Evaluate a folder of public annotations; raises as `read_annotations` does."""
     patients, problems = read_annotations(folder)
     return AnnotationsEvaluation(
         patients=patients,
@@ -131,7 +143,7 @@ def evaluate_annotations(folder: Path, repeats: int = REPEATS, seed: int = 0) ->
 
 
 def grade_counts(patients: Sequence[AnnotatedPatient], unit: str) -> dict[str, dict[str, int]]:
-    """Annotations of each grade, and patients by the worst of any expert's vertebrae (moderate: G <= 0.75)."""
+    """Count annotations by grade, and patients by the worst grade of any expert's vertebra (moderate: G <= 0.75)."""
     annotations, worst = [], []
     for patient in _measurable(patients, unit):
         grades = [grade(r, MODERATE) for points in _readings(patient, unit) for r in ratios_of(points)]
@@ -144,7 +156,7 @@ def grade_counts(patients: Sequence[AnnotatedPatient], unit: str) -> dict[str, d
 
 
 def level_statistics(patients: Sequence[AnnotatedPatient]) -> dict[str, LevelStatistics]:
-    """By level, cranial first, in mm."""
+    """Return the statistics of each level in mm, cranial first."""
     found: dict[str, list[np.ndarray]] = {}
     for patient in _measurable(patients, "mm"):
         for reading in patient.readings.values():
@@ -154,7 +166,7 @@ def level_statistics(patients: Sequence[AnnotatedPatient]) -> dict[str, LevelSta
 
 
 def scatter(patients: Sequence[AnnotatedPatient]) -> Scatter:
-    """How far apart the experts are on vertebrae that two or more of them marked."""
+    """Measure how far the experts are apart on the vertebrae that two or more of them marked."""
     rows = []
     for patient in _measurable(patients, "mm"):
         for level in dict.fromkeys(name for reading in patient.readings.values() for name in reading):
@@ -171,7 +183,7 @@ def scatter(patients: Sequence[AnnotatedPatient]) -> Scatter:
 
 
 def agreements(patients: Sequence[AnnotatedPatient], repeats: int, seed: int) -> list[Agreement]:
-    """The experts' row by each rule and in each unit, the nearest to the published one first."""
+    """Compute the experts' row by each rule and in each unit; the one nearest to the published row comes first."""
     found = []
     for rule, pairing in RULES.items():
         for unit in UNITS:
@@ -183,13 +195,13 @@ def agreements(patients: Sequence[AnnotatedPatient], repeats: int, seed: int) ->
 
 
 def in_plane(patient: AnnotatedPatient, points: np.ndarray, unit: str) -> np.ndarray:
-    """Key points as [0, A, S] in `unit`, up to an offset."""
+    """Return key points as [0, A, S] in `unit`, up to an offset."""
     scale = (patient.pixel_mm or np.nan, SLICE_STEP_MM) if unit == "mm" else (1.0, 1.0)
     return to_ras(points, scale) * np.array([0.0, 1.0, 1.0])
 
 
 def _against_the_mean(patient: AnnotatedPatient, unit: str) -> list[Scan]:
-    """Each expert against the mean of the others' points."""
+    """Compare each expert with the mean of the others' points."""
     scans = []
     for expert, reading in patient.readings.items():
         others = [r for name, r in patient.readings.items() if name != expert]
@@ -201,7 +213,7 @@ def _against_the_mean(patient: AnnotatedPatient, unit: str) -> list[Scan]:
 
 
 def _against_each(patient: AnnotatedPatient, unit: str) -> list[Scan]:
-    """Each expert against each other one."""
+    """Compare each expert with each other one."""
     both = permutations(patient.readings.items(), 2)
     return [_compare(patient, expert, reading, other, unit) for (expert, reading), (_, other) in both]
 
@@ -221,7 +233,7 @@ def _compare(patient: AnnotatedPatient, expert: str, measured: Reading, true: Re
 
 
 def _agreement_json(agreement: Agreement) -> dict[str, Any]:
-    """In voxels, without what is a length."""
+    """The JSON of one agreement; in voxels, figures that are lengths are left out."""
     lengths = agreement.unit != "mm"
     kept = {
         key: e

@@ -1,7 +1,7 @@
-"""Which measured vertebra is which true one, and how far apart their points lie (RAS mm).
+"""Match measured with true vertebrae, and measure the distances between their key points (RAS mm).
 
-Vertebrae are key points `(n, 3, 2, 3)`; they are paired one to one, by the distance of their centres or by
-their overlap.
+Vertebrae are key points `(n, 3, 2, 3)`. They are paired one to one, by the distance of their centres or by their
+overlap.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from ..spine.keypoints import centers
 from ..spine.record import SpineAnalysis, vertebra_name
 
 HALF_A_VERTEBRA_MM = 15.0
-PARTIAL_RADIUS_MM = (
-    15.0  # so near the approximate centre of a vertebra cut by the border, a prediction counts neither way
-)
+PARTIAL_RADIUS_MM = 15.0  # a prediction this close to the centre of a partial vertebra is neither right nor wrong
 CENTER_THRESHOLD_MM = 20.0  # Zakharov et al. 2023 on VerSe, after Loeffler et al. 2020
-# Zakharov et al. 2023 on Cancer500 discard pairs below "a given threshold", which is not given: that of their NMS.
+# Zakharov et al. 2023 (Cancer500) discard pairs below "a given threshold" without stating it; ours is of their NMS.
 OVERLAP_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)
 class Matching:
-    """`pairs` of (predicted index, true index), the predictions without a truth, the truths without a prediction."""
+    """A one-to-one matching, as indices.
+
+    Attributes
+    ----------
+    pairs : (predicted, true) of each pair.
+    false : the predictions without a true vertebra.
+    missed : the true vertebrae without a prediction.
+    """
 
     pairs: tuple[tuple[int, int], ...]
     false: tuple[int, ...]
@@ -34,18 +39,18 @@ class Matching:
 
 
 def match(predicted: np.ndarray, truth: np.ndarray, max_distance_mm: float = HALF_A_VERTEBRA_MM) -> Matching:
-    """Pair `(n, 3, 2, 3)` with `(m, 3, 2, 3)` mm so that the sum of centre distances is least.
+    """Pair `(n, 3, 2, 3)` with `(m, 3, 2, 3)` mm so that the sum of the distances between centres is smallest.
 
-    No pair is farther apart than `max_distance_mm`; pairs are in the order of `predicted`.
+    No pair is farther apart than `max_distance_mm`. Pairs are in the order of `predicted`.
     """
     predicted, truth = _column(predicted), _column(truth)
     return _pair(_center_distances(predicted, truth), max_distance_mm)
 
 
 def match_overlap(predicted: np.ndarray, truth: np.ndarray, threshold: float = OVERLAP_THRESHOLD) -> Matching:
-    """As `match`, with the greatest sum of Butterfly-IoU; no pair's is below `threshold`.
+    """As `match`, but with the largest sum of Butterfly-IoU; no pair overlaps less than `threshold`.
 
-    The overlap is that of the outlines in the plane of the true vertebra: lateral distance does not count.
+    Outlines are compared in the plane of the true vertebra, so lateral distance does not count.
     """
     predicted, truth = _column(predicted), _column(truth)
     overlap = np.zeros((len(predicted), len(truth)))
@@ -59,17 +64,17 @@ def match_overlap(predicted: np.ndarray, truth: np.ndarray, threshold: float = O
 
 
 def is_partial(keypoints: np.ndarray, partial: np.ndarray) -> np.ndarray:
-    """`(n,)` which of `(n, 3, 2, 3)` mm lie where a vertebra is cut by the border, at one of `partial` `(p, 3)`."""
+    """Return which vertebrae of `(n, 3, 2, 3)` mm lie within `PARTIAL_RADIUS_MM` of a centre in `partial` `(p, 3)`."""
     distance = np.linalg.norm(centers(_column(keypoints))[:, None] - np.reshape(partial, (1, -1, 3)), axis=-1)
     return (distance <= PARTIAL_RADIUS_MM).any(axis=1)
 
 
 def _pair(cost: np.ndarray, most: float) -> Matching:
-    """The one-to-one pairs `(predicted, true)` of least total `cost`, none of which costs more than `most`."""
+    """Find the one-to-one pairs of smallest total `cost` `(predicted, true)`; none costs more than `most`."""
     from scipy.optimize import linear_sum_assignment  # heavy import, needed by evaluation only
 
     allowed = cost <= most
-    # A forbidden pair costs more than all allowed ones together, so none is bought at the price of an allowed one.
+    # A forbidden pair costs more than all allowed ones together, so it never displaces an allowed one.
     forbidden = (most + 1) * (sum(cost.shape) + 1)
     rows, columns = linear_sum_assignment(np.where(allowed, cost, forbidden))
     pairs = tuple((int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j])
@@ -86,7 +91,7 @@ def _center_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _plane(keypoints: np.ndarray) -> np.ndarray:
-    """`(3, 2)`: two orthonormal directions, forward and up, of the plane of six points `(3, 2, 3)`."""
+    """Two orthonormal directions `(3, 2)`, forward and up, in the plane of six points `(3, 2, 3)`."""
     front = keypoints[0].mean(0) - keypoints[2].mean(0)
     front = front / np.linalg.norm(front)
     up = (keypoints[:, 0] - keypoints[:, 1]).mean(0)
@@ -95,7 +100,7 @@ def _plane(keypoints: np.ndarray) -> np.ndarray:
 
 
 def point_errors(predicted: np.ndarray, truth: np.ndarray, matching: Matching) -> np.ndarray:
-    """Distances `(pairs, 3, 2)` mm between the key points of matched vertebrae."""
+    """Return the distances `(pairs, 3, 2)` in mm between the key points of matched vertebrae."""
     rows = [i for i, _ in matching.pairs]
     columns = [j for _, j in matching.pairs]
     return np.linalg.norm(_column(predicted)[rows] - _column(truth)[columns], axis=-1)
@@ -103,7 +108,7 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray, matching: Matching) -
 
 @dataclass(frozen=True)
 class VertebraComparison:
-    """One true vertebra, and what was measured of it (None where it was missed)."""
+    """One true vertebra and its measurement; `measured` and `point_error_mm` are None if it was missed."""
 
     name: str
     truth: Measurement
@@ -113,25 +118,28 @@ class VertebraComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An analysis held against the known truth; `false` names the vertebrae that are not there."""
+    """An analysis compared with the known truth; `false` names the measured vertebrae that do not exist."""
 
     vertebrae: tuple[VertebraComparison, ...]
     false: tuple[str, ...]
 
     @property
     def found(self) -> int:
-        """How many of the true vertebrae were found."""
+        """The number of true vertebrae that were found."""
         return sum(v.measured is not None for v in self.vertebrae)
 
     @property
     def mean_point_error_mm(self) -> float | None:
-        """The mean over found vertebrae of their mean distance between points; None when none was found."""
+        """The mean distance between measured and true key points over found vertebrae; None if none was found."""
         errors = [v.point_error_mm for v in self.vertebrae if v.point_error_mm is not None]
         return float(np.mean(errors)) if errors else None
 
 
 def compare(analysis: SpineAnalysis, truth: np.ndarray, levels: list[str] | None = None) -> Comparison:
-    """Hold the assessed vertebrae of `analysis` against true key points `(m, 3, 2, 3)` RAS mm, cranial first."""
+    """Compare the assessed vertebrae of `analysis` with true key points `(m, 3, 2, 3)` RAS mm, cranial first.
+
+    levels : names of the true vertebrae; V1, V2, ... if not given.
+    """
     assessed = analysis.assessed
     truth = _column(truth)
     predicted = _column(np.array([v.keypoints for v in assessed]))

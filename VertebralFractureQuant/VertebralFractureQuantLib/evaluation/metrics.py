@@ -1,6 +1,7 @@
-"""Figures from plain arrays: ROC, sensitivity at a specificity, Bland-Altman, and bootstrap intervals over patients.
+"""Statistics of plain arrays: ROC, sensitivity at a specificity, Bland-Altman, and bootstrap intervals over patients.
 
-A score is higher the likelier a positive (for fractures: minus G); nan is the answer where none is possible.
+A score is higher the more likely the case is positive (for fractures: minus G). A statistic that cannot be computed is
+nan.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 
 SPECIFICITY = 0.9  # at which Zakharov et al. 2023 give the sensitivity
-LIMITS_SD = 1.96  # 95 % of a normal distribution
-REPEATS = 1000
+LIMITS_SD = 1.96  # standard deviations that hold 95 % of a normal distribution
+REPEATS = 1000  # bootstrap draws
 COVERAGE = 0.95  # of the intervals
-LEAST_DRAWN = 0.8
+LEAST_DRAWN = 0.8  # share of the draws in which a figure must exist to get an interval
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -23,33 +24,51 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; `low` and `high` are nan where there is none."""
+    """A value and its 95 % interval; `low` and `high` are nan if there is no interval."""
 
     value: float
     low: float
     high: float
 
 
+Key = tuple[str, ...]  # (section, name, ...)
+Figures = dict[Key, float]
+Estimates = dict[Key, Estimate]
+
+
 @dataclass(frozen=True)
 class BlandAltman:
-    """Mean and standard deviation (n - 1) of measured minus reference, and the 95 % limits of agreement."""
+    """Bias and standard deviation (n - 1) of measured minus reference, and the 95 % limits of agreement."""
 
     bias: float
     sd: float
 
     @property
     def low(self) -> float:
-        """The lower limit of agreement."""
+        """The lower 95 % limit of agreement."""
         return self.bias - LIMITS_SD * self.sd
 
     @property
     def high(self) -> float:
-        """The upper limit of agreement."""
+        """The upper 95 % limit of agreement."""
         return self.bias + LIMITS_SD * self.sd
 
 
+def mean(values: np.ndarray) -> float:
+    """Return the mean; nan of an empty array."""
+    return float(np.mean(values)) if np.size(values) else float("nan")
+
+
+def median(values: np.ndarray) -> float:
+    """Return the median; nan of an empty array."""
+    return float(np.median(values)) if np.size(values) else float("nan")
+
+
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, a tie counting half."""
+    """Return the area under the ROC curve.
+
+    It is the probability that a positive scores higher than a negative; a tie counts half.
+    """
     negatives, positives = np.sort(scores[~positive]), scores[positive]
     if not len(negatives) or not len(positives):
         return float("nan")
@@ -58,7 +77,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def sensitivity_at(scores: np.ndarray, positive: np.ndarray, specificity: float = SPECIFICITY) -> float:
-    """The highest sensitivity of any threshold whose specificity is at least `specificity`."""
+    """Return the highest sensitivity of any threshold whose specificity is at least `specificity`."""
     negatives, positives = np.sort(scores[~positive]), scores[positive]
     if not len(negatives) or not len(positives):
         return float("nan")
@@ -67,7 +86,10 @@ def sensitivity_at(scores: np.ndarray, positive: np.ndarray, specificity: float 
 
 
 def roc(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """1 - specificity and sensitivity, both from 0 to 1, at every threshold; empty without positives or negatives."""
+    """Return 1 - specificity and sensitivity at every threshold, both from 0 to 1.
+
+    Both arrays are empty if there are no positives or no negatives.
+    """
     negatives, positives = np.sort(scores[~positive]), np.sort(scores[positive])
     if not len(negatives) or not len(positives):
         return np.empty(0), np.empty(0)
@@ -76,7 +98,7 @@ def roc(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def bland_altman(measured: np.ndarray, reference: np.ndarray) -> BlandAltman:
-    """Bland & Altman 1986 of equally shaped arrays; nan for fewer than two values."""
+    """Compare two arrays of the same shape after Bland & Altman 1986; nan for fewer than two values."""
     difference = np.ravel(measured) - np.ravel(reference)
     if len(difference) < 2:
         return BlandAltman(float("nan"), float("nan"))
@@ -90,11 +112,18 @@ def bootstrap(
     seed: int = 0,
     shares: Callable[[K], bool] = lambda key: False,
 ) -> dict[K, Estimate]:
-    """`figures` of all items, with percentile intervals from drawing whole patients with replacement.
+    """Compute `figures` of all items, with percentile intervals from drawing whole patients with replacement.
 
-    Vertebrae and scans of one patient are alike, so a patient's items stay together. What a single patient tells is in
-    three of four draws at most, and gets no interval. `shares` tells which keys are shares: one of 0 or 1 is that in
-    every draw, and gets the exact interval of as many patients.
+    Vertebrae and scans of one patient are alike, so the items of a patient stay together. A figure that depends on a
+    single patient exists in at most three of four draws, which is below `LEAST_DRAWN`: it gets no interval.
+
+    Parameters
+    ----------
+    patients : the items (scans, or vertebrae) of each patient.
+    figures : computes the figures of a list of items.
+    repeats, seed : number of draws, and seed of the random generator.
+    shares : whether the figure of a key is a share. A share of 0 or 1 is the same in every draw; it gets the exact
+        interval for this number of patients.
     """
     rng = np.random.default_rng(seed)
     values = figures([item for patient in patients for item in patient])
@@ -108,7 +137,7 @@ def bootstrap(
 
 
 def _widened(estimate: Estimate, patients: int) -> Estimate:
-    """What no patient shows may yet be: the exact binomial interval (Clopper & Pearson 1934) of none or all of them."""
+    """Replace an interval of width zero at 0 or 1 by the exact binomial one (Clopper & Pearson 1934)."""
     rest = 1 - ((1 - COVERAGE) / 2) ** (1 / patients)
     if estimate.low == estimate.high == 0:
         return replace(estimate, high=rest)

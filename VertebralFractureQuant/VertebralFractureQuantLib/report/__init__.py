@@ -1,4 +1,4 @@
-"""What is handed on after an analysis: table, Slicer markups, picture and the folder that holds them.
+"""The outputs of an analysis and of an evaluation: tables, Slicer markups, pictures, and the folders that hold them.
 
-Everything here is written from a `SpineAnalysis` alone (and the CT, for pictures); nothing is measured here.
+Everything is written from records (and the CT, for pictures); nothing is measured here.
 """

@@ -1,4 +1,7 @@
-"""`evaluation.png`: four panels about an evaluation, drawn without a display or global state."""
+"""`evaluation.png`: four panels that sum up an evaluation, drawn without a display or global state.
+
+Lengths are mm; G is the Genant ratio. All numbers come from `evaluation/`.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..evaluation.experts import PUBLISHED_ROW, SEVERITY_KEYS, Agreement, AnnotationsEvaluation, LevelStatistics
-from ..evaluation.metrics import SPECIFICITY, bland_altman, roc
-from ..evaluation.tables import (
-    TASKS,
-    Estimates,
-    Evaluation,
-    Pairs,
-    Scan,
-    pool,
-    reported_confusion,
-    severity_labels,
-    worst_ratios,
-)
+from ..evaluation.metrics import SPECIFICITY, Estimates, bland_altman, roc
+from ..evaluation.predictions import Evaluation
+from ..evaluation.scans import Pairs, Scan, pool, worst_ratios
+from ..evaluation.severity import TASKS, reported_confusion, severity_labels
 from ..spine.genant import GRADES, MILD, MODERATE, SEVERE, grade
 from ..spine.keypoints import POSITIONS
 from ..spine.levels import NAMES
@@ -32,14 +27,17 @@ if TYPE_CHECKING:
 
 SIZE_INCHES = (12.5, 9.5)
 DPI = 150
-SAME, OTHER = "#2a6fb0", "#e07b1a"  # as in the paper's figure 7: blue where the grade is right, orange where not
+SAME, OTHER = "#2a6fb0", "#e07b1a"  # as in figure 7 of Zakharov et al. 2023: blue if the grade is right, else orange
 TASK_COLORS = ("#7a8791", "#3aa17e", "#2a6fb0")
 QUIET = "#7a8791"
 TABLE_2_TASK = SEVERITY_KEYS[0][2]
 
 
 def write_predictions_figure(evaluation: Evaluation, path: Path) -> None:
-    """Bland-Altman of G, ROC, grades, and errors by level, into a PNG file. OSError where it cannot be written."""
+    """Draw Bland-Altman of G, ROC, grades, and errors by level, into a PNG file.
+
+    Raises OSError if it cannot be written.
+    """
     figure, axes = _sheet()
     _draw_bland_altman(axes[0], pool(evaluation.scans), "G measured - reference")
     _draw_roc(axes[1], evaluation.scans, evaluation.estimates)
@@ -49,7 +47,10 @@ def write_predictions_figure(evaluation: Evaluation, path: Path) -> None:
 
 
 def write_annotations_figure(evaluation: AnnotationsEvaluation, path: Path) -> None:
-    """Grades and heights by level, Bland-Altman and ROC of the experts. OSError where it cannot be written."""
+    """Draw grades and heights by level, and Bland-Altman and ROC of the experts, into a PNG file.
+
+    Raises OSError if it cannot be written.
+    """
     figure, axes = _sheet()
     _draw_grades(axes[0], evaluation.levels)
     _draw_heights(axes[1], evaluation.levels)
@@ -78,7 +79,7 @@ def _draw_bland_altman(axes: Axes, pairs: Pairs, label: str) -> None:
     mean, difference = (pairs.ratio + pairs.true_ratio) / 2, pairs.ratio - pairs.true_ratio
     right = np.array([grade(a) == grade(b) for a, b in zip(pairs.ratio, pairs.true_ratio, strict=True)], bool)
     size = 14 if len(mean) < 300 else 4
-    for chosen, color, name in ((right, SAME, "same grade"), (~right, OTHER, "another grade")):
+    for chosen, color, name in ((right, SAME, "same grade"), (~right, OTHER, "different grade")):
         axes.scatter(mean[chosen], difference[chosen], size, color, alpha=0.6, lw=0, label=f"{name}: {chosen.sum()}")
     agreement = bland_altman(pairs.ratio, pairs.true_ratio)
     axes.axhline(agreement.bias, color="black", lw=1)
@@ -105,9 +106,9 @@ def _draw_roc(axes: Axes, scans: Sequence[Scan], estimates: Estimates) -> None:
         for kind, style in (("vertebra", "-"), ("patient", "--")):
             x, y = roc(*severity_labels(task, *both[kind]))
             area = estimates["severity", kind, task, "auc"].value
-            text = f"{task}, {kind}: " + (f"AUC {area:.3f}" if len(x) else "one class only")
+            text = f"{task}, {kind}: " + (f"AUC {area:.3f}" if len(x) else "only one class")
             axes.plot(x, y, style, color=color, label=text)
-    axes.set_title("Severity")
+    axes.set_title("ROC of fracture severity")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
@@ -129,7 +130,7 @@ def _draw_experts_roc(axes: Axes, agreement: Agreement) -> None:
         capsize=3,
         label=f"published, {TABLE_2_TASK}: AUC {PUBLISHED_ROW[SEVERITY_KEYS[0]].value}",
     )
-    axes.set_title(f"Experts: {agreement.rule}, {agreement.unit}", fontsize=10)
+    axes.set_title(f"ROC: {agreement.rule}, {agreement.unit}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
@@ -146,9 +147,9 @@ def _draw_confusion(axes: Axes, table: np.ndarray) -> None:
         if (row, column) != (len(GRADES), len(GRADES)):
             axes.text(column, row, str(count), ha="center", va="center")
     axes.set_xticks(range(len(GRADES) + 1), [*GRADES, "missed"])
-    axes.set_yticks(range(len(GRADES) + 1), [*GRADES, "not there"])
+    axes.set_yticks(range(len(GRADES) + 1), [*GRADES, "no vertebra"])
     axes.set(xlabel="reported grade", ylabel="reference grade")
-    axes.set_title("Grades: vertebrae, shaded by share of the row")
+    axes.set_title("Number of vertebrae by grade, shaded by share of the row")
 
 
 def _draw_level_errors(axes: Axes, estimates: Estimates) -> None:
@@ -166,7 +167,7 @@ def _draw_level_errors(axes: Axes, estimates: Estimates) -> None:
     axes.set_xticks(range(len(levels)), levels, rotation=45 if len(levels) > 12 else 0)
     axes.set_ylabel("mean point error, mm", color=SAME)
     other.set_ylabel("mean |dG|", color=OTHER)
-    axes.set_title("Errors by level, 95 % intervals over patients")
+    axes.set_title("Mean errors by level, with 95 % intervals over patients")
 
 
 def _draw_grades(axes: Axes, levels: dict[str, LevelStatistics]) -> None:
@@ -176,7 +177,7 @@ def _draw_grades(axes: Axes, levels: dict[str, LevelStatistics]) -> None:
         axes.bar(list(levels), counts, bottom=bottom, color=GRADE_COLORS[name], label=f"{name}: {counts.sum():.0f}")
         bottom += counts
     axes.tick_params(axis="x", rotation=45)
-    axes.set(ylabel="annotations", title="Grades by level, heights in mm", ylim=(0, 1.3 * bottom.max(initial=1)))
+    axes.set(ylabel="annotations", title="Grades by level, from heights in mm", ylim=(0, 1.3 * bottom.max(initial=1)))
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -189,5 +190,5 @@ def _draw_heights(axes: Axes, levels: dict[str, LevelStatistics]) -> None:
             at + 0.18 * (p - 1), means[:, p], spreads[:, p], fmt="o-", color=color, ms=3, lw=1, label=position
         )
     axes.set_xticks(at, list(levels), rotation=45)
-    axes.set(ylabel="height, mm (mean, SD)", title="Heights by level, fractured vertebrae included")
+    axes.set(ylabel="height, mm (mean, SD)", title="Heights by level, including fractured vertebrae")
     axes.legend(frameon=False, fontsize=8)

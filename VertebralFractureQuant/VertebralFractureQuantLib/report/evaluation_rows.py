@@ -1,6 +1,6 @@
-"""`evaluation.csv`: one row a vertebra that was found, missed or made up, for statistics programs and spreadsheets.
+"""`evaluation.csv`: one row for each found, missed or false vertebra, for statistics programs and spreadsheets.
 
-Heights and distances in mm; an unknown value is an empty cell.
+Heights and distances are in mm; an unknown value is an empty cell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.tables import Scan
+from ..evaluation.scans import Scan
 from ..spine.genant import GRADES
 from ..spine.keypoints import POSITIONS
 from ..spine.levels import NAMES
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def write_rows(scans: Sequence[Scan], path: Path) -> None:
-    """Write the table (UTF-8, comma, header row). OSError where the place cannot be written."""
+    """Write the table (UTF-8, comma, header row). Raises OSError if it cannot be written."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,7 @@
-"""Tables of an evaluation for the terminal (rich): values with 95 % intervals, as computed elsewhere."""
+"""Tables of an evaluation for the terminal (rich): values with 95 % intervals in brackets.
+
+All numbers come from `evaluation/`. "-" stands for a value that cannot be computed.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ from ..evaluation.experts import (
     AnnotationsEvaluation,
     LevelStatistics,
 )
-from ..evaluation.metrics import Estimate
+from ..evaluation.figures import counts
+from ..evaluation.metrics import Estimate, Estimates
+from ..evaluation.predictions import Evaluation
 from ..evaluation.problems import PROBLEMS, Problem
-from ..evaluation.tables import TASKS, Estimates, Evaluation, confusion, counts, reported_confusion
+from ..evaluation.severity import TASKS, confusion, reported_confusion
 from ..spine.genant import GRADES
 from ..spine.keypoints import ENDPLATES, POSITIONS
 from ..spine.levels import NAMES
@@ -33,7 +38,7 @@ SHORT_RULES = dict(zip(RULES, ("others' mean", "each other"), strict=True))
 
 
 def annotations_tables(evaluation: AnnotationsEvaluation) -> Group:
-    """The data table, levels, the experts' row beside the published one, and how far apart experts are."""
+    """Return counts by grade, heights by level, the experts' row beside the published one, and their agreement."""
     parts: list[Table | Text] = [
         _counts_table(evaluation),
         _levels_table(evaluation.levels),
@@ -45,7 +50,7 @@ def annotations_tables(evaluation: AnnotationsEvaluation) -> Group:
 
 
 def predictions_tables(evaluation: Evaluation) -> Group:
-    """Tables 1 to 3, errors, Bland-Altman, levels and grades."""
+    """Return tables 1 to 3, errors, Bland-Altman, levels and grades."""
     e = evaluation.estimates
     total = counts(evaluation.scans)
     heading = (
@@ -61,11 +66,14 @@ def predictions_tables(evaluation: Evaluation) -> Group:
         _calibration_table(e),
         _names_table(e),
         _level_errors_table(e),
-        _confusion_table("grade as reported", reported_confusion(evaluation.scans)),
-        _confusion_table("grade of G alone", confusion(evaluation.scans)),
+        _confusion_table("reported grade", reported_confusion(evaluation.scans)),
+        _confusion_table("grade by G alone", confusion(evaluation.scans)),
     ]
     if total["patients"] < FEW_PATIENTS:
-        heading += "\nSo few patients make the 95 % intervals too narrow, and AUC and sensitivity a matter of chance."
+        heading += (
+            f"\nWith fewer than {FEW_PATIENTS} patients the 95 % intervals are too narrow, "
+            "and AUC and sensitivity depend on chance."
+        )
     return _stacked([Text(heading), *tables, *_problems(evaluation.problems)])
 
 
@@ -98,7 +106,7 @@ def _levels_table(levels: dict[str, LevelStatistics]) -> Table:
 
 
 def _experts_table(agreements: Sequence[Agreement]) -> Table:
-    table = _table("expert against", "prec.", "recall", "AUC, G <= .74", "sens. at spec. .9", "off")
+    table = _table("expert against", "prec.", "recall", "AUC, G <= .74", "sens. at spec. .9", "SDs off")
     published = (f"{p.value:.3f}" + (f" (SD {_short(p.sd)})" if key in SEVERITY_KEYS else "") for key, p in PUBLISHED)
     table.add_row("published", *published, "")
     for a in agreements:
@@ -110,18 +118,18 @@ def _experts_table(agreements: Sequence[Agreement]) -> Table:
 
 def _experts_note(evaluation: AnnotationsEvaluation) -> Text:
     if not evaluation.agreements:
-        return Text("Experts cannot be compared: no vertebra was marked by two.")
+        return Text("The experts cannot be compared: no vertebra was marked by two of them.")
     nearest = evaluation.agreements[0]
     if not np.isfinite(nearest.distance):
-        return Text("The published row cannot be compared: that needs vertebrae with and without G <= 0.74.")
+        return Text("The published row cannot be compared: this needs vertebrae with G <= 0.74 and with G > 0.74.")
     note = (
-        f"Nearest to the published row is {nearest.rule}, in {nearest.unit}: AUC and sensitivity are "
-        f"{nearest.distance:.2f} of its standard deviations off on average (the last column)."
+        f"The row nearest to the published one is {nearest.rule}, in {nearest.unit}: its AUC and sensitivity differ "
+        f"from the published values by {nearest.distance:.2f} published standard deviations on average (last column)."
     )
     if evaluation.same_vertebrae:
         note += (
-            " The files give all experts of a patient the same vertebrae, so precision and recall only tell whether"
-            " outlines overlap (Butterfly-IoU >= 0.1), and the published ones cannot be had from them."
+            " In these files all experts of a patient have the same vertebrae. Precision and recall therefore only show"
+            " whether outlines overlap (Butterfly-IoU >= 0.1); the published values cannot be reproduced from them."
         )
     return Text(note, style="dim")
 
@@ -148,13 +156,13 @@ def _agreement_table(evaluation: AnnotationsEvaluation) -> Table:
 
 
 def _line_table(e: Estimates) -> Table:
-    table = _table("table 1: spine line", "mean l2, mm", "limits MAE, mm")
+    table = _table("table 1: spine curve", "mean l2, mm", "limits MAE, mm")
     table.add_row("", _interval(e["line", "mean_mm"], 2), _interval(e["line", "limits_mm"], 1))
     return table
 
 
 def _detection_table(e: Estimates) -> Table:
-    table = _table("table 2: detection", "all vertebrae", "mean of scans")
+    table = _table("table 2: detection", "all vertebrae", "mean over scans")
     for kind, rule in (("overlap", "Butterfly-IoU >= 0.1"), ("center", "centres within 20 mm")):
         for name in ("precision", "recall"):
             cells = (e["detection", kind, n] for n in (name, f"{name}_by_scan"))
@@ -172,7 +180,7 @@ def _severity_table(e: Estimates) -> Table:
 
 
 def _called_table(e: Estimates) -> Table:
-    table = _table("called moderate or worse", "sensitivity", "specificity")
+    table = _table("reported moderate or worse", "sensitivity", "specificity")
     for kind in ("vertebra", "patient"):
         table.add_row(kind, *(_interval(e["called", kind, what], 3) for what in ("sensitivity", "specificity")))
     return table
@@ -194,7 +202,7 @@ def _errors_table(e: Estimates) -> Table:
 
 
 def _calibration_table(e: Estimates) -> Table:
-    table = _table("spread of G", "error / spread", "within one", "within two")
+    table = _table("reported SD of G", "RMS error / SD", "within 1 SD", "within 2 SD")
     keys = ("error_by_spread", "within_one", "within_two")
     table.add_row("", *(_interval(e.get(("calibration", key)), 2) for key in keys))
     return table
@@ -203,8 +211,8 @@ def _calibration_table(e: Estimates) -> Table:
 def _names_table(e: Estimates) -> Table:
     table = _table("level names", "right", "wrong", "wrong, without doubt")
     for name, keys in (
-        ("of vertebrae", ("right", "wrong", "surely_wrong")),
-        ("scans: all, any, any", ("scans_all_right", "scans_any_wrong", "scans_any_surely_wrong")),
+        ("vertebrae", ("right", "wrong", "surely_wrong")),
+        ("scans with all right, any wrong", ("scans_all_right", "scans_any_wrong", "scans_any_surely_wrong")),
     ):
         table.add_row(name, *(_interval(e.get(("names", key)), 3) for key in keys))
     return table
@@ -222,7 +230,7 @@ def _level_errors_table(e: Estimates) -> Table:
 
 def _confusion_table(what: str, counted: np.ndarray) -> Table:
     table = _table(f"{what}: true \\ measured", *GRADES, "missed")
-    for name, row in zip((*GRADES, "not there"), counted, strict=True):
+    for name, row in zip((*GRADES, "no vertebra"), counted, strict=True):
         cells = [str(n) for n in row]
         table.add_row(name, *(cells if name in GRADES else [*cells[:-1], ""]))
     return table
@@ -231,7 +239,7 @@ def _confusion_table(what: str, counted: np.ndarray) -> Table:
 def _problems(problems: Sequence[Problem]) -> Iterator[Text]:
     if not problems:
         return
-    lines = [f"Problems: {len(problems)}. What is named here was left out, or taken as the sentence says."]
+    lines = [f"Problems: {len(problems)}. Faulty parts are left out, unless the message says otherwise."]
     for p in problems[:MOST_PROBLEMS]:
         place = f"{p.file}, {p.vertebra}" if p.vertebra else p.file
         lines.append(f"{p.code}  {place}: {p.message or PROBLEMS[p.code]}")
@@ -249,12 +257,12 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _stacked(parts: Iterable[Table | Text]) -> Group:
-    """The parts with empty lines between them."""
+    """Stack the parts with an empty line after each."""
     return Group(*(piece for part in parts for piece in (part, Text())))
 
 
 def _interval(estimate: Estimate | None, digits: int) -> str:
-    """ "0.972 [.950, .981]", without the interval where there is none, and "-" where there is no value."""
+    """ "0.972 [.950, .981]"; without brackets if there is no interval, and "-" if there is no value."""
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
     value = f"{estimate.value:.{digits}f}"
@@ -264,5 +272,5 @@ def _interval(estimate: Estimate | None, digits: int) -> str:
 
 
 def _short(value: float, digits: int = 3) -> str:
-    """Without the zero before the point."""
+    """The number without the zero before the decimal point."""
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"

@@ -1,7 +1,7 @@
-"""`keypoints.mrk.json` for 3D Slicer: one closed curve of six control points a vertebra, all in one file.
+"""`keypoints.mrk.json` for 3D Slicer: for each vertebra a closed curve of six control points, all in one file.
 
-Points are RAS mm in memory and LPS mm on disk, in the order A+ M+ P+ P- M- A- (`keypoints.outline`),
-after Slicer's markups schema 1.0.3.
+Points are RAS mm in memory and LPS mm on disk, in the order A+ M+ P+ P- M- A- (`keypoints.outline`), according to
+Slicer's markups schema 1.0.3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCHEMA = (
 )
 POINT_NAMES = ("A+", "M+", "P+", "P-", "M-", "A-")
 
-# Told apart by brightness as well as by hue, so that red-green colour blindness does not hide a fracture.
+# The colours differ in brightness as well as hue, so that red-green colour blindness does not hide a fracture.
 GRADE_COLORS = {
     "normal": (0.30, 0.79, 0.66),
     "mild": (0.97, 0.90, 0.39),
@@ -34,20 +34,20 @@ _LPS_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def markups_document(analysis: SpineAnalysis) -> dict[str, Any]:
-    """The markups file of `analysis` as a JSON object."""
+    """Return the markups file of `analysis` as a JSON object."""
     return {"@schema": SCHEMA, "markups": [_markup(v, i) for i, v in enumerate(analysis.vertebrae)]}
 
 
 def write_markups(analysis: SpineAnalysis, path: Path) -> None:
-    """Write `keypoints.mrk.json`. OSError where the place cannot be written."""
+    """Write `keypoints.mrk.json`. Raises OSError if it cannot be written."""
     path.write_text(json.dumps(markups_document(analysis), indent=1, allow_nan=False), encoding="utf-8")
 
 
 def read_markups(path: Path) -> list[tuple[str, np.ndarray]]:
-    """Names and key points `(3, 2, 3)` RAS mm of the six-point closed curves in a markups file.
+    """Read names and key points `(3, 2, 3)` RAS mm of the six-point closed curves in a markups file.
 
-    Other markups are passed over; both coordinate systems of the schema are understood.
-    ValueError where the file is not a markups file.
+    Other markups are ignored. Both coordinate systems of the schema (LPS, RAS) can be read. Raises ValueError if the
+    file is not a markups file.
     """
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or "markups" not in document:
@@ -77,7 +77,7 @@ def _markup(vertebra: Vertebra, index: int) -> dict[str, Any]:
         "fixedNumberOfControlPoints": True,
         "labelFormat": "%N-%d",
         "controlPoints": [_control_point(name, i, p) for i, p in enumerate(points)],
-        # Left empty: Slicer would show a stored height unchanged after a point was moved.
+        # Empty, because Slicer would still show a stored height after a point was moved.
         "measurements": [],
         "display": _display(GRADE_COLORS[vertebra.measurement.grade]),
     }
@@ -89,7 +89,7 @@ def _control_point(name: str, index: int, position: np.ndarray) -> dict[str, Any
         "label": f"{name} {POINT_NAMES[index]}",
         "description": "",
         "associatedNodeID": "",
-        # Adding zero turns -0.0, which the change of axes makes, into 0.0.
+        # Adding zero turns -0.0, a result of the change of axes, into 0.0.
         "position": (position + 0.0).tolist(),
         "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
         "selected": True,

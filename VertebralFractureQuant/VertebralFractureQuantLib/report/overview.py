@@ -1,7 +1,7 @@
-"""`overview.png`: the straightened and the patient's sagittal side by side, with what was measured, as for a figure.
+"""`overview.png`, the overview image: two sagittal panels side by side with key points, ratios and grades.
 
-Pictures are in the radiologist's view (anterior on the left, cranial up), in true proportions, both at one scale.
-Panels count in mm [A, S]; the sheet around them, with labels and leader lines, counts in inches from its lower left.
+Both panels have true proportions and the same scale. Panels are in mm [A, S]; the sheet around them, with labels and
+leader lines, is in inches from its lower left corner. What the panels show is left to `panels`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ import numpy as np
 
 from .. import __version__
 from ..imaging.ct import CTVolume
-from ..spine.curve import SpineCurve, fit_curve
+from ..spine.curve import fit_curve
 from ..spine.genant import MILD, MODERATE, SEVERE, deciding_text
 from ..spine.keypoints import outline
 from ..spine.record import SpineAnalysis, Vertebra, shown_names, worst_text
-from ..spine.straightening import AIR, Straightening
 from .markups import GRADE_COLORS
+from .panels import PIXEL_MM, Panel, patient_panel, straightened_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,20 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 WINDOW_HU = (-250.0, 950.0)
-HALF_WIDTH_MM = 42.0
-ANTERIOR_MM, POSTERIOR_MM = 75.0, 60.0  # around the curve in the patient's sagittal
-MARGIN_MM = 14.0  # above the first and below the last vertebra
-PIXEL_MM = 0.5
 
 DPI = 200
 TOP, BOTTOM, SIDE = 0.95, 0.78, 0.35
-NAME, LETTER = 0.36, 0.066  # width of a vertebra's name and of a letter behind it
-LABELS, SHORT_LABELS = 2.2, 1.2  # at least
-LINE = 0.165
+NAME, LETTER = 0.36, 0.066  # widths of a vertebra's name, and of each letter after it
+LABELS, SHORT_LABELS = 2.2, 1.2  # least widths of the columns of labels
+LINE = 0.165  # between the lines of labels
 MOST_WIDE = 9.5
 INK, QUIET, GROUND = "#e8e8e8", "#8c9299", "#0b0d10"
 REJECTED = (0.5, 0.5, 0.5)
-# The first that has a letter draws it: matplotlib's own, then what Linux, Windows and macOS bring along.
+# Each letter comes from the first font that has it: matplotlib's own, then fonts of Linux, Windows and macOS.
 FONTS = (
     "DejaVu Sans",
     "Noto Sans CJK JP",
@@ -62,34 +57,9 @@ FONTS = (
 )
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A picture `(rows, columns)` HU, its pixel centres `across` (A, mm) and `up` (S, mm), and points on it.
-
-    `points` is `(n, 3, 2, 2)` [A, S] mm; `bar_mm` the length of the scale bar.
-    """
-
-    title: str
-    image: np.ndarray
-    across: np.ndarray
-    up: np.ndarray
-    points: np.ndarray
-    bar_mm: float
-
-    @property
-    def width(self) -> float:
-        """From edge to edge, mm."""
-        return float(np.ptp(self.across)) + PIXEL_MM
-
-    @property
-    def height(self) -> float:
-        """From edge to edge, mm."""
-        return float(np.ptp(self.up)) + PIXEL_MM
-
-
 def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
-    """Draw `analysis` of `ct` into a PNG file. OSError where the place cannot be written."""
-    # Nobody needs to hear which fonts this machine lacks; a letter that none of its fonts has becomes a box.
+    """Draw `analysis` of `ct` into a PNG file. Raises OSError if it cannot be written."""
+    # Missing fonts are no concern of the user; a letter that no font has becomes a box.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -97,49 +67,19 @@ def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
 
 
 def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
-    """The overview as a matplotlib figure, drawn without a display or global state.
+    """Draw the overview image as a matplotlib figure, without a display or global state.
 
-    ValueError where `analysis` has no curve.
+    Raises ValueError if `analysis` has no curve.
     """
     curve = fit_curve(analysis.curve)
     panels = straightened_panel(analysis, ct, curve), patient_panel(analysis, ct, curve)
     return _Sheet(panels, analysis).draw()
 
 
-def straightened_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:
-    """The plane along the curve; `up` is straight-space S (0 at the curve's upper end)."""
-    straightening = Straightening(curve)
-    points = straightening.to_straight(_keypoints(analysis))[..., 1:]
-    picture = straightening.sample_sagittal(ct, HALF_WIDTH_MM, PIXEL_MM)
-    up = -PIXEL_MM * np.arange(len(picture))
-    low, high = _span(points[..., 1], up[-1], up[0])
-    shown = (up >= low) & (up <= high)
-    across = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, picture.shape[1])
-    return Panel("Straightened sagittal", picture[shown], across, up[shown], points, 10.0)
-
-
-def patient_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:
-    """The patient's sagittal whose R follows the curve at each S, so that a scoliotic spine stays in it."""
-    points = _keypoints(analysis)[..., 1:]
-    lowest, highest = _bounds(ct)
-    # The volume's own borders bind, not the curve's ends: the outermost vertebrae may reach beyond those.
-    low, high = _span(points[..., 1] if points.size else curve.points[:, 2], lowest[2], highest[2])
-    up = np.arange(high, low, -PIXEL_MM)
-    seen = curve.points[(curve.points[:, 2] >= low) & (curve.points[:, 2] <= high)]
-    across = np.arange(
-        max(seen[:, 1].min() - POSTERIOR_MM, lowest[1]), min(seen[:, 1].max() + ANTERIOR_MM, highest[1]), PIXEL_MM
-    )
-    order = np.argsort(curve.points[:, 2])
-    right = np.interp(up, curve.points[order, 2], curve.points[order, 0])
-    grid = np.empty((len(up), len(across), 3))
-    grid[..., 0], grid[..., 1], grid[..., 2] = right[:, None], across[None], up[:, None]
-    return Panel("Sagittal through the spine", ct.sample(grid, fill=AIR), across, up, points, 50.0)
-
-
 def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Positions moved as little as possible (least squares) so that neighbours, in their order, are `gap` apart.
+    """Move positions as little as possible (least squares) so that neighbours are at least `gap` apart.
 
-    All lie within [low, high]; where they cannot, the gap shrinks evenly.
+    The order is kept, and all positions lie within [low, high]. If there is too little room, the gap shrinks evenly.
     """
     positions = np.asarray(positions, float)
     if len(positions) == 0:
@@ -154,7 +94,7 @@ def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.nda
 
 
 def _isotonic(values: np.ndarray) -> np.ndarray:
-    """The nearest non-decreasing sequence: neighbours in the wrong order are pooled into their mean."""
+    """The nearest non-decreasing sequence (least squares): neighbours in the wrong order are replaced by their mean."""
     blocks: list[list[float]] = []  # [mean, count]
     for value in values:
         blocks.append([float(value), 1])
@@ -166,31 +106,12 @@ def _isotonic(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(int(count), mean) for mean, count in blocks])
 
 
-def _keypoints(analysis: SpineAnalysis) -> np.ndarray:
-    return np.array([v.keypoints for v in analysis.vertebrae], float).reshape(-1, 3, 2, 3)
-
-
-def _span(heights: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """The part of [low, high] that shows the vertebrae with a margin; all of it without any."""
-    if heights.size == 0:
-        return float(low), float(high)
-    return max(float(low), heights.min() - MARGIN_MM), min(float(high), heights.max() + MARGIN_MM)
-
-
-def _bounds(ct: CTVolume) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and highest R, A, S of the volume's corners."""
-    last = np.array(ct.voxels.shape[::-1]) - 1
-    corners = np.stack(np.meshgrid(*[(0, n) for n in last], indexing="ij"), axis=-1).reshape(-1, 3)
-    ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]
-    return ras.min(0), ras.max(0)
-
-
 def _color(vertebra: Vertebra) -> tuple[float, float, float]:
     return REJECTED if vertebra.review == "rejected" else GRADE_COLORS[vertebra.measurement.grade]
 
 
 def _verdict(vertebra: Vertebra, detailed: bool) -> str:
-    """ "0.71 moderate wedge ~": the ratio; if `detailed`, grade and shape where there is something to say."""
+    """ "0.71 moderate wedge ~": the ratio; if `detailed`, also grade and shape of a fracture."""
     m = vertebra.measurement
     if vertebra.review == "rejected":
         return "rejected"
@@ -201,12 +122,12 @@ def _verdict(vertebra: Vertebra, detailed: bool) -> str:
 
 
 def _column_width(texts: Sequence[str]) -> float:
-    """What labels that say `texts` need right of their panel, inches."""
+    """The width in inches that the labels `texts` need right of their panel."""
     return 0.2 + NAME + LETTER * max(map(len, texts), default=0)
 
 
 class _Sheet:
-    """One figure: where the panels stand on it (inches), and everything drawn on and around them."""
+    """One figure: the places of the panels on it (inches), and everything drawn on and around them."""
 
     def __init__(self, panels: Sequence[Panel], analysis: SpineAnalysis):
         self.panels = panels
@@ -214,7 +135,7 @@ class _Sheet:
         tallest = max(p.height for p in panels)
         self.picture_height = float(np.clip(0.0225 * tallest, 6.5, 11.0))
         self.scale = min(self.picture_height / tallest, MOST_WIDE / sum(p.width for p in panels))
-        # Labels must not be squeezed where short, wide pictures bind the scale.
+        # Short, wide pictures limit the scale, but the labels still need their height.
         self.picture_height = max(self.scale * tallest, LINE * (len(analysis.vertebrae) + 1))
         self.verdicts = tuple([_verdict(v, detailed) for v in analysis.vertebrae] for detailed in (True, False))
         long, short = map(_column_width, self.verdicts)
@@ -258,7 +179,7 @@ class _Sheet:
         _draw_scale_bar(axes, panel, self.scale)
 
     def _label_vertebrae(self, panel: Panel, left: float, verdicts: Sequence[str]) -> None:
-        """A column of labels right of the panel, each tied to the back of its vertebra by a leader line."""
+        """Write a column of labels right of the panel, each joined to the back of its vertebra by a leader line."""
         edge = left + self.scale * panel.width
         back = panel.points[:, 2].mean(axis=1)
         x = left + self.scale * (panel.across[-1] + PIXEL_MM / 2 - back[:, 0])
@@ -298,7 +219,7 @@ class _Sheet:
         self._write(self.width - SIDE, 0.24, _provenance(self.analysis), size=7.5, color=QUIET, ha="right")
 
     def _write(self, x: float, y: float, text: str, **style: Any) -> Text:
-        # parse_math off: a case name is data, and a dollar sign in it is no formula.
+        # parse_math off: a dollar sign in the name of a case does not begin a formula.
         options = {"size": 8, "color": INK, "va": "center_baseline", "ha": "left", "parse_math": False, **style}
         return self.axes.text(x, y, text, **options)
 
@@ -307,7 +228,7 @@ class _Sheet:
 
 
 def _draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, float], rejected: bool) -> None:
-    """Hexagon, three height segments and six markers of one vertebra `(3, 2, 2)` [A, S] mm."""
+    """Draw hexagon, three heights and six key points of one vertebra `(3, 2, 2)` [A, S] mm."""
     hexagon = outline(points)
     hexagon = np.concatenate([hexagon, hexagon[:1]])
     axes.plot(*hexagon.T, color=color, lw=0.7, alpha=0.75, ls="--" if rejected else "-")
@@ -316,7 +237,7 @@ def _draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, fl
     axes.plot(*points.reshape(-1, 2).T, "o", ms=2.6, mfc=color, mec="black", mew=0.4)
 
 
-# S and I stand aside of the middle, where the spine is.
+# S and I are off the middle, where the spine is.
 _LETTERS = (("S", 0.97, 0.985), ("I", 0.97, 0.015), ("A", 0.03, 0.5), ("P", 0.97, 0.5))
 
 
@@ -328,7 +249,7 @@ def _draw_orientation(axes: Axes) -> None:
 
 
 def _draw_scale_bar(axes: Axes, panel: Panel, scale: float) -> None:
-    """A horizontal bar in the lower left corner, its length written above it."""
+    """Draw a horizontal bar in the lower left corner, with its length above it."""
     inset = 0.1 / scale
     x = panel.across[-1] - inset
     y = panel.up[-1] + inset
@@ -377,7 +298,7 @@ def _provenance(analysis: SpineAnalysis) -> str:
 
 
 def _shorten(text: Text, width: float) -> None:
-    """Cut `text` until it is no wider than `width`, pixels of the figure."""
+    """Shorten `text` until it is no wider than `width` pixels of the figure."""
     whole = text.get_text()
     for length in range(len(whole) - 1, 0, -1):
         if text.get_window_extent().width <= width:

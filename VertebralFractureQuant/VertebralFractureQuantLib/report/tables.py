@@ -1,6 +1,6 @@
-"""`measurements.csv`: one row a vertebra, cranial to caudal, for statistics programs and spreadsheets.
+"""`measurements.csv`: one row for each vertebra, cranial to caudal, for statistics programs and spreadsheets.
 
-Heights in mm, key points as patient RAS mm; an unknown value is an empty cell.
+Heights are in mm, key points in RAS mm of the patient; an unknown value is an empty cell.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ COLUMNS = (
 
 
 def measurement_rows(analysis: SpineAnalysis) -> list[dict[str, Any]]:
-    """One dictionary with the keys `COLUMNS` for each vertebra; `index` counts from 1 at the top."""
+    """Return a dictionary with the keys `COLUMNS` for each vertebra; `index` counts from 1 at the cranial end."""
     return [_row(analysis.case, i, v) for i, v in enumerate(analysis.vertebrae, start=1)]
 
 
 def write_measurements(analysis: SpineAnalysis, path: Path) -> None:
-    """Write `measurements.csv` (UTF-8, comma, header row). OSError where the place cannot be written."""
+    """Write `measurements.csv` (UTF-8, comma, header row). Raises OSError if it cannot be written."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

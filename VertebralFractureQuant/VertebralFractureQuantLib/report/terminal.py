@@ -1,5 +1,8 @@
-"""Tables for the terminal (rich), from records that are computed elsewhere. A ratio's "~" means: near a threshold,
-a level's "?": in doubt; "of neighbours" is a crush ratio (see `genant.Measurement`), shown where it gave the grade."""
+"""Tables of analyses for the terminal (rich); all numbers come from the records.
+
+"~" after a ratio means that it is near a threshold, "?" after a level that the level is in doubt. "of neighbours" marks
+a crush ratio (see `genant.Measurement`), which is shown if it decided the grade.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ GRADE_STYLES = {"normal": "green", "mild": "yellow", "moderate": "dark_orange", 
 
 
 def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
-    """One row a study."""
+    """Return a table with one row for each case."""
     table = _table("case", "vertebrae", "worst", "SDI", "borderline", "status", "seconds")
     for analysis in analyses:
         table.add_row(*_case_row(analysis))
@@ -28,7 +31,7 @@ def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
 
 
 def vertebra_table(analysis: SpineAnalysis) -> Table:
-    """One row a vertebra of one study; heights in mm."""
+    """Return a table with one row for each vertebra of a case; heights in mm."""
     table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score")
     for vertebra, name in zip(analysis.vertebrae, shown_names(analysis.vertebrae), strict=True):
         table.add_row(*_vertebra_row(vertebra, name))
@@ -36,7 +39,7 @@ def vertebra_table(analysis: SpineAnalysis) -> Table:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One row a true vertebra: its ratio and grade, and what was measured."""
+    """Return a table with one row for each true vertebra: true and measured ratio and grade, and the point error."""
     table = _table("level", "true G", "measured G", "true grade", "measured grade", "point error mm")
     for vertebra in comparison.vertebrae:
         table.add_row(*_comparison_row(vertebra))
@@ -44,14 +47,14 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def bench_table(report: BenchReport) -> Table:
-    """One row a part of the analysis, median seconds; then memory and the straightening."""
+    """Return a table of median seconds for each part of the analysis, then memory and straightening."""
     table = _table("part", "median")
     for part, seconds in report.seconds.items():
         table.add_row(part, f"{seconds:.3f} s")
     table.add_row("peak memory above the volume", f"{report.peak_mb:.0f} MB")
     table.add_row("straightening the sagittal plane", f"{1000 * report.plane_s:.1f} ms")
     table.add_row(
-        "the whole straightened volume", f"{1000 * report.volume_s:.1f} ms ({report.plane_speedup:.0f} times)"
+        "straightening the whole volume", f"{1000 * report.volume_s:.1f} ms ({report.plane_speedup:.0f} times)"
     )
     return table
 
@@ -60,7 +63,7 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
-        words = name == "worst" or name.endswith("G")  # "~" must not shift the digits; what a crush is called may wrap
+        words = name == "worst" or name.endswith("G")  # left, so that "~" does not shift digits; a long crush may wrap
         table.add_column(name, justify="left" if words else "right", no_wrap=not words)
     return table
 

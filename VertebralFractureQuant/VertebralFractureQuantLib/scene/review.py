@@ -22,7 +22,8 @@ import numpy as np
 from ..analysis import Models
 from ..errors import VFQError, as_coded
 from ..report.markups import POINT_NAMES
-from ..report.outputs import MACHINE_NAME, write_review
+from ..report.outputs import MACHINE_NAME
+from ..report.reviews import write_review
 from ..spine.curve import SpineCurve
 from ..spine.genant import crush_neighbourhood
 from ..spine.record import SpineAnalysis, read_analysis

@@ -1,0 +1,102 @@
+"""Save a review into the folder of its case: the edited files are rewritten, the original analysis is kept.
+
+Once a review has been saved, the folder also holds machine.json (the analysis before the review).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from ..spine.record import SpineAnalysis
+from .markups import write_markups
+from .outputs import MACHINE_NAME, write_record, writing
+from .tables import write_measurements
+
+NOT_SAVED = (
+    "the review cannot be saved ({reason}). Free disk space or check the folder's permissions; its files are intact."
+)
+PICTURES = ("overview.png", "straightened.nrrd")
+
+
+def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis | None = None) -> None:
+    """Rewrite analysis.json, keypoints.mrk.json and measurements.csv of the case in `folder` after a review.
+
+    Each file is replaced as a whole, and none before all new ones are safely on disk. The first save keeps the earlier
+    analysis as machine.json for good: `machine` if given, else the analysis.json in the folder. The pictures show the
+    original points; they are renamed to machine-overview.png and machine-straightened.nrrd.
+
+    Raises
+    ------
+    VFQError
+        `output_not_writable` with the reason. Each file is then whole, some may already be new.
+    """
+    writers: dict[str, Callable[[Path], None]] = {
+        "analysis.json": lambda p: write_record(analysis, p),
+        "keypoints.mrk.json": lambda p: write_markups(analysis, p),
+        "measurements.csv": lambda p: write_measurements(analysis, p),
+    }
+    original = _original(folder, machine)
+    if original:
+        writers = {MACHINE_NAME: original, **writers}
+    with writing(folder, NOT_SAVED):
+        _replace_files(folder, writers)
+        for name in PICTURES:  # they show the original points, so their names must not match the reviewed numbers
+            if (folder / name).exists():
+                os.replace(folder / name, folder / f"machine-{name}")
+
+
+def _replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+    """Write every file under a temporary name, and rename them when all are on disk. Raises OSError."""
+    partials = {name: folder / f".{name}.partial" for name in writers}
+    try:
+        for name, write in writers.items():
+            write(partials[name])
+            _sync(partials[name])
+        for name, fresh in partials.items():
+            os.replace(fresh, folder / name)
+        _sync_folder(folder)
+    finally:
+        for left in partials.values():
+            with suppress(OSError):
+                left.unlink()
+
+
+def _original(folder: Path, machine: SpineAnalysis | None) -> Callable[[Path], None] | None:
+    """Return the function that writes machine.json; None if it exists or there is no original."""
+    if (folder / MACHINE_NAME).exists():
+        return None
+    if machine:
+        return lambda p: write_record(machine, p)
+    here = folder / "analysis.json"
+    return None if not here.exists() or _is_edited(here) else partial(shutil.copyfile, here)
+
+
+def _is_edited(file: Path) -> bool:
+    """True if a reader has changed the analysis; False for a damaged file."""
+    try:
+        vertebrae = json.loads(file.read_text(encoding="utf-8"))["vertebrae"]
+        return any(v.get("origin", "model") != "model" or v.get("review", "open") != "open" for v in vertebrae)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _sync(file: Path) -> None:
+    """Wait until the content of the file is on the disk itself."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in the folder are on the disk itself; Windows has no such call."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
