@@ -9,16 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits, volume  # noqa: E402
-from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
-    DISC_BACK,
-    HEIGHT,
-    SEEN_OUTSIDE_MM,
-    SIZES,
-    draw_anatomy,
-    rotation,
-)
+from VertebralFractureQuantLib.phantom.alignment import rotation  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
+from VertebralFractureQuantLib.phantom.body_surface import outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.keypoints import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact, sagittal_bands  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import Painter, endplates_of, exact_keypoints, outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.morphometry import DISC_BACK, HEIGHT, SEEN_OUTSIDE_MM, SIZES  # noqa: E402
+from VertebralFractureQuantLib.phantom.painting import Painter  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402

@@ -18,7 +18,7 @@ from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import ARCHITECTURES  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import endplates_of, exact_keypoints  # noqa: E402
+from VertebralFractureQuantLib.phantom.keypoints import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import CLASSES, LEVELS  # noqa: E402
 from VertebralFractureQuantLib.training import samples, train, tubes  # noqa: E402

@@ -20,8 +20,8 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.tables import ratios_of
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside
+from VertebralFractureQuantLib.phantom.implant import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
-from VertebralFractureQuantLib.phantom.painting import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.surfaces import capsule
 from VertebralFractureQuantLib.spine.genant import MODERATE
 from VertebralFractureQuantLib.spine.keypoints import centers

@@ -18,9 +18,12 @@ from torch.nn import functional as F
 
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
 from ..networks.localizer import SPACING_MM as COARSE_SPACING_MM
-from ..phantom.anatomy import Anatomy, PhantomOptions, draw_anatomy, rotation
+from ..phantom.alignment import rotation
+from ..phantom.anatomy import Anatomy, draw_anatomy
+from ..phantom.keypoints import Endplates, endplates_of, exact_keypoints
 from ..phantom.metal import sagittal_bands
-from ..phantom.painting import Endplates, Painter, endplates_of, exact_keypoints
+from ..phantom.options import PhantomOptions
+from ..phantom.painting import Painter
 from ..phantom.scanner import AIR, acquire_picture, draw_protocol
 from ..spine.curve import SpineCurve, fit_curve
 from ..spine.genant import expected_height, genant_ratio, heights
@@ -92,7 +95,7 @@ def _painted_slab(
     upright = torch.as_tensor(lying.T, dtype=torch.float32, device=painter.device)
     painted = [plane.reshape(-1, 3) @ upright for plane in planes]
     background = painter.background(painted[1], 0.5)
-    pictures = [painter.skeleton(plane, background, 0.5) for plane in painted]
+    pictures = [painter.spine(plane, background, 0.5) for plane in painted]
     return torch.stack(pictures).mean(0).reshape(planes[1].shape[:2]), planes[1]
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..networks.refiner import A_MM, R_MM, SPACING_MM, tube_arcs, tube_grid
-from ..phantom.anatomy import PhantomOptions, draw_anatomy
-from ..phantom.painting import Painter, exact_keypoints
+from ..phantom.anatomy import draw_anatomy
+from ..phantom.keypoints import exact_keypoints
+from ..phantom.options import PhantomOptions
+from ..phantom.painting import Painter
 from ..phantom.scanner import AIR
 from ..spine.levels import LEVELS
 from ..spine.straightening import Straightening
