@@ -88,8 +88,8 @@ sys.modules["torch"] = None
 reached = []
 sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
 from VertebralFractureQuantLib.analysis import analyze, load_models
-from VertebralFractureQuantLib.ct import read_ct
-from VertebralFractureQuantLib.record import to_json
+from VertebralFractureQuantLib.imaging.ct import read_ct
+from VertebralFractureQuantLib.spine.record import to_json
 record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
 print(json.dumps([reached, to_json(record)]))
 """

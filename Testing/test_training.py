@@ -21,34 +21,35 @@ from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
 from VertebralFractureQuantLib.phantom.keypoints import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import CLASSES, LEVELS  # noqa: E402
-from VertebralFractureQuantLib.training import samples, train, tubes  # noqa: E402
+from VertebralFractureQuantLib.training import bending, columns, tasks, train, trunks, tubes, validation  # noqa: E402
 from VertebralFractureQuantLib.training.mixing import mix  # noqa: E402
+from VertebralFractureQuantLib.training.stream import Stream  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def column():
-    return samples.paint_column(np.random.default_rng(1))
+    return columns.paint_column(np.random.default_rng(1))
 
 
 @pytest.fixture(scope="module")
 def trunk():
-    return samples.paint_trunk(np.random.default_rng(2))
+    return trunks.paint_trunk(np.random.default_rng(2))
 
 
 def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
-    sample = samples.detector_sample(column, np.random.default_rng(3))
-    rows, columns = np.nonzero(sample["objectness"].numpy())
-    assert len(rows) > 50
-    pixel = np.stack([columns - 64.0, rows], -1)
-    ends = pixel[:, None] + sample["offsets"].numpy()[:, rows, columns].T.reshape(-1, 6, 2)
+    sample = columns.detector_sample(column, np.random.default_rng(3))
+    row, col = np.nonzero(sample["objectness"].numpy())
+    assert len(row) > 50
+    pixel = np.stack([col - 64.0, row], -1)
+    ends = pixel[:, None] + sample["offsets"].numpy()[:, row, col].T.reshape(-1, 6, 2)
     size = np.linalg.norm(ends[:, 0] - ends[:, 5], axis=-1)
     assert ((size > 5) & (size < 70)).all()
     assert len(np.unique(ends.round(2), axis=0)) < 20  # all pixels of a vertebra agree
 
 
 def test_key_points_lie_on_endplates_of_a_patient_who_lies_turned(monkeypatch):
-    monkeypatch.setattr(samples, "TURNED_DEG", 60.0)
-    column = samples.paint_column(np.random.default_rng(2))
+    monkeypatch.setattr(columns, "TURNED_DEG", 60.0)
+    column = columns.paint_column(np.random.default_rng(2))
     middles = column.keypoints[1 : len(LEVELS), 1]  # (n, 2, 2)
     up = middles[:, :1] - middles[:, 1:]
     inward = np.array([[-1], [1]]) * up / np.linalg.norm(up, axis=-1, keepdims=True)
@@ -64,19 +65,19 @@ def test_key_points_move_with_the_picture_that_is_bent():
     points = np.array([[[[5.0, 40.0], [4.0, 60.0]]] * 3])  # (A, row) mm
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        bend = samples._bend(rng, (120, 128))
-        moved, stretch = samples._bent_keypoints(points, bend, 0)
+        bend = bending.draw_bend(rng, (120, 128))
+        moved, stretch = bending.bent_keypoints(points, bend, 0)
         assert stretch[0, 0] == pytest.approx(np.linalg.norm(moved[0, 0, 0] - moved[0, 0, 1]) / np.hypot(1, 20))
         for end in (0, 1):
             a, row = points[0, 0, end]
             spot = np.exp(-((columns - 64 - a) ** 2 + (rows - row) ** 2) / 8)
-            seen = samples._bent(torch.as_tensor(spot, dtype=torch.float32), bend).clamp_min(0).numpy()
+            seen = bending.bent(torch.as_tensor(spot, dtype=torch.float32), bend).clamp_min(0).numpy()
             middle = np.array([(seen * (columns - 64)).sum(), (seen * rows).sum()]) / seen.sum()
             assert np.abs(middle - moved[0, 0, end]).max() < 0.7
 
 
 def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column):
-    crops = [samples.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
+    crops = [columns.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
     ignored = [crop["weight"].numpy() == 0 for crop in crops]
     assert any(i.any() for i in ignored)
     assert not any((i & (crop["objectness"].numpy() > 0)).any() for i, crop in zip(ignored, crops, strict=True))
@@ -85,7 +86,7 @@ def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column)
 def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
     bone, tissue = [], []
     for seed in range(6):
-        sample = samples.localizer_sample(trunk, np.random.default_rng(seed))
+        sample = trunks.localizer_sample(trunk, np.random.default_rng(seed))
         slices = np.flatnonzero(sample["holds_spine"].numpy())
         a, r = sample["position"].numpy()[slices].round().astype(int).T
         volume = sample["volume"].numpy()
@@ -112,7 +113,7 @@ def test_errors_in_a_crushed_vertebra_weigh_more_though_its_ratio_is_1(column):
         low = column.heights.copy()
         low[index] /= 2
         one, other = (
-            samples.detector_sample(c, np.random.default_rng(3))["emphasis"].numpy()
+            columns.detector_sample(c, np.random.default_rng(3))["emphasis"].numpy()
             for c in (column, dataclasses.replace(column, heights=low))
         )
         gain = (other / np.maximum(one, 1e-9))[one > 0]
@@ -130,21 +131,21 @@ def test_one_detector_sample_in_five_has_thick_slices(monkeypatch):
         asked.append(slice_mm)
         return draw_protocol(rng, slice_mm)
 
-    monkeypatch.setattr(samples, "draw_protocol", recorded)
+    monkeypatch.setattr(columns, "draw_protocol", recorded)
     rng = np.random.default_rng(0)
-    column = samples.paint_column(rng)
+    column = columns.paint_column(rng)
     for _ in range(60):
-        samples.detector_sample(column, rng)
+        columns.detector_sample(column, rng)
     thick = [mm for mm in asked if mm is not None]
-    assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(samples.THICK_MM)
+    assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(columns.THICK_MM)
 
 
 def test_one_detector_sample_in_five_is_of_a_patient_with_screws(monkeypatch):
     rng, seen = np.random.default_rng(0), []
-    column = samples.paint_column(rng)
-    monkeypatch.setattr(samples, "sagittal_bands", lambda points, tips, *_: seen.append((points, tips)) or 0.0)
+    column = columns.paint_column(rng)
+    monkeypatch.setattr(columns, "sagittal_bands", lambda points, tips, *_: seen.append((points, tips)) or 0.0)
     for _ in range(60):
-        samples.detector_sample(column, rng)
+        columns.detector_sample(column, rng)
     assert 6 < len(seen) < 21
     for _, tips in seen:
         assert 2 <= len(tips) <= 5
@@ -164,7 +165,7 @@ def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
 
 def test_a_stream_is_seeded():
     def draw(seed):
-        stream = samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
+        stream = Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
         iterator = iter(stream)
         return [next(iterator) for _ in range(30)]
 
@@ -333,10 +334,10 @@ def test_networks_of_different_channels_are_not_mixed(tmp_path):
 def test_no_run_paints_a_patient_of_the_validation():
     """Whatever the seed, also where it is one of the validation's, as seed 1 is after 9000 steps."""
     task = dataclasses.replace(train.TASKS["detector"], paint=lambda rng: rng.random(), sample=lambda p, rng: p)
-    fixed = set(train._validation_set(task))
+    fixed = set(tasks.validation_set(task))
     assert len(fixed) == task.validated > 0
-    for seed in (*range(task.validated), *(train.VALIDATION_SEED + i for i in range(task.validated))):
-        stream = iter(samples.Stream(task.paint, task.sample, (seed, 0), pool=3, reuse=1))
+    for seed in (*range(task.validated), *(tasks.VALIDATION_SEED + i for i in range(task.validated))):
+        stream = iter(Stream(task.paint, task.sample, (seed, 0), pool=3, reuse=1))
         assert not fixed & {next(stream) for _ in range(3)}
 
 
@@ -371,15 +372,15 @@ def test_the_gradients_of_a_crew_are_the_mean_over_its_processes(tmp_path):
 
 def test_processes_of_a_crew_paint_phantoms_of_their_own():
     def draw(rank):
-        return next(iter(samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
+        return next(iter(Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
 
     assert draw(0) == draw(0) != draw(1)
 
 
 def test_the_places_of_key_points_are_those_that_the_offsets_lead_to(column):
     for seed in range(3):
-        sample = samples.detector_sample(column, np.random.default_rng(seed))
-        told = np.array(train._truth(sample)).reshape(-1, 6, 2) + (64, 0)  # (column, row)
+        sample = columns.detector_sample(column, np.random.default_rng(seed))
+        told = np.array(validation.true_keypoints(sample)).reshape(-1, 6, 2) + (64, 0)  # (column, row)
         known = sample["places"].numpy()[sample["known"].numpy().min(1) > 0][..., ::-1]
         assert len(told) == len(known) > 2
         assert np.abs(told[:, None] - known).max((2, 3)).min(1).max() < 0.01
@@ -387,7 +388,7 @@ def test_the_places_of_key_points_are_those_that_the_offsets_lead_to(column):
 
 def test_the_places_move_with_the_columns_that_a_step_trains_on():
     """A network whose maps are the picture itself, a bright spot on the only point there is."""
-    row, column = np.indices((samples.ROWS, samples.COLUMNS))
+    row, column = np.indices((columns.ROWS, columns.COLUMNS))
     picture = 1000 * np.exp(-((row - 80) ** 2 + (column - 70) ** 2) / 8)
     plain = dict.fromkeys(("objectness", "weight", "emphasis"), torch.zeros(1, *picture.shape))
     offsets, known = torch.zeros(1, 12, *picture.shape), torch.ones(1, 1, 6)
@@ -397,6 +398,6 @@ def test_the_places_move_with_the_columns_that_a_step_trains_on():
         torch.manual_seed(4)
         network = lambda x: (torch.zeros(1, 13, *x.shape[2:]), 9 * x.expand(-1, 6, -1, -1))  # noqa: E731
         places = torch.tensor(place).expand(1, 1, 6, 2)
-        return float(train._detector_loss(network, {**batch, "places": places, "known": known}))
+        return float(tasks.detector_step_loss(network, {**batch, "places": places, "known": known}))
 
     assert loss((80.0, 70.0)) + 0.5 < min(loss((80.0, 66.0)), loss((80.0, 74.0)), loss((76.0, 70.0)))
