@@ -104,7 +104,7 @@ def test_bone_begins_at_every_middle_point_of_an_endplate():
 
 
 def test_posterior_heights_and_discs_are_as_high_as_experts_marked_them():
-    """Readers set the points on the ring: not in the endplate's hollow, nor on the sharp corner that rounding removed."""
+    """Readers set the points on the ring: not in the endplate's hollow, nor on the corner that rounding removed."""
     walls, gaps = [], []
     for seed in range(20):
         anatomy = an_anatomy(seed, fracture_rate=0.0, scoliosis_deg=0.0)

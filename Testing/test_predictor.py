@@ -99,9 +99,8 @@ print(json.dumps([reached, to_json(record)]))
     reached, record = json.loads(done.stdout)
     points = np.array([v["keypoints"] for v in record["vertebrae"]])
     assert np.allclose(points, keypoints(phantom_file, by_openvino), atol=0.001)
-    assert not reached and not list(
-        tmp_path.iterdir()
-    )  # openvino_telemetry would connect to its server and store an id in the home folder
+    # openvino_telemetry would connect to its server and store an id in the home folder.
+    assert not reached and not list(tmp_path.iterdir())
 
 
 def test_shipped_weights_agree_with_their_cards_and_are_small():

@@ -159,9 +159,8 @@ def test_readers_see_thicker_endplates_in_thick_slices_but_no_closed_discs():
     thin, thick = (plates.shifts(draw_protocol(np.random.default_rng(1), mm)) for mm in (1.0, 4.0))
     assert (thin > 0).all() and thick[:, [0, 2]].mean() > 1.2 * thin[:, [0, 2]].mean()
     ends = plates.shifts(draw_protocol(np.random.default_rng(1), 1.0))[[0, -1], :, [0, 1], 0]
-    assert (
-        ends[:, 1] < 0.6 * ends[:, [0, 2]].min(1)
-    ).all()  # no neighbour limits the shift there, and it is smaller in the middle
+    # The first and the last endplate have no neighbour that limits the shift, which is smaller in the middle.
+    assert (ends[:, 1] < 0.6 * ends[:, [0, 2]].min(1)).all()
     assert (thick[..., 0] <= 0.3 * np.maximum(plates.gaps, 0)).all()
 
 

@@ -21,15 +21,18 @@ NARROW = 96  # columns of a detector image used in each step: spines off the mid
 
 
 def localizer_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the localizer on a batch of `trunks.localizer_sample`."""
     return localizer_loss(model(scale(batch["volume"])[:, None]), batch["position"], batch["holds_spine"])
 
 
 def refiner_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the refiner on a batch of `tubes.refiner_sample`."""
     out = model(scale(batch["volume"])[:, None])
     return refiner_loss(out, batch["position"], batch["holds_spine"], batch["level"])
 
 
 def detector_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the detector on `NARROW` random columns of a batch of `columns.detector_sample`."""
     left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
     places, known = (batch[k] for k in ("places", "known"))
     places = places - places.new_tensor((0.0, left))
@@ -61,7 +64,6 @@ TASKS = {
 
 def validation_set(task: Task) -> list:
     """Return the fixed samples of a task's validation, from seeds that training never uses."""
-    rngs = [
-        np.random.default_rng([i, 0, 0, VALIDATION_SEED]) for i in range(task.validated)
-    ]  # a stream's seeds have fewer numbers
+    # These seeds have more numbers than those of a stream.
+    rngs = [np.random.default_rng([i, 0, 0, VALIDATION_SEED]) for i in range(task.validated)]
     return [task.sample(task.paint(r), r) for r in rngs]

@@ -37,7 +37,17 @@ SHIPPED = "shipped"  # names the shipped weights as initial weights
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained."""
+    """How one network is trained.
+
+    Attributes
+    ----------
+    workers : processes that paint phantoms; 0 paints in the training process.
+    pool, reuse : phantoms in memory, and samples taken from each (`Stream`).
+    validate_every : steps between validations.
+    minutes : stop after this time; the run can be resumed.
+    start : initial weights, a file or `SHIPPED`; random if None.
+    channels : of each depth; those of the architecture if None.
+    """
 
     role: str
     steps: int
@@ -48,9 +58,9 @@ class Recipe:
     pool: int = 8
     reuse: int = 10
     validate_every: int = 250
-    minutes: float | None = None  # stop after this time; the run can be resumed
-    start: str | None = None  # initial weights: a file or SHIPPED; random if None
-    channels: tuple[int, ...] | None = None  # of each depth; those of the architecture if None
+    minutes: float | None = None
+    start: str | None = None
+    channels: tuple[int, ...] | None = None
 
 
 RECIPES = {
@@ -63,7 +73,7 @@ RECIPES = {
 def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[str], None] = print) -> Path:
     """Train, or resume the run in `folder`, and return the path of the best weights.
 
-    An exported ONNX graph is written beside them. If torch's launcher started it, it trains on the GPUs of all
+    An exported ONNX graph is written beside them. If torch's launcher started the process, it trains on the GPUs of all
     processes, see `crew`. VFQError `bad_weights`, `bad_channels` and `bad_checkpoint` if a run cannot start or be
     resumed, `output_exists` if the folder contains weights but no run, `diverged` if numbers are no longer finite.
     """
@@ -94,9 +104,8 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     state: dict = {"step": 0, "best": math.inf, "seconds": 0}
     if saved is not None:
         state = checkpoints.restore(folder, saved, model, average, optimizer)
-    torch.manual_seed(
-        recipe.seed + 1000 * state["step"] + crew.rank
-    )  # crops differ between processes and between starts
+    # The crops differ between processes, and between the starts of a run.
+    torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)
     together = crew.together(model)
     stream = iter(_loader(recipe, state["step"], crew))
     fixed = validation_set(task) if crew.leads else []

@@ -25,17 +25,13 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class PaintedTube:
-    """A whole tube: `voxels` `[s, a, r]` HU, and their patient S as `height`.
+    """A whole tube, with the truth by slice."""
 
-    By slice: the true curve's (a, r) voxel as `position` `(s, 2)`, whether it `holds_spine`, and the class of its
-    `level`.
-    """
-
-    voxels: Tensor
-    height: Tensor
-    position: np.ndarray
-    holds_spine: np.ndarray
-    level: np.ndarray
+    voxels: Tensor  # [s, a, r] HU
+    height: Tensor  # (s, a, r) patient S of the voxels
+    position: np.ndarray  # (s, 2): (a, r) voxel of the true curve
+    holds_spine: np.ndarray  # (s,)
+    level: np.ndarray  # (s,) index in `levels.CLASSES`
 
 
 def paint_tube(rng: np.random.Generator, device: str = "cpu") -> PaintedTube:
