@@ -47,9 +47,9 @@ class Body:
     spongiosa: float  # HU
     texture: float  # contrast of the trabecular pattern, as a share of the spongiosa's HU
     cortex: float  # HU
-    endplates: tuple[float, float]  # HU of the superior and inferior endplate, as a share of the cortex's
+    endplates: tuple[float, float]  # HU of the superior and inferior endplate, as shares of the cortex's
     shell: tuple[float, float]  # thickness of the endplates and of the walls
-    walls: tuple[float, float]  # the same of the posterior and anterior wall, far from the endplates
+    walls: tuple[float, float]  # HU of the posterior and anterior wall far from the endplates, likewise
     collar: float  # distance from the endplates up to which the walls are dense
     ring: float  # how much brighter an endplate's periphery (the ring apophysis) is than its middle
     subchondral: tuple[float, float]  # thickness of the denser zone under the endplates, and its extra HU

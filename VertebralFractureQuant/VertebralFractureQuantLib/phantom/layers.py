@@ -38,7 +38,7 @@ class Noise:
 
     def __init__(self, rng: np.random.Generator, device: torch.device):
         lattice = rng.standard_normal((33, 33, 33))
-        lattice[-1], lattice[:, -1], lattice[..., -1] = lattice[0], lattice[:, 0], lattice[..., 0]  # no seam
+        lattice[-1], lattice[:, -1], lattice[..., -1] = lattice[0], lattice[:, 0], lattice[..., 0]  # without a seam
         self._lattice = torch.as_tensor(lattice, dtype=torch.float32, device=device)[None, None]
 
     def __call__(self, points: Tensor, wavelength: float) -> Tensor:

@@ -49,7 +49,7 @@ PROCESSES = {
 # By region: half width and half depth of the canal; least and greatest half height of a spinous process.
 CANAL = {"C": (11.5, 7.5), "T": (8.3, 7.8), "L": (11.5, 8.5), "S": (12.0, 6.5)}
 SPINOUS_HALF_HEIGHT = {"C": (3, 5), "T": (3.5, 6), "L": (7, 11), "S": (4, 6)}
-# A rib's head, mm below the upper corner of the body; at other levels it is at the disc above.
+# How far (mm) a rib's head is below the disc above the body; at other levels it is at that disc.
 HEAD_ON_BODY = {"T1": 4.0, "T10": 2.5, "T11": 6.0, "T12": 7.0}
 
 
