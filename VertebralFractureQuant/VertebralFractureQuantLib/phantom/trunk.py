@@ -1,6 +1,6 @@
 """The trunk around the spine: skin, fat and muscle, and what lies outside: the couch and the arms.
 
-A point's place is told relative to the spine at the same height: u mm to the right of it, v mm in front of it, and a
+A place is given relative to the spine at the same height: u mm to the right of it, v mm in front of it, and a
 continuous level index (0 is C2, 1 is C3, ...). HU and distances in mm are torch tensors `(n,)`.
 """
 
