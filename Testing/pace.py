@@ -1,7 +1,7 @@
-"""How fast this machine is just now, so that a bar in milliseconds asks the same of a slow one and of a busy one.
+"""The current speed of this computer, so that limits in milliseconds are fair on a slow or a busy one.
 
-The bars are milliseconds of the processor on the machine where they were set. A fixed piece of work of the same kind
-(small arrays, text), none of it the library's, is timed beside what is measured.
+Limits are milliseconds of processor time on the computer where they were set. A fixed piece of work of the same kind
+(small arrays, text), which uses nothing of the library, is timed together with what is measured.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-YARD_MS = 0.15  # of `_yard` on the machine where the bars were set, nothing else running
+YARDSTICK_MS = 0.15  # of `_yardstick`, on the idle computer where the limits were set
 
 
 def processor_ms(action: Callable[[], object]) -> float:
-    """What `action` takes of the processor, ms: others may use the computer."""
+    """Return the processor time of `action` in ms, which does not count other programs."""
     started = time.thread_time()
     action()
     return 1000 * (time.thread_time() - started)
 
 
 def slowness() -> float:
-    """How many times longer than there the same work takes here and now; never below 1."""
-    return max(1.0, statistics.median(processor_ms(_yard) for _ in range(100)) / YARD_MS)
+    """Return how many times longer the same work takes here and now; at least 1."""
+    return max(1.0, statistics.median(processor_ms(_yardstick) for _ in range(100)) / YARDSTICK_MS)
 
 
-def _yard() -> None:
+def _yardstick() -> None:
     for i in range(20):
         points = np.full((6, 3), float(i))
         json.loads(json.dumps(np.linalg.norm(points[:3] - points[3:], axis=-1).tolist()))

@@ -39,7 +39,7 @@ from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa:
 
 
 def peaked(shape, peaks):
-    """Heat `(s, a, r)` with one sharp peak on each slice."""
+    """Return heat `(s, a, r)` with one sharp peak on each slice."""
     heat = np.full(shape, -20.0, np.float32)
     for s, (a, r) in enumerate(peaks):
         heat[s, a, r] = 20.0
@@ -110,7 +110,7 @@ def test_decoding_gives_one_vertebra_for_many_agreeing_pixels_cranial_first():
     assert np.allclose(found, np.stack([upper, lower]), atol=0.5)
 
 
-def test_decoding_of_an_empty_picture_finds_nothing():
+def test_decoding_of_an_empty_image_finds_nothing():
     found = _settled(*_decode(np.full(10, 0.2), np.zeros((10, 6, 2)), 0.7), np.zeros((POINTS, 5, 2)), 1.0)
     assert found.keypoints.shape == (0, 3, 2, 2) and found.scores.shape == found.spreads.shape == (0,)
 
@@ -121,13 +121,13 @@ def test_pixel_positions_are_anterior_millimetres_by_rows():
 
 
 def test_networks_keep_the_size_of_their_input():
-    told, maps = VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32))
-    assert told.shape == (1, OUTPUTS, 64, 32) and maps.shape == (1, POINTS, 64, 32)
+    out, maps = VertebraDetector((4, 4, 8, 8, 8))(torch.zeros(1, 1, 64, 32))
+    assert out.shape == (1, OUTPUTS, 64, 32) and maps.shape == (1, POINTS, 64, 32)
     assert SpineLocalizer((2, 2, 4, 4, 4))(torch.zeros(1, 1, 16, 32, 16)).shape == (1, 16, 32, 16)
 
 
-def test_coarse_volume_of_a_flipped_anisotropic_scan_lies_where_the_scan_lies():
-    """A bright block at a known place of an LPS, non-cubic scan is found there again."""
+def test_coarse_volume_of_a_flipped_anisotropic_scan_is_at_the_same_place():
+    """A bright block at a known place of an LPS, anisotropic scan is at the same place in the coarse volume."""
     voxels = np.full((30, 60, 80), -1000, np.int16)
     voxels[10:16, 20:32, 40:56] = 1000
     matrix = np.diag([-1.0, -1.5, 3.0, 1.0])
@@ -139,7 +139,7 @@ def test_coarse_volume_of_a_flipped_anisotropic_scan_lies_where_the_scan_lies():
 
 
 def test_a_coarse_volume_is_the_same_however_the_voxels_are_stored():
-    """Sides that are no multiples of the blocks, one way, mirrored along each axis, and permuted."""
+    """The sides are not multiples of the blocks; axes are mirrored one by one, and permuted."""
     voxels = np.random.default_rng(0).integers(-1000, 1000, (31, 50, 63)).astype(np.int16)
     matrix = np.array([[-0.9, 0.1, 0, 50], [0.1, -0.9, 0.2, 70], [0, 0.2, 2.4, -20], [0, 0, 0, 1]])
     coarse = coarsen(CTVolume(voxels, matrix, "x"))
@@ -154,7 +154,7 @@ def test_a_coarse_volume_is_the_same_however_the_voxels_are_stored():
         assert other.origin == pytest.approx(coarse.origin) and other.voxels == pytest.approx(coarse.voxels, abs=0.01)
 
 
-def test_localize_returns_one_ras_point_a_slice_where_the_map_peaks():
+def test_localize_returns_one_ras_point_per_slice_where_the_map_peaks():
     volume = coarsen(CTVolume(np.zeros((20, 50, 60), np.int16), np.diag([1.5, 1.5, 3.0, 1.0]), "x"))
 
     def predict(x):
@@ -172,12 +172,12 @@ def test_localize_returns_one_ras_point_a_slice_where_the_map_peaks():
 
 
 def bumps(shape, vertebrae):
-    """Maps `(1, POINTS, rows, columns)` of the points of `vertebrae` [(3, 2, 2)], (A, row) mm."""
+    """Return maps `(1, POINTS, rows, columns)` with peaks at the points of `vertebrae` [(3, 2, 2)], (A, row) mm."""
     places = np.stack([v.reshape(POINTS, 1, 1, 2) for v in vertebrae])
     return -((pixel_positions(*shape) - places) ** 2).sum(-1).min(0)[None].astype(np.float32)
 
 
-def test_refine_finds_a_rod_where_it_stands_in_the_patient():
+def test_refine_finds_a_rod_at_its_place_in_the_patient():
     r, a = np.meshgrid(np.arange(120) - 60.0, np.arange(120) - 60.0)
     rod = np.where(np.hypot(r - 12, a + 9) < 4, 900, -900).astype(np.int16)
     ct = CTVolume(
@@ -194,7 +194,7 @@ def test_refine_finds_a_rod_where_it_stands_in_the_patient():
     assert -found.middles[[-1, 0], 2] == pytest.approx([SLICE_MM, line.length], abs=2 * SLICE_MM)
 
 
-def test_detect_pads_the_picture_and_gives_points_of_the_picture():
+def test_detect_pads_the_image_and_finds_nothing_in_the_padding():
     square = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]], np.float32)  # (A, row) mm
 
     def predict(x):
@@ -208,11 +208,11 @@ def test_detect_pads_the_picture_and_gives_points_of_the_picture():
 
     found = detect(predict, np.zeros((40, 128), np.int16))
     assert np.allclose(found.keypoints, [square + (70 - 64, 20)], atol=1e-3)
-    finer = detect(predict, np.zeros((40, 128), np.int16), spacing_mm=0.5)  # the same picture of half the size
+    finer = detect(predict, np.zeros((40, 128), np.int16), spacing_mm=0.5)  # the same image at half the size
     assert np.allclose(finer.keypoints, found.keypoints / 2, atol=1e-3)
 
 
-def test_the_path_stays_on_the_spine_where_something_brighter_wins_a_few_slices():
+def test_the_path_stays_on_the_spine_where_something_else_is_brighter_in_a_few_slices():
     heat = np.full((20, 30, 30), -9.0, np.float32)
     for s in range(20):
         heat[s, 10 + s // 4, 8] = 2.0
@@ -240,8 +240,11 @@ SQUARE = np.array([[[8, -6], [8, 6]], [[0, -6], [0, 6]], [[-8, -6], [-8, 6]]])  
 
 
 def seen(faint, sure):
-    """A network that sees one body around row 30 of A = 0, surely in the pixels `sure`, hardly in `faint`; and another
-    body, 40 mm below, in all other pixels."""
+    """Return a network that sees a body around row 30 at A = 0, and another one 40 mm below.
+
+    The first is seen with high objectness in the pixels `sure` and with low objectness in `faint`, the second in all
+    other pixels.
+    """
 
     def predict(x):
         rows, columns = x.shape[2:]
@@ -260,31 +263,31 @@ def seen(faint, sure):
     return predict
 
 
-def test_a_click_gives_the_points_that_its_pixel_sees_though_the_pixel_doubts_them():
+def test_a_click_gives_the_points_of_its_pixel_even_with_a_low_score():
     found = propose(seen([(30, 5)], []), np.zeros((90, 128)), 5.0, 30.0)
     assert np.allclose(found.keypoints, [SQUARE + (0, 30)], atol=0.01)
     assert found.scores[0] == pytest.approx(1 / (1 + np.exp(4)), abs=1e-4)
-    off = SPREAD_SCALE / 12 * 2**0.5  # bumps are .7 wide, heights of 12 mm have two ends
+    off = SPREAD_SCALE / 12 * 2**0.5  # the bumps' standard deviation is 0.7 mm; a height of 12 mm has two ends
     assert found.spreads[0] == pytest.approx(off, rel=0.02)
 
 
-def test_the_pixels_that_agree_with_the_clicked_one_vote():
+def test_only_pixels_that_agree_with_the_clicked_one_have_weight():
     lower, other = SQUARE + (0, 3), SQUARE + (0, 40)
     votes = _votes(np.stack([SQUARE, lower, other]), np.array([1.0, 0.5, 0.9]), 0)
     assert votes.tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5, 0])
 
 
-def test_each_point_settles_where_its_own_map_says_and_no_farther_than_the_map_is_looked_at():
-    """Points that were seen from afar, 2 mm too low, and a map that knows of the body 40 mm below as well."""
+def test_each_point_moves_to_the_peak_of_its_map_within_reach():
+    """The first places are 2 mm too low, and the maps also show another body 40 mm below."""
     true = SQUARE + (0.3, 30.4)
     first = (true + (0, 2))[None]
     maps = bumps((90, 128), [true, true + (0, 40)])[0]
     assert np.allclose(_settled(first, np.ones(1), maps, 1.0).keypoints, true, atol=0.01)
-    maps[:, 60:] += 50  # what lies far below may look surer
+    maps[:, 60:] += 50  # the body far below may have higher values
     assert np.allclose(_settled(first, np.ones(1), maps, 1.0).keypoints, true, atol=0.01)
 
 
-def test_wider_maps_give_g_a_wider_spread_and_a_low_vertebra_s_is_wider_too():
+def test_wider_maps_and_lower_vertebrae_give_g_a_larger_standard_deviation():
     maps = bumps((90, 128), [SQUARE + (0, 30)])[0]
     sure, unsure = (_settled((SQUARE + (0, 30.0))[None], np.ones(1), m, 1.0).spreads[0] for m in (maps, maps / 4))
     assert unsure == pytest.approx(2 * sure, rel=0.1)
@@ -293,7 +296,7 @@ def test_wider_maps_give_g_a_wider_spread_and_a_low_vertebra_s_is_wider_too():
     assert low == pytest.approx(2 * sure, rel=0.05)
 
 
-def test_a_point_far_outside_the_picture_stays_where_it_was_seen():
+def test_a_point_far_outside_the_image_keeps_its_first_place():
     first = (SQUARE - (0, 30.0))[None]
     assert np.array_equal(_settled(first, np.ones(1), np.zeros((POINTS, 90, 128)), 1.0).keypoints, first)
 
@@ -308,10 +311,10 @@ def test_point_loss_is_small_for_the_truth_and_grows_with_its_distance_and_with_
     assert float(point_loss(maps, truth, truth, 2 * known)) == pytest.approx(2 * right)
     assert float(point_loss(maps, truth, truth + 5.0, 0 * known)) == 0
     lower = torch.tensor([0.0, 1.0] * 3)[:, None] * torch.tensor([1.0, 0.0])
-    assert point_loss(maps, truth, truth + lower, known) > right + 0.5 * (wrong[0] - right)  # a height that is off
+    assert point_loss(maps, truth, truth + lower, known) > right + 0.5 * (wrong[0] - right)  # an error in a height
 
 
-def test_point_loss_is_finite_at_the_picture_s_border():
+def test_point_loss_is_finite_at_the_border_of_the_image():
     maps = torch.zeros(1, POINTS, 20, 20, requires_grad=True)
     truth = torch.zeros(1, 2, POINTS, 2)
     truth[:, 1] = 25.0
@@ -330,5 +333,5 @@ def test_a_click_finds_what_detection_finds_there():
 
 
 @pytest.mark.parametrize("place", [(0.0, -0.6), (0.0, 89.6), (-64.6, 10.0), (63.6, 10.0)])
-def test_a_click_beside_the_picture_gives_nothing(place):
+def test_a_click_outside_the_image_gives_nothing(place):
     assert propose(seen([], []), np.zeros((90, 128)), *place) is None

@@ -1,4 +1,4 @@
-"""The phantom's truth is exact: its key points lie on the painted bone, and it shows what was asked of it."""
+"""Phantoms: key points lie on the painted bone, options are followed, and anatomy and scanner look as intended."""
 
 import json
 from dataclasses import replace
@@ -9,16 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits, volume  # noqa: E402
-from VertebralFractureQuantLib.phantom.anatomy import (  # noqa: E402
-    DISC_BACK,
-    HEIGHT,
-    SEEN_OUTSIDE_MM,
-    SIZES,
-    draw_anatomy,
-    rotation,
-)
+from VertebralFractureQuantLib.phantom.alignment import rotation  # noqa: E402
+from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
+from VertebralFractureQuantLib.phantom.body_surface import outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.keypoints import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact, sagittal_bands  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import Painter, endplates_of, exact_keypoints, outline_distance  # noqa: E402
+from VertebralFractureQuantLib.phantom.morphometry import DISC_BACK, HEIGHT, SEEN_OUTSIDE_MM, SIZES  # noqa: E402
+from VertebralFractureQuantLib.phantom.painting import Painter  # noqa: E402
 from VertebralFractureQuantLib.phantom.posterior import arch_distance, draw_build, draw_posterior  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import acquire_picture, draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
@@ -32,7 +29,7 @@ def an_anatomy(seed=3, **options):
     return draw_anatomy(np.random.default_rng(seed), PhantomOptions(pathology=0.0, **options))
 
 
-def test_traits_are_those_of_the_phantom_that_would_be_painted():
+def test_traits_agree_with_the_painted_phantom():
     ct, _ = make_phantom(12, PhantomOptions(spacing_mm=(1.6, 4.0), field_of_view="spine"))
     assert phantom_traits(12, PhantomOptions(spacing_mm=(1.6, 4.0)))["slice_mm"] == ct.spacing_mm[0] == 4.0
     clean = phantom_traits(3, PhantomOptions(pathology=0.0))
@@ -40,7 +37,7 @@ def test_traits_are_those_of_the_phantom_that_would_be_painted():
     assert any(phantom_traits(seed)["cement"] for seed in range(60))
 
 
-def test_the_same_seed_gives_the_same_phantom_and_another_seed_another():
+def test_the_same_seed_gives_the_same_phantom_and_other_seeds_give_others():
     first, truth = make_phantom(11, SMALL)
     again, _ = make_phantom(11, SMALL)
     other, _ = make_phantom(12, SMALL)
@@ -58,12 +55,12 @@ def test_smooth_noise_has_no_seam():
 
 
 @pytest.mark.parametrize("seed", [12, 22])
-def test_many_wedges_lean_without_bones_that_meet(seed):
+def test_bones_do_not_touch_where_many_wedges_make_the_spine_lean(seed):
     points = exact_keypoints(an_anatomy(seed, fracture_rate=0.5))[1:23]  # C3 to L5
     up = points[:, :, 0] - points[:, :, 1]
     up /= np.linalg.norm(up, axis=-1, keepdims=True)
     discs = ((points[:-1, :, 1] - points[1:, :, 0]) * up[1:]).sum(-1)
-    assert discs.min() > -0.3  # -1.0 and -1.5 mm where the lean was cut off instead
+    assert discs.min() > -0.3  # it was -1.0 and -1.5 mm when the lean was clipped instead of scaled
 
 
 def test_no_metal_without_pathology():
@@ -75,7 +72,7 @@ def test_limits_are_where_c2_begins_and_l5_ends_or_the_field_of_view():
     ct, truth = make_phantom(11, SMALL)
     heights_s = SpineCurve(truth.curve).at(np.array(truth.limits_mm))[0][:, 2]
     ends = ct.ijk_to_ras[2, 3] + np.array([len(ct.voxels) - 1, 0]) * ct.ijk_to_ras[2, 2]
-    assert heights_s == pytest.approx(ends, abs=1.5)  # a tight crop holds neither
+    assert heights_s == pytest.approx(ends, abs=1.5)  # a tight crop contains neither C2 nor L5
 
 
 def test_levels_of_the_truth_are_consecutive_and_cranial_first():
@@ -94,7 +91,7 @@ def test_superior_points_lie_above_inferior_and_anterior_before_posterior():
 
 
 def test_bone_begins_at_every_middle_point_of_an_endplate():
-    """1.5 mm inside the body is bone, 1.2 mm outside is disc: the truth lies on the painted surface."""
+    """0.4 mm inside the body is bone, 0.4 mm outside is disc: the truth is on the painted surface."""
     anatomy = an_anatomy(seed=5, fracture_rate=0.0)
     painter = Painter(anatomy)
     keypoints = exact_keypoints(anatomy)[6:18]
@@ -107,7 +104,7 @@ def test_bone_begins_at_every_middle_point_of_an_endplate():
 
 
 def test_posterior_heights_and_discs_are_as_high_as_experts_marked_them():
-    """Readers set the points on the ring, not in the endplate's hollow, and not where rounded corners have gone."""
+    """Readers set the points on the ring: not in the endplate's hollow, nor on the corner that rounding removed."""
     walls, gaps = [], []
     for seed in range(20):
         anatomy = an_anatomy(seed, fracture_rate=0.0, scoliosis_deg=0.0)
@@ -120,7 +117,7 @@ def test_posterior_heights_and_discs_are_as_high_as_experts_marked_them():
 
 
 def brightest_in_endplate(anatomy, end):
-    """HU `(bodies,)` of the brightest place within 2 mm under the endplates' middles, and of bone 7 mm under them."""
+    """Return HU `(bodies,)` of the brightest place within 2 mm of the endplates' middles, and of bone at 7 mm."""
     painter = Painter(anatomy)
     bodies = slice(LEVELS.index("T4"), LEVELS.index("L5"))
     inward = -(1 - 2 * end) * np.stack([b.frame[2] for b in anatomy.bodies[bodies]])
@@ -158,8 +155,10 @@ def test_level_names_expect_the_sizes_that_phantoms_have():
 
 
 def densest_across_the_wall(anatomy, side, share):
-    """HU `(bodies,)` of the densest place across the wall at [A, M, P] = `side`, `share` of the height under its upper
-    point, over that of the body's middle."""
+    """Return by how many HU `(bodies,)` the densest place across a wall exceeds the middle of the body.
+
+    The wall is that of [A, M, P] = `side`, at `share` of the height below its upper point.
+    """
     painter = Painter(anatomy)
     bodies = slice(LEVELS.index("T4"), LEVELS.index("L5"))
     points, frames = exact_keypoints(anatomy)[bodies], np.stack([b.frame for b in anatomy.bodies[bodies]])
@@ -171,8 +170,8 @@ def densest_across_the_wall(anatomy, side, share):
     return painted[:-1].amax(0) - painted[-1]
 
 
-def test_walls_are_dense_beside_the_endplates_and_paler_between_most_of_all_behind():
-    """As in the references, where the wall's excess falls to a third behind and to a half in front."""
+def test_walls_are_dense_beside_the_endplates_and_paler_between_above_all_the_posterior_wall():
+    """In the references the wall's excess falls to a third at the back and to a half in front."""
     beside, between = {0: [], 2: []}, {0: [], 2: []}
     for seed in range(6):
         anatomy = an_anatomy(seed, fracture_rate=0.0)
@@ -193,7 +192,7 @@ def test_points_lie_in_the_sagittal_plane_of_the_curve_even_of_a_rotated_vertebr
 
 
 def widest_bone(level):
-    """How far (mm) bone reaches to the side of a vertebra of `level`, in the middle of three patients."""
+    """Return how far (mm) bone extends to the side of a vertebra of `level`: the median of three patients."""
     reach = []
     for seed in range(3):
         body = next(b for b in an_anatomy(seed).bodies if b.level == level)
@@ -206,13 +205,13 @@ def widest_bone(level):
     return np.median(reach)
 
 
-def test_ribs_processes_and_the_sacrum_tell_the_levels():
+def test_ribs_processes_and_the_sacrum_depend_on_the_level():
     assert widest_bone("C5") < 34 < widest_bone("L3") < 55
-    assert widest_bone("T6") == 59  # a rib goes on beyond what was looked at
+    assert widest_bone("T6") == 59  # a rib extends beyond the grid
     assert widest_bone("S1") > widest_bone("S3") + 5
 
 
-def test_lungs_lie_beside_the_bodies_and_muscle_behind_them_from_t3_to_t10():
+def test_from_t3_to_t10_lungs_are_beside_the_bodies_and_muscle_is_behind():
     def lung(level, r, a):
         found = []
         for seed in range(10):
@@ -224,11 +223,11 @@ def test_lungs_lie_beside_the_bodies_and_muscle_behind_them_from_t3_to_t10():
 
     for level in ("T3", "T6", "T10"):
         assert lung(level, 30.0, 8.0) > 0.7 > 0.1 > lung(level, 30.0, -22.0)
-    assert lung("T3", 18.0, 22.0) > 0.5 < lung("T10", 18.0, 22.0)  # they come near to each other before the body
+    assert lung("T3", 18.0, 22.0) > 0.5 < lung("T10", 18.0, 22.0)  # they come close to each other in front of the body
     assert lung("C6", 30.0, 8.0) == lung("L2", 30.0, 8.0) == 0
 
 
-def test_nothing_but_the_table_and_the_arms_lies_outside_the_skin():
+def test_only_the_couch_and_the_arms_are_outside_the_skin():
     for seed in range(12):
         anatomy = an_anatomy(seed)
         painter, soft = Painter(anatomy), anatomy.soft
@@ -240,14 +239,17 @@ def test_nothing_but_the_table_and_the_arms_lies_outside_the_skin():
 
 
 def a_slice(screws):
-    """1 mm pixels `(200, 300)` of an ellipse of soft tissue, with two upright screws 28 mm apart or without."""
+    """Return a slice `(200, 300)` of 1 mm pixels: an ellipse of soft tissue, with or without two screws 28 mm apart.
+
+    Also return the pixels' x and y.
+    """
     y, x = torch.meshgrid(torch.arange(200) - 100.0, torch.arange(300) - 150.0, indexing="ij")
     hu = torch.where((x / 140) ** 2 + (y / 95) ** 2 < 1, 40.0, -1000.0)
     held = ((x.abs() - 14).abs() < 3) & ((y - 30).abs() < 22)
     return torch.where(held & screws, TITANIUM_HU, hu), x, y
 
 
-def test_metal_darkens_what_lies_beyond_the_tips_of_screws_and_stays_metal():
+def test_metal_darkens_the_tissue_beyond_the_tips_of_screws_and_stays_metal():
     hu, x, y = a_slice(True)
     added = metal_artefact(hu, 1.0, torch.Generator().manual_seed(0))
     beyond = ((x.abs() - 14).abs() < 2) & (y < 4) & (y > -15)
@@ -258,7 +260,7 @@ def test_metal_darkens_what_lies_beyond_the_tips_of_screws_and_stays_metal():
     assert not metal_artefact(a_slice(False)[0], 1.0, torch.Generator()).any()
 
 
-def test_slices_with_screws_have_their_artefacts_and_no_others(monkeypatch):
+def test_only_slices_with_screws_have_metal_artefacts(monkeypatch):
     options = PhantomOptions(spacing_mm=(1.6, 4.0), field_of_view="abdomen", noise_hu=0.0)
     seed = next(seed for seed in range(200) if phantom_traits(seed, options)["screws"])
     seen, _ = make_phantom(seed, options)
@@ -271,7 +273,7 @@ def test_slices_with_screws_have_their_artefacts_and_no_others(monkeypatch):
     assert not changed[~np.convolve(metal, np.ones(3), "same").astype(bool)].any()
 
 
-def test_screws_leave_bands_at_their_heights_only():
+def test_screws_cause_bands_only_at_their_heights():
     s, a = torch.meshgrid(-torch.arange(200.0), torch.arange(128.0), indexing="ij")
     points = torch.stack([0 * s, a, s], -1)
     rng, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
@@ -291,13 +293,13 @@ def test_bodies_of_the_chest_narrow_towards_the_front_and_lumbar_ones_do_not():
     assert narrowing("T6") < 0.85 < narrowing("L3")
 
 
-def test_the_wished_cobb_angle_is_met():
-    for wished in (0.0, 30.0, 60.0):
-        options = PhantomOptions(scoliosis_deg=wished, field_of_view="spine", spacing_mm=(3.0, 6.0))
-        assert make_phantom(4, options)[1].cobb_deg == pytest.approx(wished, abs=8)
+def test_the_requested_cobb_angle_is_met():
+    for requested in (0.0, 30.0, 60.0):
+        options = PhantomOptions(scoliosis_deg=requested, field_of_view="spine", spacing_mm=(3.0, 6.0))
+        assert make_phantom(4, options)[1].cobb_deg == pytest.approx(requested, abs=8)
 
 
-def test_a_fracture_rate_of_one_breaks_all_and_zero_none_of_t4_to_l5():
+def test_a_fracture_rate_of_one_fractures_all_of_t4_to_l5_and_zero_none():
     def ratios(rate):
         return np.array([genant_ratio(h) for h in heights(exact_keypoints(an_anatomy(fracture_rate=rate))[9:23])])
 
@@ -311,7 +313,7 @@ def test_rotation_is_a_right_handed_rotation():
     assert np.allclose(turn @ turn.T, np.eye(3)) and np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_truth_as_json_is_plain_and_rounds_nothing_away():
+def test_truth_as_json_is_plain_and_keeps_a_thousandth_of_a_millimetre():
     _, truth = make_phantom(11, SMALL)
     data = json.loads(json.dumps(truth.to_json()))
     assert data["schema"] == "vfq-truth/1" and data["space"] == "RAS_mm"
@@ -319,7 +321,7 @@ def test_truth_as_json_is_plain_and_rounds_nothing_away():
     SpineCurve(np.array(data["curve"]))
 
 
-def test_thick_slices_blur_along_the_patient_and_not_across():
+def test_thick_slices_blur_along_the_patient_only():
     rng = np.random.default_rng(0)
     protocol = draw_protocol(rng, slice_mm=5.0, noise_hu=0.0)
     protocol = type(protocol)(**{**vars(protocol), "streaks_hu": 0.0, "sharpen": 0.0, "blur_mm": 0.25, "gain": 1.0})

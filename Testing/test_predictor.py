@@ -1,4 +1,4 @@
-"""The engines give the same numbers, and weights that are not what their card says are never run."""
+"""Engines and weights: both engines give the same numbers, and weights that differ from their card are refused."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def by_openvino():
 
 @pytest.fixture
 def files(tmp_path):
-    """Weights of a tiny detector with their card, and the graph beside."""
+    """Weights of a tiny detector with their card."""
     path = tmp_path / "detector.safetensors"
     weights.save(VertebraDetector(TINY), "detector", path, {"name": "tiny"})
     return path
@@ -63,7 +63,7 @@ def keypoints(path, models):
     return np.stack([v.keypoints for v in analysis.analyze(read_ct(path), models).vertebrae])
 
 
-def test_on_a_cpu_openvino_runs_the_shipped_networks_and_the_record_says_so(by_openvino, by_torch):
+def test_on_a_cpu_openvino_runs_the_shipped_networks_and_their_stamps_name_it(by_openvino, by_torch):
     assert [s.backend for s in by_openvino.stamps] == ["openvino"] * len(analysis.models.ROLES)
     assert [s.sha256 for s in by_openvino.stamps] == [s.sha256 for s in by_torch.stamps]
 
@@ -81,15 +81,15 @@ def test_both_engines_place_the_same_points_on_real_ct(data_dir, case, by_openvi
     assert np.linalg.norm(difference, axis=-1).max() < ENGINES_AGREE_MM
 
 
-def test_the_analysis_needs_no_torch_and_reaches_no_network(phantom_file, by_openvino, tmp_path):
+def test_the_analysis_needs_no_torch_and_opens_no_network_connection(phantom_file, by_openvino, tmp_path):
     code = f"""
 import sys, json
 sys.modules["torch"] = None
 reached = []
 sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
 from VertebralFractureQuantLib.analysis import analyze, load_models
-from VertebralFractureQuantLib.ct import read_ct
-from VertebralFractureQuantLib.record import to_json
+from VertebralFractureQuantLib.imaging.ct import read_ct
+from VertebralFractureQuantLib.spine.record import to_json
 record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
 print(json.dumps([reached, to_json(record)]))
 """
@@ -99,10 +99,11 @@ print(json.dumps([reached, to_json(record)]))
     reached, record = json.loads(done.stdout)
     points = np.array([v["keypoints"] for v in record["vertebrae"]])
     assert np.allclose(points, keypoints(phantom_file, by_openvino), atol=0.001)
-    assert not reached and not list(tmp_path.iterdir())  # OpenVINO would call home, and keep an id there
+    # openvino_telemetry would connect to its server and store an id in the home folder.
+    assert not reached and not list(tmp_path.iterdir())
 
 
-def test_shipped_weights_are_bound_by_their_cards_and_small():
+def test_shipped_weights_agree_with_their_cards_and_are_small():
     for role in ARCHITECTURES:
         assert weights.load(role)[1] == weights.load_onnx(role)[1]
     assert sum(p.stat().st_size for p in weights.weights_folder().iterdir()) <= 25e6
@@ -135,13 +136,13 @@ def test_a_network_with_two_outputs_gives_both_on_each_engine():
         ((8, 6), ["sm_80"], True),  # machine code runs on later devices of the same major number
         ((8, 0), ["sm_86"], False),
         ((9, 0), ["sm_80", "sm_86"], False),
-        ((9, 0), ["sm_80", "compute_80"], True),  # PTX is compiled for every later device
+        ((9, 0), ["sm_80", "compute_80"], True),  # PTX is compiled on every later device
         ((7, 5), ["sm_80", "compute_80"], False),
-        ((12, 0), ["sm_90", "sm_100"], False),  # two digits of a major number
+        ((12, 0), ["sm_90", "sm_100"], False),  # the major number has two digits
         ((12, 0), ["sm_120"], True),
-        ((9, 0), ["sm_90a"], True),  # a letter: this device alone
+        ((9, 0), ["sm_90a"], True),  # a letter: this architecture only
         ((10, 3), ["sm_100a", "compute_100a"], False),
-        ((9, 4), ["gfx942"], True),  # ROCm names other things, and is believed
+        ((9, 4), ["gfx942"], True),  # ROCm uses other names, and is assumed to run
         ((3, 0), [], True),
     ],
 )
@@ -165,20 +166,20 @@ OUT_OF_MEMORY = {
 
 
 @pytest.mark.parametrize("device", OUT_OF_MEMORY)
-def test_a_gpu_that_runs_out_of_memory_says_so_in_its_own_type(device, monkeypatch):
+def test_running_out_of_gpu_memory_raises_a_device_memory_error(device, monkeypatch):
     monkeypatch.setattr(torch, "as_tensor", lambda x, device: torch.from_numpy(x))
     with pytest.raises(devices.DeviceMemoryError) as caught:
         TorchPredictor(Full(OUT_OF_MEMORY[device]), device)(np.zeros((1, 1, 16, 16), np.float32))
     assert caught.value.code == "out_of_memory" and "device cpu" in caught.value.message
 
 
-def test_another_error_of_a_network_stays_what_it_is(monkeypatch):
+def test_other_errors_of_a_network_are_not_changed(monkeypatch):
     monkeypatch.setattr(torch, "as_tensor", lambda x, device: torch.from_numpy(x))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         TorchPredictor(Full(RuntimeError("mat1 and mat2 shapes")), "cuda")(np.zeros((1, 1, 16, 16), np.float32))
 
 
-def test_a_gpu_that_cannot_even_be_asked_has_no_free_memory(monkeypatch):
+def test_a_gpu_that_cannot_report_its_memory_has_none_free(monkeypatch):
     def full():
         raise RuntimeError("CUDA error: out of memory")
 
@@ -191,7 +192,7 @@ def test_a_gpu_that_cannot_even_be_asked_has_no_free_memory(monkeypatch):
     "role, model",
     [("localizer", SpineLocalizer(TINY)), ("refiner", SpineRefiner(TINY[:4])), ("detector", VertebraDetector(TINY))],
 )
-def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(tmp_path, role, model):
+def test_an_exported_network_runs_on_openvino_with_the_identity_of_its_weights(tmp_path, role, model):
     pytest.importorskip("onnx")
     path = tmp_path / "w.safetensors"
     weights.save(model, role, path, {"name": "tiny"})
@@ -202,7 +203,7 @@ def test_an_exported_network_runs_on_openvino_under_the_identity_of_its_weights(
     assert stamp.sha256 == weights.sha256(path.read_bytes())
 
 
-def test_a_graph_that_computes_something_else_is_not_written(files, monkeypatch):
+def test_a_graph_with_other_outputs_is_not_written(files, monkeypatch):
     pytest.importorskip("onnx")
     other = export._graph(VertebraDetector(TINY).eval(), 2)
     monkeypatch.setattr(export, "_graph", lambda model, sides: other)
@@ -212,7 +213,7 @@ def test_a_graph_that_computes_something_else_is_not_written(files, monkeypatch)
     assert not files.with_suffix(".onnx").exists() and "onnx_sha256" not in files.with_suffix(".json").read_text()
 
 
-def test_weights_come_back_as_they_were_saved(files):
+def test_saved_weights_load_unchanged(files):
     model = VertebraDetector(TINY)
     weights.save(model, "detector", files, {"name": "tiny"})
     loaded, stamp = weights.load("detector", path=files)
@@ -240,7 +241,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_weights_that_are_not_what_their_card_says_are_refused(files, damage):
+def test_weights_that_differ_from_their_card_are_refused(files, damage):
     weights.save_onnx(b"a graph", "detector", files)
     DAMAGE[damage](files)
     with pytest.raises(VFQError) as caught:
@@ -256,7 +257,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, role, model):
     assert caught.value.code == "bad_weights"
 
 
-def test_a_folder_of_trained_networks_takes_the_place_of_the_shipped_ones(files, tmp_path):
+def test_a_folder_of_trained_networks_replaces_the_shipped_ones(files, tmp_path):
     shipped, mixed = analysis.load_models("cpu"), analysis.load_models("cpu", files.parent)
     changed = [a != b for a, b in zip(shipped.stamps, mixed.stamps, strict=True)]
     assert changed == [False, False, True] and mixed.stamps[2].name == "tiny"
@@ -284,7 +285,7 @@ def test_weights_of_other_depths_are_refused(tmp_path):
         weights.load("detector", path=tmp_path / "w.safetensors")
 
 
-def test_weights_that_are_not_there_are_named(tmp_path):
+def test_missing_weights_are_named(tmp_path):
     with pytest.raises(VFQError, match=r"nonsense\.safetensors: No such file"):
         weights.load("detector", path=tmp_path / "nonsense.safetensors")
 
@@ -298,8 +299,8 @@ def test_shipped_weights_without_their_card_are_refused(files, monkeypatch):
     assert caught.value.code == "bad_weights"
 
 
-def test_a_users_weights_without_card_run_on_torch_after_role_and_shapes_were_checked(files):
-    weights.save_onnx(b"a graph that nothing binds", "detector", files)
+def test_a_users_weights_without_card_run_on_torch_after_a_check_of_role_and_shapes(files):
+    weights.save_onnx(b"a graph that no card lists", "detector", files)
     files.with_suffix(".json").unlink()
     predict, stamp = loading.load("detector", path=files)
     assert predict.backend == "torch" and stamp.sha256 == weights.sha256(files.read_bytes())
@@ -308,7 +309,7 @@ def test_a_users_weights_without_card_run_on_torch_after_role_and_shapes_were_ch
     assert caught.value.code == "bad_weights"
 
 
-def test_new_weights_leave_the_old_graph_behind(files):
+def test_an_old_graph_is_not_used_with_new_weights(files):
     weights.save_onnx(b"the graph of the weights before", "detector", files)
     weights.save(VertebraDetector(TINY), "detector", files, {"name": "newer"})
     predict, stamp = loading.load("detector", path=files)
@@ -316,7 +317,7 @@ def test_new_weights_leave_the_old_graph_behind(files):
 
 
 @pytest.mark.parametrize("missing", ["openvino", "graph"])
-def test_torch_takes_over_where_openvino_or_the_graph_is_missing(tmp_path, monkeypatch, missing):
+def test_torch_is_used_if_openvino_or_the_graph_is_missing(tmp_path, monkeypatch, missing):
     shutil.copytree(weights.weights_folder(), tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
     if missing == "graph":

@@ -1,4 +1,4 @@
-"""Training data and the training loop: targets agree with the truth, a run resumes, its result loads, a crew agrees."""
+"""Training samples and the training loop: targets agree with the truth, runs resume, processes train together."""
 
 import dataclasses
 import io
@@ -18,37 +18,38 @@ from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import ARCHITECTURES  # noqa: E402
 from VertebralFractureQuantLib.phantom.anatomy import draw_anatomy  # noqa: E402
-from VertebralFractureQuantLib.phantom.painting import endplates_of, exact_keypoints  # noqa: E402
+from VertebralFractureQuantLib.phantom.keypoints import endplates_of, exact_keypoints  # noqa: E402
 from VertebralFractureQuantLib.phantom.scanner import draw_protocol  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import CLASSES, LEVELS  # noqa: E402
-from VertebralFractureQuantLib.training import samples, train, tubes  # noqa: E402
+from VertebralFractureQuantLib.training import bending, columns, tasks, train, trunks, tubes, validation  # noqa: E402
 from VertebralFractureQuantLib.training.mixing import mix  # noqa: E402
+from VertebralFractureQuantLib.training.stream import Stream  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def column():
-    return samples.paint_column(np.random.default_rng(1))
+    return columns.paint_column(np.random.default_rng(1))
 
 
 @pytest.fixture(scope="module")
 def trunk():
-    return samples.paint_trunk(np.random.default_rng(2))
+    return trunks.paint_trunk(np.random.default_rng(2))
 
 
-def test_offsets_lead_from_every_object_pixel_to_the_key_points(column):
-    sample = samples.detector_sample(column, np.random.default_rng(3))
-    rows, columns = np.nonzero(sample["objectness"].numpy())
-    assert len(rows) > 50
-    pixel = np.stack([columns - 64.0, rows], -1)
-    ends = pixel[:, None] + sample["offsets"].numpy()[:, rows, columns].T.reshape(-1, 6, 2)
+def test_offsets_point_from_every_object_pixel_to_the_key_points(column):
+    sample = columns.detector_sample(column, np.random.default_rng(3))
+    row, col = np.nonzero(sample["objectness"].numpy())
+    assert len(row) > 50
+    pixel = np.stack([col - 64.0, row], -1)
+    ends = pixel[:, None] + sample["offsets"].numpy()[:, row, col].T.reshape(-1, 6, 2)
     size = np.linalg.norm(ends[:, 0] - ends[:, 5], axis=-1)
     assert ((size > 5) & (size < 70)).all()
     assert len(np.unique(ends.round(2), axis=0)) < 20  # all pixels of a vertebra agree
 
 
-def test_key_points_lie_on_endplates_of_a_patient_who_lies_turned(monkeypatch):
-    monkeypatch.setattr(samples, "TURNED_DEG", 60.0)
-    column = samples.paint_column(np.random.default_rng(2))
+def test_key_points_are_on_the_endplates_of_a_rotated_patient(monkeypatch):
+    monkeypatch.setattr(columns, "TURNED_DEG", 60.0)
+    column = columns.paint_column(np.random.default_rng(2))
     middles = column.keypoints[1 : len(LEVELS), 1]  # (n, 2, 2)
     up = middles[:, :1] - middles[:, 1:]
     inward = np.array([[-1], [1]]) * up / np.linalg.norm(up, axis=-1, keepdims=True)
@@ -58,25 +59,25 @@ def test_key_points_lie_on_endplates_of_a_patient_who_lies_turned(monkeypatch):
     assert np.median(bone - column.picture.numpy()[row, a + 64]) > 20
 
 
-def test_key_points_move_with_the_picture_that_is_bent():
-    """A bright spot on a key point lies on the bent key point, and a stretched body is told to be taller."""
+def test_key_points_move_with_a_bent_image():
+    """A bright spot on a key point is at the moved key point in the bent image, and stretched heights are larger."""
     rows, columns = np.indices((120, 128))
     points = np.array([[[[5.0, 40.0], [4.0, 60.0]]] * 3])  # (A, row) mm
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        bend = samples._bend(rng, (120, 128))
-        moved, stretch = samples._bent_keypoints(points, bend, 0)
+        bend = bending.draw_bend(rng, (120, 128))
+        moved, stretch = bending.bent_keypoints(points, bend, 0)
         assert stretch[0, 0] == pytest.approx(np.linalg.norm(moved[0, 0, 0] - moved[0, 0, 1]) / np.hypot(1, 20))
         for end in (0, 1):
             a, row = points[0, 0, end]
             spot = np.exp(-((columns - 64 - a) ** 2 + (rows - row) ** 2) / 8)
-            seen = samples._bent(torch.as_tensor(spot, dtype=torch.float32), bend).clamp_min(0).numpy()
+            seen = bending.bent(torch.as_tensor(spot, dtype=torch.float32), bend).clamp_min(0).numpy()
             middle = np.array([(seen * (columns - 64)).sum(), (seen * rows).sum()]) / seen.sum()
             assert np.abs(middle - moved[0, 0, end]).max() < 0.7
 
 
-def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column):
-    crops = [samples.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
+def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_instead_of_background(column):
+    crops = [columns.detector_sample(column, np.random.default_rng(seed)) for seed in range(4)]
     ignored = [crop["weight"].numpy() == 0 for crop in crops]
     assert any(i.any() for i in ignored)
     assert not any((i & (crop["objectness"].numpy() > 0)).any() for i, crop in zip(ignored, crops, strict=True))
@@ -85,7 +86,7 @@ def test_c2_and_vertebrae_cut_by_the_crop_are_ignored_and_not_background(column)
 def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
     bone, tissue = [], []
     for seed in range(6):
-        sample = samples.localizer_sample(trunk, np.random.default_rng(seed))
+        sample = trunks.localizer_sample(trunk, np.random.default_rng(seed))
         slices = np.flatnonzero(sample["holds_spine"].numpy())
         a, r = sample["position"].numpy()[slices].round().astype(int).T
         volume = sample["volume"].numpy()
@@ -94,7 +95,7 @@ def test_the_curve_of_a_localizer_sample_runs_through_bone(trunk):
     assert np.mean(bone) > np.mean(tissue) + 40
 
 
-def test_the_truth_of_a_tube_lies_in_the_body_and_its_levels_rise_towards_the_head():
+def test_the_true_curve_of_a_tube_runs_through_bone_and_its_levels_are_in_order():
     tube = tubes.paint_tube(np.random.default_rng(5))
     assert (np.diff(tube.level) <= 0).all() and tube.level.max() == len(CLASSES) - 1
     for seed in range(4):
@@ -106,13 +107,13 @@ def test_the_truth_of_a_tube_lies_in_the_body_and_its_levels_rise_towards_the_he
         assert np.median(sample["volume"].numpy()[slices, a, r]) > 0
 
 
-def test_errors_in_a_crushed_vertebra_weigh_more_though_its_ratio_is_1(column):
-    """All three heights of one vertebra halved, and nothing else: only there the weight rises, to about twice."""
+def test_errors_in_a_crushed_vertebra_weigh_more_although_g_is_1(column):
+    """If only the three heights of one vertebra are halved, only its weight increases, to about twice."""
     for index in range(1, len(LEVELS)):
         low = column.heights.copy()
         low[index] /= 2
         one, other = (
-            samples.detector_sample(c, np.random.default_rng(3))["emphasis"].numpy()
+            columns.detector_sample(c, np.random.default_rng(3))["emphasis"].numpy()
             for c in (column, dataclasses.replace(column, heights=low))
         )
         gain = (other / np.maximum(one, 1e-9))[one > 0]
@@ -130,21 +131,21 @@ def test_one_detector_sample_in_five_has_thick_slices(monkeypatch):
         asked.append(slice_mm)
         return draw_protocol(rng, slice_mm)
 
-    monkeypatch.setattr(samples, "draw_protocol", recorded)
+    monkeypatch.setattr(columns, "draw_protocol", recorded)
     rng = np.random.default_rng(0)
-    column = samples.paint_column(rng)
+    column = columns.paint_column(rng)
     for _ in range(60):
-        samples.detector_sample(column, rng)
+        columns.detector_sample(column, rng)
     thick = [mm for mm in asked if mm is not None]
-    assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(samples.THICK_MM)
+    assert 0.1 < len(thick) / len(asked) < 0.35 and set(thick) <= set(columns.THICK_MM)
 
 
 def test_one_detector_sample_in_five_is_of_a_patient_with_screws(monkeypatch):
     rng, seen = np.random.default_rng(0), []
-    column = samples.paint_column(rng)
-    monkeypatch.setattr(samples, "sagittal_bands", lambda points, tips, *_: seen.append((points, tips)) or 0.0)
+    column = columns.paint_column(rng)
+    monkeypatch.setattr(columns, "sagittal_bands", lambda points, tips, *_: seen.append((points, tips)) or 0.0)
     for _ in range(60):
-        samples.detector_sample(column, rng)
+        columns.detector_sample(column, rng)
     assert 6 < len(seen) < 21
     for _, tips in seen:
         assert 2 <= len(tips) <= 5
@@ -152,19 +153,20 @@ def test_one_detector_sample_in_five_is_of_a_patient_with_screws(monkeypatch):
         assert (column.points[..., 1:].reshape(-1, 2).amax(0).numpy() + 10 > tips).all()
 
 
-def test_readers_see_thick_slices_thicker_and_never_a_disc_closed():
+def test_readers_see_thicker_endplates_in_thick_slices_but_no_closed_discs():
     anatomy = draw_anatomy(np.random.default_rng(3))
     plates = endplates_of(anatomy, exact_keypoints(anatomy))
     thin, thick = (plates.shifts(draw_protocol(np.random.default_rng(1), mm)) for mm in (1.0, 4.0))
     assert (thin > 0).all() and thick[:, [0, 2]].mean() > 1.2 * thin[:, [0, 2]].mean()
     ends = plates.shifts(draw_protocol(np.random.default_rng(1), 1.0))[[0, -1], :, [0, 1], 0]
-    assert (ends[:, 1] < 0.6 * ends[:, [0, 2]].min(1)).all()  # no disc is in the way there, and the middle lies closer
+    # The first and the last endplate have no neighbour that limits the shift, which is smaller in the middle.
+    assert (ends[:, 1] < 0.6 * ends[:, [0, 2]].min(1)).all()
     assert (thick[..., 0] <= 0.3 * np.maximum(plates.gaps, 0)).all()
 
 
 def test_a_stream_is_seeded():
     def draw(seed):
-        stream = samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
+        stream = Stream(lambda rng: float(rng.random()), lambda p, rng: p + rng.random(), seed)
         iterator = iter(stream)
         return [next(iterator) for _ in range(30)]
 
@@ -186,7 +188,7 @@ def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, mon
     assert weights.load_onnx(role, path)
 
 
-def test_what_cannot_be_gone_on_with_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_resumed_is_refused_and_kept(tmp_path, monkeypatch):
     quick = dataclasses.replace(train.TASKS["refiner"], validate=lambda model, fixed: {"score": 1.0}, validated=0)
     monkeypatch.setitem(train.TASKS, "refiner", quick)
     recipe = dataclasses.replace(train.RECIPES["refiner"], steps=0, batch=1, workers=0, pool=1)
@@ -204,7 +206,7 @@ def quick_refiner(monkeypatch, score=1.0, **changes):
     return dataclasses.replace(train.RECIPES["refiner"], batch=1, workers=0, pool=1, learning_rate=1e-6, **changes)
 
 
-def test_a_run_remembers_what_it_began_with(tmp_path, monkeypatch):
+def test_a_run_remembers_its_initial_weights_and_channels(tmp_path, monkeypatch):
     recipe = quick_refiner(monkeypatch, steps=1)
     start = tmp_path / "Jane Doe" / "refiner.safetensors"
     start.parent.mkdir()
@@ -229,7 +231,7 @@ def test_a_run_remembers_what_it_began_with(tmp_path, monkeypatch):
     assert json.loads(path.with_suffix(".json").read_text())["started_from"]["name"] == weights.load("refiner")[1].name
 
 
-def test_a_run_that_diverges_says_so_and_saves_nothing(tmp_path, monkeypatch):
+def test_a_run_that_diverges_fails_and_saves_nothing(tmp_path, monkeypatch):
     recipe = quick_refiner(monkeypatch, score=float("nan"), steps=1)
     with pytest.raises(VFQError, match="--rate") as caught:
         train.train(recipe, tmp_path / "run")
@@ -265,7 +267,7 @@ def torch_bytes(value):
     return buffer.getvalue()
 
 
-def test_a_run_begins_with_the_weights_it_is_told(tmp_path, monkeypatch):
+def test_a_run_starts_with_the_given_weights(tmp_path, monkeypatch):
     quick = dataclasses.replace(train.TASKS["refiner"], validate=lambda model, fixed: {"score": 1.0}, validated=0)
     monkeypatch.setitem(train.TASKS, "refiner", quick)
     recipe = dataclasses.replace(train.RECIPES["refiner"], steps=1, batch=1, workers=0, pool=1, learning_rate=0)
@@ -281,7 +283,7 @@ def test_a_run_begins_with_the_weights_it_is_told(tmp_path, monkeypatch):
     assert caught.value.code == "bad_weights" and not list((tmp_path / "none").iterdir())
 
 
-def test_a_run_from_scratch_has_the_channels_it_is_told():
+def test_a_run_from_scratch_has_the_given_channels():
     recipe = dataclasses.replace(train.RECIPES["detector"], channels=(4, 6, 8, 10, 12))
     model, origin = train._begin(recipe)
     assert model.channels == recipe.channels and origin is None
@@ -291,7 +293,7 @@ OTHERS, TOO_FEW, NONE = (train.SHIPPED, (9, 16, 32, 64)), (None, (8, 16)), (None
 
 
 @pytest.mark.parametrize(("start", "channels"), [OTHERS, TOO_FEW, NONE])
-def test_channels_that_cannot_be_had_are_refused(tmp_path, start, channels):
+def test_channels_that_do_not_fit_are_refused(tmp_path, start, channels):
     recipe = dataclasses.replace(train.RECIPES["refiner"], steps=1, start=start, channels=channels)
     with pytest.raises(VFQError) as caught:
         train.train(recipe, tmp_path)
@@ -304,7 +306,7 @@ def network(path, seed, channels=(4, 4, 4, 4)):
     return path
 
 
-def test_a_mixture_is_the_mean_by_share_and_names_its_parts(tmp_path):
+def test_a_mixture_is_the_weighted_mean_and_names_its_parts(tmp_path):
     parts = [network(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     path = mix("refiner", parts, (1, 3), tmp_path / "mixed", report=lambda line: None)
     one, other, mean = (weights.load("refiner", path=p)[0].state_dict() for p in (*parts, path))
@@ -316,7 +318,7 @@ def test_a_mixture_is_the_mean_by_share_and_names_its_parts(tmp_path):
 
 
 @pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf")), (1e308, 1e308)])
-def test_shares_that_no_mean_has_are_refused(tmp_path, shares):
+def test_invalid_shares_are_refused(tmp_path, shares):
     parts = [network(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     with pytest.raises(VFQError) as caught:
         mix("refiner", parts, shares, tmp_path / "mixed")
@@ -330,13 +332,13 @@ def test_networks_of_different_channels_are_not_mixed(tmp_path):
     assert caught.value.code == "bad_weights" and not (tmp_path / "mixed").exists()
 
 
-def test_no_run_paints_a_patient_of_the_validation():
-    """Whatever the seed, also where it is one of the validation's, as seed 1 is after 9000 steps."""
+def test_no_run_trains_on_a_phantom_of_the_validation():
+    """This holds for every seed, even if it is one of the validation's, as seed 1 is after 9000 steps."""
     task = dataclasses.replace(train.TASKS["detector"], paint=lambda rng: rng.random(), sample=lambda p, rng: p)
-    fixed = set(train._validation_set(task))
+    fixed = set(tasks.validation_set(task))
     assert len(fixed) == task.validated > 0
-    for seed in (*range(task.validated), *(train.VALIDATION_SEED + i for i in range(task.validated))):
-        stream = iter(samples.Stream(task.paint, task.sample, (seed, 0), pool=3, reuse=1))
+    for seed in (*range(task.validated), *(tasks.VALIDATION_SEED + i for i in range(task.validated))):
+        stream = iter(Stream(task.paint, task.sample, (seed, 0), pool=3, reuse=1))
         assert not fixed & {next(stream) for _ in range(3)}
 
 
@@ -369,25 +371,25 @@ def test_the_gradients_of_a_crew_are_the_mean_over_its_processes(tmp_path):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), torch.full((1, 3), 2.0))
 
 
-def test_processes_of_a_crew_paint_phantoms_of_their_own():
+def test_each_process_of_a_crew_paints_other_phantoms():
     def draw(rank):
-        return next(iter(samples.Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
+        return next(iter(Stream(lambda rng: float(rng.random()), lambda p, rng: p, (1, rank))))
 
     assert draw(0) == draw(0) != draw(1)
 
 
-def test_the_places_of_key_points_are_those_that_the_offsets_lead_to(column):
+def test_the_places_of_key_points_agree_with_the_offsets(column):
     for seed in range(3):
-        sample = samples.detector_sample(column, np.random.default_rng(seed))
-        told = np.array(train._truth(sample)).reshape(-1, 6, 2) + (64, 0)  # (column, row)
+        sample = columns.detector_sample(column, np.random.default_rng(seed))
+        by_offsets = np.array(validation.true_keypoints(sample)).reshape(-1, 6, 2) + (64, 0)  # (column, row)
         known = sample["places"].numpy()[sample["known"].numpy().min(1) > 0][..., ::-1]
-        assert len(told) == len(known) > 2
-        assert np.abs(told[:, None] - known).max((2, 3)).min(1).max() < 0.01
+        assert len(by_offsets) == len(known) > 2
+        assert np.abs(by_offsets[:, None] - known).max((2, 3)).min(1).max() < 0.01
 
 
-def test_the_places_move_with_the_columns_that_a_step_trains_on():
-    """A network whose maps are the picture itself, a bright spot on the only point there is."""
-    row, column = np.indices((samples.ROWS, samples.COLUMNS))
+def test_the_places_move_with_the_columns_that_a_step_uses():
+    """The network's maps are the image itself with one bright spot; the loss is lowest if the points are on it."""
+    row, column = np.indices((columns.ROWS, columns.COLUMNS))
     picture = 1000 * np.exp(-((row - 80) ** 2 + (column - 70) ** 2) / 8)
     plain = dict.fromkeys(("objectness", "weight", "emphasis"), torch.zeros(1, *picture.shape))
     offsets, known = torch.zeros(1, 12, *picture.shape), torch.ones(1, 1, 6)
@@ -397,6 +399,6 @@ def test_the_places_move_with_the_columns_that_a_step_trains_on():
         torch.manual_seed(4)
         network = lambda x: (torch.zeros(1, 13, *x.shape[2:]), 9 * x.expand(-1, 6, -1, -1))  # noqa: E731
         places = torch.tensor(place).expand(1, 1, 6, 2)
-        return float(train._detector_loss(network, {**batch, "places": places, "known": known}))
+        return float(tasks.detector_step_loss(network, {**batch, "places": places, "known": known}))
 
     assert loss((80.0, 70.0)) + 0.5 < min(loss((80.0, 66.0)), loss((80.0, 74.0)), loss((76.0, 70.0)))

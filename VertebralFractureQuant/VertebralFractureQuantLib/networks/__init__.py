@@ -1,2 +1,4 @@
-"""The networks of the method, their weights, and the seam to the engines that run them; torch and OpenVINO are imported
-by the modules inside, where they are used."""
+"""The networks of the method, their weights, and the interface to the engines that run them.
+
+torch and OpenVINO are imported only where they are used.
+"""

@@ -1,6 +1,6 @@
-"""The networks as torch modules, one for each role: what is trained, exported, and run on GPUs.
+"""The networks as torch modules, one for each role; they are trained, exported, and run on GPUs.
 
-Analysis on a CPU needs none of this: there OpenVINO runs the graphs that were exported from these modules.
+Analysis on a CPU does not need them: OpenVINO runs the graphs that were exported from these modules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .detector import OUTPUTS, POINTS
 
 
 class SpineLocalizer(nn.Module):
-    """3D U-Net; input `(b, 1, s, a, r)` scaled to [0, 1], output the map `(b, s, a, r)`."""
+    """3D U-Net; its input is `(b, 1, s, a, r)` scaled to [0, 1], its output the map `(b, s, a, r)` of logits."""
 
     def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 64, 64)):
         super().__init__()
@@ -26,11 +26,11 @@ class SpineLocalizer(nn.Module):
         self.head = nn.Conv3d(channels[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, 1, s, a, r)`, sides multiples of 16, to the map `(b, s, a, r)` of logits."""
+        """Return the map `(b, s, a, r)` of logits for `x` `(b, 1, s, a, r)`, whose sides are multiples of 16."""
         return self.head(self.features(x)[-1])[:, 0]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """What lies at the bottom of the U, and after each block on the way up."""
+        """Return the features at the bottom of the U, and after each block on the way up."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool3d(x, 2) if i else x)
@@ -43,9 +43,10 @@ class SpineLocalizer(nn.Module):
 
 
 class SpineRefiner(SpineLocalizer):
-    """The localizer's net, which also tells what level each slice looks like.
+    """The localizer's network with a second output: which level each slice looks like.
 
-    Input `(b, 1, s, a, r)`, sides multiples of 8; outputs the map `(b, s, a, r)` and logits `(b, len(CLASSES), s)`.
+    The input is `(b, 1, s, a, r)` with sides that are multiples of 8; the outputs are the map `(b, s, a, r)` and the
+    logits `(b, len(CLASSES), s)` of the levels.
     """
 
     def __init__(self, channels: tuple[int, ...] = (8, 16, 32, 64)):
@@ -59,7 +60,7 @@ class SpineRefiner(SpineLocalizer):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """See the class."""
+        """Return both outputs, see the class."""
         rows = x.shape[2]
         features = self.features(x)
         seen = (features[0], *features[-2:])
@@ -71,8 +72,8 @@ class SpineRefiner(SpineLocalizer):
 class VertebraDetector(nn.Module):
     """2D U-Net at full resolution.
 
-    Input `(b, 1, rows, columns)` windowed, sides multiples of 16; outputs what each pixel tells of its vertebra
-    `(b, OUTPUTS, rows, columns)`, and maps of the key points `(b, POINTS, rows, columns)`.
+    The input is `(b, 1, rows, columns)`, windowed, with sides that are multiples of 16. The outputs are the objectness
+    and offsets of each pixel `(b, OUTPUTS, rows, columns)`, and maps of the key points `(b, POINTS, rows, columns)`.
     """
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96, 128)):
@@ -93,7 +94,7 @@ class VertebraDetector(nn.Module):
             self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
+        """Return both outputs, see the class."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)

@@ -1,15 +1,17 @@
-"""The vertebra detector: a straightened sagittal picture in, vertebrae with six key points out (anchor-free).
+"""The vertebra detector: finds vertebrae with six key points in a straightened sagittal image (anchor-free).
 
-A picture is `(rows, columns)` HU at 1 mm, rows along the arc (cranial first), columns along A (posterior
-first, A = column - 64 mm). For each pixel the network gives an objectness logit and six (A, row) offsets in
-mm from the pixel to the key points (Zakharov et al. 2023, section 2.2), and how much it looks like each of the six
-points itself.
+The image is `(rows, columns)` HU at 1 mm; rows run along the arc (cranial first), columns along A (posterior first,
+A = column - 64 mm). For each pixel the network gives an objectness logit, six (A, row) offsets in mm from the pixel to
+the key points (Zakharov et al. 2023, section 2.2), and how much the pixel itself looks like each of the six points.
 
-Departures from the paper: a fixed HU window instead of zero mean and unit variance, so that a picture half outside
-the field of view keeps its contrast; a vertebra's points are first the score-weighted mean over the pixels that agree
-with the best one, instead of that pixel's alone; and each then settles where its own map, around that place, says: a
-corner is seen better on the spot than from the middle of the body 15 mm away. How wide the maps are tells how far G may
-be off.
+Departures from the paper:
+
+- A fixed HU window instead of zero mean and unit variance, so that an image keeps its contrast if half of it is outside
+  the field of view.
+- A vertebra's points are first the score-weighted mean over all pixels that agree with the best pixel, instead of that
+  pixel's points alone.
+- Each point is then moved to the place that its own map indicates nearby, because a corner is seen better from close by
+  than from the middle of the body 15 mm away. The width of the maps gives the standard deviation of G.
 """
 
 from __future__ import annotations
@@ -32,20 +34,23 @@ HALF_WIDTH_MM = 64.0
 COLUMNS = 128
 OFFSET_SCALE_MM = 16.0
 OUTPUTS = 13  # objectness, six (A, row) offsets
-POINTS = 6  # maps: anterior, middle, posterior x upper, lower
-MAP_REACH = 6  # pixels around a point's first place in which its map is looked at
+POINTS = 6  # maps: anterior, middle, posterior x superior, inferior
+MAP_REACH = 6  # pixels around a point's first place in which its map is used
 WINDOW_HU = (-300.0, 1000.0)
 AIR_HU = -1000.0
 DEPTH = 4  # poolings: sides are padded to multiples of 2 ** DEPTH
 
-SPREAD_SCALE = 0.44  # from the widths of the maps to a standard deviation of G that holds on scans: see model card
-SCORE_THRESHOLD = 0.7  # objectness, paper
+SPREAD_SCALE = 0.44  # calibrates the standard deviation of G, from the maps' widths, to scans: see the model card
+SCORE_THRESHOLD = 0.7  # of the objectness, as in the paper
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Vertebrae of one picture, cranial to caudal: key points `(n, 3, 2, 2)` as (A, row) mm, scores `(n,)` and the
-    standard deviations `(n,)` of their G."""
+    """The vertebrae of one image, cranial to caudal.
+
+    `keypoints` `(n, 3, 2, 2)` are (A, row) mm; `scores` `(n,)` are objectness; `spreads` `(n,)` are the standard
+    deviations of G.
+    """
 
     keypoints: np.ndarray
     scores: np.ndarray
@@ -53,13 +58,13 @@ class Detections:
 
 
 def window(picture: HU) -> HU:
-    """HU to the network's input range; of a numpy array or a torch tensor."""
+    """Scale HU to the network's input range; takes a numpy array or a torch tensor."""
     low, high = WINDOW_HU
     return (picture.clip(low, high) - 150.0) / 350.0
 
 
 def pixel_positions(rows: int, columns: int, spacing_mm: float = SPACING_MM) -> np.ndarray:
-    """`(rows, columns, 2)`: (A, row) mm of every pixel; A is 0 in column 64."""
+    """Return (A, row) mm of every pixel, `(rows, columns, 2)`; A is 0 in column 64."""
     row, column = np.indices((rows, columns), np.float32)
     return np.stack([column - HALF_WIDTH_MM / SPACING_MM, row], -1) * spacing_mm
 
@@ -67,9 +72,9 @@ def pixel_positions(rows: int, columns: int, spacing_mm: float = SPACING_MM) -> 
 def detect(
     predict: Predictor, picture: np.ndarray, score_threshold: float = SCORE_THRESHOLD, spacing_mm: float = SPACING_MM
 ) -> Detections:
-    """Vertebrae of one straightened picture `(rows, 128)` HU with pixels of `spacing_mm`.
+    """Detect the vertebrae in one straightened image `(rows, 128)` HU with pixels of `spacing_mm`.
 
-    The network knows pixels of 1 mm: in smaller ones it sees a larger patient.
+    The network was trained with pixels of 1 mm; with smaller pixels, patients look larger to it.
     """
     scores, points, maps = _pixels(predict, picture, spacing_mm)
     return _settled(*_decode(scores, points, score_threshold), maps, spacing_mm)
@@ -78,10 +83,10 @@ def detect(
 def propose(
     predict: Predictor, picture: np.ndarray, anterior_mm: float, row_mm: float, spacing_mm: float = SPACING_MM
 ) -> Detections | None:
-    """The vertebra that the network sees from one pixel of `(rows, 128)` HU, for a person who clicked there.
+    """Return the vertebra that the network sees from one pixel of an image `(rows, 128)` HU, where a reader clicked.
 
-    The pixel's six points, voted on by the pixels that agree with it; the clicked one counts as any other, however low
-    its objectness. None where the pixel lies outside the picture.
+    Its points are the mean over all pixels that agree with the clicked one, which takes part however low its objectness
+    is. Return None if the pixel is outside the image.
     """
     row, column = round(row_mm / spacing_mm), round(anterior_mm / spacing_mm + HALF_WIDTH_MM / SPACING_MM)
     if not (0 <= row < picture.shape[0] and 0 <= column < picture.shape[1]):
@@ -93,8 +98,10 @@ def propose(
 
 
 def _pixels(predict: Predictor, picture: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every pixel: objectness `(n,)`, key points `(n, 3, 2, 2)` as (A, row) mm; and the maps of the points
-    `(POINTS, rows, columns)`."""
+    """Return objectness `(n,)` and key points `(n, 3, 2, 2)`, (A, row) mm, of every pixel, and the maps of the points.
+
+    The maps are `(POINTS, rows, columns)`.
+    """
     from scipy.special import expit
 
     rows, columns = picture.shape
@@ -106,7 +113,7 @@ def _pixels(predict: Predictor, picture: np.ndarray, spacing_mm: float) -> tuple
 
 
 def _settled(points: np.ndarray, scores: np.ndarray, maps: np.ndarray, spacing_mm: float) -> Detections:
-    """Each key point `(n, 3, 2, 2)` where its map, no farther than `MAP_REACH` pixels from its place, expects it."""
+    """Move each key point `(n, 3, 2, 2)` to the mean of its map within `MAP_REACH` pixels of its first place."""
     from scipy.special import softmax
 
     first = points.reshape(-1, POINTS, 2)[..., ::-1] / spacing_mm  # (row, column)
@@ -125,8 +132,10 @@ def _settled(points: np.ndarray, scores: np.ndarray, maps: np.ndarray, spacing_m
 
 
 def _spreads(points: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """The standard deviation `(n,)` of G = min / max of the heights between `points` `(n, 3, 2, 2)` mm, where those
-    of the points along the spine are the roots of `variances` `(n, 3, 2)` mm2 times a scale."""
+    """Return the standard deviation `(n,)` of G = min / max of the heights between `points` `(n, 3, 2, 2)` mm.
+
+    `variances` `(n, 3, 2)` mm2 are those of the points along the spine, before the scale `SPREAD_SCALE`.
+    """
     tall = np.linalg.norm(points[:, :, 0] - points[:, :, 1], axis=-1)
     relative = variances.sum(-1) / np.maximum(tall, 1.0) ** 2
     low, high = (np.take_along_axis(relative, i(tall, axis=1)[:, None], 1)[:, 0] for i in (np.argmin, np.argmax))
@@ -135,14 +144,16 @@ def _spreads(points: np.ndarray, variances: np.ndarray) -> np.ndarray:
 
 
 def _offsets(out: np.ndarray) -> np.ndarray:
-    """`(rows, columns, 6, 2)` offsets in mm of the network's output."""
+    """Return the offsets `(rows, columns, 6, 2)` in mm from the network's output."""
     offsets: np.ndarray = out[1:13].reshape(6, 2, *out.shape[1:]).transpose(2, 3, 0, 1) * OFFSET_SCALE_MM
     return offsets
 
 
 def _decode(scores: np.ndarray, points: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Key points `(n, 3, 2, 2)` and scores `(n,)` of the vertebrae: Butterfly-IoU suppression, then a vote of the
-    pixels around each survivor."""
+    """Return key points `(n, 3, 2, 2)` and scores `(n,)` of the vertebrae.
+
+    Butterfly-IoU suppression, then a weighted mean over the pixels that agree with each remaining one.
+    """
     order = np.flatnonzero(scores > threshold)
     points, scores = points[order].reshape(-1, 3, 2, 2), scores[order]
     if len(scores) == 0:
@@ -155,7 +166,10 @@ def _decode(scores: np.ndarray, points: np.ndarray, threshold: float) -> tuple[n
 
 
 def _votes(points: np.ndarray, scores: np.ndarray, best: int) -> np.ndarray:
-    """Weights of all candidates whose points lie within a third of a height of the best's, by score; their sum is 1."""
+    """Return the weights, by score, of the candidates whose points are within a third of a height of the best's.
+
+    Their sum is 1.
+    """
     reach = np.linalg.norm(points[best, :, 0] - points[best, :, 1], axis=-1).max() / 3
     distance = np.linalg.norm(points - points[best], axis=-1).mean((1, 2))
     weight = scores * (distance < reach)

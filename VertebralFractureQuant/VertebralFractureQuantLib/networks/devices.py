@@ -1,6 +1,6 @@
-"""Which GPUs torch can really compute on, and whether one has enough free memory.
+"""Checks of GPUs: whether the installed torch can compute on them, and whether enough memory is free.
 
-A GPU that the installed torch was not built for, or whose memory is in use, looks fit until the first kernel runs.
+A GPU that torch was not built for, or whose memory is in use, seems usable until the first kernel runs.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from contextlib import contextmanager
 
 from ..errors import VFQError
 
-# The largest step is the localizer's. For a scan of 1 m length and 512 mm width it takes 1.5 GB (the growth of torch's
-# resident memory on a CPU; a whole body of 1.9 m 2.8 GB); half a GB each for CUDA's context and for the
-# convolutions' workspace is added. What needs more than is free fails in mid-analysis, with `DeviceMemoryError`.
+# The localizer's step is the largest. For a scan of 1 m length and 512 mm width it takes 1.5 GB, and 2.8 GB for a whole
+# body of 1.9 m (growth of torch's resident memory on a CPU). Half a GB each is added for CUDA's context and for the
+# convolutions' workspace. If a scan needs more than is free, the analysis fails with `DeviceMemoryError`.
 FREE_BYTES_NEEDED = 2_500_000_000
 
 
 class DeviceMemoryError(VFQError):
-    """The accelerator has too little memory; the same analysis can go on on the CPU."""
+    """The accelerator has too little memory; the same analysis is possible on the CPU."""
 
     def __init__(self, message: str):
         super().__init__("out_of_memory", message)
 
 
 def accelerators() -> dict[str, str]:
-    """The devices beside the CPU that torch sees here, and by each why it cannot be used, "" where it can."""
+    """Return the accelerators that torch finds, each with the reason why it cannot be used, or "" if it can."""
     try:
         import torch
     except ImportError:
         return {}
-    there = {"cuda": unfit_cuda()} if torch.cuda.is_available() else {}
-    return there | ({"mps": ""} if torch.backends.mps.is_available() else {})
+    found = {"cuda": unfit_cuda()} if torch.cuda.is_available() else {}
+    return found | ({"mps": ""} if torch.backends.mps.is_available() else {})
 
 
 def unfit_cuda() -> str:
-    """Why the installed torch cannot compute on this CUDA device; "" where it can."""
+    """Return why the installed torch cannot compute on the CUDA device, or "" if it can."""
     import torch
 
     try:
         capability, name = torch.cuda.get_device_capability(), torch.cuda.get_device_name()
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
-        return f"The GPU does not start ({reason}). Update its driver, or use the device auto or cpu."
+        return f"The GPU cannot be used ({reason}). Update its driver, or use the device auto or cpu."
     built_for = torch.cuda.get_arch_list()
     if runs_on(capability, built_for):
         return ""
@@ -54,12 +54,12 @@ def unfit_cuda() -> str:
 
 
 def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Whether code for the architectures `built_for` ("sm_86", "compute_90", ...) runs on a device of `capability`.
+    """True if code for the architectures `built_for` ("sm_86", "compute_90", ...) runs on a device of `capability`.
 
     By the CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility": machine code (sm) runs on devices
-    of the same major and an equal or higher minor number, PTX (compute) is compiled there for every later one; a code
-    with a letter (sm_90a) has features of its own device alone. A build that names none of these (ROCm: "gfx90a") is
-    believed.
+    with the same major and an equal or higher minor number; PTX (compute) is compiled on the device and runs on every
+    later one; code with a letter (sm_90a) runs on that one architecture only. A build that names none of these (ROCm:
+    "gfx90a") is assumed to run.
     """
     known = [found for name in built_for if (found := re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name))]
     made_for = [(kind, (int(major), int(minor)), letter) for kind, major, minor, letter in (m.groups() for m in known)]
@@ -73,25 +73,25 @@ def _serves(capability: tuple[int, int], kind: str, made_for: tuple[int, int], l
 
 
 def check_free_memory(device: str) -> None:
-    """DeviceMemoryError where a CUDA device has less free memory than an analysis needs."""
+    """Raise DeviceMemoryError if the CUDA device has less free memory than an analysis needs."""
     if device != "cuda":
-        return  # mps shares the computer's memory, and tells nothing about it
+        return  # mps shares the computer's memory and does not report it
     import torch
 
     try:
         free, _ = torch.cuda.mem_get_info()
-    except RuntimeError:  # where nothing is free, asking fails too: CUDA finds no room for its own context
+    except RuntimeError:  # if nothing is free, CUDA has no room for its context, and this call fails as well
         free = 0
     if free < FREE_BYTES_NEEDED:
         raise DeviceMemoryError(
-            f"The GPU has {free / 1e9:.1f} GB of free memory, {FREE_BYTES_NEEDED / 1e9:.1f} GB are needed. Close other "
-            "programs that use it, or use the device cpu."
+            f"The GPU has {free / 1e9:.1f} GB of free memory, but {FREE_BYTES_NEEDED / 1e9:.1f} GB are needed. Close "
+            "other programs that use it, or use the device cpu."
         )
 
 
 @contextmanager
 def lack_of_memory_named(device: str) -> Iterator[None]:
-    """torch's errors of an accelerator without memory become DeviceMemoryError: each device has a type of its own."""
+    """Turn torch's out-of-memory errors into DeviceMemoryError; each kind of device raises another type."""
     try:
         yield
     except RuntimeError as error:

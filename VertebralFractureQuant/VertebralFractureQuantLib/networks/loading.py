@@ -1,4 +1,4 @@
-"""Loading a network: the engine that fits the device, and the weights that it computes with."""
+"""Loading of a network: the engine for the device, with the weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .predictor import OpenVinoPredictor, Predictor, TorchPredictor, has_openvin
 
 
 def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[Predictor, ModelStamp]:
-    """The network of `role` on `device`, from the weights `path` (the shipped ones if None), and its identity.
+    """Return the network of `role` on `device` and its identity, from the weights `path` (None: the shipped weights).
 
-    On "cpu" it is OpenVINO's, where that is installed and an exported graph lies beside the weights; else torch's.
-    VFQError `bad_weights`, DeviceMemoryError; ImportError where the engine is not installed.
+    On "cpu", OpenVINO runs it if it is installed and an exported graph exists beside the weights; otherwise torch does.
+    VFQError `bad_weights`, DeviceMemoryError; ImportError if the engine is not installed.
     """
     found = weights.load_onnx(role, path) if device == "cpu" and has_openvino() else None
     predictor: Predictor

@@ -1,12 +1,13 @@
-"""The spine localizer: a coarse CT in, the spine's curve and the limits of the spine out.
+"""The spine localizer: finds the spine's curve and its limits in a coarse CT.
 
-A 3D U-Net on a RAS-aligned grid of 4 mm gives one map; a 2D soft-argmax on each axial slice is the curve's point
-there, the slice's largest value is the logit of "this slice holds spine" (Zakharov et al. 2023, section 2.1).
-Volumes are `[s, a, r]`: slices from caudal to cranial, rows towards anterior, columns towards R.
+A 3D U-Net on a RAS-aligned grid of 4 mm gives one map. In each axial slice, a 2D soft-argmax of the map is the curve's
+point, and the largest value is the logit of "this slice holds spine" (Zakharov et al. 2023, section 2.1). Volumes are
+`[s, a, r]`: slices from caudal to cranial, rows towards anterior, columns towards R.
 
-Departure from the paper (2 x 2 x 4 mm): 4 mm isotropic. The soft-argmax is sub-voxel, and it is a quarter of the
-voxels. At inference the soft-argmax looks only around the one continuous path that explains all slices best:
-a bright heart or aorta may win a slice, but not a spine's length.
+Departures from the paper: voxels are 4 mm isotropic instead of 2 x 2 x 4 mm, which is a quarter of the voxels; the
+soft-argmax is accurate to less than a voxel. At inference the soft-argmax considers only the surroundings of the one
+continuous path that explains all slices best: a bright heart or aorta may be stronger in some slices, but not along the
+whole spine.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ SPACING_MM = 4.0
 WINDOW_HU = (-1000.0, 1000.0)
 AIR_HU = -1000.0
 DEPTH = 4
-SLICE_THRESHOLD = 0.5  # paper
-PATH_REACH = 2  # voxels a slice: a spine that leans by 60 degrees
+SLICE_THRESHOLD = 0.5  # as in the paper
+PATH_REACH = 2  # voxels per slice: enough for a spine that leans by 60 degrees
 PATH_RADIUS = 5  # voxels
 WORST_LOG_PROBABILITY = -8.0  # a slice without spine must not cost more than a detour
 
 
 @dataclass(frozen=True)
 class CoarseVolume:
-    """A RAS-aligned isotropic volume `[s, a, r]` HU; `origin` is the RAS mm of voxel (0, 0, 0)."""
+    """A RAS-aligned isotropic volume `[s, a, r]` HU; `origin` is the place of voxel (0, 0, 0) in RAS mm."""
 
     voxels: np.ndarray
     origin: np.ndarray
@@ -44,13 +45,16 @@ class CoarseVolume:
 
 
 def scale(volume: HU) -> HU:
-    """HU to [0, 1]; of a numpy array or a torch tensor."""
+    """Scale HU to [0, 1]; takes a numpy array or a torch tensor."""
     low, high = WINDOW_HU
     return (volume.clip(low, high) - low) / (high - low)
 
 
 def soft_argmax(heat: np.ndarray) -> np.ndarray:
-    """`(s, 2)`: expected (a, r) voxel position on every slice of `heat` `(s, a, r)`; `losses` has it for torch."""
+    """Return the expected (a, r) voxel position `(s, 2)` on every slice of `heat` `(s, a, r)`.
+
+    `losses.soft_argmax` is the same for torch.
+    """
     from scipy.special import softmax
 
     weight = softmax(heat, (1, 2))
@@ -59,8 +63,10 @@ def soft_argmax(heat: np.ndarray) -> np.ndarray:
 
 
 def continuous_path(heat: np.ndarray) -> np.ndarray:
-    """`(s, 2)` voxels (a, r): the path through `heat` `(s, a, r)` of the greatest sum of log-probabilities that
-    moves at most `PATH_REACH` voxels from slice to slice (dynamic programming)."""
+    """Return the path through `heat` `(s, a, r)` with the greatest sum of log-probabilities, as (a, r) voxels `(s, 2)`.
+
+    It moves at most `PATH_REACH` voxels from slice to slice. It is found by dynamic programming.
+    """
     from scipy.ndimage import maximum_filter
     from scipy.special import log_expit
 
@@ -75,7 +81,7 @@ def continuous_path(heat: np.ndarray) -> np.ndarray:
 
 
 def _highest_near(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The voxel (a, r) of the largest value at most `PATH_REACH` voxels from `position`."""
+    """Return the voxel (a, r) with the largest value within `PATH_REACH` voxels of `position`."""
     low = np.maximum(position - PATH_REACH, 0)
     high = position + PATH_REACH + 1
     near = plane[low[0] : high[0], low[1] : high[1]]
@@ -83,15 +89,17 @@ def _highest_near(plane: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def around_path(heat: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """`heat` `(s, a, r)` with minus infinity farther than `PATH_RADIUS` voxels from `path` `(s, 2)`."""
+    """Return `heat` `(s, a, r)` with minus infinity farther than `PATH_RADIUS` voxels from `path` `(s, 2)`."""
     a, r = (np.arange(n) - path[:, i, None] for i, n in enumerate(heat.shape[1:]))
     far = a[:, :, None] ** 2 + r[:, None, :] ** 2 > PATH_RADIUS**2
     return np.where(far, -np.inf, heat)
 
 
 def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
-    """`ct` averaged in blocks of its own axes, then resampled to a RAS-aligned grid of `spacing` mm; the same whichever
-    way its axes run."""
+    """Average `ct` in blocks along its own axes, and resample it to a RAS-aligned grid of `spacing` mm.
+
+    The result does not depend on the order and the direction of the axes of `ct`.
+    """
     ct = _as_scanned(ct)
     steps = np.maximum(1, np.floor(spacing / np.asarray(ct.spacing_mm)).astype(int))
     blocks = _block_mean(ct.voxels, steps)
@@ -106,8 +114,10 @@ def coarsen(ct: CTVolume, spacing: float = SPACING_MM) -> CoarseVolume:
 
 
 def _as_scanned(ct: CTVolume) -> CTVolume:
-    """A view of `ct` whose i, j and k run to the left, backwards and upwards, as nearly as its axes allow: blocks begin
-    at the first voxel."""
+    """Return a view of `ct` whose i, j and k run to the left, backwards and upwards, as nearly as its axes allow.
+
+    The order matters because blocks begin at the first voxel.
+    """
     from scipy.optimize import linear_sum_assignment
 
     _, nearest = linear_sum_assignment(-np.abs(ct.ijk_to_ras[:3, :3] / ct.spacing_mm[::-1]))
@@ -124,7 +134,7 @@ def _as_scanned(ct: CTVolume) -> CTVolume:
 def _resampled(
     blocks: np.ndarray, ras_to_ijk: np.ndarray, origin: np.ndarray, spacing: float, count: np.ndarray
 ) -> np.ndarray:
-    """Trilinear samples `[s, a, r]` of `blocks` `[k, j, i]`; both index orders are the reverse of their matrix's."""
+    """Sample `blocks` `[k, j, i]` trilinearly as `[s, a, r]`; both index orders are the reverse of their matrix's."""
     from scipy.ndimage import affine_transform
 
     matrix = (ras_to_ijk[:3, :3] * spacing)[::-1, ::-1]
@@ -137,7 +147,10 @@ def _resampled(
 
 
 def _block_mean(voxels: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Mean over blocks `steps` [k, j, i], from at most two samples along each axis: enough against aliasing here."""
+    """Return the mean over blocks of `steps` [k, j, i] voxels.
+
+    At most two samples along each axis are used, which is enough against aliasing here.
+    """
     count = [max(1, n // s) for n, s in zip(voxels.shape, steps, strict=True)]
     total: np.ndarray | None = None
     picks = [_picks(s) for s in steps]
@@ -151,7 +164,7 @@ def _block_mean(voxels: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _picks(step: int) -> list[int]:
-    """Which voxels of a block of `step` stand for it."""
+    """Return the voxels that represent a block of `step` voxels."""
     return sorted({step // 4, (3 * step) // 4})
 
 
@@ -162,7 +175,7 @@ def _corners(shape: tuple[int, ...], ijk_to_ras: np.ndarray) -> np.ndarray:
 
 
 def localize(predict: Predictor, volume: CoarseVolume) -> tuple[np.ndarray, np.ndarray]:
-    """Curve points `(s, 3)` RAS mm, one an axial slice from caudal to cranial, and P(slice holds spine) `(s,)`."""
+    """Return curve points `(s, 3)` RAS mm, one per axial slice, caudal first, and P(slice holds spine) `(s,)`."""
     from scipy.special import expit
 
     slices, rows, columns = volume.voxels.shape

@@ -15,23 +15,23 @@ OFFSET_SHARE = 4.0
 POINT_SHARE = 0.5
 BLOB_SHARE = 0.1
 BLOB_PIXELS = 1.0
-NEVER = -1e4  # a logit
+NEVER = -1e4  # logit of what is impossible
 
 
 def soft_argmax(heat: Tensor) -> Tensor:
-    """`(b, s, 2)`: expected (a, r) voxel position on every slice of `heat` `(b, s, a, r)`; differentiable."""
+    """Return the expected (a, r) voxel position `(b, s, 2)` on every slice of `heat` `(b, s, a, r)`; differentiable."""
     weight = heat.float().flatten(2).softmax(-1).reshape(heat.shape)
     a, r = (torch.arange(n, device=heat.device, dtype=weight.dtype) for n in heat.shape[2:])
     return torch.stack([weight.sum(3) @ a, weight.sum(2) @ r], -1)
 
 
 def slice_logits(heat: Tensor) -> Tensor:
-    """`(b, s)`: logit that the slice holds spine, of `heat` `(b, s, a, r)`."""
+    """Return the logit `(b, s)` that a slice holds spine, from `heat` `(b, s, a, r)`."""
     return heat.float().amax((2, 3))
 
 
 def localizer_loss(heat: Tensor, position: Tensor, holds_spine: Tensor) -> Tensor:
-    """MAE of the curve (in units of 10 mm) over slices that hold spine + BCE of the slices' logits.
+    """Return the MAE of the curve (unit: 10 mm) on slices that hold spine + BCE of the slices' logits.
 
     heat `(b, s, a, r)`; position `(b, s, 2)` voxels (a, r); holds_spine `(b, s)` in {0, 1}.
     """
@@ -41,10 +41,10 @@ def localizer_loss(heat: Tensor, position: Tensor, holds_spine: Tensor) -> Tenso
 
 
 def refiner_loss(out: tuple[Tensor, Tensor], position: Tensor, holds_spine: Tensor, level: Tensor) -> Tensor:
-    """MAE of the curve (in units of 5 mm) over slices that hold spine + cross-entropy of the slices' levels.
+    """Return the MAE of the curve (unit: 5 mm) on slices that hold spine + cross-entropy of the slices' levels.
 
-    out: heat `(b, s, a, r)` and logits `(b, len(CLASSES), s)`; position `(b, s, 2)` voxels (a, r); level `(b, s)`
-    class indices, -1 where unknown.
+    out is heat `(b, s, a, r)` and logits `(b, len(CLASSES), s)`; position `(b, s, 2)` voxels (a, r); level `(b, s)`
+    class indices, -1 if unknown.
     """
     heat, logits = out
     error = (soft_argmax(heat) - position).abs().sum(-1) * TUBE_SPACING_MM / 5
@@ -53,15 +53,18 @@ def refiner_loss(out: tuple[Tensor, Tensor], position: Tensor, holds_spine: Tens
 
 
 def detector_loss(out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor) -> Tensor:
-    """BCE(objectness) + 1 / sum I[o = 1] * sum I[o = 1] / G * MAE(offsets).
+    """Return BCE(objectness) + 1 / sum I[o = 1] * sum I[o = 1] / G * MAE(offsets).
 
     out `(b, OUTPUTS, h, w)`; objectness, weight (0 = ignored pixel) and emphasis (1/G on objects) `(b, h, w)`;
-    offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser; I[o = 1] is meant (Pisov et al. 2020).
+    offsets `(b, 12, h, w)` mm. The paper prints I[o = 0] in the normaliser, but means I[o = 1] (Pisov et al. 2020).
 
-    Departures: a crush, whose G is near 1, has a larger emphasis (`training.samples`). Beside the offsets stands the
-    error of their differences across the body, as G is made of heights and an error common to both endplates leaves it
-    alone. BCE is summed over the pixels and normalised by the number of object pixels too: with a mean over all pixels
-    it would drown, as only one pixel in forty holds a vertebra.
+    Departures from the paper:
+
+    - A crush, whose G is near 1, has a larger emphasis (`training.columns`).
+    - The error of the offsets' differences across the body is added: G is made of heights, and an error that is common
+      to both endplates does not change it.
+    - BCE, too, is summed over the pixels and divided by the number of object pixels. With a mean over all pixels it
+      would be negligible, as only one pixel in forty holds a vertebra.
     """
     out = out.float()
     objects = objectness.sum().clamp_min(1)
@@ -72,12 +75,14 @@ def detector_loss(out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tens
 
 
 def point_loss(maps: Tensor, guess: Tensor, truth: Tensor, emphasis: Tensor) -> Tensor:
-    """How far the key points that `maps` expect around `guess` lie from the truth, and how far their differences across
-    the body are off, in pixels, weighed by 1/G; and the cross-entropy with a narrow blob there, without which a map may
-    be right on average only.
+    """Return the errors, in pixels and weighted by 1/G, of the key points that `maps` give around `guess`.
 
-    maps `(b, POINTS, h, w)`; guess, truth `(b, n, POINTS, 2)` (row, column) pixels; emphasis `(b, n, POINTS)`, 0 where
-    there is no such point or it lies outside the picture.
+    It is the sum of three terms: the distance of the points from the truth; the error of their differences across the
+    body; and the cross-entropy of the maps with a narrow blob at the truth, without which a map could be right only on
+    average.
+
+    maps `(b, POINTS, h, w)`; guess, truth `(b, n, POINTS, 2)` (row, column) pixels; emphasis `(b, n, POINTS)`, 0 for
+    points that do not exist or are outside the image.
     """
     around, outside, logits = _around(maps, guess)
     known = emphasis * (guess - truth).abs().amax(-1).le(MAP_REACH - 0.5)
@@ -91,8 +96,10 @@ def point_loss(maps: Tensor, guess: Tensor, truth: Tensor, emphasis: Tensor) -> 
 
 
 def _around(maps: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels `(b, n, POINTS, k, 2)` (row, column) around `guess`, whether they lie outside the picture, and what `maps`
-    has there, `(b, n, POINTS, k)`."""
+    """Return the pixels `(b, n, POINTS, k, 2)` (row, column) around `guess`.
+
+    Also return whether they are outside the image, and the values of `maps` there, both `(b, n, POINTS, k)`.
+    """
     reach = torch.arange(-MAP_REACH, MAP_REACH + 1, device=maps.device)
     at = guess.round().long()[..., None, :] + torch.cartesian_prod(reach, reach)
     size = torch.tensor(maps.shape[2:], device=maps.device)

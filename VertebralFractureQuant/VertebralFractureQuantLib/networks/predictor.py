@@ -1,7 +1,7 @@
-"""The seam between the method and the engine that computes a network: numpy arrays in, numpy arrays out.
+"""The interface between the method and the engine that computes a network: numpy arrays in, numpy arrays out.
 
-torch runs the weights on GPUs; on a CPU OpenVINO runs the graph that was exported from them, without torch and in less
-time. Both compute in single precision, so that a record does not depend on the machine.
+On GPUs torch runs the weights. On a CPU OpenVINO runs the graph that was exported from them, faster and without torch.
+Both compute in single precision, so that results do not depend on the computer.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from .devices import lack_of_memory_named
 if TYPE_CHECKING:
     from torch import nn
 
-# OpenVINO's own choice is bfloat16 where the CPU has it: half the time, but points move by up to .27 mm; in single
-# precision they are torch's to 1e-4 mm.
+# By default OpenVINO uses bfloat16 if the CPU supports it. It halves the time, but points move by up to 0.27 mm; in
+# single precision they agree with torch's to 1e-4 mm.
 OPENVINO_SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 
 
 class Predictor(Protocol):
-    """A network, ready on its device: float32 `(b, 1, *sides)` to a tuple of float32 arrays, one for each output.
+    """A network on its device: it maps float32 `(b, 1, *sides)` to a tuple of float32 arrays, one for each output.
 
-    The sides are multiples of 2 to the number of the network's poolings.
+    The sides are multiples of 2 ** n, where n is the number of the network's poolings.
     """
 
     @property
     def device(self) -> str:
-        """ "cpu", "cuda" or "mps"."""
+        """The device: "cpu", "cuda" or "mps"."""
 
     @property
     def backend(self) -> str:
         """The engine: "torch" or "openvino"."""
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The network's outputs for `x`."""
+        """Return the network's outputs for `x`."""
 
 
 @dataclass(frozen=True)
 class TorchPredictor:
-    """A torch module in evaluation mode, on the device where it already lies."""
+    """A torch module in evaluation mode that is already on `device`."""
 
     model: nn.Module
     device: str = "cpu"
     backend = "torch"
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `Predictor`."""
+        """Return the network's outputs for `x`, see `Predictor`."""
         import torch
 
         single = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -59,7 +59,7 @@ class TorchPredictor:
 
 
 class OpenVinoPredictor:
-    """An ONNX graph compiled once for this CPU, for inputs of any size; several threads may call it at a time."""
+    """An ONNX graph, compiled for the CPU, for inputs of any size; several threads may call it at the same time."""
 
     device = "cpu"
     backend = "openvino"
@@ -69,12 +69,13 @@ class OpenVinoPredictor:
         self._compiled = core.compile_model(core.read_model(graph), "CPU", OPENVINO_SETTINGS)
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `Predictor`."""
+        """Return the network's outputs for `x`, see `Predictor`."""
         results: tuple[np.ndarray, ...] = self._compiled.create_infer_request().infer([x]).to_tuple()
         return results
 
 
 def has_openvino() -> bool:
+    """True if OpenVINO is installed."""
     try:
         _openvino()
     except ImportError:
@@ -83,7 +84,7 @@ def has_openvino() -> bool:
 
 
 def _openvino() -> Any:
-    """The package, kept from reporting its use: at its import it calls its maker through `openvino_telemetry`."""
+    """Import openvino without `openvino_telemetry`, through which it would report its use over the network."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

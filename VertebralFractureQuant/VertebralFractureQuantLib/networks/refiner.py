@@ -1,10 +1,10 @@
-"""The spine refiner: the tube around a coarse curve in, the curve through the vertebral bodies and level looks out.
+"""The spine refiner: finds the curve through the vertebral bodies, and likely levels, in a tube around a coarse curve.
 
-The localizer's 4 mm see a spine, but not its middle to a millimetre: a bright aorta draws the curve aside. So the
-CT is sampled again along the coarse curve, at the resolution of Zakharov et al. 2023 (2 x 2 mm in planes normal to
-the curve, every 4 mm), and the same kind of network looks once more. What it sees there, ribs, facets, size and the
-sacrum, also tells the level: each slice gets log-probabilities over `levels.CLASSES`.
-Tubes are `[s, a, r]` in straight space: slices from caudal to cranial, rows towards anterior, columns towards R.
+At 4 mm the localizer finds the spine, but not its middle to a millimetre: a bright aorta displaces the curve. Therefore
+the CT is sampled again along the coarse curve, at the resolution of Zakharov et al. 2023 (2 x 2 mm in planes normal to
+the curve, every 4 mm), and given to the same kind of network. Ribs, facets, size and the sacrum, which it sees there,
+also indicate the level: each slice gets log-probabilities over `levels.CLASSES`, here called looks. Tubes are
+`[s, a, r]` in straight space: slices from caudal to cranial, rows towards anterior, columns towards R.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ SPACING_MM = 2.0
 A_MM = (-48.0, 32.0)  # from the curve
 R_MM = (-40.0, 40.0)
 DEPTH = 3
-# Larger voxels than those that the network learned from, in which patients look smaller: at their own size real
-# vertebrae look a level lower than they are.
+# The voxels are larger than in training by this factor, so that patients look smaller: at their true size, real
+# vertebrae look like those one level lower.
 ZOOM = 1.06
 
 
 @dataclass(frozen=True)
 class Refined:
-    """By slice, caudal first: the body's middle `(s, 3)` straight mm, and the look `(s, len(levels.CLASSES))`."""
+    """By slice, caudal first: the body's middle `(s, 3)` in straight mm, and the look `(s, len(levels.CLASSES))`."""
 
     middles: np.ndarray
     looks: np.ndarray
 
     def looks_at(self, arc: float, height: float) -> np.ndarray:
-        """The mean look of the slices of a vertebra `height` mm tall, centred at `arc` mm; all classes alike beyond."""
+        """Return the mean look of the slices of a vertebra `height` mm tall, centred at `arc` mm.
+
+        All classes are equally likely if there is no such slice.
+        """
         inside = np.abs(-self.middles[:, 2] - arc) <= height / 2
         look: np.ndarray = (
             self.looks[inside].mean(0) if inside.any() else np.full(self.looks.shape[1], -np.log(self.looks.shape[1]))
@@ -45,18 +48,21 @@ class Refined:
 
 
 def tube_arcs(length: float, zoom: float = 1.0) -> np.ndarray:
-    """Arc lengths of a tube's slices on a curve of `length` mm, falling; voxels and tube `zoom` times as large."""
+    """Return the arc lengths, descending, of a tube's slices on a curve of `length` mm.
+
+    Voxels and tube are `zoom` times as large as in training.
+    """
     return np.arange(length, 0.0, -SLICE_MM * zoom)
 
 
 def tube_grid(arcs: np.ndarray, zoom: float = 1.0) -> np.ndarray:
-    """Straight-space points `(s, a, r, 3)` mm of a tube's voxels, which are `zoom` times as large across."""
+    """Return the straight-space points `(s, a, r, 3)` mm of a tube's voxels, also `zoom` times as large."""
     a, r = (zoom * (np.arange(low, high, SPACING_MM) + SPACING_MM / 2) for low, high in (A_MM, R_MM))
     return np.stack(np.meshgrid(-arcs, a, r, indexing="ij"), -1)[..., ::-1]
 
 
 def refine(predict: Predictor, ct: CTVolume, straightening: Straightening) -> Refined:
-    """Look at `ct` along the coarse curve of `straightening`."""
+    """Apply the refiner to `ct` along the coarse curve of `straightening`."""
     arcs = tube_arcs(straightening.curve.length, ZOOM)
     tube = ct.sample(straightening.to_patient(tube_grid(arcs, ZOOM)), fill=AIR_HU)
     rest = [(0, -n % 2**DEPTH) for n in tube.shape]

@@ -1,10 +1,11 @@
 """Weights files: `<role>.safetensors`, `<role>.onnx` exported from it, and the model card `<role>.json` of both.
 
-The card holds each file's SHA-256. What is loaded is verified against it, and refused with `bad_weights` where it is
-damaged, replaced, or of another role or architecture; no file here is a pickle. The SHA-256 of the safetensors is the
-model's identity in every analysis, whichever engine computed it.
+The card contains each file's SHA-256. Files are verified against it when they are loaded; a file that is damaged,
+replaced, or of another role or architecture is refused with `bad_weights`. No file is a pickle. The SHA-256 of the
+safetensors is the model's identity in every analysis, whichever engine computed it.
 
-Weights that a user names and that have no card: role, names and shapes of all tensors are checked, and no ONNX is used.
+If weights that a user names have no card, their role and the names and shapes of all tensors are checked, and no ONNX
+graph is used.
 """
 
 from __future__ import annotations
@@ -26,33 +27,36 @@ if TYPE_CHECKING:
 
 
 def weights_folder() -> Path:
-    """Where the shipped weights lie: the module's Resources in a checkout or in Slicer, the package after pip."""
+    """Return the folder of the shipped weights: the module's Resources in a checkout or in Slicer, else the package."""
     package = Path(__file__).resolve().parent.parent
     beside = package.parent / "Resources" / "Weights"
     return beside if beside.is_dir() else package / "weights"
 
 
 def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: dict) -> None:
-    """Write `path` (.safetensors, half precision) and its model card; an older ONNX beside is no longer bound.
+    """Write `path` (.safetensors, half precision) and its model card; an older ONNX graph beside it is no longer used.
 
-    VFQError `bad_weights` where a number is not finite in half precision; then nothing is written.
+    VFQError `bad_weights` if a number is not finite in half precision; nothing is written then.
     """
     from safetensors.torch import save_file
 
     if not is_storable(model):
-        raise VFQError("bad_weights", f"The {role} weights were not written: a number in them is not finite.")
+        raise VFQError(
+            "bad_weights",
+            f"The {role} weights were not written: a number in them is not finite. Train with a lower learning rate.",
+        )
     state = _halved(model)
     metadata = {"role": role, "channels": json.dumps(model.channels), "name": card["name"]}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata)
-    partial.chmod(0o644)  # safetensors leaves it readable by its owner only
+    partial.chmod(0o644)  # safetensors makes it readable by its owner only
     partial.replace(path)
     _write_card(path, {**card, "role": role, "sha256": sha256(path.read_bytes())})
 
 
 def is_storable(model: nn.Module) -> bool:
-    """Whether all numbers are finite in half precision."""
+    """True if all numbers are finite in half precision."""
     return all(bool(v.isfinite().all()) for v in _halved(model).values())
 
 
@@ -61,7 +65,7 @@ def _halved(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_onnx(graph: bytes, role: str, path: Path) -> Path:
-    """Write the graph exported from the weights `path` beside them, and bind it in their card; returns its path."""
+    """Write the graph exported from the weights `path` beside them, register it in their card, and return its path."""
     card = json.loads(_card_path(path).read_text())
     target = path.with_suffix(".onnx")
     partial = path.with_suffix(".partial")
@@ -72,12 +76,15 @@ def save_onnx(graph: bytes, role: str, path: Path) -> Path:
 
 
 def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.Module, ModelStamp]:
-    """The torch module of `role` from `path` or as shipped, to evaluate, and its identity. VFQError bad_weights."""
+    """Return the torch module of `role` in evaluation mode, and its identity, from `path` (None: the shipped weights).
+
+    VFQError `bad_weights`.
+    """
     from safetensors import SafetensorError, safe_open
 
     from .architectures import ARCHITECTURES
 
-    with _refusing(role, path, (SafetensorError,)):
+    with _as_bad_weights(role, path, (SafetensorError,)):
         path, _ = _verified(role, path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -95,11 +102,11 @@ def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.M
 
 
 def load_onnx(role: str, path: Path | None = None) -> tuple[bytes, ModelStamp] | None:
-    """The ONNX graph exported from the weights `path` (the shipped ones if None), and the identity of these weights.
+    """Return the ONNX graph exported from the weights `path` (None: the shipped weights), and their identity.
 
-    None where there is no graph, or none that the card calls theirs. VFQError bad_weights.
+    Return None if there is no graph, or if the card does not list it. VFQError `bad_weights`.
     """
-    with _refusing(role, path):
+    with _as_bad_weights(role, path):
         path, card = _verified(role, path)
         target = path.with_suffix(".onnx")
         if "onnx_sha256" not in card or not target.exists():
@@ -111,14 +118,14 @@ def load_onnx(role: str, path: Path | None = None) -> tuple[bytes, ModelStamp] |
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256."""
+    """Return the hexadecimal SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _verified(role: str, path: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The weights' path and their card, found to agree; an empty card where a user's weights have none."""
+    """Return the weights' path and their card, which agree; the card is empty if a user's weights have none."""
     given, path = path, path or weights_folder() / f"{role}.safetensors"
-    path.open("rb").close()  # an OSError that names the file; those of safetensors do not
+    path.open("rb").close()  # raises an OSError that names the file; those of safetensors do not
     if given and not _card_path(path).exists():
         return path, {}
     card: dict[str, Any] = json.loads(_card_path(path).read_text())
@@ -126,24 +133,24 @@ def _verified(role: str, path: Path | None) -> tuple[Path, dict[str, Any]]:
     return path, card
 
 
-def _check_role(role: str, told: str | None) -> None:
-    if told != role:
-        raise ValueError(f"they are for the role {told!r}")
+def _check_role(role: str, found: str | None) -> None:
+    if found != role:
+        raise ValueError(f"they are for the role {found!r}")
 
 
 def _check_hash(path: Path, content: bytes, expected: str) -> None:
     if sha256(content) != expected:
-        raise ValueError(f"{path.name} is damaged or was replaced, its SHA-256 is not that of the model card")
+        raise ValueError(f"{path.name} is damaged or was replaced: its SHA-256 differs from the one in the model card")
 
 
 @contextmanager
-def _refusing(role: str, path: Path | None, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Whatever is wrong with the files becomes `bad_weights`."""
+def _as_bad_weights(role: str, path: Path | None, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn every error about the files into VFQError `bad_weights`."""
     wrong: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, RuntimeError, *more)
     try:
         yield
     except wrong as error:
-        advice = "Give the .safetensors with the .json that was written with it." if path else "Install again."
+        advice = "Use a .safetensors file and the .json written with it." if path else "Reinstall the program."
         raise VFQError("bad_weights", f"The {role} weights cannot be used ({_reason(error)}). {advice}") from error
 
 

@@ -1,8 +1,9 @@
-"""What lies behind and beside a vertebral body: pedicles, lamina, facets, processes, and the ribs where they join.
+"""The posterior elements of a vertebra: pedicles, lamina, facets, processes, and the ribs near the spine.
 
-These tell a reader the level where no sacrum and no C2 is in view, so they follow the level: lengths in mm from
-published morphometry (Panjabi et al. 1991, 1992; Cropper and Cheung for the ribs), rounded, each patient with a factor
-of its own. All is in the frame of the body: right, anterior, up of its middle, signed distances negative inside.
+They indicate the level where neither the sacrum nor C2 is in view, so their sizes depend on the level: rounded lengths
+in mm from published morphometry (Panjabi et al. 1991, 1992; Cropper and Cheung for the ribs), times a factor that is
+drawn for each patient. Everything is in the frame of the body (right, anterior, up of its middle); signed distances are
+negative inside.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .anatomy import SACRUM, Body
+from .body import Body
+from .morphometry import SACRUM
 from .surfaces import capsule, ellipse
 
-# From the midline to the tip of a transverse process, how far that lies behind the body, length of the spinous process
-# and the angle (degrees) by which it points down.
+# By level: distance from the midline to the tip of a transverse process, how far that tip is behind the body, length of
+# the spinous process, and the angle (degrees) by which it points downward.
 PROCESSES = {
     "C2": (27, -3, 16, 20),
     "C3": (26, -5, 13, 15),
@@ -44,14 +46,15 @@ PROCESSES = {
     "S2": (22, 6, 9, 25),
     "S3": (18, 6, 7, 25),
 }
-# Half width and half depth of the canal, half the height of a spinous process.
+# By region: half width and half depth of the canal; least and greatest half height of a spinous process.
 CANAL = {"C": (11.5, 7.5), "T": (8.3, 7.8), "L": (11.5, 8.5), "S": (12.0, 6.5)}
 SPINOUS_HALF_HEIGHT = {"C": (3, 5), "T": (3.5, 6), "L": (7, 11), "S": (4, 6)}
-HEAD_ON_BODY = {"T1": 4.0, "T10": 2.5, "T11": 6.0, "T12": 7.0}  # mm below the upper corner; else at the disc above
+# How far (mm) a rib's head is below the disc above the body; at other levels it is at that disc.
+HEAD_ON_BODY = {"T1": 4.0, "T10": 2.5, "T11": 6.0, "T12": 7.0}
 
 
 def draw_posterior(rng: np.random.Generator, body: Body, build: dict[str, float]) -> dict[str, float]:
-    """Sizes of the arch of one vertebra, of a patient of this `build` (see `draw_build`)."""
+    """Draw the sizes of the arch of one vertebra, in mm and radians, for a patient of this `build` (`draw_build`)."""
     region = body.level[0]
     span, back, spine, slope = PROCESSES[body.level]
     wide, deep = CANAL[region]
@@ -79,7 +82,10 @@ def draw_posterior(rng: np.random.Generator, body: Body, build: dict[str, float]
 
 
 def draw_build(rng: np.random.Generator, size: float) -> dict[str, float]:
-    """What the arches and ribs of one patient share; `size` is the width of its bodies against the mean."""
+    """Draw what all arches and ribs of one patient share.
+
+    `size` is the width of the patient's bodies relative to the mean.
+    """
     return {
         "size": float(size),
         "canal": float(rng.normal(1, 0.08)),
@@ -87,13 +93,16 @@ def draw_build(rng: np.random.Generator, size: float) -> dict[str, float]:
         "spines": float(rng.normal(1, 0.1)),
         "slope": float(rng.normal(0, 7)),
         "rib_fall": float(rng.uniform(0.1, 0.5)),
-        "last_rib": float(rng.uniform(5, 90)),  # the twelfth rib's length varies most
+        "last_rib": float(rng.uniform(5, 90)),  # length; the twelfth rib's varies most
         "rib_r": float(rng.uniform(3.2, 4.6)),
     }
 
 
 def arch_distance(rel: Tensor, body: Body, p: dict[str, float], build: dict[str, float]) -> Tensor:
-    """Signed distance to pedicles, lamina, processes and what of the ribs lies beside the spine, of points `(n, 3)`."""
+    """Return the signed distance `(n,)` from points `rel` `(n, 3)` to pedicles, lamina, processes and near ribs.
+
+    `p` is from `draw_posterior`, `build` from `draw_build`.
+    """
     side = torch.stack([rel[:, 0].abs(), rel[:, 1], rel[:, 2]], 1)  # both halves at once
     parts = [_lamina(rel, p), *_lateral(side, body, p), _spinous(rel, p)]
     if body.level[0] == "T":
@@ -109,13 +118,13 @@ def arch_distance(rel: Tensor, body: Body, p: dict[str, float], build: dict[str,
 def _lamina(rel: Tensor, p: dict[str, float]) -> Tensor:
     r, a, z = rel.unbind(1)
     canal = ellipse(r, a - p["canal_a"], p["canal_w"], p["canal_d"])
-    lean = z + (a - p["canal_a"]) * -0.35  # laminae lie like shingles
+    lean = z + (a - p["canal_a"]) * -0.35  # laminae overlap like shingles
     lamina = torch.maximum((canal - p["lamina"] / 2).abs() - p["lamina"] / 2, lean.abs() - p["lamina_z"])
     return torch.maximum(lamina, a - p["canal_a"] - 1)
 
 
 def _lateral(side: Tensor, body: Body, p: dict[str, float]) -> list[Tensor]:
-    """Pedicle, facet column and transverse process."""
+    """Return the distances to pedicle, facet column and transverse process."""
     x, wall = p["canal_w"] + 3, -body.depth / 2
     pedicle = capsule(side, (x - 1, wall + 3, p["up"]), (x, p["canal_a"] - 4, p["up"]), p["pedicle"])
     facet = capsule(side, (x + 2, p["canal_a"] - 6, -p["facet"]), (x + 2, p["canal_a"] - 2, p["facet"]), 4.6)
@@ -132,8 +141,11 @@ def _spinous(rel: Tensor, p: dict[str, float]) -> Tensor:
 
 
 def _rib(side: Tensor, body: Body, p: dict[str, float], build: dict[str, float]) -> list[Tensor]:
-    """Head, neck and the beginning of the shaft. The first rib runs flat to the front; the last two touch no
-    transverse process, point down, and the twelfth may be a stump."""
+    """Return the distances to the rib's head with its neck, and to the beginning of its shaft.
+
+    The first rib runs flat to the front. The last two do not touch a transverse process and point downward; the twelfth
+    may be a stump.
+    """
     number, wall, radius = int(body.level[1:]), -body.depth / 2, build["rib_r"]
     head = (body.width / 2 + 1.5, wall + 4, float(body.corners[2, 0]) + 1.5 - HEAD_ON_BODY.get(body.level, 0.0))
     if number >= 11:
@@ -148,6 +160,6 @@ def _rib(side: Tensor, body: Body, p: dict[str, float], build: dict[str, float])
 
 
 def _ala(side: Tensor, body: Body) -> Tensor:
-    """The sacrum's wing, which makes its first segment twice as wide as L5."""
+    """Return the distance to the ala of the sacrum, which makes its first segment twice as wide as L5."""
     half, tall = body.width / 2, float(np.ptp(body.corners)) / 2
     return capsule(side, (half - 6, -5.0, 0.2 * tall), (half + 22, -14.0, -0.4 * tall), 0.75 * tall)

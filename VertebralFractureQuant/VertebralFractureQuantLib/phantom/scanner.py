@@ -1,7 +1,7 @@
-"""What a scanner does to an anatomy: slice profile, reconstruction kernel, noise, calibration; HU in and out.
+"""The effects of a CT scanner: slice profile, reconstruction kernel, noise and calibration; HU in and out.
 
-`acquire_picture` does it to one straightened sagittal picture (training: thousands a minute), `volume` by the same
-protocol to a whole CT.
+`acquire_picture` applies them to one straightened sagittal image (thousands a minute in training); `volume` applies the
+same protocol to a whole CT.
 """
 
 from __future__ import annotations
@@ -14,17 +14,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 AIR = -1000.0
-STREAK_MM, STREAK_WIDE_MM = 40.0, 6.0  # how far a streak goes along A, and along R
-
-INTERPOLATION_MM = 0.3  # standard deviation of the blur by which a picture is interpolated from the voxels
-FLANK_SHARE = 0.75  # of the way from the surface to the half maximum, where readers set their points
-GAP_SHARE = 0.12  # of a disc's height that its two endplates' flanks may take, each
+STREAK_MM, STREAK_WIDE_MM = 40.0, 6.0  # length of a streak along A, and width along R
+INTERPOLATION_MM = 0.3  # standard deviation of the blur when a straightened image is interpolated from the voxels
+FLANK_SHARE = 0.75  # readers set their points at this share of the way from the surface to the half maximum
+GAP_SHARE = 0.12  # share of a disc's height that the flank of each of its two endplates may take
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a scan is made: slice distance and thickness, blur (mm), edge enhancement, noise (HU) and its grain (mm),
-    streaks (HU) along A, where the first slice lies (a share of the distance), and how far the HU are off."""
+    """How a scan is acquired and reconstructed.
+
+    Attributes
+    ----------
+    slice_mm, thickness_mm : distance and thickness of the slices.
+    blur_mm : standard deviation of the in-plane blur.
+    sharpen : strength of the edge enhancement.
+    noise_hu, grain_mm : standard deviation of the noise, and the size of its grain.
+    streaks_hu : standard deviation of streaks along A.
+    phase : where the first slice lies, as a share of the distance.
+    gain, shift_hu : error of the calibration, a factor and an offset.
+    """
 
     slice_mm: float
     thickness_mm: float
@@ -39,7 +48,7 @@ class Protocol:
 
 
 def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise_hu: float | None = None) -> Protocol:
-    """A protocol from thin sharp low-dose to thick smooth."""
+    """Draw a protocol, anywhere from thin, sharp and low-dose to thick and smooth."""
     if slice_mm is None:
         slice_mm = float(
             rng.choice(
@@ -63,13 +72,18 @@ def draw_protocol(rng: np.random.Generator, slice_mm: float | None = None, noise
 
 
 def visible_shift(p: Protocol, plate_mm: np.ndarray, steepness: np.ndarray, gap_mm: np.ndarray) -> np.ndarray:
-    """How far outside of a bone's surface (mm) a reader sees its edge.
+    """Return how far outside of a bone's surface (mm) a reader sees its edge.
 
-    A thin bright plate that a scanner blurs grows on both sides, and readers set their points on the outer flank.
-    plate_mm : thickness of the plate. steepness : how far its normal lies along the patient's S, 0 to 1.
-    gap_mm : distance to the next plate, whose own flank is in the way. Broadcast together.
+    A thin bright plate becomes thicker on both sides when a scanner blurs it, and readers set their points on its outer
+    flank. The arrays are broadcast together.
+
+    Parameters
+    ----------
+    plate_mm : thickness of the plate.
+    steepness : how far its normal lies along the patient's S, 0 to 1.
+    gap_mm : distance to the next plate, whose own flank limits the shift.
     """
-    slices = p.thickness_mm**2 / 12 + p.slice_mm**2 / 6  # a box, and the triangle of linear interpolation
+    slices = p.thickness_mm**2 / 12 + p.slice_mm**2 / 6  # of a box, and of linear interpolation's triangle
     variance = p.blur_mm**2 + INTERPOLATION_MM**2 + slices * steepness**2
     width = np.sqrt(plate_mm**2 + 8 * np.log(2) * variance)  # full width at half maximum
     shift: np.ndarray = np.minimum(FLANK_SHARE * (width - plate_mm) / 2, GAP_SHARE * np.maximum(gap_mm, 0))
@@ -77,10 +91,14 @@ def visible_shift(p: Protocol, plate_mm: np.ndarray, steepness: np.ndarray, gap_
 
 
 def acquire_picture(picture: Tensor, points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:
-    """A painted straightened picture as this protocol would have shown it.
+    """Return a painted straightened image as this protocol would show it.
 
-    picture : `(rows, columns)` HU at 1 mm. points : `(rows, columns, 3)` patient RAS mm of its pixels.
-    The slice profile runs along the patient's S, which is oblique in the picture.
+    The slice profile runs along the patient's S, which is oblique in the image.
+
+    Parameters
+    ----------
+    picture : HU at 1 mm, `(rows, columns)`.
+    points : patient RAS mm of the pixels, `(rows, columns, 3)`.
     """
     picture = gaussian(picture, p.blur_mm)
     picture = _slice_profile(picture, points[..., 2], p)
@@ -90,7 +108,7 @@ def acquire_picture(picture: Tensor, points: Tensor, p: Protocol, generator: tor
 
 
 def gaussian(picture: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of the last two axes, borders repeated; `sigma` in pixels."""
+    """Blur an image `(rows, columns)` with a Gaussian of `sigma` pixels; borders are repeated."""
     reach = max(1, int(np.ceil(2.5 * sigma)))
     x = torch.arange(-reach, reach + 1, device=picture.device, dtype=picture.dtype)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
@@ -101,8 +119,8 @@ def gaussian(picture: Tensor, sigma: float) -> Tensor:
 
 
 def _slice_profile(picture: Tensor, z: Tensor, p: Protocol) -> Tensor:
-    """Average over the slice thickness at the two neighbouring slices, linearly interpolated between them."""
-    along_row = torch.gradient(z, dim=0)[0]  # change of S by a step down the rows and forward along the columns
+    """Average over the thickness of the two neighbouring slices, and interpolate linearly between them."""
+    along_row = torch.gradient(z, dim=0)[0]  # change of S per step down the rows and along the columns
     along_column = torch.gradient(z, dim=1)[0]
     square = (along_row**2 + along_column**2).clamp_min(0.05)
     place = z / p.slice_mm + p.phase
@@ -128,7 +146,7 @@ def _slice_profile(picture: Tensor, z: Tensor, p: Protocol) -> Tensor:
 
 
 def _noise(points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:
-    """Noise that is one value a slice and a grain in-plane, and streaks that run along A."""
+    """Return noise with one value per slice and a grain in-plane, and streaks along A."""
     z = points[..., 2] / p.slice_mm + p.phase
     a = points[..., 1] / p.grain_mm
     noise = p.noise_hu * 1.4 * lattice(z, a, generator)
@@ -138,7 +156,10 @@ def _noise(points: Tensor, p: Protocol, generator: torch.Generator) -> Tensor:
 
 
 def lattice(y: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random values of unit variance at whole places `(y, x)`, linear between them; for a plane of places."""
+    """Return random values at places `(y, x)`, `(rows, columns)` each.
+
+    They have unit variance where both coordinates are integers, and are linear in between.
+    """
     y, x = y - y.min(), x - x.min()
     size = (int(y.max()) + 2, int(x.max()) + 2)
     field = torch.randn(1, 1, *size, generator=generator).to(y.device)

@@ -1,6 +1,6 @@
-"""A whole synthetic CT volume and its truth; `[k, j, i]` int16 HU, patient RAS millimetres.
+"""A phantom: a whole synthetic CT volume, `[k, j, i]` int16 HU, and its truth in patient RAS mm.
 
-Soft tissue is painted on a 3 mm grid and interpolated, the spine's surroundings at full resolution.
+Soft tissue is painted on a 3 mm grid and interpolated; the surroundings of the spine are painted at full resolution.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from torch.nn import functional as F
 from ..imaging.ct import CTVolume
 from ..spine.genant import measure_column
 from ..spine.levels import LEVELS
-from .anatomy import COLUMN, Anatomy, PhantomOptions, draw_anatomy
+from .anatomy import Anatomy, draw_anatomy
+from .keypoints import seen_keypoints
 from .metal import metal_artefact
-from .painting import Painter, seen_keypoints
+from .morphometry import COLUMN
+from .options import PhantomOptions
+from .painting import Painter
 from .scanner import STREAK_MM, STREAK_WIDE_MM, Protocol, draw_protocol, gaussian
 
 TRUTH_SCHEMA = "vfq-truth/1"
@@ -32,10 +35,17 @@ LEAST_CEMENT_HU = 1200.0
 
 @dataclass(frozen=True)
 class PhantomTruth:
-    """What is known of a phantom. Key points `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3..L5, cranial first,
-    where readers of this scan would set them (`seen_keypoints`); `partial` holds level and centre of C2, of the sacrum
-    and of whatever the field of view cuts; `limits_mm` are arc lengths on `curve` `(m, 3)`, 1 mm apart, where C2 begins
-    and L5 ends, or where the field of view does."""
+    """The truth of a phantom.
+
+    Attributes
+    ----------
+    keypoints : `(n, 3, 2, 3)` RAS mm of the complete vertebrae C3 to L5, cranial first, where readers of this scan
+        would set them (`seen_keypoints`); `levels` and `fractures` are in the same order.
+    partial : level and centre of C2, of the sacrum and of what the field of view cuts.
+    curve : points of the spine's curve `(m, 3)` RAS mm, 1 mm apart.
+    limits_mm : arc lengths on `curve` where C2 begins and L5 ends, or where the field of view does.
+    cobb_deg : largest angle between two endplates in the coronal plane, C7 to L5.
+    """
 
     seed: int
     levels: tuple[str, ...]
@@ -47,7 +57,7 @@ class PhantomTruth:
     cobb_deg: float
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object of schema `vfq-truth/1`."""
+        """Return the truth as a JSON object of schema `vfq-truth/1`."""
         measurements = measure_column(self.keypoints)
         return {
             "schema": TRUTH_SCHEMA,
@@ -74,7 +84,7 @@ class PhantomTruth:
 def make_phantom(
     seed: int, options: PhantomOptions | None = None, device: str = "cpu"
 ) -> tuple[CTVolume, PhantomTruth]:
-    """The CT and the truth of phantom `seed`; the same seed and options give the same phantom."""
+    """Return the CT and the truth of phantom `seed`; the same seed and options give the same phantom."""
     options = options or PhantomOptions()
     rng, anatomy, pixel, protocol = _draw(seed, options)
     field = options.field_of_view or str(rng.choice(list(FIELDS_OF_VIEW)))
@@ -87,13 +97,15 @@ def make_phantom(
 
 
 def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str, Any]:
-    """What phantom `seed` is like, without painting it: median HU of the spongiosa, slice distance, the levels with
-    cement, and whether there are screws."""
+    """Return traits of phantom `seed` without painting it.
+
+    They are the median HU of the spongiosa, the slice distance, the levels with cement, and whether there are screws.
+    """
     _, anatomy, _, protocol = _draw(seed, options or PhantomOptions())
     return {
         "spongiosa_hu": float(np.median([b.spongiosa for b in anatomy.bodies])),
         "slice_mm": protocol.slice_mm,
-        "cement": [b.level for b in anatomy.bodies if any(growth[5] >= LEAST_CEMENT_HU for growth in b.growths)],
+        "cement": [b.level for b in anatomy.bodies if any(growth.hu >= LEAST_CEMENT_HU for growth in b.growths)],
         "screws": bool(anatomy.soft["screws"]),
     }
 
@@ -108,7 +120,7 @@ def _draw(seed: int, options: PhantomOptions) -> tuple[np.random.Generator, Anat
 def _axes(
     rng: np.random.Generator, anatomy: Anatomy, field: str, pixel: float, slice_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates of the voxels: R (falling), A (falling), S (rising), mm."""
+    """Return the coordinates of the voxels: R (descending), A (descending), S (ascending), mm."""
     first, last = (COLUMN.index(level) for level in FIELDS_OF_VIEW[field])
     if field == "spine":
         first = int(rng.integers(2, 14))
@@ -144,7 +156,7 @@ def _scan(
     protocol: Protocol,
     generator: torch.Generator,
 ) -> np.ndarray:
-    """Paint slice by slice, averaged over the slice thickness; then the kernel and the noise."""
+    """Return the voxels: each slice is painted as the mean over its thickness, then reconstructed."""
     soft = _Background(painter, axes)
     taps = max(1, round(protocol.thickness_mm / 1.2))
     offsets = ((np.arange(taps) + 0.5) / taps - 0.5) * protocol.thickness_mm
@@ -156,7 +168,7 @@ def _scan(
 
 
 class _Background:
-    """Soft tissue on a coarse grid, from which any axial slice is interpolated; the spine is painted on top."""
+    """Soft tissue on a coarse grid, from which axial slices are interpolated; the spine is painted over them."""
 
     def __init__(self, painter: Painter, axes: tuple[np.ndarray, np.ndarray, np.ndarray]):
         self.painter, self.axes = painter, axes
@@ -176,7 +188,7 @@ class _Background:
         return self.painter.background(points, 1.2).reshape(len(a), len(r))
 
     def slice_with_spine(self, z: float) -> Tensor:
-        """HU `(j, i)` of the axial plane at S = z."""
+        """Return HU `(j, i)` of the axial plane at S = z."""
         hu = self._interpolated(z)
         center = [np.interp(z, self.curve[:, 2], self.curve[:, d]) for d in (0, 1)]
         i, j = (
@@ -187,7 +199,7 @@ class _Background:
             window = (slice(int(j[0]), int(j[-1]) + 1), slice(int(i[0]), int(i[-1]) + 1))
             a, r = torch.meshgrid(self.a[window[0]], self.r[window[1]], indexing="ij")
             points = torch.stack([r, a, torch.full_like(r, float(z))], -1).reshape(-1, 3)
-            hu[window] = self.painter.skeleton(points, hu[window].reshape(-1), 0.4).reshape(r.shape)
+            hu[window] = self.painter.spine(points, hu[window].reshape(-1), 0.4).reshape(r.shape)
         return hu
 
     def _interpolated(self, z: float) -> Tensor:
@@ -200,7 +212,7 @@ class _Background:
 
 
 def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Generator) -> np.ndarray:
-    """Metal's artefacts, kernel, noise and calibration of one axial slice `(a, r)`."""
+    """Apply metal artefacts, kernel, noise and calibration to one axial slice `(a, r)`."""
     plane = plane + metal_artefact(plane, pixel, generator)
     plane = gaussian(plane, p.blur_mm / pixel)
     if p.sharpen:
@@ -208,7 +220,7 @@ def _reconstruct(plane: Tensor, pixel: float, p: Protocol, generator: torch.Gene
     if p.noise_hu:
         noise = torch.randn(plane.shape, generator=generator, device=plane.device)
         sigma = 0.5 * p.grain_mm / pixel
-        plane = plane + p.noise_hu * gaussian(noise, sigma) * max(1.0, 3.5 * sigma)  # blur takes variance off
+        plane = plane + p.noise_hu * gaussian(noise, sigma) * max(1.0, 3.5 * sigma)  # blurring reduces the variance
     if p.streaks_hu:
         knots = [math.ceil(n * pixel / mm) + 1 for n, mm in zip(plane.shape, (STREAK_MM, STREAK_WIDE_MM), strict=True)]
         noise = torch.randn(1, 1, *knots, generator=generator, device=plane.device)
@@ -240,7 +252,10 @@ def _truth(
 
 
 def _limits(anatomy: Anatomy, seen: np.ndarray, slices: np.ndarray) -> tuple[float, float]:
-    """Arc lengths of C2's upper and L5's lower endplate, or of the outermost `slices` (S, mm) beside them."""
+    """Return the arc lengths of C2's superior and L5's inferior endplate, or of the outermost `slices` between them.
+
+    `slices` are the S of the slices, mm.
+    """
     curve = anatomy.curve
     ends = seen[0, :, 0].mean(0), seen[len(LEVELS) - 1, :, 1].mean(0)
     first, last = (int(np.linalg.norm(curve.points - p, axis=1).argmin()) for p in ends)
@@ -250,7 +265,7 @@ def _limits(anatomy: Anatomy, seen: np.ndarray, slices: np.ndarray) -> tuple[flo
 
 
 def _cobb(anatomy: Anatomy) -> float:
-    """Largest angle between two endplate directions in the coronal plane, C7 to L5."""
+    """Return the largest angle between two directions of the curve in the coronal plane, C7 to L5, in degrees."""
     up = -anatomy.curve.tangents
     angle = np.rad2deg(np.arctan2(up[:, 0], up[:, 2]))
     spine = slice(int(anatomy.arcs[5]), int(anatomy.arcs[len(LEVELS) - 1]))

@@ -1,0 +1,1 @@
+"""Training of the networks on phantoms, and mixing and export of their weights."""

@@ -1,7 +1,8 @@
-"""What a run of `vfq train` keeps to go on, `checkpoint.pt` in its folder.
+"""The checkpoint of a run of `vfq train`: `checkpoint.pt` in the run's folder, from which training can be resumed.
 
-Network, moving average and optimizer, the step, the best validation and the seconds so far, and what it began with:
-role, channels, the stamp of its first weights. torch's own file, read without running anything in it.
+It holds network, moving average and optimizer; the step, the best validation score and the seconds so far; and what the
+run started with: role, channels and the stamp of the initial weights. It is a file of torch, read without executing
+anything in it.
 """
 
 from __future__ import annotations
@@ -22,33 +23,38 @@ STATE = ("step", "best", "seconds")
 
 
 def write(
-    folder: Path, role: str, told: dict, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
+    folder: Path, role: str, facts: dict, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write all that a run needs to go on; `told` is what the module's text names besides."""
+    """Write everything that a run needs to be resumed.
+
+    `facts` holds what the module's text names besides role, network, average and optimizer.
+    """
     parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     unfinished = folder / "checkpoint.part"
-    torch.save({"role": role, **parts, **told}, unfinished)
+    torch.save({"role": role, **parts, **facts}, unfinished)
     unfinished.replace(folder / NAME)
 
 
 def read(folder: Path, role: str, device: str) -> dict | None:
-    """The checkpoint of the run in `folder`, None where it has none yet; VFQError `bad_checkpoint`."""
+    """Return the checkpoint of the run in `folder`, or None if there is none yet; VFQError `bad_checkpoint`."""
     path = folder / NAME
     if not path.exists():
         return None
-    with _refusing(path):
+    with _as_bad_checkpoint(path):
         saved: dict = torch.load(path, map_location=device, weights_only=True)
         if saved["role"] != role:
-            raise ValueError(f"it is of a run for the {saved['role']}")
+            raise ValueError(f"it belongs to a run for the {saved['role']}")
         return saved
 
 
 def restore(
     folder: Path, saved: dict, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> dict:
-    """Set network, average and optimizer to a checkpoint; returns its step, best and seconds. VFQError
-    `bad_checkpoint`."""
-    with _refusing(folder / NAME):
+    """Restore network, average and optimizer from a checkpoint, and return its step, best and seconds.
+
+    VFQError `bad_checkpoint`.
+    """
+    with _as_bad_checkpoint(folder / NAME):
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -56,14 +62,14 @@ def restore(
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Whatever is wrong with the file becomes `bad_checkpoint`."""
+def _as_bad_checkpoint(path: Path) -> Iterator[None]:
+    """Turn every error about the file into VFQError `bad_checkpoint`."""
     try:
         yield
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        reason = "it is none of vfq train" if isinstance(error, pickle.UnpicklingError) else str(error)
+        reason = "vfq train did not write it" if isinstance(error, pickle.UnpicklingError) else str(error)
         raise VFQError(
             "bad_checkpoint",
-            f"{path} cannot be gone on from ({' '.join(reason.split())[:200]}). Give another folder for a new run, "
-            "or bring the checkpoint back; nothing in the folder was changed.",
+            f"{path} cannot be used to resume training ({' '.join(reason.split())[:200]}). Use another folder for a "
+            "new run, or restore the checkpoint; nothing in the folder was changed.",
         ) from error

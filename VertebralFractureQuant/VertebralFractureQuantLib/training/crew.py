@@ -1,8 +1,8 @@
-"""The crew: the processes that train one network together, one for each GPU, as torch's own launcher starts them.
+"""The crew: the processes that train one network together, one for each GPU, started by torch's launcher.
 
-`torchrun --nproc-per-node=4 --no-python vfq train detector --output runs/detector`: each process paints phantoms of its
-own and sees its own batches, gradients are their mean, and the leader alone validates, reports and writes. A run that
-nobody launched so is a crew of one.
+For example: `torchrun --nproc-per-node=4 --no-python vfq train detector --output runs/detector`. Each process paints
+its own phantoms and makes its own batches; gradients are averaged over the processes; only the leader validates,
+reports and writes. Without the launcher, the crew is a single process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Crew:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that validates and writes."""
+        """True if this is the process that validates and writes."""
         return self.rank == 0
 
     def together(self, model: nn.Module) -> nn.Module:
-        """`model`, whose gradients are the mean over the crew's."""
+        """Return `model` with gradients that are averaged over the crew."""
         if self.size == 1:
             return model
         return nn.parallel.DistributedDataParallel(model)
 
     def all(self, holds: bool) -> bool:
-        """Whether something holds in every process; each must ask."""
+        """True if `holds` is true in every process; all processes must call this."""
         if self.size == 1:
             return holds
         votes = torch.tensor(float(holds), device=self.device)
@@ -46,7 +46,10 @@ class Crew:
 
 @contextmanager
 def joined(device: str) -> Iterator[Crew]:
-    """The crew that the launcher's environment tells of; on CUDA each process takes the GPU of its local rank."""
+    """Join the crew that the launcher's environment variables describe.
+
+    On CUDA each process takes the GPU of its local rank.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Crew(0, 1, device)
@@ -57,6 +60,6 @@ def joined(device: str) -> Iterator[Crew]:
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Crew(distributed.get_rank(), size, device)
-        distributed.barrier()  # none leaves while another still needs it
+        distributed.barrier()  # no process leaves while another still needs it
     finally:
         distributed.destroy_process_group()

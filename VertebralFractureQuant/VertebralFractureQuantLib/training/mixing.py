@@ -1,8 +1,8 @@
-"""A mixture of networks: the weighted mean of weights that were trained from one another.
+"""A mixture of networks: the weighted mean of weights that have a common origin.
 
-States of one run, or of runs that began with the same weights, lie in one valley of the loss, and their mean often
-holds on more kinds of scans than each of them (Wortsman et al. 2022, "Model soups"). Networks that were trained apart
-from scratch have no such mean. Needs torch and safetensors, for the graph openvino and onnx.
+Weights from one run, or from runs that started with the same weights, lie in one valley of the loss. Their mean often
+works on more kinds of scans than each of them (Wortsman et al. 2022, "Model soups"). Networks that were trained
+separately from scratch have no useful mean. Needs torch and safetensors; openvino and onnx for the graph.
 """
 
 from __future__ import annotations
@@ -22,17 +22,26 @@ from .export import export_or_report
 def mix(
     role: str, paths: Sequence[Path], shares: Sequence[float], folder: Path, report: Callable[[str], None] = print
 ) -> Path:
-    """Write the mean of the weights `paths`, each by its share of the shares' sum, into `folder`; returns its path.
+    """Write the weighted mean of the weights `paths` into `folder`, and return its path.
 
-    The model card names what was mixed; an exported graph lies beside. VFQError `bad_shares`, or `bad_weights` where
-    one cannot be used or they do not fit together.
+    The weights of the mean are `shares` divided by their sum. The model card names what was mixed; an exported ONNX
+    graph is written beside it. VFQError `bad_shares`; `bad_weights` if a file cannot be used or the networks do not
+    match.
     """
     if len(shares) != len(paths) or not paths or not all(s > 0 for s in shares) or not math.isfinite(sum(shares)):
-        raise VFQError("bad_shares", f"Give one share above 0 for each of the {len(paths)} weights files.")
+        raise VFQError(
+            "bad_shares",
+            f"The shares ({', '.join(map(str, shares))}) do not fit {len(paths)} weights files. Give one share above "
+            "0 for each file.",
+        )
     models, stamps = zip(*(weights.load(role, path=path) for path in paths), strict=True)
     mixture, states = models[0], [model.state_dict() for model in models]
     if len({model.channels for model in models}) > 1:
-        raise VFQError("bad_weights", "Networks of different channels have no mean. Give states of one run.")
+        raise VFQError(
+            "bad_weights",
+            "Networks with different channels cannot be mixed. Use weights from one run, or from runs with the same "
+            "initial weights.",
+        )
     mean = {}
     for name, first in states[0].items():
         parts = [state[name].double() * share / sum(shares) for state, share in zip(states, shares, strict=True)]

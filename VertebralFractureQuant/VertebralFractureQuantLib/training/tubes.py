@@ -1,4 +1,4 @@
-"""The refiner's training samples: straightened tubes `[s, a, r]` HU around an imperfect curve, the truth by slice."""
+"""Training samples of the refiner: straightened tubes `[s, a, r]` HU around an imperfect curve, with truth by slice."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import torch
 from torch import Tensor
 
 from ..networks.refiner import A_MM, R_MM, SPACING_MM, tube_arcs, tube_grid
-from ..phantom.anatomy import PhantomOptions, draw_anatomy
-from ..phantom.painting import Painter, exact_keypoints
+from ..phantom.anatomy import draw_anatomy
+from ..phantom.keypoints import exact_keypoints
+from ..phantom.options import PhantomOptions
+from ..phantom.painting import Painter
 from ..phantom.scanner import AIR
 from ..spine.levels import LEVELS
 from ..spine.straightening import Straightening
-from .samples import flip, imperfect, scan_coarse
+from .augmentation import flip, imperfect, scan_coarse
 
 ROWS = 64
-COARSE_CURVE = 2.5  # how much worse than the refined curve the localizer's is
+COARSE_CURVE = 2.5  # error of the localizer's curve relative to the refined curve's
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class PaintedTube:
-    """Voxels `[s, a, r]` HU and their patient S; by slice the true curve's (a, r) voxel, whether spine is there and
-    the class of its level."""
+    """A whole tube, with the truth by slice."""
 
-    voxels: Tensor
-    height: Tensor
-    position: np.ndarray
-    holds_spine: np.ndarray
-    level: np.ndarray
+    voxels: Tensor  # [s, a, r] HU
+    height: Tensor  # (s, a, r) patient S of the voxels
+    position: np.ndarray  # (s, 2): (a, r) voxel of the true curve
+    holds_spine: np.ndarray  # (s,)
+    level: np.ndarray  # (s,) index in `levels.CLASSES`
 
 
 def paint_tube(rng: np.random.Generator, device: str = "cpu") -> PaintedTube:
-    """A new patient's spine and 4 cm around, straightened along a curve as the localizer might give it."""
+    """Paint a new patient's spine and 4 cm around it, straightened along a curve as the localizer might find it."""
     anatomy = draw_anatomy(rng, PhantomOptions(fracture_rate=float(rng.choice([0.0, 0.2, 0.6]))))
     straightening = Straightening(imperfect(rng, anatomy.curve, COARSE_CURVE))
     arcs = tube_arcs(straightening.curve.length)
@@ -54,14 +55,18 @@ def paint_tube(rng: np.random.Generator, device: str = "cpu") -> PaintedTube:
 
 
 def _positions(curve: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """(a, r) voxel of the true `curve` `(n, 3)` straight mm in the slices at `arcs`."""
+    """Return the (a, r) voxels `(s, 2)` of the true `curve` `(n, 3)`, straight-space mm, in the slices at `arcs`."""
     curve = curve[np.argsort(curve[:, 2])]
     at = [np.interp(-arcs, curve[:, 2], curve[:, axis]) for axis in (1, 0)]
     return (np.stack(at, -1) - (A_MM[0], R_MM[0])) / SPACING_MM - 0.5
 
 
 def refiner_sample(tube: PaintedTube, rng: np.random.Generator) -> dict[str, Tensor]:
-    """One stretch of a tube, scanned: `volume` `(s, a, r)`, `position` `(s, 2)`, `holds_spine` and `level` `(s,)`."""
+    """Return a stretch of a tube as a scanner would show it, with its truth.
+
+    The keys are `volume` `(s, a, r)` HU, `position` `(s, 2)`, `holds_spine` and `level` `(s,)`; `level` is `UNKNOWN`
+    where nothing can be seen.
+    """
     rows = len(tube.voxels)
     start = int(rng.integers(-10, max(1, rows - ROWS + 10)))
     inside = slice(max(0, start), min(rows, start + ROWS))
@@ -85,7 +90,7 @@ def refiner_sample(tube: PaintedTube, rng: np.random.Generator) -> dict[str, Ten
 
 
 def _field_of_view(rng: np.random.Generator, height: Tensor) -> Tensor:
-    """Which voxels a scan holds that may end above or below, or close around the spine."""
+    """Draw which voxels a scan contains; it may end above or below, or close to the spine."""
     low, high = float(height.min()), float(height.max())
     cut = rng.uniform(0, 0.5, 2) * (rng.random(2) < 0.35) * (high - low)
     kept = (height > low + cut[0]) & (height < high - cut[1])

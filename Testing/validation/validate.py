@@ -1,9 +1,12 @@
-"""Figures of the validation page: python Testing/validate.py phantoms N FOLDER [FIRST_SEED] | references DATA FOLDER
+"""Print the figures of the validation page, from phantoms or from our references.
 
-Phantoms are of seeds that no training draws, one in three with 30 to 60 degrees of scoliosis. References are our
-six-point annotations of real CT. Each scan is written to FOLDER/CASE as soon as it is analysed, so that an interrupted
-run goes on where it stood; then come the tables of `vfq evaluate predictions`, those of phantoms also by kind of
-patient with the worst scans.
+    python Testing/validation/validate.py phantoms N FOLDER [FIRST_SEED]
+    python Testing/validation/validate.py references DATA_FOLDER FOLDER
+
+The phantoms have seeds that no training uses; one in three has 30 to 60 degrees of scoliosis. The references are our
+six-point annotations of real CT. Each analysis is written to FOLDER/CASE as soon as it is finished, so that an
+interrupted run can be resumed. Then the tables of `vfq evaluate predictions` are printed; for phantoms also the figures
+by kind of patient, and the worst scans.
 """
 
 from __future__ import annotations
@@ -29,15 +32,18 @@ from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tab
 from VertebralFractureQuantLib.spine.genant import MODERATE_METRIC, measure_column
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, to_json
 
-FIRST_SEED = 810_000  # 700000 and on were looked at while the networks were made
+FIRST_SEED = 810_000  # seeds from 700000 on were looked at during the development of the networks
 SCOLIOSIS_DEG, OSTEOPOROTIC_HU, THICK_MM = 30.0, 80.0, 3.0
 WORST = 10
 LEVEL_CUES = ({"C2"}, {"C7", "T1"}, {"T12", "L1"}, {"S1"})
 
 
 class Case(NamedTuple):
-    """A real CT and our reference of it, RAS mm: key points `(n, 3, 2, 3)` of the vertebrae, their levels where these
-    are certain, and centres of those that the border cuts."""
+    """A real CT and our reference of it.
+
+    `truth` are the key points `(n, 3, 2, 3)` RAS mm of the vertebrae; `levels` are their names, None if uncertain;
+    `partial` `(m, 3)` are the centres of vertebrae that the border cuts.
+    """
 
     name: str
     ct: CTVolume
@@ -47,12 +53,13 @@ class Case(NamedTuple):
 
 
 def options_of(seed: int) -> PhantomOptions:
+    """Return the options of phantom `seed`."""
     cobb = float(np.random.default_rng(seed).uniform(30, 60)) if seed % 3 == 0 else None
     return PhantomOptions(scoliosis_deg=cobb)
 
 
 def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
-    """Analyse what `folder` does not hold yet, and print what follows from all of it."""
+    """Analyse the phantoms that `folder` does not contain yet, and print the figures of all."""
     models = load_models("cpu")
     for seed in range(first, first + count):
         case = folder / f"phantom-{seed}"
@@ -74,7 +81,7 @@ def phantoms(count: int, folder: Path, first: int = FIRST_SEED) -> None:
 
 
 def real_scans(data: Path, folder: Path) -> None:
-    """As `phantoms`, of the CTs that our references are of."""
+    """Do the same for the CTs of our references."""
     models = load_models("cpu")
     for case in references(data):
         if not is_analysed(folder / case.name, models):
@@ -87,12 +94,16 @@ def real_scans(data: Path, folder: Path) -> None:
 
 
 def is_analysed(case: Path, models: Models) -> bool:
-    """Whether the folder holds an analysis by these networks; one that failed tells no networks, and is made again."""
+    """True if the folder contains an analysis by these networks.
+
+    A failed analysis names no networks; it is repeated.
+    """
     path = case / "analysis.json"
     return path.is_file() and json.loads(path.read_text())["models"] == [vars(m) for m in models.stamps]
 
 
 def write_analysis(case: Path, ct: CTVolume, models: Models) -> None:
+    """Analyse `ct` and write the result to the folder `case`."""
     whole = case / "analysis.part"
     whole.write_text(json.dumps(to_json(replace(analysis_or_failure(ct, models), case=case.name))))
     whole.replace(case / "analysis.json")
@@ -100,6 +111,7 @@ def write_analysis(case: Path, ct: CTVolume, models: Models) -> None:
 
 
 def analysis_or_failure(ct: CTVolume, models: Models) -> SpineAnalysis:
+    """Return the analysis of `ct`, or one that has only the code of the error."""
     try:
         return analyze(ct, models)
     except VFQError as error:
@@ -107,13 +119,14 @@ def analysis_or_failure(ct: CTVolume, models: Models) -> SpineAnalysis:
 
 
 def show(evaluation: Evaluation) -> Console:
+    """Print the tables of an evaluation, and return the console."""
     console = Console(width=140)
     console.print(predictions_tables(evaluation))
     return console
 
 
 def kinds(scans: list[Scan], folder: Path) -> dict[str, list[Scan]]:
-    """The scans by what makes them hard; one may be of several kinds."""
+    """Return the scans by what makes them difficult; a scan may be of several kinds."""
     found: dict[str, list[Scan]] = {
         name: [] for name in ("scoliosis", "osteoporotic", "cement or screws", "thick slices", "none of these")
     }
@@ -133,7 +146,7 @@ def kinds(scans: list[Scan], folder: Path) -> dict[str, list[Scan]]:
 
 
 def with_cue(scans: list[Scan], folder: Path) -> list[Scan]:
-    """The scans that show C2, the sacrum, or both vertebrae between which the ribs begin or end."""
+    """Return the scans that show C2, the sacrum, or both vertebrae between which the ribs begin or end."""
     found = []
     for scan in scans:
         truth = json.loads((folder / scan.patient / "truth.json").read_text())
@@ -144,8 +157,11 @@ def with_cue(scans: list[Scan], folder: Path) -> list[Scan]:
 
 
 def without_hidden_crush(scans: list[Scan], folder: Path) -> list[Scan]:
-    """The scans but those whose lowest G is above the threshold while a body is crushed: by G no patient, by its height
-    against its neighbours one, and a millimetre in so low a body is much of its G."""
+    """Return the scans except those in which a body is crushed although the lowest G is above the threshold.
+
+    By G such a scan is negative, by the height relative to the neighbours it is positive; and in so low a body an error
+    of one mm changes G much.
+    """
     found = []
     for scan in scans:
         truth = json.loads((folder / scan.patient / "truth.json").read_text())
@@ -157,6 +173,7 @@ def without_hidden_crush(scans: list[Scan], folder: Path) -> list[Scan]:
 
 
 def summary_line(scans: list[Scan]) -> str:
+    """Return the figures of some scans in one line."""
     e, n = defaultdict(lambda: float("nan"), figures(scans)), counts(scans)
     task = "G0-1 vs G2-3"
     return (
@@ -165,13 +182,13 @@ def summary_line(scans: list[Scan]) -> str:
         f"AUC {e['severity', 'vertebra', task, 'auc']:.4f} ({n['moderate_or_worse']} positive), "
         f"sensitivity {e['severity', 'vertebra', task, 'sensitivity']:.3f}, "
         f"patients' AUC {e['severity', 'patient', task, 'auc']:.4f}, named right {e['names', 'right']:.3f}, "
-        f"wrong {e['names', 'wrong']:.3f}, scans with a wrong name {e['names', 'scans_any_wrong']:.3f}, with one of no "
-        f"doubt {e['names', 'scans_any_surely_wrong']:.3f}"
+        f"wrong {e['names', 'wrong']:.3f}, scans with a wrong name {e['names', 'scans_any_wrong']:.3f}, with a "
+        f"wrong name without doubt {e['names', 'scans_any_surely_wrong']:.3f}"
     )
 
 
 def worst(scans: list[Scan]) -> list[str]:
-    """The scans that went most wrong: by vertebrae missed and false, wrong names, and the largest error of G."""
+    """Return lines on the worst scans, by vertebrae missed and false, wrong names, and the largest error of G."""
 
     def wrongs(scan: Scan) -> tuple[float, ...]:
         _, false, missed = scan.by_overlap
@@ -186,11 +203,12 @@ def worst(scans: list[Scan]) -> list[str]:
 
 
 def references(data: Path) -> Iterator[Case]:
+    """Yield the CTs in `data` that have a reference with at least two vertebrae."""
     for path in sorted((data / "reference").glob("*.json")):
         reference = json.loads(path.read_text())
         truth = np.array([v["keypoints"] for v in reference["vertebrae"]])
         if len(truth) < 2:
-            continue  # a single vertebra is refused, see the tests
+            continue  # a scan with a single vertebra is refused, see the tests
         levels = [v["level"] if v["level_certain"] else None for v in reference["vertebrae"]]
         partial = np.array([p["center"] for p in reference["partial"]]).reshape(-1, 3)
         for file in sorted((data / "ct").glob(f"{reference['case']}_ct*.nii.gz")) or [

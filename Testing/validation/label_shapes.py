@@ -1,6 +1,6 @@
-"""Vertebrae from label maps as signed distances, their six points, and how they are pressed to fractures.
+"""Vertebrae from label maps as signed distances, with their six points, and their compression to fractures.
 
-Points, axes and distances are RAS mm, arrays `[k, j, i]`, frames rows right, anterior, up.
+Points, axes and distances are in RAS mm; arrays are `[k, j, i]`; the rows of frames are right, anterior, up.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ Organs = tuple[np.ndarray, np.ndarray, np.ndarray]  # HU, spacing, origin
 NAMES = [f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)]
 VERSE = {i + 1: name for i, name in enumerate(NAMES)}
 TOTALSEG = {50 - i: name for i, name in enumerate(NAMES)} | {26: "S1"}
-# HU of TotalSegmentator's organs: ranges of labels.
+# TotalSegmentator's organs: first label, last label, HU.
 ORGANS = ((1, 3, 110), (5, 9, 90), (10, 14, -860), (15, 15, 30), (16, 16, -990), (17, 24, 40), (51, 63, 150),
           (69, 78, 260), (80, 89, 55), (92, 116, 330), (118, 118, 120))  # fmt: skip
 GRID_MM = 0.8
-SMOOTH_MM = 0.9  # takes the stairs of a 1 mm mask off its surface
-SMALLEST_ML = 4.0  # less of a vertebra is not painted
+SMOOTH_MM = 0.9  # smooths the steps of a 1 mm mask's surface
+SMALLEST_ML = 4.0  # smaller parts of a vertebra are not painted
 DISC_MM = 5.0  # a depressed endplate stretches the disc this far
-Fractures = dict[str, tuple[float, float, float]]  # by level, heights left of a real body's: front, middle, back
+Fractures = dict[str, tuple[float, float, float]]  # by level: remaining shares of the heights, front, middle, back
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A vertebra: signed distance `[k, j, i]` mm (negative inside) on a GRID_MM grid from `origin`; may be `cut`.
+    """A vertebra: its signed distance `[k, j, i]` mm (negative inside) on a grid of GRID_MM from `origin`.
 
-    `center` and `frame` are the body's; `back` is its posterior wall's A in that frame, `canal` the canal's centre.
+    `cut` is true if the map's border cuts it. `center` and `frame` are the body's; `back` is the A of its posterior
+    wall in that frame, `canal` the centre of the canal.
     """
 
     level: str
@@ -46,22 +47,22 @@ class Shape:
 
     @property
     def end(self) -> np.ndarray:
-        """The corner of the grid opposite to `origin`."""
+        """The grid's corner opposite to `origin`."""
         return self.origin + np.array(self.distance.shape[::-1]) * GRID_MM
 
     def sample(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance, mm, at RAS points `(..., 3)`; 9 mm far off."""
+        """Return the signed distance (mm) at RAS points `(..., 3)`; it is 9 mm outside the grid."""
         index = np.moveaxis((np.asarray(points) - self.origin) / GRID_MM, -1, 0)[::-1]
         return ndimage.map_coordinates(self.distance, index, order=1, cval=9.0)
 
     def local(self, points: np.ndarray) -> np.ndarray:
-        """RAS points in the body's frame: right, anterior, up of its centre, mm."""
+        """Return RAS points in the body's frame: mm to the right, anterior and up of its centre."""
         return (points - self.center) @ self.frame.T
 
 
 @lru_cache(maxsize=3)
 def read_map(path: Path) -> tuple[list[Shape], Organs | None]:
-    """Vertebrae, cranial first, and `[k, j, i]` HU of other organs with their spacing and origin (None: no organs)."""
+    """Return the vertebrae, cranial first, and the other organs: `[k, j, i]` HU, spacing, origin (None: no organs)."""
     image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "RAS")
     labels, spacing, origin = sitk.GetArrayFromImage(image), np.array(image.GetSpacing()), np.array(image.GetOrigin())
     origin *= -1, -1, 1  # LPS to RAS
@@ -70,11 +71,11 @@ def read_map(path: Path) -> tuple[list[Shape], Organs | None]:
     large = [n for n, box in boxes.items() if (labels[box] == n).sum() * spacing.prod() > SMALLEST_ML * 1000]
     shapes = [_shape(names[n], labels == n, boxes[n], spacing, origin) for n in large]
     shapes.sort(key=lambda s: -s.center[2])
-    if shapes[-1].level == "L5":  # the map lacks the sacrum: L5 once more, one step further down and backwards
+    if shapes[-1].level == "L5":  # the map lacks the sacrum: repeat L5 one step further down and backwards
         last = shapes[-1]
         step = (last.center - shapes[-2].center) * [1, 0, 1.05] + [0, -12, 0]
         shapes.append(replace(last, level="S1", origin=last.origin + step, center=last.center + step, cut=True))
-    for _ in range(3):  # frames need bodies, bodies need frames
+    for _ in range(3):  # frames and bodies depend on each other
         up = -np.gradient([s.center for s in shapes], axis=0)
         shapes = [_in_frame(s, u) for s, u in zip(shapes, up, strict=True)]
     if labels.max() < 100:
@@ -86,7 +87,10 @@ def read_map(path: Path) -> tuple[list[Shape], Organs | None]:
 
 
 def _shape(level: str, mask: np.ndarray, box: tuple[slice, ...], spacing: np.ndarray, origin: np.ndarray) -> Shape:
-    """Anisotropic masks are interpolated by their distances, so that thick slices leave no stairs."""
+    """Return one vertebra of a map.
+
+    Anisotropic masks are interpolated by their distances, so that thick slices leave no steps.
+    """
     cut = any(s.start == 0 or s.stop == n for s, n in zip(box, mask.shape, strict=True))
     pad = np.ceil(8 / spacing[::-1]).astype(int)
     part = np.pad(mask[box], [(p, p) for p in pad])
@@ -100,7 +104,10 @@ def _shape(level: str, mask: np.ndarray, box: tuple[slice, ...], spacing: np.nda
 
 
 def _in_frame(shape: Shape, up: np.ndarray) -> Shape:
-    """The body in front of the canal (a hole in the shadow along `up`): its centre, and its frame, canal behind."""
+    """Return `shape` with centre and frame of the body; the canal is behind it.
+
+    The canal is found as a hole in the projection of the bone along `up`.
+    """
     up = up / np.linalg.norm(up)
     ahead = np.array([0, 1.0, 0]) if shape.canal is None else shape.center - shape.canal
     ahead = ahead - (ahead @ up) * up
@@ -122,9 +129,9 @@ def _in_frame(shape: Shape, up: np.ndarray) -> Shape:
 
 
 def six_points(shape: Shape) -> np.ndarray:
-    """Key points `(3, 2, 3)` RAS mm on the mask's surface in the body's mid-sagittal plane."""
+    """Return the key points `(3, 2, 3)` RAS mm on the mask's surface in the body's mid-sagittal plane."""
     axes = shape.frame[1:]
-    for _ in range(3):  # the axes are turned along the endplates' mean direction
+    for _ in range(3):  # turn the axes to the endplates' mean direction
         flat = _flat_points(shape, axes)
         points = shape.center + flat @ axes
         x, y = (flat[0] - flat[2]).sum(0)
@@ -133,9 +140,9 @@ def six_points(shape: Shape) -> np.ndarray:
 
 
 def _flat_points(shape: Shape, axes: np.ndarray, step: float = 0.25) -> np.ndarray:
-    """Key points `(3, 2, 2)` along `axes` (anterior, up): corners are outermost, but for osteophytes.
+    """Return the key points `(3, 2, 2)` along `axes` (anterior, up).
 
-    Posterior ones are as high as the endplate beside them.
+    Corners are the outermost points, without osteophytes; posterior points are as high as the endplate beside them.
     """
     grid = np.arange(-32, 32, step)
     a, z = np.meshgrid(grid, grid, indexing="ij")
@@ -156,24 +163,25 @@ def _flat_points(shape: Shape, axes: np.ndarray, step: float = 0.25) -> np.ndarr
             return [pick(grid[body[c]]) for c in np.flatnonzero(abs(grid - at) < 3) if body[c].any()]
 
         middle = points[[0, 2], end, 0].mean()
-        points[1, end] = middle, np.mean(edge(middle)) + out  # a broad depression is followed, a focal one is not
+        points[1, end] = middle, np.mean(edge(middle)) + out  # follows a broad depression, not a focal one
         points[2, end, 1] = pick(edge(points[2, end, 0])) + out
     return points
 
 
 class Warp:
-    """Real bodies pressed together; what lies above follows rigidly, as a spine does (a wedge makes a kyphosis)."""
+    """Compression of real bodies; everything above follows rigidly, as in a spine (a wedge makes a kyphosis)."""
 
     def __init__(self, shapes: list[Shape], fractures: Fractures | None):
         self.presses = [_press(s, *fractures[s.level]) for s in shapes if fractures and s.level in fractures]
 
     def to_source(self, points: np.ndarray) -> np.ndarray:
-        """Where in the label map the points `(..., 3)` of the deformed spine lie."""
-        for press in reversed(self.presses):  # caudal first: a press moves all that is above
+        """Return where points `(..., 3)` of the deformed spine are in the label map."""
+        for press in reversed(self.presses):  # caudal first: each compression moves everything above it
             points = press(points)
         return points
 
     def to_target(self, points: np.ndarray) -> np.ndarray:
+        """Return where points `(..., 3)` of the label map are in the deformed spine, by iteration."""
         target = np.array(points, float)
         for _ in range(150 * bool(self.presses)):
             target += 0.35 * (points - self.to_source(target))
@@ -181,7 +189,7 @@ class Warp:
 
 
 def _press(shape: Shape, front_left: float, middle_left: float, back_left: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The map from a fractured vertebra, and all above, to the unharmed one."""
+    """Return the map from a fractured vertebra, and everything above it, to the intact one."""
     corners = shape.local(six_points(shape))[..., 1:]
     front, back = corners[0], corners[2]
     new_front = front[1] + front_left * (front[0] - front[1])

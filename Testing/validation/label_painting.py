@@ -1,6 +1,6 @@
-"""Tissue laid over the bones of a label map (`label_shapes`), seen as a CT scanner would.
+"""Painting of a CT: tissue laid over the bones of a label map (`label_shapes`), with the effects of a scanner.
 
-Points, axes and distances are RAS mm, arrays `[k, j, i]` of HU; distances are negative inside.
+Points, axes and distances are in RAS mm; arrays are `[k, j, i]` HU; distances are negative inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Axes = tuple[np.ndarray, np.ndarray, np.ndarray]  # R, A and S of a grid's voxel
 
 @dataclass(frozen=True)
 class Look:
-    """Tissue and scan of one case: HU, mm."""
+    """Properties of the tissue and the scan of one case, in HU and mm."""
 
     spongiosa_hu: float = 120.0
     cortex_hu: float = 550.0
@@ -28,16 +28,16 @@ class Look:
     pixel_mm: float = 0.8
     noise_hu: float = 18.0
     blur_mm: float = 0.6
-    half_width_mm: float = 80.0  # of the field of view; 175 shows the whole trunk
+    half_width_mm: float = 80.0  # of the field of view; at 175 the whole trunk is visible
     blood_hu: float = 45.0
 
 
 def paint(seed: int, shapes: list[Shape], organs: Organs | None, warp: Warp, look: Look, name: str) -> CTVolume:
-    """A CT that cuts the first vertebra in the middle and the last one below it, so that a steep L5 is whole."""
+    """Paint a CT that cuts the first vertebra in its middle and the last one lower, so that a steep L5 is whole."""
     rng = np.random.default_rng(seed)
     spine = warp.to_target(np.stack([s.center for s in shapes]))[::-1]
     (r, a, s), half, pixel = spine.T, look.half_width_mm, look.pixel_mm
-    axes = (  # R and A descend, as scanners store them
+    axes = (  # R and A descend, as in files from scanners
         np.arange(r.mean() + half, r.mean() - half, -pixel),
         np.arange(a.max() + half * 1.05, a.min() - min(half, 120), -pixel),
         np.arange(s[0] - 10, s[-1], look.slice_mm),
@@ -48,7 +48,7 @@ def paint(seed: int, shapes: list[Shape], organs: Organs | None, warp: Warp, loo
     thin = (np.arange(taps) + 0.5) / taps - 0.5
     inner = (axes[0][box[2]], axes[1][box[1]], (axes[2][box[0]][:, None] + look.slice_mm * thin).ravel())
     fine = _with_spine(rng, np.repeat(hu[box], taps, axis=0), inner, shapes, warp, look)
-    hu[box] = fine.reshape(-1, taps, *fine.shape[1:]).mean(1)  # slices are as thick as they are apart
+    hu[box] = fine.reshape(-1, taps, *fine.shape[1:]).mean(1)  # the thickness of the slices is their distance
     hu = ndimage.gaussian_filter(hu, (0.25, look.blur_mm / pixel, look.blur_mm / pixel))
     grain = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), (0, 0.7, 0.7))
     hu += look.noise_hu * grain / grain.std()
@@ -58,7 +58,7 @@ def paint(seed: int, shapes: list[Shape], organs: Organs | None, warp: Warp, loo
 
 
 def _box(axes: Axes, points: np.ndarray, reach: float) -> tuple[slice, ...]:
-    """The part `[k, j, i]` of a grid that is within `reach` of the points' extent."""
+    """Return the part `[k, j, i]` of a grid that is within `reach` of the points' extent."""
     spans = [np.flatnonzero((x > p.min() - reach) & (x < p.max() + reach)) for x, p in zip(axes, points.T, strict=True)]
     return tuple(slice(n[0], n[-1] + 1) for n in spans[::-1])
 
@@ -66,7 +66,7 @@ def _box(axes: Axes, points: np.ndarray, reach: float) -> tuple[slice, ...]:
 def _soft_tissue(
     rng: np.random.Generator, axes: Axes, spine: np.ndarray, look: Look, organs: Organs | None, warp: Warp
 ) -> np.ndarray:
-    """Everything but the spine, `[k, j, i]` HU, painted every 2.5 mm: the map's organs, or a belly."""
+    """Return everything but the spine, `[k, j, i]` HU, painted every 2.5 mm: the map's organs, or else an abdomen."""
     coarse = [np.arange(min(x) - 3, max(x) + 5, 2.5) for x in axes]
     z, a, r = np.meshgrid(*coarse[::-1], indexing="ij")
     u, v = (x - np.interp(z, spine[:, 2], spine[:, d]) for d, x in ((0, r), (1, a)))
@@ -105,7 +105,7 @@ def _soft_tissue(
 def _with_spine(
     rng: np.random.Generator, hu: np.ndarray, axes: Axes, shapes: list[Shape], warp: Warp, look: Look
 ) -> np.ndarray:
-    """`hu` `[k, j, i]` with muscle, canal, discs and vertebrae laid over it."""
+    """Return `hu` `[k, j, i]` with muscle, canal, discs and vertebrae laid over it."""
     z, a, r = np.meshgrid(*axes[::-1], indexing="ij")
     points = np.stack([r, a, z], -1)
     source = warp.to_source(points).astype(np.float32)
@@ -119,7 +119,7 @@ def _with_spine(
         bone[near], owner[near] = shape.sample(source[near]), n
         front[near], height[near] = local[..., 1] - shape.back, local[..., 2]
     slopes = np.gradient(bone, *(abs(x[1] - x[0]) for x in axes[::-1]))
-    bone /= np.clip(np.sqrt(sum(g**2 for g in slopes)), 0.6, 3)  # pressed bone keeps a cortex of normal thickness
+    bone /= np.clip(np.sqrt(sum(g**2 for g in slopes)), 0.6, 3)  # compressed bone keeps a cortex of normal thickness
     hu = _with_canal(rng, hu, points, shapes, warp)
     for n in range(len(shapes) - 1):
         rims = [(owner == n + below) & (height * (2 * below - 1) > 6) for below in (0, 1)]
@@ -147,7 +147,7 @@ def _with_bone(
     rng: np.random.Generator, hu: np.ndarray, bone: np.ndarray, front: np.ndarray, height: np.ndarray,
     owner: np.ndarray, look: Look,
 ) -> np.ndarray:  # fmt: skip
-    """Vertebrae by their signed distance: cortex, endplates, and spongiosa that differs from body to body."""
+    """Paint vertebrae by their signed distance: cortex, endplates, and spongiosa that differs between bodies."""
     body = expit(front / 1.5)
     density = look.spongiosa_hu * rng.normal(1, 0.12, int(owner.max()) + 2)[owner]
     fine, patches, clouds, rough = (_texture(rng, hu.shape, mm / look.pixel_mm) for mm in (0.7, 3, 6, 4))
@@ -161,17 +161,17 @@ def _with_bone(
 
 
 def _over(hu: np.ndarray, distance: np.ndarray, value: np.ndarray | float, softness: float = 1.2) -> np.ndarray:
-    """`value` laid over `hu` where the distance (mm) is negative, its edge blurred over `softness` mm."""
+    """Return `hu` with `value` laid over it where the distance (mm) is negative; edges are blurred by `softness` mm."""
     return hu + expit(-1.7 / softness * distance) * (value - hu)
 
 
 def _ellipse(u: np.ndarray, v: np.ndarray, wide: np.ndarray | float, deep: np.ndarray | float) -> np.ndarray:
-    """About the distance, mm, to an ellipse of these half axes."""
+    """Return the approximate distance (mm) to an ellipse of these half axes."""
     return (np.hypot(u / wide, v / deep) - 1) * np.minimum(wide, deep)
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
-    """Random field of unit variance with a grain of `sigma` voxels; coarse grains are drawn coarsely."""
+    """Draw a random field of unit variance with a grain of `sigma` voxels; coarse grains are drawn on a coarse grid."""
     step = max(1, int(sigma))
     small = [n // step + 4 for n in shape]
     field = ndimage.gaussian_filter(rng.standard_normal(small, np.float32), sigma / step, mode="wrap")

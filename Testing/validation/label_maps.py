@@ -1,8 +1,10 @@
-"""Real vertebral shapes, severe fractures among them, painted as CT and analysed: python Testing/label_maps.py [N]
+"""Print the figures of CT painted from label maps of real spines, severe fractures among them.
 
-A label map gives the bones' surfaces; tissue is laid over them with the density, blur, slices and noise of a scan.
-More fractures come from real bodies pressed together. Nothing is shared with the phantoms that the networks learn from.
-Points, axes and distances are RAS mm, arrays `[k, j, i]`, frames rows right, anterior, up.
+    python Testing/validation/label_maps.py [N]
+
+A label map gives the surfaces of the bones; tissue is laid over them with the density, blur, slices and noise of a
+scan. More fractures are made by compressing real bodies. No code is shared with the phantoms that the networks learn
+from. Points, axes and distances are in RAS mm; arrays are `[k, j, i]`; the rows of frames are right, anterior, up.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.genant import Measurement, measure_column
 from VertebralFractureQuantLib.spine.keypoints import centers
 
-MASKS = Path(os.environ.get("VFQ_DATA") or Path(__file__).parents[2] / "shared/data") / "masks"
+MASKS = Path(os.environ.get("VFQ_DATA") or Path(__file__).parents[3] / "shared/data") / "masks"
 WORSE = ("moderate", "severe")
 
 
 def measured(path: Path, fractures: Fractures | None = None, span: slice = slice(None)) -> tuple[list[str], np.ndarray]:
-    """Levels and key points `(n, 3, 2, 3)` RAS mm of the whole vertebrae of a map's `span`, fractures applied."""
+    """Return levels and key points `(n, 3, 2, 3)` RAS mm of the whole vertebrae in a map's `span`, with `fractures`."""
     shapes = read_map(path)[0][span]
     warp = Warp(shapes, fractures)
     whole = [s for s in shapes[1:-1] if not s.cut and s.level != "S1"]
@@ -36,13 +38,13 @@ def measured(path: Path, fractures: Fractures | None = None, span: slice = slice
 def painted_ct(
     path: Path, seed: int, look: Look, fractures: Fractures | None = None, span: slice = slice(None)
 ) -> CTVolume:
-    """A CT of a map's `span` of vertebrae; the first and the last are cut by the border."""
+    """Paint a CT of a map's `span` of vertebrae; the border cuts the first and the last."""
     shapes, organs = read_map(path)
     shapes = shapes[span]
     return paint(seed, shapes, organs, Warp(shapes, fractures), look, f"{path.name.split('_')[0]}-{seed}")
 
 
-MAPS = (  # label map, vertebrae that the scan shows, intact ones to be pressed
+MAPS = (  # label map, vertebrae that the scan shows, intact ones that may be compressed
     ("HealthiVert_0007_vert_msk", slice(None), ("T11", "T12", "L5")),
     ("LIDC-IDRI-0001_totalseg_full", slice(5, 15), ("T7", "T8", "T9", "T11", "T12", "L1")),
     ("TS_example_ct_totalseg", slice(None), ("L1", "L2", "L3", "L5")),
@@ -51,7 +53,7 @@ KINDS = np.array([(0.5, 0.65, 0.97), (0.95, 0.5, 0.95), (0.5, 0.48, 0.55)])  # w
 
 
 def drawn_case(seed: int) -> tuple[Path, Look, Fractures, slice]:
-    """A map as it is (every sixth) or with one or two of its intact vertebrae pressed, and the look of its CT."""
+    """Draw a case: a map as it is (every sixth) or with one or two intact vertebrae compressed, and its CT's look."""
     rng = np.random.default_rng(seed)
     name, span, intact = MAPS[seed % len(MAPS)]
     density = rng.uniform(40, 200)
@@ -70,7 +72,7 @@ def drawn_case(seed: int) -> tuple[Path, Look, Fractures, slice]:
 
 
 def main(count: int) -> None:
-    """Analyse the cases, print every vertebra, then how many of the moderate or severe ones were called so."""
+    """Analyse the cases, print every vertebra, then how many of the moderate or severe ones were graded as such."""
     models = load_models("cpu")
     rows: list[tuple[Measurement, Measurement | None]] = []
     false = 0
@@ -78,7 +80,7 @@ def main(count: int) -> None:
         path, look, fractures, span = drawn_case(seed)
         ct = painted_ct(path, seed, look, fractures, span)
         print(
-            f"\n{ct.name}: pressed {', '.join(fractures) or 'none'}; {look.slice_mm} mm, noise {look.noise_hu:.0f}, "
+            f"\n{ct.name}: compressed {', '.join(fractures) or 'none'}; {look.slice_mm} mm, noise {look.noise_hu:.0f}, "
             f"spongiosa {look.spongiosa_hu:.0f} HU, field {2 * look.half_width_mm:.0f} mm",
             flush=True,
         )
@@ -94,7 +96,8 @@ def main(count: int) -> None:
             i = partner.get(j)
             rows.append((real, None if i is None else calls[i]))
             print(_line(levels[j], *rows[-1], None if i is None else found[i] - truth[j]))
-        shapes = read_map(path)[0][span]  # a prediction on a vertebra cut by a border counts neither way
+        # A detection of a vertebra that the border cuts counts neither as right nor as false.
+        shapes = read_map(path)[0][span]
         cut = np.stack([s.center for s in shapes if s.level not in levels])
         away = centers(found[list(m.false)])[:, None] - Warp(shapes, fractures).to_target(cut)
         false += int((np.linalg.norm(away, axis=-1).min(1) > HALF_A_VERTEBRA_MM).sum())
@@ -107,12 +110,15 @@ def main(count: int) -> None:
     for name, belongs in groups.items():
         calls = [call for real, call in rows if belongs(real)]
         called = sum(call is not None and call.grade in WORSE for call in calls)
-        print(f"{name}: {called} of {len(calls)} called moderate or worse")
+        print(f"{name}: {called} of {len(calls)} graded moderate or worse")
     print(f"missed {sum(c is None for _, c in rows)} of {len(rows)}, false {false}")
 
 
 def _line(level: str, real: Measurement, call: Measurement | None, error: np.ndarray | None) -> str:
-    """One vertebra: true and measured ratio and grade, point error (mm) and its part along R, an arrow if wrong."""
+    """Return one vertebra's line: true and measured ratio and grade, point error and its part along R (mm).
+
+    An arrow marks a wrong grade.
+    """
     text = f"  {level:3s} G {real.genant_ratio:.2f} {real.grade:8s} {real.shape or '':9s} -> "
     if call is None or error is None:
         return text + "missed"

@@ -1,8 +1,10 @@
-"""Real CT made worse, analysed and held against our references: python Testing/worsened.py DATA_FOLDER
+"""Print the figures of real CT that was made worse, compared with our references.
 
-What a few scans cannot show, that any vertebra is lost where they are brighter, noisier, tilted, thicker sliced or
-cropped, these show. Voxels are `[k, j, i]` HU, points RAS mm. The ratio of a patient's vertebra should depend on none
-of it; its points may, as the sagittal plane of a turned patient is another one.
+    python Testing/validation/worsened.py DATA_FOLDER
+
+It shows whether vertebrae are lost when scans are brighter, noisier, tilted, thicker sliced or cropped, which a few
+scans as they are cannot show. The Genant ratio of a vertebra should not depend on these alterations; its points may, as
+the sagittal plane of a turned patient is another one. Voxels are `[k, j, i]` HU, points RAS mm.
 """
 
 from __future__ import annotations
@@ -20,33 +22,35 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.scans import ratios_of
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside
+from VertebralFractureQuantLib.phantom.implant import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
-from VertebralFractureQuantLib.phantom.painting import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.surfaces import capsule
 from VertebralFractureQuantLib.spine.genant import MODERATE
 from VertebralFractureQuantLib.spine.keypoints import centers
 
 FEWEST_IN_VIEW = 2
 SCREWED = 3  # vertebrae
-# Of a CT with its key points `(n, 3, 2, 3)`: the worse CT, and `(3, 3)` that turned the patient.
+# From a CT and its key points `(n, 3, 2, 3)` to the altered CT and the matrix `(3, 3)` that turned the patient.
 Alteration = Callable[[CTVolume, np.ndarray], tuple[CTVolume, np.ndarray]]
 
 
 def intensities(change: Callable[[np.ndarray], np.ndarray]) -> Alteration:
-    """Other HU in the same voxels."""
+    """Return the alteration that changes the HU of the voxels."""
     return lambda ct, _: (_with(ct, change(ct.voxels.astype(np.float32))), np.eye(3))
 
 
 def noise(sd: float) -> Alteration:
+    """Return the alteration that adds noise with a standard deviation of `sd` HU."""
     return intensities(lambda hu: hu + np.random.default_rng(0).normal(0, sd, hu.shape))
 
 
 def sharpened(amount: float) -> Alteration:
+    """Return the alteration that enhances edges in the slices."""
     return intensities(lambda hu: hu + amount * (hu - gaussian_filter(hu, (0, 1.2, 1.2))))
 
 
 def moved(matrix: np.ndarray) -> Alteration:
-    """The patient turned, mirrored or of another size."""
+    """Return the alteration that turns, mirrors or scales the patient."""
 
     def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         whole = np.eye(4)
@@ -57,14 +61,14 @@ def moved(matrix: np.ndarray) -> Alteration:
 
 
 def turned(axis: int, degrees: float) -> Alteration:
-    """About R (0, bent forward), A (1, to the side) or S (2)."""
+    """Return the alteration that turns the patient about R (axis 0, forward), A (1, to the side) or S (2)."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     matrix = np.roll([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], (axis, axis), (0, 1))
     return moved(matrix)
 
 
 def thick_slices(mm: float) -> Alteration:
-    """Means of as many slices as make about `mm`."""
+    """Return the alteration that averages slices to a thickness of about `mm`."""
 
     def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         n = max(1, round(mm / ct.spacing_mm[0]))
@@ -79,7 +83,7 @@ def thick_slices(mm: float) -> Alteration:
 
 
 def part(low: float, high: float, axis: int = 0) -> Alteration:
-    """From `low` to `high`, as shares, of the voxels along `axis` of `[k, j, i]`."""
+    """Return the alteration that keeps the voxels from `low` to `high`, as shares, along `axis` of `[k, j, i]`."""
 
     def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
         first, last = (int(share * ct.voxels.shape[axis]) for share in (low, high))
@@ -91,7 +95,7 @@ def part(low: float, high: float, axis: int = 0) -> Alteration:
 
 
 def stabilised(ct: CTVolume, keypoints: np.ndarray) -> tuple[CTVolume, np.ndarray]:
-    """Screws of titanium in the middle vertebrae, rods behind them, and what these do to the slices."""
+    """Put titanium screws into the middle vertebrae and rods behind them, with their artefacts in the slices."""
     first = (len(keypoints) - SCREWED) // 2
     implant = _implant(keypoints[max(0, first) :][:SCREWED])
     generator = torch.Generator().manual_seed(0)
@@ -106,7 +110,7 @@ def stabilised(ct: CTVolume, keypoints: np.ndarray) -> tuple[CTVolume, np.ndarra
 
 
 def _implant(keypoints: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Capsules (start, end, radius), RAS mm: two screws a vertebra through its pedicles, and two rods."""
+    """Return capsules (start, end, radius), RAS mm: two screws through each vertebra's pedicles, and two rods."""
     parts, heads = [], []
     for points in keypoints:
         back, front = points[2].mean(0), points[0].mean(0)
@@ -121,7 +125,7 @@ def _implant(keypoints: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]
 
 
 def _held(implant: list[tuple[np.ndarray, np.ndarray, float]], points: np.ndarray) -> torch.Tensor:
-    """1 where a point `(j, i, 3)` lies in the metal, else 0."""
+    """Return 1 where a point `(j, i, 3)` is in the metal, else 0."""
     x = torch.as_tensor(points.reshape(-1, 3), dtype=torch.float32)
     distance = torch.stack([capsule(x, tuple(start), tuple(end), radius) for start, end, radius in implant]).amin(0)
     return distance.lt(0).float().reshape(points.shape[:2])
@@ -154,7 +158,7 @@ ALTERATIONS: dict[str, Alteration] = {
 
 
 def worsened(name: str, data: Path, models: Models) -> str:
-    """One line on all scans that show two or more whole vertebrae after an alteration."""
+    """Return one line on all scans that show two or more whole vertebrae after the alteration `name`."""
     n, missed, false, right, wrong = 0, 0, 0, 0, 0
     ratios, refused = [], []
     for file, ct, truth, levels, partial in references(data):

@@ -1,0 +1,28 @@
+"""The options of a phantom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """Options of a phantom; what is None is drawn at random.
+
+    Attributes
+    ----------
+    scoliosis_deg : Cobb angle of the largest lateral curve.
+    fracture_rate : share of the vertebrae T4 to L5 that are fractured. One in six of the others is still slightly
+        wedged or hollow (G <= 0.8).
+    field_of_view : "whole", "chest", "abdomen" or "spine" (a tight crop around the spine).
+    spacing_mm : pixel size in the slice, and distance between slices.
+    noise_hu : approximate standard deviation of the noise.
+    pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
+    """
+
+    scoliosis_deg: float | None = None
+    fracture_rate: float = 0.2
+    field_of_view: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    noise_hu: float | None = None
+    pathology: float = 1.0

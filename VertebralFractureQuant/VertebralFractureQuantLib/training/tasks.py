@@ -1,0 +1,69 @@
+"""The training tasks: for each role its phantoms, samples, loss and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..networks.detector import COLUMNS, window
+from ..networks.localizer import scale
+from ..networks.losses import POINT_SHARE, detector_loss, localizer_loss, point_loss, refiner_loss
+from . import columns, trunks, tubes
+from .validation import validate_detector, validate_localizer, validate_refiner
+
+VALIDATION_SEED = 9_000_000
+GUESS_PIXELS = 1.8  # standard deviation of the error of a key point's place before its map is used
+NARROW = 96  # columns of a detector image used in each step: spines off the middle are seen, and it takes less time
+
+
+def localizer_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the localizer on a batch of `trunks.localizer_sample`."""
+    return localizer_loss(model(scale(batch["volume"])[:, None]), batch["position"], batch["holds_spine"])
+
+
+def refiner_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the refiner on a batch of `tubes.refiner_sample`."""
+    out = model(scale(batch["volume"])[:, None])
+    return refiner_loss(out, batch["position"], batch["holds_spine"], batch["level"])
+
+
+def detector_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the detector on `NARROW` random columns of a batch of `columns.detector_sample`."""
+    left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
+    places, known = (batch[k] for k in ("places", "known"))
+    places = places - places.new_tensor((0.0, left))
+    batch = {k: v[..., left : left + NARROW] for k, v in batch.items() if k not in ("places", "known")}
+    out, maps = model(window(batch["picture"])[:, None])
+    loss = detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
+    known = known * ((places[..., 1] >= 0) & (places[..., 1] < NARROW))
+    guess = places + GUESS_PIXELS * torch.randn_like(places)
+    return loss + POINT_SHARE * point_loss(maps, guess, places, known)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one role is trained with: phantoms, samples, loss, and validation on `validated` fixed samples."""
+
+    paint: Callable
+    sample: Callable
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
+    validate: Callable
+    validated: int
+
+
+TASKS = {
+    "localizer": Task(trunks.paint_trunk, trunks.localizer_sample, localizer_step_loss, validate_localizer, 10),
+    "refiner": Task(tubes.paint_tube, tubes.refiner_sample, refiner_step_loss, validate_refiner, 16),
+    "detector": Task(columns.paint_column, columns.detector_sample, detector_step_loss, validate_detector, 16),
+}
+
+
+def validation_set(task: Task) -> list:
+    """Return the fixed samples of a task's validation, from seeds that training never uses."""
+    # These seeds have more numbers than those of a stream.
+    rngs = [np.random.default_rng([i, 0, 0, VALIDATION_SEED]) for i in range(task.validated)]
+    return [task.sample(task.paint(r), r) for r in rngs]
