@@ -182,9 +182,9 @@ class Bench:
     def settle_in(self) -> None:
         """After the module was opened or loaded anew: results here, no networks, played children, no waiting."""
         from VertebralFractureQuantLib.desktop import analysing, face
-        from VertebralFractureQuantLib.scene import opening, review
+        from VertebralFractureQuantLib.scene import open_case, opening
 
-        opening.reformat = review.reformat = remembered
+        opening.reformat = open_case.reformat = remembered
         analysing.POLL_MS = face.POLL_MS = 5
         face.LET_OTHERS_RUN_S = 0.002
         self.ui.resultsPathLineEdit.currentPath = str(self.folder)

@@ -30,7 +30,8 @@ from VertebralFractureQuantLib.imaging.ct import write_ct  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
-from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
+from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402

@@ -68,7 +68,7 @@ def test_what_the_caller_changes_afterwards_is_not_in_the_journal(journal):
 
 @pytest.mark.parametrize("kind", ["undo", "redo"])
 def test_an_act_cannot_pass_itself_off_as_an_undo(journal, kind):
-    with pytest.raises(ValueError, match="no act of its own"):
+    with pytest.raises(ValueError, match="cannot be committed as an action"):
         journal.commit(kind, {"v1": 1}, "a")
     assert journal.trail() == []
 
@@ -145,7 +145,7 @@ def test_after_kill_9_every_act_that_ended_is_there(path):
     script = f"""
 import sys
 from pathlib import Path
-from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.scene.journal import Journal
 journal = Journal(Path({str(path)!r}), {{}})
 for i in range(10_000):
     journal.commit("set", {{"n": i}}, "a")
@@ -177,7 +177,7 @@ def test_another_process_is_refused_until_the_journal_is_closed(journal, path):
     script = f"""
 from pathlib import Path
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.scene.journal import Journal
 try:
     print(Journal(Path({str(path)!r}), {{}}).original["v2"]["level"])
 except VFQError as error:

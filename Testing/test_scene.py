@@ -24,7 +24,8 @@ from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
 from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
-from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
+from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
@@ -350,11 +351,11 @@ def test_an_edited_vertebra_is_a_readers_and_keeps_the_machines_points(study, ed
 
 
 def test_reset_says_so_where_there_is_nothing_to_go_back_to(study, editor):
-    with pytest.raises(VFQError, match="stands where the machine put it") as caught:
+    with pytest.raises(VFQError, match="still has its detected key points") as caught:
         editor.reset(study.order[0])
     assert caught.value.code == "no_machine_points"
     placed = editor.place(outline(_box(-212.0)))
-    with pytest.raises(VFQError, match="a person's from the start"):
+    with pytest.raises(VFQError, match="was placed by a reader"):
         editor.reset(placed)
 
 
@@ -507,7 +508,7 @@ def test_a_slicer_scene_on_disk_comes_back_linked_and_alive(study, editor, tmp_p
 
 
 def test_an_empty_scene_is_refused_in_words():
-    with pytest.raises(VFQError, match="holds no reviewed study") as caught:
+    with pytest.raises(VFQError, match="contains no reviewed study") as caught:
         StudyScene(slicer.vtkMRMLScene(), Views()).reopen()
     assert caught.value.code == "empty_scene"
 
@@ -677,7 +678,7 @@ def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, 
         full.setattr(Journal, "flush", lambda journal: setattr(journal, "problem", "The disk is full."))
         review.act("reject")
         review.act("confirm")
-        with pytest.raises(VFQError, match=r"2 acts could not be written.*review-unsaved\.json"):
+        with pytest.raises(VFQError, match=r"2 actions could not be written.*review-unsaved\.json"):
             review.abandon()
     review = begun()
     assert reviews_of(review)[:3] == ["confirmed", "open", "open"]
@@ -685,7 +686,7 @@ def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, 
     (kept,) = tmp_path.glob("vfq-unsaved-*.json")
     kept.rename(case.folder / "review-unsaved.json")
     review = begun()
-    assert reviews_of(review)[:3] == ["confirmed", "rejected", "confirmed"] and "2 acts" in review.face.said[-1]
+    assert reviews_of(review)[:3] == ["confirmed", "rejected", "confirmed"] and "2 actions" in review.face.said[-1]
     assert not (case.folder / "review-unsaved.json").exists()
     review.act("undo")
     assert reviews_of(review)[2] == "open"

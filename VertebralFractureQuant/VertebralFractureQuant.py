@@ -496,7 +496,8 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
     def show(self, analysis, volumeNode):
         """An analysis of the node as MRML nodes (straightened volume, markups, table) in its scene; a `StudyScene`."""
         from VertebralFractureQuantLib.scene.opening import prepare
-        from VertebralFractureQuantLib.scene.study import StudyScene, Views
+        from VertebralFractureQuantLib.scene.study import StudyScene
+        from VertebralFractureQuantLib.scene.views import Views
 
         prepared = prepare(self.ctFromNode(volumeNode), analysis, analysis.case)
         study = StudyScene(volumeNode.GetScene(), Views())
