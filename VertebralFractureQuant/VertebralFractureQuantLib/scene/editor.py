@@ -1,7 +1,7 @@
 """The changes that a reader makes to a study: each action is complete, in the journal when it ends, and can be undone.
 
-Nothing else changes a vertebra. Points are patient RAS mm; a click in a straightened view is straight RAS mm. Who acted
-and when is recorded in the journal and with the vertebra. Undo has no limit.
+The panel and the page change a vertebra only through this. Points are patient RAS mm; a click in a straightened view is
+straight RAS mm. Who acted and when is recorded in the journal and with the vertebra. Undo has no limit.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class Editor:
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
             told = "still has its detected key points" if state["origin"] == "model" else "was placed by a reader"
-            raise VFQError(
-                "no_machine_points", f"{self._label(vertebra_id)} {told}. There are no others to go back to."
-            )
+            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} {told}. There is nothing to restore.")
         points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
         self._commit("reset", {vertebra_id: {**reopened(state), **points}})
 

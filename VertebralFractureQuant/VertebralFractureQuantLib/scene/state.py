@@ -50,7 +50,7 @@ def reopened(state: State) -> State:
 
 
 def nearly_equal(one: State, other: State) -> bool:
-    """True if two states differ by less than `MOVED_MM`, which is what saving to a file can cost."""
+    """True if two states differ by no more than rounding in a file: `MOVED_MM` in each coordinate of their points."""
     points = ("keypoints", "curve")
     rest = [{key: value for key, value in state.items() if key not in points} for state in (one, other)]
     if rest[0] != rest[1]:
