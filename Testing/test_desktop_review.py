@@ -376,9 +376,9 @@ def test_six_clicks_are_a_vertebra_by_hand_and_delete_takes_a_click_back(opened)
     opened.desktop.key("b")
     opened.click("Straightened", wanted[0])
     opened.click("Straightened", wanted[0] + [0, 0, 30.0])
-    assert "P+ upper posterior in the straightened picture (2 of 6)" in opened.ui.hintLabel.text
+    assert "P+ upper posterior in the straightened image (2 of 6)" in opened.ui.hintLabel.text
     opened.desktop.key("Del")
-    assert "M+ upper middle in the straightened picture (1 of 6)" in opened.ui.hintLabel.text
+    assert "M+ upper middle in the straightened image (1 of 6)" in opened.ui.hintLabel.text
     for point in wanted[1:]:
         opened.click("Straightened", point)
     assert opened.ui.vertebraTable.rowCount == 7 and not opened.ui.hintLabel.visible
@@ -448,7 +448,7 @@ def test_a_level_in_doubt_is_marked_with_what_to_do_until_one_is_named(opened):
     first = opened.study.order[0]
     opened.study.put({first: {**opened.study.vertebrae[first].state(), "level_probabilities": {"T9": 0.7}}})
     opened.review.editor.changed()
-    assert opened.cell(0, 0) == "T9?" and opened.ui.vertebraTable.item(0, 0).toolTip().startswith("70% sure")
+    assert opened.cell(0, 0) == "T9?" and opened.ui.vertebraTable.item(0, 0).toolTip().startswith("70% certain")
     pick(opened, 2)
     opened.ui.levelComboBox._real.textActivated.emit("T11")
     assert [opened.cell(row, 0) for row in range(3)] == ["T9", "T10", "T11*"]
