@@ -568,7 +568,7 @@ def test_a_level_in_doubt_is_marked_until_a_person_names_one(chromium, scans, ou
     try:
         page = open_page(chromium, server)
         assert cell(page, "v1", "level").split()[:2] == ["T9", "?"]
-        assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% sure")
+        assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% certain")
         page.click("tr[data-id=v1] [data-cell=g]")
         press(page, "]")
         assert "?" not in cell(page, "v1", "level")

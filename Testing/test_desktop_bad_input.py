@@ -67,7 +67,7 @@ def test_a_volume_of_colours_is_refused(empty):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colours")
     slicer.util.updateVolumeFromArray(node, np.zeros((40, 40, 40, 3), np.uint8))
     empty.widget._parameterNode.inputVolume = node
-    assert "several values a voxel" in refused(empty)
+    assert "several values per voxel" in refused(empty)
 
 
 def test_a_volume_that_is_too_small_is_refused(empty):

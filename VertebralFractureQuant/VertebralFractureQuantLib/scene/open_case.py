@@ -15,9 +15,9 @@ from .case_files import CaseFiles
 from .editor import Editor
 from .state import CURVE
 from .straight import reformat
-from .unsaved import check_all_saved, put_elsewhere
+from .unsaved import check_all_saved, save_elsewhere
 
-FOUND_AGAIN = (
+JOURNAL_MISSING = (
     "The journal of this case's earlier review is missing. The results that were saved last are shown; undo returns to "
     "the automatic results."
 )
@@ -57,9 +57,9 @@ class OpenCase:
         """Write what is left of the journal. VFQError `output_not_writable` if the disk still refuses."""
         check_all_saved(self.editor.journal)
 
-    def put_elsewhere(self) -> str:
+    def save_elsewhere(self) -> str:
         """Write the actions that the disk refuses to another folder; return what to tell the reader."""
-        return put_elsewhere(self.editor.journal.unsaved_acts())
+        return save_elsewhere(self.editor.journal.unsaved_acts())
 
     def rebuild(self) -> None:
         """Create the study's nodes again, from the journal."""

@@ -22,7 +22,7 @@ from .editor import Editor
 from .face import Face
 from .guard import Guard
 from .machine import Machine
-from .open_case import FOUND_AGAIN, OpenCase
+from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
 from .repairs import Needs, Repairs
 from .state import CURVE, first_state
@@ -79,7 +79,7 @@ class Review:
         else:
             self.select(next(iter(self.order), None))
         if saved or recovered:
-            self.face.tell(recovered or FOUND_AGAIN)
+            self.face.tell(recovered or JOURNAL_MISSING)
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Continue with the study of a loaded scene (`StudyScene.reopen`).
@@ -137,7 +137,7 @@ class Review:
             self.close(keep_nodes)
         except VFQError as error:
             assert self._case
-            told = self._case.put_elsewhere()
+            told = self._case.save_elsewhere()
             self._let_go(keep_nodes)
             raise VFQError(error.code, told) from error
 

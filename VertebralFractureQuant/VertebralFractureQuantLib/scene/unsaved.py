@@ -21,7 +21,7 @@ from .journal_file import Act
 UNSAVED_NAME = "review-unsaved.json"
 
 
-def put_elsewhere(acts: Sequence[Act]) -> str:
+def save_elsewhere(acts: Sequence[Act]) -> str:
     """Write actions to another folder; return what to tell the reader: where they are, or that they are lost."""
     file = _write_elsewhere(acts)
     failed = f"{len(acts)} actions could not be written to the case's folder."
