@@ -185,9 +185,9 @@ class Bench:
     def settle_in(self) -> None:
         """Set up the opened or reloaded module: results folder, no networks, controlled children, short waits."""
         from VertebralFractureQuantLib.desktop import analysing, face
-        from VertebralFractureQuantLib.scene import opening, review
+        from VertebralFractureQuantLib.scene import open_case, opening
 
-        opening.reformat = review.reformat = remembered
+        opening.reformat = open_case.reformat = remembered
         analysing.POLL_MS = face.POLL_MS = 5
         face.LET_OTHERS_RUN_S = 0.002
         self.ui.resultsPathLineEdit.currentPath = str(self.folder)

@@ -30,7 +30,8 @@ from VertebralFractureQuantLib.imaging.ct import write_ct  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
-from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
+from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
@@ -558,7 +559,7 @@ def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans,
     try:
         page = open_page(chromium, server)
         assert cell(page, "v1", "level").split()[:2] == ["T9", "?"]
-        assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% sure")
+        assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% certain")
         page.click("tr[data-id=v1] [data-cell=g]")
         press(page, "]")
         assert "?" not in cell(page, "v1", "level")

@@ -15,8 +15,8 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import Bench, make_ct  # noqa: E402
 from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
+from VertebralFractureQuantLib.scene.nodes import ROLES  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import straightening_transform  # noqa: E402
-from VertebralFractureQuantLib.scene.study import ROLES  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import fit_curve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
@@ -67,7 +67,7 @@ def test_a_volume_of_colours_is_refused(empty):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colours")
     slicer.util.updateVolumeFromArray(node, np.zeros((40, 40, 40, 3), np.uint8))
     empty.widget._parameterNode.inputVolume = node
-    assert "several values a voxel" in refused(empty)
+    assert "several values per voxel" in refused(empty)
 
 
 def test_a_volume_that_is_too_small_is_refused(empty):
@@ -209,7 +209,7 @@ def test_another_deleted_node_of_the_study_is_rebuilt(opened):
         opened.review.face.tell("")
         slicer.mrmlScene.RemoveNode(opened.study.nodes[role])
         opened.desktop.wait(lambda: opened.study.intact)
-        assert "they are made anew" in opened.said, role
+        assert "have been rebuilt" in opened.said, role
         assert opened.study.state() == before and opened.shown_ratios() == pytest.approx(ratios, abs=1e-12), role
         shown = slicer.app.layoutManager().sliceWidget("Straightened").mrmlSliceCompositeNode().GetBackgroundVolumeID()
         assert shown == opened.study.nodes["straightened"].GetID(), role
@@ -241,7 +241,7 @@ def test_a_vertebra_renamed_in_another_module_gets_its_name_back(opened):
     title = opened.markups(1).node.GetName()
     opened.markups(1).node.SetName("my favourite")
     opened.desktop.events()
-    assert "named here, by their level" in opened.said and opened.markups(1).node.GetName() == title
+    assert "named by their level" in opened.said and opened.markups(1).node.GetName() == title
     assert opened.cell(1, 0) == "T10"
 
 

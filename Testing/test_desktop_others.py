@@ -14,7 +14,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 import slicer
 from desktop_bench import library_kept, make_ct
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.scene import review as review_room
+from VertebralFractureQuantLib.scene import case_files
 from VertebralFractureQuantLib.scene.volumes import WINDOWS, window_of
 
 
@@ -94,7 +94,7 @@ def test_the_straightened_image_cannot_be_analysed(opened):
 
 
 def test_the_newest_record_stays_if_an_older_write_is_late(opened, monkeypatch):
-    write, slow = review_room.write_review, []
+    write, slow = case_files.write_review, []
 
     def late(*args: Any) -> None:
         slow.append(1)
@@ -102,7 +102,7 @@ def test_the_newest_record_stays_if_an_older_write_is_late(opened, monkeypatch):
             time.sleep(0.3)
         write(*args)
 
-    monkeypatch.setattr(review_room, "write_review", late)
+    monkeypatch.setattr(case_files, "write_review", late)
     folder = opened.review.folder
     opened.review.act("confirm")
     opened.widget.face._save()  # writes late, in another thread
@@ -118,7 +118,7 @@ def test_saving_continues_after_an_unexpected_error(opened, monkeypatch):
         raise RuntimeError("odd")
 
     with monkeypatch.context() as patch:
-        patch.setattr(review_room, "write_review", broken)
+        patch.setattr(case_files, "write_review", broken)
         opened.review.act("confirm")
         opened.desktop.wait(lambda: opened.ui.unsavedLabel.visible)
     opened.review.act("confirm")
@@ -131,7 +131,7 @@ def test_after_a_failed_opening_nothing_of_the_previous_study_is_left(opened, mo
         raise VFQError("study_in_use", "This case is open in another window.")
 
     opened.add_volume(make_ct(), "other")
-    monkeypatch.setattr(review_room, "Journal", refused)
+    monkeypatch.setattr(case_files, "Journal", refused)
     opened.desktop.press("analyzeButton")
     opened.desktop.wait(lambda: "another window" in opened.said)
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0 and not opened.ui.exportButton.enabled

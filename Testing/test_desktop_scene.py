@@ -236,7 +236,7 @@ def test_a_reload_leaves_nothing_of_the_old_module_behind(opened):
         opened.wait_for_study()
         assert [getattr(each, "__name__", each) for each in opened.desktop.left_connections()] == left
         assert not old.keyboard._shortcuts and not old.Observations
-        assert not old.face.review.study._observations and not old.face.review._guard._observations
+        assert not old.face.review.study._observer._observations and not old.face.review._guard._observations
         assert all(node.GetScene() is scene for node in study_nodes)
         heard: list[Any] = []
         old.face.views._pressed = old.face.views._scrolled = lambda *what: heard.append(what)

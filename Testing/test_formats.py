@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +26,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from VertebralFractureQuantLib.errors import CODES
 from VertebralFractureQuantLib.evaluation.experts import evaluate_annotations
+from VertebralFractureQuantLib.evaluation.predictions import evaluate_predictions
 from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
-from VertebralFractureQuantLib.evaluation.tables import evaluate_predictions
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import evaluation_rows, tables
 from VertebralFractureQuantLib.report.markups import markups_document
-from VertebralFractureQuantLib.report.outputs import write_outputs, write_review
+from VertebralFractureQuantLib.report.outputs import write_outputs
+from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.report.schemas import schema
 from VertebralFractureQuantLib.scene.journal import APPLICATION_ID, VERSION, Journal
 from VertebralFractureQuantLib.spine.curve import fit_curve
@@ -452,11 +453,14 @@ def test_a_wrong_truth_is_refused(truth, path, value):
 def journalled(tmp_path_factory) -> Path:
     """The folder of a review in which every kind of action happened, its journal closed."""
     import slicer
+    from VertebralFractureQuantLib.scene.case_files import open_journal
     from VertebralFractureQuantLib.scene.editor import Editor
     from VertebralFractureQuantLib.scene.machine import Machine
-    from VertebralFractureQuantLib.scene.review import _journal
+    from VertebralFractureQuantLib.scene.state import first_state
     from VertebralFractureQuantLib.scene.straight import reformat
-    from VertebralFractureQuantLib.scene.study import StudyScene, Views, first_state
+    from VertebralFractureQuantLib.scene.study import StudyScene
+    from VertebralFractureQuantLib.scene.unsaved import save_elsewhere
+    from VertebralFractureQuantLib.scene.views import Views
     from VertebralFractureQuantLib.spine.curve import SpineCurve
 
     class Boxes(Machine):
@@ -471,7 +475,7 @@ def journalled(tmp_path_factory) -> Path:
     study = StudyScene(slicer.vtkMRMLScene(), Views())
     made = reformat(CT, SpineCurve(found.curve))
     study.open(CT, made, found)
-    journal = _journal(folder, first_state(found), found)
+    journal = open_journal(folder, first_state(found), found)
     journal.commit("load", {"v4": None}, "reader")  # as of files whose journal was lost
     editor = Editor(study, journal, Boxes(CT, None), "reader")
     study.vertebrae["v1"].node.SetNthControlPointPositionWorld(1, 0.0, 0.0, -24.0)  # a move
@@ -497,10 +501,8 @@ def journalled(tmp_path_factory) -> Path:
         full.setenv("USERPROFILE", str(folder))
         editor.undo()
         editor.review("v1", "rejected")
-        from VertebralFractureQuantLib.scene.review import _put_elsewhere
-
-        kept = _put_elsewhere([asdict(act) for act in journal.unsaved_acts()])
-    assert kept is not None
+        save_elsewhere(journal.unsaved_acts())
+    (kept,) = folder.glob("vfq-unsaved-*.json")
     kept.rename(folder / "review-unsaved.json")
     journal._pending.clear()
     journal.close()

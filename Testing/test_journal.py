@@ -1,4 +1,4 @@
-"""The journal: every finished act is on disk, whatever happens next."""
+"""The journal: every finished action is on disk, whatever happens next."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_new_journal_holds_the_first_state(journal):
     assert (journal.undoable, journal.redoable, journal.unsaved, journal.problem) == (None, None, 0, None)
 
 
-def test_acts_survive_closing_to_the_last_digit(journal, path):
+def test_actions_survive_closing_to_the_last_digit(journal, path):
     journal.commit("move", {"v1": {"keypoints": [0.1 + 0.2, 1e-17]}}, "a")
     journal.commit("delete", {"v2": None}, "b")
     state = journal.state
@@ -52,14 +52,14 @@ def test_acts_survive_closing_to_the_last_digit(journal, path):
     again.close()
 
 
-def test_a_commit_without_a_change_is_no_act(journal):
+def test_a_commit_without_a_change_is_no_action(journal):
     journal.commit("move", {"v1": FIRST["v1"]}, "a")
     journal.commit("move", {"v1": {"keypoints": (1 / 3,), "level": None}}, "a")  # a tuple, which JSON reads as a list
     journal.commit("delete", {"never there": None}, "a")
     assert journal.trail() == []
 
 
-def test_what_the_caller_changes_afterwards_is_not_in_the_journal(journal):
+def test_later_changes_by_the_caller_do_not_reach_the_journal(journal):
     points = [1.0, 2.0]
     journal.commit("move", {"v1": {"keypoints": points}}, "a")
     points.append(3.0)
@@ -67,13 +67,13 @@ def test_what_the_caller_changes_afterwards_is_not_in_the_journal(journal):
 
 
 @pytest.mark.parametrize("kind", ["undo", "redo"])
-def test_an_act_cannot_pass_itself_off_as_an_undo(journal, kind):
-    with pytest.raises(ValueError, match="no act of its own"):
+def test_undo_and_redo_cannot_be_committed_as_actions(journal, kind):
+    with pytest.raises(ValueError, match="cannot be committed as an action"):
         journal.commit(kind, {"v1": 1}, "a")
     assert journal.trail() == []
 
 
-def test_undo_and_redo_walk_through_all_acts_also_after_reopening(journal, path):
+def test_undo_and_redo_go_through_all_actions_also_after_reopening(journal, path):
     states = [dict(journal.state)]
     for i in range(5):
         journal.commit(f"act{i}", {"v1": {"n": i}, f"new{i}": i}, "a")
@@ -92,13 +92,13 @@ def test_undo_and_redo_walk_through_all_acts_also_after_reopening(journal, path)
     journal.close()
 
 
-def test_undo_tells_what_changed_now(journal):
+def test_undo_returns_what_changed(journal):
     journal.commit("delete", {"v2": None}, "a")
     assert journal.undo("a") == {"v2": (None, {"level": "L1"})}
     assert journal.redo("a") == {"v2": ({"level": "L1"}, None)}
 
 
-def test_a_new_act_ends_redoing(journal):
+def test_after_a_new_action_there_is_nothing_to_redo(journal):
     journal.commit("one", {"v1": 1}, "a")
     journal.undo("a")
     journal.commit("two", {"v1": 2}, "a")
@@ -125,7 +125,7 @@ def test_the_trail_only_grows_and_cannot_be_rewritten(journal, path):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.sampled_from(["commit", "delete", "undo", "redo"]), max_size=30))
-def test_any_sequence_reads_back_as_it_was(tmp_path_factory, steps):
+def test_any_sequence_of_actions_reads_back_unchanged(tmp_path_factory, steps):
     path = tmp_path_factory.mktemp("j") / "review.sqlite"
     journal = Journal(path, FIRST)
     for i, step in enumerate(steps):
@@ -141,11 +141,11 @@ def test_any_sequence_reads_back_as_it_was(tmp_path_factory, steps):
     journal.close()
 
 
-def test_after_kill_9_every_act_that_ended_is_there(path):
+def test_after_kill_9_every_finished_action_is_there(path):
     script = f"""
 import sys
 from pathlib import Path
-from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.scene.journal import Journal
 journal = Journal(Path({str(path)!r}), {{}})
 for i in range(10_000):
     journal.commit("set", {{"n": i}}, "a")
@@ -177,7 +177,7 @@ def test_another_process_is_refused_until_the_journal_is_closed(journal, path):
     script = f"""
 from pathlib import Path
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.journal import Journal
+from VertebralFractureQuantLib.scene.journal import Journal
 try:
     print(Journal(Path({str(path)!r}), {{}}).original["v2"]["level"])
 except VFQError as error:
@@ -189,7 +189,7 @@ except VFQError as error:
     assert said == ["study_in_use", "L1"]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VFQError) as caught:
         Journal(tmp_path / "file" / "review.sqlite", FIRST)
@@ -207,7 +207,7 @@ def test_a_damaged_file_is_not_a_journal(path, content):
     assert path.read_bytes() == content
 
 
-def test_anothers_database_is_left_alone(path):
+def test_a_database_of_another_program_is_left_unchanged(path):
     with sqlite3.connect(path) as file:
         file.execute("CREATE TABLE mine (x)")
     file.close()
@@ -231,7 +231,7 @@ def test_anothers_database_is_left_alone(path):
         "INSERT INTO acts VALUES (1, 't', 'a', 'set', '{\"v1\": 7}', NULL)",
     ],
 )
-def test_a_damaged_journal_is_refused_and_not_held(journal, path, damage):
+def test_a_damaged_journal_is_refused_and_not_locked(journal, path, damage):
     journal.close()
     with sqlite3.connect(path) as file:
         file.execute(damage)
@@ -252,7 +252,7 @@ def test_a_newer_journal_is_refused(journal, path):
     assert caught.value.code == "not_a_journal"
 
 
-def test_acts_that_the_disk_refuses_wait_and_are_written_later(journal, path):
+def test_actions_that_the_disk_refuses_are_written_later(journal, path):
     journal._file.execute("PRAGMA max_page_count=6")
     big = "x" * 50_000
     journal.commit("one", {"v1": big}, "a")
@@ -267,7 +267,7 @@ def test_acts_that_the_disk_refuses_wait_and_are_written_later(journal, path):
     again.close()
 
 
-def test_what_is_no_json_is_refused_before_anything_changes(journal):
+def test_values_that_are_not_json_are_refused_before_anything_changes(journal):
     with pytest.raises(ValueError):
         journal.commit("set", {"v1": float("nan")}, "a")
     assert journal.state == FIRST and journal.trail() == []

@@ -1,4 +1,4 @@
-"""The study as MRML nodes: points in the patient, shown straight; numbers that follow; acts that can be taken back."""
+"""The study as MRML nodes, its live measurement, the editor's actions with undo, and the review of a case on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
 from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
-from VertebralFractureQuantLib.scene.study import StudyScene, Views  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
+from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ct_of  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
@@ -78,7 +79,7 @@ def _box(s: float, height: float = 22.0) -> np.ndarray:
 
 
 class FakeMachine(Machine):
-    """Answers without networks: a box at the click."""
+    """Detects, without networks, a box at the click."""
 
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
         keypoints = Straightening(curve).to_patient(_box(float(straight[2])) + [0, float(straight[1]), 0])
@@ -100,7 +101,7 @@ def editor(study: StudyScene, ct: CTVolume, tmp_path) -> Editor:
 
 
 def drag(study: StudyScene, vertebra_id: str, shift, point: int | None = 1, mirror: bool = False) -> None:
-    """What the markups widget does: start, moves of world points, end. `point` None: the whole list."""
+    """Drag a point, or with None all points, as the markups widget does: start, moves of world points, end."""
     markups = study.vertebrae[vertebra_id]
     node = markups.mirror if mirror else markups.node
     node.InvokeEvent(EVENTS.PointStartInteractionEvent)
@@ -113,7 +114,7 @@ def drag(study: StudyScene, vertebra_id: str, shift, point: int | None = 1, mirr
 
 
 def library(study: StudyScene):
-    """The library's measurements of the points that stand in the nodes."""
+    """Return the library's measurements of the points in the nodes, by id."""
     keypoints = np.stack([study.vertebrae[i].keypoints() for i in study.order])
     return dict(
         zip(study.order, measure_column(keypoints, [study.vertebra(i).spread for i in study.order]), strict=True)
@@ -166,7 +167,7 @@ def test_a_dragged_point_lies_in_the_patient_where_the_straightened_view_shows_i
         assert np.linalg.norm(study.straightening.to_patient(wanted) - got) < 0.05
 
 
-def test_numbers_and_colour_follow_while_the_hand_moves(study, editor):
+def test_measurements_and_colour_follow_during_a_drag(study, editor):
     seen = []
     editor.moved = lambda i: seen.append((study.measurements[i].genant_ratio, study.vertebrae[i].node.GetName()))
     vertebra_id = study.order[2]
@@ -179,7 +180,7 @@ def test_numbers_and_colour_follow_while_the_hand_moves(study, editor):
     assert_numbers_are_the_librarys(study)
 
 
-def test_the_neighbours_crush_test_follows_too(study, editor):
+def test_the_crush_test_of_neighbours_follows_as_well(study, editor):
     vertebra_id, neighbour = study.order[2], study.order[3]
     before = study.measurements[neighbour].crush_ratio
     drag(study, vertebra_id, (0, 0, -9.0), point=0)
@@ -187,7 +188,7 @@ def test_the_neighbours_crush_test_follows_too(study, editor):
     assert_numbers_are_the_librarys(study)
 
 
-def test_the_mirror_goes_along_both_ways(study, editor):
+def test_a_drag_of_either_node_moves_the_other(study, editor):
     markups = study.vertebrae[study.order[1]]
     drag(study, markups.id, (0, 2, 3))
     np.testing.assert_array_equal(_local(markups.mirror), outline(markups.keypoints()))
@@ -211,7 +212,7 @@ def test_the_results_table_holds_the_same_numbers(study, editor):
     assert table.GetColumnByName("level").GetValue(0) == LEVELS[0]
 
 
-def test_every_act_can_be_undone_and_done_again(study, editor):
+def test_every_action_can_be_undone_and_redone(study, editor):
     first, second = study.order[:2]
     states = [study.state()]
     acts = (
@@ -239,7 +240,7 @@ def test_every_act_can_be_undone_and_done_again(study, editor):
     assert editor.redo() is None
 
 
-def test_a_drag_of_the_whole_list_is_one_act(study, editor):
+def test_a_drag_of_all_points_is_one_action(study, editor):
     vertebra_id = study.order[0]
     before = study.vertebrae[vertebra_id].keypoints()
     drag(study, vertebra_id, (0, 5, -2), point=None)
@@ -248,7 +249,7 @@ def test_a_drag_of_the_whole_list_is_one_act(study, editor):
     np.testing.assert_array_equal(study.vertebrae[vertebra_id].keypoints(), before)
 
 
-def test_a_click_that_moves_nothing_is_no_act(study, editor):
+def test_a_click_that_moves_nothing_is_no_action(study, editor):
     drag(study, study.order[0], (0, 0, 0))
     assert editor.journal.trail() == []
 
@@ -265,7 +266,7 @@ def test_a_drag_whose_end_never_comes_is_kept(study, editor):
 
 
 def take(study: StudyScene, vertebra_id: str, shift=(0.0, 0.0, -5.0)):
-    """A drag of the upper middle point that is not ended; how to move on by a shift, and how to end it."""
+    """Start a drag of the upper middle point; return a function that moves it further, and one that ends the drag."""
     node = study.vertebrae[vertebra_id].node
 
     def move(by) -> None:
@@ -290,8 +291,8 @@ ACTS = {
 
 
 @pytest.mark.parametrize("kind", ACTS)
-def test_an_act_in_mid_drag_comes_after_the_drag_which_is_a_persons(study, editor, analysis, kind):
-    """A key pressed with the button held once made the dragged points the machine's, and its own were lost."""
+def test_an_action_during_a_drag_comes_after_the_drag_which_is_the_readers(study, editor, analysis, kind):
+    """Once, a key pressed during a drag marked the dragged points as detected, and the detected ones were lost."""
     ids = study.order
     _, release = take(study, ids[0])
     ACTS[kind](editor, ids)
@@ -303,7 +304,7 @@ def test_an_act_in_mid_drag_comes_after_the_drag_which_is_a_persons(study, edito
 
 
 @pytest.mark.parametrize("act", [lambda editor, _: editor.undo(), ACTS["confirmed"]])
-def test_what_the_hand_does_after_an_act_in_mid_drag_is_put_back(study, editor, act):
+def test_moves_after_an_action_during_a_drag_are_put_back(study, editor, act):
     first = study.order[0]
     move, release = take(study, first)
     act(editor, study.order)
@@ -318,14 +319,14 @@ def test_what_the_hand_does_after_an_act_in_mid_drag_is_put_back(study, editor, 
     assert [each.kind for each in editor.journal.trail()] == [*kinds, "move"]
 
 
-def test_a_hand_that_takes_a_point_is_told_before_it_moves(study, editor):
+def test_the_start_of_a_drag_is_reported_before_any_move(study, editor):
     told = []
     editor.moved = told.append
     study.vertebrae[study.order[1]].node.InvokeEvent(EVENTS.PointStartInteractionEvent)
     assert told == [study.order[1]]
 
 
-def test_points_moved_by_a_program_are_an_act_too(study, editor):
+def test_points_moved_by_a_program_are_an_action(study, editor):
     node = study.vertebrae[study.order[0]].node
     position = np.zeros(3)
     node.GetNthControlPointPosition(0, position)
@@ -333,7 +334,7 @@ def test_points_moved_by_a_program_are_an_act_too(study, editor):
     assert [act.kind for act in editor.journal.trail()] == ["move"]
 
 
-def test_an_edited_vertebra_is_a_readers_and_keeps_the_machines_points(study, editor, analysis):
+def test_an_edited_vertebra_has_origin_reader_and_keeps_its_detected_points(study, editor, analysis):
     vertebra_id = study.order[0]
     editor.review(vertebra_id, "confirmed")
     assert study.vertebra(vertebra_id).reviewer == "reader"
@@ -349,16 +350,16 @@ def test_an_edited_vertebra_is_a_readers_and_keeps_the_machines_points(study, ed
     assert (again.origin, again.spread, again.machine_keypoints) == ("model", 0.05, None)
 
 
-def test_reset_says_so_where_there_is_nothing_to_go_back_to(study, editor):
-    with pytest.raises(VFQError, match="stands where the machine put it") as caught:
+def test_reset_is_refused_if_there_are_no_detected_points_to_restore(study, editor):
+    with pytest.raises(VFQError, match="still has its detected key points") as caught:
         editor.reset(study.order[0])
     assert caught.value.code == "no_machine_points"
     placed = editor.place(outline(_box(-212.0)))
-    with pytest.raises(VFQError, match="a person's from the start"):
+    with pytest.raises(VFQError, match="was placed by a reader"):
         editor.reset(placed)
 
 
-def test_one_click_adds_a_vertebra_with_the_name_that_is_left(study, editor):
+def test_one_click_adds_a_vertebra_with_the_missing_name(study, editor):
     gone = study.order[2]
     middle = study.vertebrae[gone].straight().mean((0, 1))
     editor.delete(gone)
@@ -369,7 +370,7 @@ def test_one_click_adds_a_vertebra_with_the_name_that_is_left(study, editor):
     assert added != gone
 
 
-def test_a_click_on_a_vertebra_that_is_there_adds_none(study, editor):
+def test_a_click_on_an_existing_vertebra_adds_none(study, editor):
     with pytest.raises(VFQError) as caught:
         editor.add(study.vertebrae[study.order[1]].straight().mean((0, 1)))
     assert caught.value.code == "vertebra_there"
@@ -408,7 +409,7 @@ def test_naming_one_vertebra_names_the_others_and_a_pin_holds(study, editor):
     assert study.vertebra(study.order[0]).level == "T10"
 
 
-def test_a_doubtful_name_is_marked_until_a_person_names_one(study, editor):
+def test_a_doubtful_name_is_marked_until_a_reader_names_one(study, editor):
     first, second = study.order[:2]
     study.put(
         {i: {**study.vertebrae[i].state(), "level_probabilities": {"T9": 0.7, "T10": 0.7}} for i in (first, second)}
@@ -420,7 +421,7 @@ def test_a_doubtful_name_is_marked_until_a_person_names_one(study, editor):
     assert study.vertebrae[second].node.GetName().startswith("T10  ")
 
 
-def test_swapped_points_are_drawn_named_and_cannot_be_confirmed(study, editor):
+def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, editor):
     vertebra_id = study.order[0]
     drag(study, vertebra_id, (0, 0, -30.0))
     assert study.faults[vertebra_id]
@@ -433,7 +434,7 @@ def test_swapped_points_are_drawn_named_and_cannot_be_confirmed(study, editor):
     assert editor.by_doubt()[-1] == vertebra_id
 
 
-def test_a_new_curve_keeps_what_a_person_touched_and_can_be_undone(study, editor, analysis, ct):
+def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, analysis, ct):
     moved, named = study.order[1], study.order[4]
     drag(study, moved, (0, 2, -3))
     editor.name(named, "L1")
@@ -443,19 +444,19 @@ def test_a_new_curve_keeps_what_a_person_touched_and_can_be_undone(study, editor
     curve = fit_curve(points)
     found = replace(analysis, curve=curve.points, vertebrae=analysis.vertebrae[:3])
     editor.rescue(found, reformat(ct, curve))
-    assert len(study.order) == 4  # two touched, and of three found the one where none was touched, and another
+    assert len(study.order) == 4  # two edited ones, and two of the three found: one of them is where an edited one is
     np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
     np.testing.assert_allclose(study.straightening.curve.points, curve.points)
     np.testing.assert_allclose(study.vertebrae[moved].straight(), Straightening(curve).to_straight(kept), atol=0.005)
     levels = [study.vertebra(i).level for i in study.order]
     assert levels[study.order.index(named)] == "L1"
-    assert levels == sorted(levels, key=NAMES.index)  # the new ones follow the name that a person gave
+    assert levels == sorted(levels, key=NAMES.index)  # the new ones are named to match the reader's name
     editor.undo()
     assert study.state() == before
     np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)
 
 
-def test_after_a_restart_everything_is_as_it_was_and_undo_goes_on(study, editor, analysis, ct, tmp_path):
+def test_after_a_restart_everything_is_as_before_and_undo_still_works(study, editor, analysis, ct, tmp_path):
     drag(study, study.order[0], (0, 1, -4))
     editor.delete(study.order[3])
     editor.review(study.order[1], "rejected")
@@ -482,7 +483,7 @@ def test_the_record_of_an_edited_study_survives_its_json(study, editor):
         assert v.measurement == w.measurement
 
 
-def test_a_slicer_scene_on_disk_comes_back_linked_and_alive(study, editor, tmp_path):
+def test_a_saved_slicer_scene_opens_again_with_live_measurement(study, editor, tmp_path):
     app_core = pytest.importorskip("trame_slicer.core")
     drag(study, study.order[0], (0, 1, -4.5))
     expected = study.analysis()
@@ -506,8 +507,8 @@ def test_a_slicer_scene_on_disk_comes_back_linked_and_alive(study, editor, tmp_p
     )
 
 
-def test_an_empty_scene_is_refused_in_words():
-    with pytest.raises(VFQError, match="holds no reviewed study") as caught:
+def test_a_scene_without_a_study_is_refused():
+    with pytest.raises(VFQError, match="contains no reviewed study") as caught:
         StudyScene(slicer.vtkMRMLScene(), Views()).reopen()
     assert caught.value.code == "empty_scene"
 
@@ -531,7 +532,7 @@ def test_a_move_is_measured_within_a_few_milliseconds(study, editor):
     assert np.median(times) < 0.02  # a tenth of this on a quiet machine
 
 
-def test_without_weights_a_person_can_go_on_by_hand_and_is_told_why(study, tmp_path, ct):
+def test_without_weights_a_reader_can_place_points_by_hand_and_sees_why(study, tmp_path, ct):
     why = VFQError("bad_weights", "The weights of the detector are damaged. Install the package again.")
     journal = Journal(tmp_path / "review.sqlite", study.state(), {})
     editor = Editor(study, journal, Machine(ct, None, why), "reader")
@@ -556,13 +557,13 @@ def _rewrite(case: Case, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_case_is_prepared_with_the_reformat_of_its_curve(case, analysis):
+def test_a_case_is_prepared_with_the_straightened_image_of_its_curve(case, analysis):
     prepared = read_study(case.source, case.folder, case.name)
     assert len(prepared.analysis.vertebrae) == len(LEVELS)
     np.testing.assert_array_equal(prepared.made.straightening.curve.points, analysis.curve)
 
 
-def test_a_newer_analysis_is_refused_and_told_so(case):
+def test_an_analysis_of_a_newer_version_is_refused(case):
     _rewrite(case, schema="vfq-analysis/2")
     with pytest.raises(VFQError, match="newer version") as caught:
         read_study(case.source, case.folder, case.name)
@@ -593,11 +594,11 @@ def test_a_scan_that_is_no_ct_stays_a_failure(case):
     assert caught.value.code == "not_ct"
 
 
-# --- a review, in a face that only listens
+# --- a review, with a face that only records
 
 
 class Listening:
-    """A `Face` with slice nodes and no program around them."""
+    """A `Face` with slice nodes, and no program around it."""
 
     def __init__(self, scene):
         self.straightened, *self.patient = (scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in "SXYZ")
@@ -620,7 +621,7 @@ class Listening:
 
 @pytest.fixture
 def begun(case) -> Iterator[Callable[[], Review]]:
-    """Opens the review of `case`, as often as it is called; `close()` before the next."""
+    """Return a function that opens the review of `case`; `close()` the review before the next call."""
     opened: list[Review] = []
 
     def begin(given: Path | None = None) -> Review:
@@ -641,7 +642,7 @@ def reviews_of(review: Review) -> list[str]:
 
 
 @pytest.mark.parametrize("loss", [Path.unlink, lambda file: file.write_bytes(b"")])
-def test_a_review_whose_journal_is_gone_is_found_again_in_its_files(begun, case, loss):
+def test_a_review_without_its_journal_is_restored_from_its_files(begun, case, loss):
     review = begun()
     review.act("confirm")
     review.act("delete")
@@ -658,7 +659,7 @@ def test_a_review_whose_journal_is_gone_is_found_again_in_its_files(begun, case,
     assert reviews_of(again) == ["open"] * len(LEVELS)
 
 
-def test_what_a_hand_has_not_let_go_of_is_not_saved_as_the_machines(begun, case):
+def test_a_drag_under_way_is_not_saved_as_detected_points(begun, case):
     review = begun()
     review.act("confirm")
     before = review.study.analysis()
@@ -669,7 +670,7 @@ def test_what_a_hand_has_not_let_go_of_is_not_saved_as_the_machines(begun, case)
         assert (saved.measurement, saved.origin) == (known.measurement, known.origin)
 
 
-def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, case, tmp_path, monkeypatch):
+def test_actions_that_the_disk_refused_are_recovered_from_another_folder(begun, case, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     review = begun()
     review.act("confirm")
@@ -677,7 +678,7 @@ def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, 
         full.setattr(Journal, "flush", lambda journal: setattr(journal, "problem", "The disk is full."))
         review.act("reject")
         review.act("confirm")
-        with pytest.raises(VFQError, match=r"2 acts could not be written.*review-unsaved\.json"):
+        with pytest.raises(VFQError, match=r"2 actions could not be written.*review-unsaved\.json"):
             review.abandon()
     review = begun()
     assert reviews_of(review)[:3] == ["confirmed", "open", "open"]
@@ -685,14 +686,14 @@ def test_acts_that_their_disk_refused_come_back_from_where_they_were_put(begun, 
     (kept,) = tmp_path.glob("vfq-unsaved-*.json")
     kept.rename(case.folder / "review-unsaved.json")
     review = begun()
-    assert reviews_of(review)[:3] == ["confirmed", "rejected", "confirmed"] and "2 acts" in review.face.said[-1]
+    assert reviews_of(review)[:3] == ["confirmed", "rejected", "confirmed"] and "2 actions" in review.face.said[-1]
     assert not (case.folder / "review-unsaved.json").exists()
     review.act("undo")
     assert reviews_of(review)[2] == "open"
 
 
 @pytest.mark.parametrize("text", ["{", "[{}]", '[{"number": 7, "at": "", "who": "", "kind": "pin", "changes": {}}]'])
-def test_a_file_of_acts_that_do_not_fit_is_left_and_said(begun, case, text):
+def test_a_file_of_unsaved_actions_that_does_not_fit_is_left_as_it_is(begun, case, text):
     file = case.folder / "review-unsaved.json"
     file.write_text(text)
     review = begun()
@@ -700,7 +701,7 @@ def test_a_file_of_acts_that_do_not_fit_is_left_and_said(begun, case, text):
     assert reviews_of(review) == ["open"] * len(LEVELS)
 
 
-def test_an_analysis_from_elsewhere_makes_the_case_one_that_opens_without_it(begun, case, tmp_path):
+def test_a_case_opened_with_an_analysis_from_elsewhere_opens_later_without_it(begun, case, tmp_path):
     given = (case.folder / "analysis.json").rename(tmp_path / "given.json")
     case.folder.rmdir()
     begun(given).close()
@@ -708,7 +709,7 @@ def test_an_analysis_from_elsewhere_makes_the_case_one_that_opens_without_it(beg
     assert len(begun().order) == len(LEVELS)
 
 
-def test_another_analysis_is_not_mixed_with_the_one_that_is_reviewed(begun, case, tmp_path):
+def test_another_analysis_is_not_mixed_with_the_reviewed_one(begun, case, tmp_path):
     other = json.loads((case.folder / "analysis.json").read_text())
     other["vertebrae"] = other["vertebrae"][1:]
     (tmp_path / "other.json").write_text(json.dumps(other))
@@ -718,7 +719,7 @@ def test_another_analysis_is_not_mixed_with_the_one_that_is_reviewed(begun, case
     assert refused.value.code == "output_exists"
 
 
-def test_a_vertebra_by_hand_is_refused_where_one_stands_and_where_its_clicks_are_one(study, editor):
+def test_six_clicks_are_refused_on_an_existing_vertebra_and_if_they_coincide(study, editor):
     there = study.vertebrae[study.order[1]].straight()
     with pytest.raises(VFQError) as refused:
         editor.place(outline(there))
@@ -729,7 +730,7 @@ def test_a_vertebra_by_hand_is_refused_where_one_stands_and_where_its_clicks_are
     assert len(study.order) == len(LEVELS) and editor.journal.trail() == []
 
 
-def test_without_an_assessed_vertebra_there_is_no_index(study, editor):
+def test_without_an_assessed_vertebra_there_is_no_sdi(study, editor):
     for vertebra_id in study.order:
         editor.review(vertebra_id, "rejected")
     assert (summary(study)["sdi"], summary(study)["assessed"]) == (None, 0)

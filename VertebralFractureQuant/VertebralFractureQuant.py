@@ -397,7 +397,8 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         Returns the `StudyScene`.
         """
         from VertebralFractureQuantLib.scene.opening import prepare
-        from VertebralFractureQuantLib.scene.study import StudyScene, Views
+        from VertebralFractureQuantLib.scene.study import StudyScene
+        from VertebralFractureQuantLib.scene.views import Views
 
         prepared = prepare(self.ctFromNode(volumeNode), analysis, analysis.case)
         study = StudyScene(volumeNode.GetScene(), Views())

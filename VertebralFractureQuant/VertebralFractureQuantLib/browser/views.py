@@ -17,7 +17,7 @@ from trame_slicer.rca_view import register_rca_factories
 from trame_slicer.views import ScheduledRenderStrategy, SliceView, ViewLayoutDefinition, ViewProps, ViewType
 from vtkmodules.vtkCommonCore import vtkObject
 
-from ..scene.study import Views
+from ..scene.views import Views
 
 STRAIGHTENED = "Straightened"
 PATIENT = ("Sagittal", "Coronal", "Axial")

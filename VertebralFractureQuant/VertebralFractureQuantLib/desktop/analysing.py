@@ -23,9 +23,9 @@ from ..errors import VFQError, as_coded
 from ..imaging.ct import CTVolume, from_array, write_ct
 from ..report.names import case_name
 from ..report.outputs import check_writable
+from ..scene.case_files import JOURNAL_NAME
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
-from ..scene.review import JOURNAL_NAME
 from ..scene.volumes import is_bent, reviewable_name, taken
 from ..spine.record import SpineAnalysis, check_belongs
 from .face import DesktopFace

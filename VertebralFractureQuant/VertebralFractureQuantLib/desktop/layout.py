@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from ..scene.study import Views
+from ..scene.views import Views
 from ..scene.volumes import nodes_of
 
 LAYOUT_ID = 5177

@@ -1,1 +1,11 @@
-"""The study as MRML nodes, in a scene that is handed in: desktop Slicer's, or slicer-core's behind a browser."""
+"""A case that is open for review, as MRML nodes in a scene: 3D Slicer's own, or that of slicer-core behind a browser.
+
+Where things live:
+
+- the study: `study`, put together from `nodes`, `vertebra`, `column` (live measurement) and `observer`;
+- its changes: `editor`, with undo from `journal`; `machine` for what the networks do;
+- the review: `review` (opening, saving, closing), `actions` (what the reader does), `clicking`, `viewpoint`;
+- what other modules do to the nodes: `guard` and `repairs`;
+- on disk: `case_files`, `journal_file`, and `unsaved` for a disk that refuses;
+- for the panel and the page: `face` (what they provide), `keys`, `rows`.
+"""

@@ -1,7 +1,7 @@
-"""What a person does to a study: each act is whole, can be undone without limit, and is in the journal when it ends.
+"""The changes that a reader makes to a study: each action is complete, in the journal when it ends, and can be undone.
 
-Both faces call this and nothing else to change a vertebra. Points are patient RAS mm; a click in a straightened view is
-straight RAS mm. Who acts, and when, stands in the journal and on the vertebra.
+The panel and the page change a vertebra only through this. Points are patient RAS mm; a click in a straightened view is
+straight RAS mm. Who acted and when is recorded in the journal and with the vertebra. Undo has no limit.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from ..spine.levels import NAMES, renamed
 from ..spine.record import SpineAnalysis, Vertebra
 from .journal import Journal
 from .machine import Machine
+from .state import CURVE, MOVED_MM, State, is_touched, nearly_equal, reopened, state_of
 from .straight import Reformat, reformat
-from .study import CURVE, StudyScene
-from .vertebra import State, state_of
+from .study import StudyScene
 
-LEAST_SCORE = 0.02  # objectness; what it missed has a low one, what is none has next to nothing
-MOVED_MM = 0.01  # a click through the transform and back is no move
-LEAST_HEIGHT_MM = 0.5  # two points nearer than this are one
-NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are one
+LEAST_SCORE = 0.02  # objectness; low for a vertebra that the detector missed, almost 0 where there is no vertebra
+LEAST_HEIGHT_MM = 0.5  # an upper and a lower point nearer than this are the same point
+NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are the same vertebra
 
 
 class Editor:
-    """The acts on one study.
+    """The actions on one study.
 
-    scene_first : whether the scene's state counts, not the journal's, where they differ.
-    changed : called after every finished act, undo and redo.
-    moved : called with a vertebra's id when a hand takes hold of it, and while it moves it.
+    An action during a drag ends the drag, which is then an action before it; further moves of that drag are put back.
 
-    An act in the middle of a drag ends the drag, which is an act before it; what the hand still does is put back.
+    Parameters
+    ----------
+    scene_first : True to keep the scene's state where it differs from the journal's.
+
+    Attributes
+    ----------
+    changed : called after every finished action, undo and redo.
+    moved : called with a vertebra's id when a drag of it starts, and while it moves.
     """
 
     def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str, scene_first: bool = False):
@@ -49,7 +53,7 @@ class Editor:
         self.changed: Callable[[], None] = lambda: None
         self.moved: Callable[[str], None] = lambda _: None
         self._dragged: str | None = None
-        self._let_go: str | None = None  # its drag was ended while the hand was still at it
+        self._ended_early: str | None = None  # its drag was ended while the mouse button was still pressed
         self.listen()
         if scene_first:
             self._take_over()
@@ -57,66 +61,77 @@ class Editor:
             self._show(journal.state)
 
     def listen(self) -> None:
-        """Take what hands do in the views of the study, which was opened anew."""
+        """Follow the drags in the views; call again after the study's nodes were created again."""
         self.study.listeners.started = self._start
         self.study.listeners.moved = self._move
         self.study.listeners.ended = self._release
 
-    # -- acts
+    # -- actions
 
     @property
     def dragged(self) -> str | None:
-        """The vertebra that a hand is moving now: what the scene says of it is no act yet."""
+        """The id of the vertebra that is being dragged: its points in the scene are not yet part of an action."""
         return self._dragged
 
     def finish_drag(self) -> None:
-        """End a drag whose end never came (a closed browser tab): what was moved so far is an act."""
+        """End a drag that did not end by itself (a closed browser tab): the move so far is an action."""
         if self._dragged:
             self._end(self._dragged)
 
     def reset(self, vertebra_id: str) -> None:
-        """Back to the machine's points. VFQError `no_machine_points` for a vertebra that a person placed."""
-        self._take_from_hand()
+        """Restore the automatically detected key points.
+
+        VFQError `no_machine_points` if the vertebra still has them, or was placed by a reader.
+        """
+        self._end_drag_first()
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
-            told = "stands where the machine put it" if state["origin"] == "model" else "is a person's from the start"
-            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} {told}: there are no other points.")
+            told = "still has its detected key points" if state["origin"] == "model" else "was placed by a reader"
+            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} {told}. There is nothing to restore.")
         points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
-        self._commit("reset", {vertebra_id: {**_reopened(state), **points}})
+        self._commit("reset", {vertebra_id: {**reopened(state), **points}})
 
     def delete(self, *vertebra_ids: str) -> None:
-        """Remove vertebrae, in one act; undo brings them back."""
+        """Remove vertebrae in one action; undo brings them back."""
         if self._dragged in vertebra_ids:
             self._dragged = None
-        self._take_from_hand()
+        self._end_drag_first()
         self._commit("delete", dict.fromkeys(vertebra_ids))
 
     def add(self, straight: np.ndarray) -> str:
-        """A vertebra with the six points that the detector gives at a click `(3,)` straight mm; its id."""
-        self._take_from_hand()
+        """Add a vertebra whose six points are detected at a click `(3,)` straight mm; return its id.
+
+        VFQError `no_vertebra_here`, `vertebra_there`, or as `Machine.propose`.
+        """
+        self._end_drag_first()
         found = self.machine.propose(self._curve(), np.asarray(straight, float))
         if found.score < LEAST_SCORE:
             raise VFQError(
                 "no_vertebra_here",
-                "The network sees no vertebra here. Click on a vertebral body, or place its six points by hand.",
+                "No vertebra was recognised here. Click on a vertebral body, or place its six key points by hand.",
             )
         self._check_free(found.keypoints)
         return self._insert("add", found)
 
     def place(self, straight: np.ndarray) -> str:
-        """A vertebra of six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; its id. VFQError
-        `vertebra_there`; `faulty_vertebra` where the clicks enclose nothing."""
-        self._take_from_hand()
+        """Add a vertebra from six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; return its id.
+
+        VFQError `vertebra_there`; `faulty_vertebra` if an upper and a lower click coincide.
+        """
+        self._end_drag_first()
         patient = self.study.straightening.to_patient(np.asarray(straight, float))
         keypoints = from_outline(patient)
         if heights(keypoints).min() < LEAST_HEIGHT_MM:
-            raise VFQError("faulty_vertebra", "An upper and a lower point lie on one another. Click the six anew.")
+            raise VFQError(
+                "faulty_vertebra",
+                f"An upper and a lower point are less than {LEAST_HEIGHT_MM} mm apart. Click all six points again.",
+            )
         self._check_free(keypoints)
         return self._insert("place", Vertebra(keypoints, measure(keypoints), origin="reader"))
 
     def name(self, vertebra_id: str, level: str) -> None:
-        """Name a vertebra and pin it; the others follow. ValueError for an unknown name."""
-        self._take_from_hand()
+        """Name a vertebra and pin its name; the others are renamed to match. ValueError for an unknown name."""
+        self._end_drag_first()
         order = self.study.order
         states = [self._state(i) for i in order]
         pinned = [bool(s["pinned"]) for s in states]
@@ -130,8 +145,8 @@ class Editor:
         )
 
     def shift_level(self, vertebra_id: str, by: int) -> None:
-        """One level down (by = 1) or up (-1); an unnamed vertebra gets its most probable name."""
-        self._take_from_hand()
+        """Name a vertebra one level lower (by = 1) or higher (-1); an unnamed one gets its most probable name."""
+        self._end_drag_first()
         state = self._state(vertebra_id)
         likely = state["level_probabilities"]
         if state["level"] is None:
@@ -142,18 +157,21 @@ class Editor:
         self.name(vertebra_id, regular[min(max(i, 0), len(regular) - 1)])
 
     def pin(self, vertebra_id: str, pinned: bool) -> None:
-        """Hold a vertebra's name when others are named, or let it follow."""
-        self._take_from_hand()
+        """Pin a vertebra's name, so that it stays when others are named, or release it."""
+        self._end_drag_first()
         self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
 
     def review(self, vertebra_id: str, verdict: str) -> None:
-        """ "confirmed", "rejected" or "open". VFQError `faulty_vertebra` where faulty points would be confirmed."""
-        self._take_from_hand()
+        """Set the review to "confirmed", "rejected" or "open".
+
+        VFQError `faulty_vertebra` if a vertebra with faulty key points would be confirmed.
+        """
+        self._end_drag_first()
         faults = self.study.faults[vertebra_id]
         if verdict == "confirmed" and faults:
             raise VFQError(
                 "faulty_vertebra",
-                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Put it right or reject it.",
+                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Correct its points or reject it.",
             )
         signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
         unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
@@ -162,10 +180,12 @@ class Editor:
         )
 
     def rescue(self, analysis: SpineAnalysis, made: Reformat) -> None:
-        """Another curve and what was found along it (`Machine.along`). Vertebrae that a person moved, placed, named,
-        confirmed or rejected stay; the others give way."""
-        self._take_from_hand()
-        kept = {i: v for i, v in self.study.vertebrae.items() if _touched(v.details)}
+        """Replace the curve, and the vertebrae by those found along it (`Machine.along`).
+
+        Vertebrae that a reader moved, placed, named, confirmed or rejected are kept.
+        """
+        self._end_drag_first()
+        kept = {i: v for i, v in self.study.vertebrae.items() if is_touched(v.details)}
         changes: dict[str, Any] = {i: None for i in self.study.vertebrae if i not in kept}
         middles = [v.keypoints().mean((0, 1)) for v in kept.values()]
         fresh = [v for v in analysis.vertebrae if not _near(v, middles)]
@@ -177,15 +197,15 @@ class Editor:
         self._commit("rescue", {**changes, CURVE: self.study.curve_state()})
 
     def undo(self) -> str | None:
-        """Take the last act back; its kind, or None."""
-        self._take_from_hand()
+        """Take the last action back; return its kind, or None if there is none."""
+        self._end_drag_first()
         kind = self.journal.undoable
         self._show_changes(self.journal.undo(self.who))
         return kind
 
     def redo(self) -> str | None:
-        """Do the act again that was taken back last; its kind, or None."""
-        self._take_from_hand()
+        """Repeat the action that was taken back last; return its kind, or None if there is none."""
+        self._end_drag_first()
         kind = self.journal.redoable
         self._show_changes(self.journal.redo(self.who))
         return kind
@@ -193,11 +213,11 @@ class Editor:
     # -- order
 
     def by_doubt(self) -> list[str]:
-        """The vertebrae's ids, the most doubtful open one first; those that are reviewed come last."""
+        """Return the vertebrae's ids, the most doubtful open one first; reviewed ones come last."""
         return sorted(self.study.order, key=lambda i: (self._state(i)["review"] != "open", -self.doubt(i)))
 
     def doubt(self, vertebra_id: str) -> float:
-        """0..1: 1 for faulty points; else the chance that the grade is another one, or that there is no vertebra."""
+        """Return 0..1: the probability of another grade or, if larger, of no vertebra; 1 for faulty key points."""
         if self.study.faults[vertebra_id]:
             return 1.0
         v = self.study.vertebra(vertebra_id)
@@ -206,24 +226,24 @@ class Editor:
 
     # -- drags
 
-    def _take_from_hand(self) -> None:
-        """End a drag that goes on, before another act."""
-        self._let_go = self._dragged or self._let_go
+    def _end_drag_first(self) -> None:
+        """End a drag that is under way, before another action."""
+        self._ended_early = self._dragged or self._ended_early
         self.finish_drag()
 
     def _start(self, vertebra_id: str) -> None:
-        self._dragged, self._let_go = vertebra_id, None
+        self._dragged, self._ended_early = vertebra_id, None
         self.moved(vertebra_id)
 
     def _move(self, vertebra_id: str) -> None:
-        if vertebra_id == self._let_go:
+        if vertebra_id == self._ended_early:
             self.study.put({vertebra_id: self.journal.state[vertebra_id]})
         self.moved(vertebra_id)
         if self._dragged is None:  # moved by a program, as in the Markups module
             self._end(vertebra_id)
 
     def _release(self, vertebra_id: str) -> None:
-        self._let_go = None
+        self._ended_early = None
         self._end(vertebra_id)
 
     def _end(self, vertebra_id: str) -> None:
@@ -233,21 +253,22 @@ class Editor:
             self.study.put({vertebra_id: before})
             return
         machine = before["keypoints"] if before["origin"] == "model" else before["machine_keypoints"]
-        self._commit("move", {vertebra_id: {**_reopened(now), "machine_keypoints": machine, "origin": "reader"}})
+        self._commit("move", {vertebra_id: {**reopened(now), "machine_keypoints": machine, "origin": "reader"}})
 
     # -- how
 
     def _check_free(self, keypoints: np.ndarray) -> None:
-        """VFQError `vertebra_there` where a vertebra stands at the place of key points `(3, 2, 3)` RAS mm."""
+        """VFQError `vertebra_there` if there is a vertebra already where key points `(3, 2, 3)` RAS mm are."""
         middle = keypoints.mean((0, 1))
         for vertebra_id, markups in self.study.vertebrae.items():
             if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
                 raise VFQError(
-                    "vertebra_there", f"{self._label(vertebra_id)} stands here already. Drag its points, or delete it."
+                    "vertebra_there",
+                    f"{self._label(vertebra_id)} is here already. Drag its key points, or delete it first.",
                 )
 
     def _insert(self, kind: str, vertebra: Vertebra) -> str:
-        """A new vertebra; between named ones it gets the name that is left."""
+        """Add a vertebra; between named ones it gets the name that is missing there."""
         (vertebra_id,) = self._new_ids(1)
         state = state_of(vertebra)
         self.study.put({vertebra_id: state})
@@ -255,7 +276,7 @@ class Editor:
         return vertebra_id
 
     def _names_after_pins(self) -> dict[str, str | None]:
-        """The names that follow from the pinned ones; empty where none is pinned."""
+        """Return the names that follow from the pinned ones; empty if none is pinned."""
         order, details = self.study.order, [self.study.vertebrae[i].details for i in self.study.order]
         pinned, names = [bool(d["pinned"]) for d in details], [d["level"] for d in details]
         for at, name in enumerate(list(names)):
@@ -276,20 +297,22 @@ class Editor:
     def _commit(self, kind: str, changes: dict[str, Any]) -> None:
         known = self.journal.state
         changes = {key: state for key, state in changes.items() if key not in known or known[key] != state}
-        self.journal.commit(kind, changes, self.who)  # first: whatever befalls the nodes, the act is kept
+        self.journal.commit(kind, changes, self.who)  # first, so that the action is kept whatever happens to the nodes
         self.study.put({key: state for key, state in changes.items() if key != CURVE})
         self.changed()
 
     def _take_over(self) -> None:
-        """What the scene shows is an act on what the journal knew, as after a scene was loaded. What only lost digits
-        on its way through a file is as it was."""
+        """Commit how the scene differs from the journal, as after a scene was loaded from a file.
+
+        Differences that are rounding in that file are put back as the journal has them.
+        """
         now, known = self.study.state(), self.journal.state
-        same = {key: known[key] for key in now if key in known and _nearly(now[key], known[key])}
+        same = {key: known[key] for key in now if key in known and nearly_equal(now[key], known[key])}
         self.study.put({key: state for key, state in same.items() if key != CURVE})
         self.journal.commit("load", {key: now.get(key) for key in {*now, *known} if key not in same}, self.who)
 
     def _show(self, state: dict[str, Any]) -> None:
-        """Show a whole state, as after a restart."""
+        """Show a complete state, as after a restart."""
         now = self.study.state()
         self._show_changes(
             {key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)}
@@ -320,27 +343,6 @@ class Editor:
         known = {key for act in self.journal.trail() for key in act.changes} | set(self.journal.original)
         first = 1 + max((int(key[1:]) for key in known if key[1:].isdigit()), default=0)
         return [f"v{first + i}" for i in range(count)]
-
-
-def _reopened(state: State) -> State:
-    """A vertebra that was changed is to be looked at again, unless it is rejected."""
-    if state["review"] != "confirmed":
-        return state
-    return {**state, "review": "open", "reviewer": None, "reviewed_at": None}
-
-
-def _nearly(one: State, other: State) -> bool:
-    """Whether two states differ by no more than what files cost."""
-    points = ("keypoints", "curve")
-    rest = [{key: value for key, value in state.items() if key not in points} for state in (one, other)]
-    if rest[0] != rest[1]:
-        return False
-    pairs = [(np.asarray(one.get(key, ())), np.asarray(other.get(key, ()))) for key in points]
-    return all(a.shape == b.shape and np.allclose(a, b, rtol=0, atol=MOVED_MM) for a, b in pairs)
-
-
-def _touched(details: State) -> bool:
-    return details["origin"] == "reader" or details["pinned"] or details["review"] != "open"
 
 
 def _near(vertebra: Vertebra, middles: Sequence[np.ndarray]) -> bool:

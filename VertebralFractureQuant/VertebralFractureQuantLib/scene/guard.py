@@ -1,6 +1,6 @@
-"""What others do to a study's nodes: a Markups or Data module, a script, whoever closes the scene.
+"""Watches the nodes of a study for changes by others: another module, a script, or the closing of the scene.
 
-Only watches and tells; what follows is the review's to decide. Nothing is told of what the study does itself.
+Only watches and reports; the answers are left to `repairs`. Changes that the study itself makes are not reported.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ Fingerprint = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Reports:
-    """Who is told. Most get a vertebra's id; `lost`: that another node of the study is gone."""
+    """Who is called; those that concern a vertebra get its id."""
 
-    removed: Callable[[str], None]
-    lost: Callable[[], None]
-    unset: Callable[[str], None]
-    renamed: Callable[[str], None]
-    detached: Callable[[str], None]
-    ct_changed: Callable[[], None]
-    closing: Callable[[], None]
+    removed: Callable[[str], None]  # a node of a vertebra was removed
+    lost: Callable[[], None]  # another node of the study was removed
+    unset: Callable[[str], None]  # a key point lost its position
+    renamed: Callable[[str], None]  # a vertebra's node got another name
+    detached: Callable[[str], None]  # a vertebra's node was put under another transform
+    ct_changed: Callable[[], None]  # the CT's voxels or geometry changed
+    closing: Callable[[], None]  # the scene is about to be closed
 
 
 class Guard:
-    """Watches the nodes of the study that is open, from `watch` until `leave`."""
+    """Watches the nodes of the open study, from `watch` until `leave`."""
 
     def __init__(self, study: StudyScene, reports: Reports):
         self._study = study
         self._reports = reports
         self._observations: list[tuple[Any, int]] = []
-        self._known: Fingerprint | None = None  # the CT when it was opened
+        self._known: Fingerprint | None = None  # the CT's fingerprint when the study was opened
 
     def watch(self) -> None:
-        """Begin with the study as it stands."""
+        """Start watching the study as it is now."""
         self.leave()
         scene, ct = self._study.scene, self._study.nodes["ct"]
         self._known = _fingerprint(ct)
@@ -54,7 +54,7 @@ class Guard:
         self._study.listeners.detached = self._reports.detached
 
     def leave(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         for node, tag in self._observations:
             node.RemoveObserver(tag)
         self._observations, self._known = [], None
@@ -82,7 +82,7 @@ class Guard:
 
 
 def _fingerprint(ct: Any) -> Fingerprint:
-    """What changes with a volume's voxels or place, and with nothing else."""
+    """Return values that change with a volume's voxels or geometry, and with nothing else."""
     matrix = vtk.vtkMatrix4x4()
     ct.GetIJKToRASMatrix(matrix)
     image = ct.GetImageData()

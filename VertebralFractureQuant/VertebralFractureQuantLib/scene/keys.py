@@ -1,4 +1,4 @@
-"""The keyboard of both faces: one table, from which each face makes its handler and its help."""
+"""The keys and mouse actions of a review: one table for the shortcuts and the help of both the panel and the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Key:
-    """`keys` as browsers name them, Ctrl (or Cmd) written before; `action` is a method of `Review`, or of the face."""
+    """One row of the table.
+
+    Attributes
+    ----------
+    keys : names as browsers give them, with "Ctrl+" in front for Ctrl or Cmd.
+    action : a method of `Actions`, or of the face.
+    what : the help text.
+    """
 
     keys: tuple[str, ...]
     action: str
@@ -17,43 +24,43 @@ class Key:
 KEYS = (
     Key(("n", "ArrowDown"), "next_vertebra", "next vertebra"),
     Key(("p", "ArrowUp"), "previous_vertebra", "previous vertebra"),
-    Key(("f",), "toggle_order", "order: doubtful first, or cranial first"),
-    Key(("c", " "), "confirm", "confirm, and go to the next"),
-    Key(("x",), "reject", "reject, and go to the next"),
-    Key(("o",), "reopen", "open again"),
+    Key(("f",), "toggle_order", "list order: most doubtful first, or cranial to caudal"),
+    Key(("c", " "), "confirm", "confirm, and go to the next open vertebra"),
+    Key(("x",), "reject", "reject, and go to the next open vertebra"),
+    Key(("o",), "reopen", "reopen: neither confirmed nor rejected"),
     Key(("Ctrl+z", "u"), "undo", "undo"),
     Key(("Ctrl+y", "Ctrl+Shift+Z", "r"), "redo", "redo"),
-    Key(("[",), "level_up", "name it one level higher; the others follow"),
-    Key(("]",), "level_down", "name it one level lower; the others follow"),
-    Key(("t",), "toggle_pin", "pin the name, or let it follow"),
-    Key(("a",), "start_adding", "add a vertebra with one click on it in the straightened picture"),
-    Key(("b",), "start_placing", "add a vertebra by hand: six clicks, A+ M+ P+ P- M- A-"),
-    Key(("m",), "reset", "back to the machine's points"),
+    Key(("[",), "level_up", "name it one level higher; the others are renamed to match"),
+    Key(("]",), "level_down", "name it one level lower; the others are renamed to match"),
+    Key(("t",), "toggle_pin", "pin the name, so that it stays when others are renamed; or unpin it"),
+    Key(("a",), "start_adding", "add a vertebra with one click on it in the straightened image"),
+    Key(("b",), "start_placing", "add a vertebra by hand with six clicks: A+ M+ P+ P- M- A-"),
+    Key(("m",), "reset", "restore the automatically detected key points"),
     Key(("Delete", "Backspace"), "delete", "delete the vertebra, or the last click"),
-    Key(("s",), "start_rescue", "spine not found or curve wrong: click it yourself in the patient's views"),
-    Key(("Enter",), "finish_clicks", "done clicking: rebuild along the clicks"),
+    Key(("s",), "start_rescue", "spine not found or curve wrong: click along the spine in the patient's views"),
+    Key(("Enter",), "finish_clicks", "finish clicking: rebuild the study along the clicks"),
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
     Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
     Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),
     Key(("w",), "toggle_window", "window: bone or soft tissue"),
-    Key(("z",), "fit_views", "see the whole spine again"),
+    Key(("z",), "fit_views", "show the whole spine"),
     Key(("PageDown", "."), "next_case", "next case"),
     Key(("PageUp", ","), "previous_case", "previous case"),
-    Key(("?",), "toggle_help", "this list"),
+    Key(("?",), "toggle_help", "show or hide this list"),
 )
 
 ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
 
-# The keys that go on while they are held down; of the others, each press is one act.
-GO_ON = ("next_vertebra", "previous_vertebra", "lateral_left", "lateral_right", "undo", "redo")
-REPEATED = frozenset(key for key, action in ACTIONS.items() if action in GO_ON)
+# These actions repeat while their key is held down; the others happen once for each press.
+REPEATING = ("next_vertebra", "previous_vertebra", "lateral_left", "lateral_right", "undo", "redo")
+REPEATED = frozenset(key for key, action in ACTIONS.items() if action in REPEATING)
 
-# What the mouse does in the views, as in 3D Slicer.
+# The mouse in the views, as in 3D Slicer.
 MOUSE = (
-    ("drag a point", "move it; the numbers follow"),
-    ("middle drag on a line", "move all six points"),
-    ("click in a vertebra", "select it"),
-    ("wheel", "the next plane"),
+    ("drag a point", "move it; the measurements follow"),
+    ("drag a line with the middle button", "move all six points"),
+    ("click inside a vertebra", "select it"),
+    ("wheel", "next or previous plane"),
     ("Ctrl + wheel", "zoom"),
-    ("Shift + drag", "move the picture"),
+    ("Shift + drag", "move the image"),
 )

@@ -1,6 +1,6 @@
-"""What the networks can do for a person who edits: six points at one click, a whole spine along a drawn curve.
+"""What the networks do for a reader: detect six key points at a click, or a whole spine along clicked points.
 
-Plain data in and out, no MRML; may run in any thread. Clicks are straight [R, A, S] or patient RAS mm.
+Plain data in and out, no MRML, so it may run in any thread. Clicks are straight [R, A, S] or patient RAS mm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .straight import Reformat, reformat
 
 @dataclass(eq=False)
 class Machine:
-    """The networks on one CT; `models` is None where they cannot be loaded, `why` says why."""
+    """The networks on one CT; if they cannot be loaded, `models` is None and `why` is the reason."""
 
     ct: CTVolume
     models: Models | None
@@ -30,21 +30,25 @@ class Machine:
 
     @classmethod
     def of(cls, ct: CTVolume, models: Models | VFQError) -> Machine:
-        """With the networks, or with the reason why there are none."""
+        """Return the machine with its networks, or with the reason why there are none."""
         return cls(ct, None, models) if isinstance(models, VFQError) else cls(ct, models)
 
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
-        """The vertebra at a click `(3,)` straight mm. VFQError `bad_weights` ..., `outside_reformat`."""
+        """Return the vertebra at a click `(3,)` straight mm.
+
+        VFQError `outside_reformat` if the click is outside the straightened image; without networks, the reason (such
+        as `bad_weights`).
+        """
         anterior, arc = float(straight[1]), -float(straight[2])
         found = propose_vertebra(self.ct, curve, self._models, anterior, arc, self._slab(curve))
         if found is None:
-            raise VFQError("outside_reformat", "The click lies outside the straightened picture. Click on a vertebra.")
+            raise VFQError("outside_reformat", "The click is outside the straightened image. Click on a vertebra.")
         return found
 
     def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
-        """The spine along points `(n, 3)` patient RAS mm, three at least; without networks the curve alone.
+        """Return the analysis along at least three points `(n, 3)` patient RAS mm, and its straightened image.
 
-        VFQError `too_few_points` ...
+        Without networks the analysis has the curve and no vertebrae. VFQError `too_few_points` and others.
         """
         analysis = analyze_along(self.ct, self.models, points) if self.models else self._drawn(points)
         return analysis, reformat(self.ct, SpineCurve(analysis.curve))
@@ -63,7 +67,9 @@ class Machine:
     @property
     def _models(self) -> Models:
         if self.models is None:
-            raise self.why or VFQError("bad_weights", "The networks are not there; place the six points by hand.")
+            raise self.why or VFQError(
+                "bad_weights", "The networks are not available. Place the six key points by hand."
+            )
         return self.models
 
     def _slab(self, curve: SpineCurve) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""What a review opens: a CT, its analysis, and the reformat along its curve. Plain data, made in any thread."""
+"""What a review opens: a CT, its analysis, and the straightened image along its curve.
+
+Plain data without MRML, so it may be prepared in any thread. Coordinates are RAS mm.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,35 @@ from ..spine.curve import SpineCurve, fit_curve
 from ..spine.record import SpineAnalysis, check_belongs, read_analysis
 from .straight import Reformat, reformat
 
-# The scan can be read, the machine found nothing in it: a person can still click the spine.
+# Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
 RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A study that can be shown at once: the machine's analysis, and the reformat along the curve of now, which is the
-    machine's until a person draws another."""
+    """A study that is ready to be shown.
+
+    Attributes
+    ----------
+    analysis : the automatic analysis.
+    made : the straightened image along the present curve: that of the analysis, unless a reader has clicked another.
+    """
 
     ct: CTVolume
     analysis: SpineAnalysis
     made: Reformat
 
+    def along(self, curve: np.ndarray) -> Reformat:
+        """Return the straightened image along a curve `(n, 3)` RAS mm; reuse `made` if it follows the same curve."""
+        if np.array_equal(self.made.straightening.curve.points, curve):
+            return self.made
+        return reformat(self.ct, SpineCurve(curve))
+
 
 def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str, folder: Path | None = None) -> Prepared:
-    """A study of `ct` under the name `case`; `folder` is where a review of it may have begun.
+    """Return a study of `ct` with the name `case`; `folder` is the case's, where an earlier review may be.
 
-    VFQError `other_ct`; the analysis' own failure, where a person's clicks could not help.
+    VFQError `other_ct` if the analysis belongs to another CT, or as `check_reviewable`.
     """
     check_reviewable(analysis)
     if analysis.shape is None:
@@ -40,11 +54,11 @@ def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str, folder: Path | Non
     check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
     curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
     analysis = replace(analysis, case=case, curve=curve.points)
-    return Prepared(ct, analysis, reformat(ct, _curve_of_now(folder) or curve))
+    return Prepared(ct, analysis, reformat(ct, _reviewed_curve(folder) or curve))
 
 
-def _curve_of_now(folder: Path | None) -> SpineCurve | None:
-    """The curve that the review in a case's folder has come to; None without one."""
+def _reviewed_curve(folder: Path | None) -> SpineCurve | None:
+    """Return the present curve of the review in a case's folder; None if there is no review."""
     if folder is None or not (folder / "machine.json").exists():
         return None
     with suppress(VFQError):
@@ -54,22 +68,23 @@ def _curve_of_now(folder: Path | None) -> SpineCurve | None:
 
 
 def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
-    """A study that was analysed into `folder` from the file or DICOM folder `source`; its analysis may lie elsewhere.
+    """Return the study of a scan, the file or DICOM folder `source`, that was analysed into `folder`.
 
-    VFQError `other_ct`, `newer_schema`, the analysis' own failure, or as `given_analysis` and `read_ct`.
+    `analysis_file` is an analysis from elsewhere to use instead. VFQError `other_ct`, `newer_schema`, or as
+    `check_reviewable`, `given_analysis` and `read_ct`.
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
     prepared = prepare(read_ct(source), analysis, case, folder)
-    if analysis_file and not folder.exists():  # so that the case can be opened again without the other file
+    if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared
 
 
 def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
-    """An analysis from elsewhere, for a case whose folder holds none, or the same one.
+    """Return an analysis from elsewhere, for a case whose folder has none, or has the same one.
 
-    VFQError `output_exists` where a review would mix the two; as `read_analysis`.
+    VFQError `output_exists` if the folder has another analysis, since a review would mix the two; as `read_analysis`.
     """
     given = read_analysis(analysis_file)
     if any((folder / name).exists() for name in ("machine.json", "analysis.json")):
@@ -77,27 +92,32 @@ def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
         if [v.keypoints.tolist() for v in here.vertebrae] != [v.keypoints.tolist() for v in given.vertebrae]:
             raise VFQError(
                 "output_exists",
-                f"{folder.name}: the folder holds another analysis than {analysis_file.name}. Leave --analysis out to "
-                "go on with that one, or choose another output folder.",
+                f"{folder.name}: the folder already contains another analysis, which differs from "
+                f"{analysis_file.name}. Omit --analysis to review the existing one, or choose another output folder.",
             )
     return given
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:
-    """VFQError, the analysis' own, where it failed and a person's clicks could not help."""
+    """VFQError with the analysis' own code and message, if it failed and clicks of a reader could not help."""
     if analysis.status != "ok" and analysis.status not in RESCUABLE:
         raise VFQError(analysis.status, analysis.message)
 
 
 def machine_analysis(folder: Path) -> SpineAnalysis:
-    """The machine's own analysis in a case's folder: beside the reviewed one, where there is one. VFQError as
-    `read_analysis`."""
+    """Return the automatic analysis in a case's folder: `machine.json` after a review, else `analysis.json`.
+
+    VFQError as `read_analysis`.
+    """
     machine = folder / "machine.json"
     return read_analysis(machine if machine.exists() else folder / "analysis.json")
 
 
 def middle_line(ct: CTVolume) -> SpineCurve:
-    """Head to foot through the middle of the volume: something to look along until a person clicks the spine."""
+    """Return a straight curve from head to foot through the middle of the volume.
+
+    It stands in for the spine's curve until a reader clicks the spine.
+    """
     columns = np.array(ct.voxels.shape[::-1]) - 1.0
     corners = np.array(np.meshgrid(*[(0, n) for n in columns])).reshape(3, -1).T
     ras = corners @ ct.ijk_to_ras[:3, :3].T + ct.ijk_to_ras[:3, 3]

@@ -1,8 +1,8 @@
-"""The heights and endplates of all vertebrae as line segments in the colours of their grades: one model in straight
-RAS mm for the straightened view, one in patient RAS mm.
+"""The heights and endplates of all vertebrae as line segments in the colours of their grades.
 
-The markups' own lines are drawn in their plane only; these are projected onto any. One model of all vertebrae is one
-actor, markups lines would be seven more widgets a vertebra.
+There is one model in straight RAS mm for the straightened view, and one in patient RAS mm. The lines of markups are
+drawn in their own plane only; these are projected onto any plane. One model for all vertebrae needs a single actor;
+lines as markups would need seven more widgets for each vertebra. The spine's curve is drawn here too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Color = tuple[float, float, float]
 
 ALERTS = {"faulty": (1.0, 0.2, 1.0), "rejected": (0.45, 0.45, 0.45)}
 COLORS = {**GRADE_COLORS, **ALERTS}
-# By another choice no colour suggests a grade.
+# In the palette "plain" no colour suggests a grade.
 PALETTES = {"grades": COLORS, "plain": {**dict.fromkeys(GRADE_COLORS, (0.36, 0.56, 0.94)), **ALERTS}}
 INDEX = {name: i for i, name in enumerate((*GRADES, "faulty", "rejected"))}
 SCALARS = "grade"
-POINTS = 6  # of a vertebra
+POINTS = 6  # key points of a vertebra
 CURVE_COLOR = (0.85, 0.85, 0.85)
 
 
 def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
-    """All vertebrae anew: key points `(n, 3, 2, 3)` mm and names from `COLORS`."""
+    """Draw all vertebrae: key points `(n, 3, 2, 3)` mm, and for each the name of a colour in `COLORS`."""
     data = vtk.vtkPolyData()
     data.SetPoints(vtk.vtkPoints())
     data.GetPoints().SetData(numpy_to_vtk(points.reshape(-1, 3), deep=True))
@@ -45,7 +45,7 @@ def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
 
 
 def move(node: Any, index: int, points: np.ndarray, color: str) -> None:
-    """One vertebra `(3, 2, 3)` moves; the others stay."""
+    """Move the outline with this index to key points `(3, 2, 3)` mm; the others stay."""
     data = node.GetPolyData()
     rows = slice(POINTS * index, POINTS * (index + 1))
     vtk_to_numpy(data.GetPoints().GetData())[rows] = points.reshape(-1, 3)
@@ -56,10 +56,10 @@ def move(node: Any, index: int, points: np.ndarray, color: str) -> None:
 
 
 def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
-    """A model node for the segments, shown in the views with these IDs, projected onto their planes."""
+    """Return a new model node for the segments, projected onto the planes of the views with these IDs."""
     node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
     node.CreateDefaultDisplayNodes()
-    node.SetSelectable(False)  # a click is meant for the points beneath
+    node.SetSelectable(False)  # so that a click reaches the key points beneath
     display = node.GetDisplayNode()
     display.SetViewNodeIDs(list(view_ids))
     display.SetVisibility2D(True)
@@ -73,7 +73,7 @@ def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
 
 
 def create_curve(scene: Any, name: str, view_ids: Sequence[str]) -> Any:
-    """A model node for the spine's curve in the 3D views with these IDs; without any it is not shown."""
+    """Return a new model node for the spine's curve, shown in the 3D views with these IDs, if any."""
     node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetSelectable(False)
@@ -86,7 +86,7 @@ def create_curve(scene: Any, name: str, view_ids: Sequence[str]) -> Any:
 
 
 def draw_curve(node: Any, points: np.ndarray) -> None:
-    """A curve's points `(n, 3)` RAS mm as one line."""
+    """Draw a curve's points `(n, 3)` RAS mm as one line."""
     data = vtk.vtkPolyData()
     data.SetPoints(vtk.vtkPoints())
     data.GetPoints().SetData(numpy_to_vtk(np.ascontiguousarray(points, float), deep=True))
@@ -96,7 +96,7 @@ def draw_curve(node: Any, points: np.ndarray) -> None:
 
 
 def fill_colors(node: Any, colors: Mapping[str, Color]) -> None:
-    """Colours of `PALETTES` into a vtkMRMLColorTableNode."""
+    """Write a palette of `PALETTES` into a vtkMRMLColorTableNode."""
     node.SetTypeToUser()
     node.SetNumberOfColors(len(INDEX))
     for name, i in INDEX.items():

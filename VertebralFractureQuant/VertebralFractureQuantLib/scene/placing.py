@@ -1,6 +1,6 @@
-"""Clicks in the views, taken by MRML's own place mode: a temporary point list in which each click is a point.
+"""Clicks in views, taken by MRML's own place mode: a temporary point list in which each click is a point.
 
-World RAS mm: straight space in straightened views, the patient in the patient's views.
+Coordinates are world RAS mm: straight space in straightened views, the patient in the patient's views.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ POINT_LIST = "vtkMRMLMarkupsFiducialNode"
 
 
 class Placing:
-    """One run of clicks: `clicked(points)` is told after each, with all points `(n, 3)` so far."""
+    """One series of clicks.
+
+    Parameters
+    ----------
+    view_ids : where the clicks are shown.
+    labels : the names of the first clicks.
+    clicked : called after each click with all points `(n, 3)` so far.
+    """
 
     def __init__(
         self, scene: Any, view_ids: Sequence[str], labels: Sequence[str], clicked: Callable[[np.ndarray], None]
@@ -30,7 +37,7 @@ class Placing:
         self._place_mode(True)
 
     def points(self) -> np.ndarray:
-        """`(n, 3)` world RAS mm of the clicks so far."""
+        """Return the clicks so far, `(n, 3)` world RAS mm."""
         node = self.node
         defined = [i for i in range(node.GetNumberOfControlPoints()) if is_defined(node, i)]
         points = np.empty((len(defined), 3))
@@ -39,13 +46,13 @@ class Placing:
         return points
 
     def take_back(self) -> None:
-        """Forget the last click."""
+        """Remove the last click."""
         count = len(self.points())
         if count:
             self.node.RemoveNthControlPoint(count - 1)
 
     def end(self) -> None:
-        """Leave place mode; the clicks go with it."""
+        """Leave place mode, and remove the clicks."""
         if self.node is None:
             return
         self._place_mode(False)

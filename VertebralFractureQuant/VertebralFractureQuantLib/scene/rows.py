@@ -1,4 +1,4 @@
-"""The study as a face shows it: rows of plain values, one a vertebra, and a line about the patient."""
+"""The study as it is listed: rows of plain values, one for each vertebra, and a summary of the patient."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from ..spine.keypoints import FAULTS
 from ..spine.levels import contradictions
 from .study import StudyScene
 
+DOUBT = "{:.0%} certain; name one vertebra correctly, and the others are renamed to match"
+
 Row = dict[str, Any]
 
 
 def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
-    """One vertebra. `g` is the ratio in full, `ratio` as it is read; `contradiction`: its name does not follow those
-    above it; `doubt`: what to know of a name that is not sure."""
+    """Return the row of one vertebra.
+
+    `g` is the Genant ratio with all digits, `ratio` is rounded for reading. `contradiction`: the level does not follow
+    from those above. `doubt`: a sentence about a level that is not certain, else "".
+    """
     v = study.vertebra(vertebra_id)
     m = v.measurement
     faults, doubt = study.faults[vertebra_id], study.doubts().get(vertebra_id)
@@ -22,7 +27,7 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "id": vertebra_id,
         "level": study.label(vertebra_id),
         "contradiction": contradiction,
-        "doubt": "" if doubt is None else f"{doubt:.0%} sure; give one vertebra its right name, and the others follow",
+        "doubt": "" if doubt is None else DOUBT.format(doubt),
         "pinned": v.pinned,
         "ha": f"{m.heights_mm[0]:.1f}",
         "hm": f"{m.heights_mm[1]:.1f}",
@@ -41,14 +46,14 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
 
 
 def rows(study: StudyScene, order: list[str]) -> list[Row]:
-    """All vertebrae in an order of ids."""
+    """Return the rows of all vertebrae; `order` lists their ids."""
     names = [study.vertebrae[i].details["level"] for i in study.order]
     wrong = {study.order[i] for i in contradictions(names, study.steps())}
     return [row(study, i, i in wrong) for i in order]
 
 
 def summary(study: StudyScene) -> dict[str, Any]:
-    """The patient: worst grade and where, SDI, which levels were assessed, how many are still open."""
+    """Return the patient's summary: worst grade and where, SDI, assessed levels, how many are still open."""
     reviews = [study.vertebrae[i].details["review"] for i in study.order]
     assessed = [i for i, verdict in zip(study.order, reviews, strict=True) if verdict != "rejected"]
     grades = [study.measurements[i].grade for i in assessed]
@@ -62,3 +67,15 @@ def summary(study: StudyScene) -> dict[str, Any]:
         "open": reviews.count("open"),
         "total": len(reviews),
     }
+
+
+def stepped_row(ids: list[str], selected: str | None, by: int) -> str | None:
+    """Return the row `by` rows below the selected one, or the first or last; the first if none is selected."""
+    at = ids.index(selected) + by if selected in ids else 0
+    return ids[min(max(at, 0), len(ids) - 1)] if ids else None
+
+
+def following_row(ids: list[str], selected: str | None) -> str | None:
+    """Return the row below the selected one, or the row above it if it is the last."""
+    at = ids.index(selected) if selected in ids else len(ids)
+    return next(iter((*ids[at + 1 :], *reversed(ids[:at]))), None)

@@ -1,7 +1,7 @@
-"""The straightened reformat as MRML nodes: a volume in straight space, and the transform that puts markups on it.
+"""The straightened image as MRML nodes: a volume in straight space, and the transform that puts markups on it.
 
-A markups node under the transform has patient RAS mm as its local points and straight RAS mm as its world points; so a
-straightened view shows and drags them, and what is measured and stored stays in the patient.
+A markups node under the transform has patient RAS mm as its local points and straight RAS mm as its world points. A
+straightened view therefore shows and drags them, while what is measured and stored stays in the patient.
 """
 
 from __future__ import annotations
@@ -19,28 +19,32 @@ from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.straightening import Straightening
 
-LATERAL_MM = 20.0  # the reformat reaches so far to either side,
-ANTERIOR_MM = 64.0  # so far to front and back of the curve
+LATERAL_MM = 20.0  # the straightened image reaches this far to either side of the curve,
+ANTERIOR_MM = 64.0  # and this far to its front and back
 LATERAL_SPACING_MM = 1.0
 PLANE_SPACING_MM = 0.75
-# The transform is exact within this reach; it is as wide as a normal plane may be before neighbouring ones cross.
+# The transform is exact within this distance of the curve; farther out, neighbouring normal planes may cross.
 REACH_MM = 80.0
-BEYOND_MM = 40.0  # past the curve's ends, where points may be dragged too
+BEYOND_MM = 40.0  # beyond the curve's ends, where points can be dragged as well
 TRANSFORM_STEP_MM = 1.0
-INVERSE_MM = 0.003  # where the grid's cells meet, the inverse gets no nearer
+INVERSE_MM = 0.003  # tolerance; where the grid's cells meet, the inverse is no more exact than this
 
 
 @dataclass(frozen=True, eq=False)
 class Reformat:
-    """A straightened volume `[k, j, i]` = [S, A, R] int16 HU and what it was sampled along. Made without MRML, so in
-    any thread."""
+    """A straightened image, and the curve's map that it was sampled along. Free of MRML, so made in any thread.
+
+    Attributes
+    ----------
+    voxels : `[k, j, i]` = [S, A, R], int16 HU.
+    """
 
     straightening: Straightening
     voxels: np.ndarray
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Straight RAS mm of the first voxel: leftmost, rearmost, lowest."""
+        """Straight RAS mm of the first voxel, which has the lowest R, A and S."""
         return -LATERAL_MM, -ANTERIOR_MM, -(self.voxels.shape[0] - 1) * PLANE_SPACING_MM
 
 
@@ -54,7 +58,7 @@ def reformat(ct: CTVolume, curve: SpineCurve) -> Reformat:
 
 
 def show_reformat(node: Any, made: Reformat) -> None:
-    """Put a reformat into a vtkMRMLScalarVolumeNode."""
+    """Write a straightened image into a vtkMRMLScalarVolumeNode."""
     fill_volume(node, made.voxels, made.origin, (LATERAL_SPACING_MM, PLANE_SPACING_MM, PLANE_SPACING_MM))
 
 
@@ -65,7 +69,7 @@ def fill_volume(
     spacing: Sequence[float],
     directions: np.ndarray | None = None,
 ) -> None:
-    """Voxels `[k, j, i]` and geometry (RAS mm; columns of `directions` are the axes i, j, k) into a volume node."""
+    """Write voxels `[k, j, i]` and geometry (RAS mm; columns of `directions`: axes i, j, k) into a volume node."""
     slicer.util.updateVolumeFromArray(node, voxels)
     node.SetOrigin(*origin)
     node.SetSpacing(*spacing)
@@ -73,7 +77,10 @@ def fill_volume(
 
 
 def straightening_transform(straightening: Straightening) -> vtk.vtkAbstractTransform:
-    """Straight to patient RAS mm, as a grid: along R and A it is linear, so two nodes a side are exact."""
+    """Return the transform from straight to patient RAS mm, as a grid of displacements.
+
+    The map is linear along R and A, so two grid points along each of them are exact.
+    """
     length = straightening.curve.length
     s = np.arange(-length - BEYOND_MM, BEYOND_MM + TRANSFORM_STEP_MM, TRANSFORM_STEP_MM)
     side = np.array([-REACH_MM, REACH_MM])
@@ -95,5 +102,5 @@ def straightening_transform(straightening: Straightening) -> vtk.vtkAbstractTran
 
 
 def show_transform(node: Any, straightening: Straightening) -> None:
-    """Make a vtkMRMLGridTransformNode the way from patient (its children's local points) to straight space (world)."""
+    """Set a vtkMRMLGridTransformNode to map patient (local points of its children) to straight space (world)."""
     node.SetAndObserveTransformFromParent(straightening_transform(straightening))

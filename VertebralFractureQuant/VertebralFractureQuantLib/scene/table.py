@@ -1,6 +1,6 @@
-"""The results table: a vtkMRMLTableNode with one row a vertebra, cranial first; heights in mm.
+"""The results table: a vtkMRMLTableNode with one row for each vertebra, cranial to caudal; heights in mm.
 
-What Slicer's table views, plots and Python users read; it follows the points like everything else.
+It is meant for Slicer's table views, plots and Python users, and follows the key points live.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Row = tuple[str, Vertebra, tuple[str, ...]]
 
 
 def fill(node: Any, rows: Iterable[Row]) -> None:
-    """Write all rows (label, vertebra, faults) anew."""
+    """Write all rows: label, vertebra, faults."""
     rows = list(rows)
     with slicer.util.NodeModify(node):
         node.RemoveAllColumns()
@@ -42,7 +42,7 @@ def fill(node: Any, rows: Iterable[Row]) -> None:
 
 
 def fill_row(node: Any, index: int, measurement: Measurement, faults: tuple[str, ...]) -> None:
-    """What is measured on one vertebra."""
+    """Write the measurement and faults of one vertebra."""
     m = measurement
     values = (*m.heights_mm, m.genant_ratio, m.grade, m.shape or "", "~" if m.borderline else "")
     for name, value in zip((*NUMBERS, *WORDS), (*values, "; ".join(FAULTS[f] for f in faults)), strict=True):

@@ -1,9 +1,9 @@
 """One vertebra in the scene: a closed curve of six control points A+ M+ P+ P- M- A-, and its mirror.
 
-`node` observes the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and
-a straightened view shows it. `mirror` holds the same local points without a transform, for the patient's own views.
-What is not a point (level, origin, review, the machine's points, ...) is JSON in an attribute of `node`, so it travels
-with the scene. Measurements are not stored: they follow from the points.
+`node` is under the straightening transform: its local points are patient RAS mm, its world points straight RAS mm, and
+a straightened view shows it. `mirror` has the same local points without a transform, for the patient's own views.
+Everything else (level, origin, review, detected points, ...) is JSON in an attribute of `node`, so it is saved with the
+scene. Measurements are not stored: they follow from the points.
 """
 
 from __future__ import annotations
@@ -16,56 +16,46 @@ import numpy as np
 import slicer
 
 from ..report.markups import POINT_NAMES
-from ..spine.genant import Measurement
 from ..spine.keypoints import from_outline, outline
-from ..spine.record import Vertebra, vertebra_from_json, vertebra_to_json
 from .outlines import Color
+from .state import State
 from .volumes import nodes_of
 
 ID = "VertebralFractureQuant.id"
 DETAILS = "VertebralFractureQuant.vertebra"
 MIRROR = "mirror"  # node reference from `node` to its mirror
-AS_FAR_AS_ANY = 1e3  # mm from the plane to which outlines are drawn in their own colour, by default 1
-MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
-UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
-
-State = dict[str, Any]
-
-
-def state_of(vertebra: Vertebra) -> State:
-    """A vertebra as JSON without what is measured on it: what an act changes, and what a scene stores."""
-    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in MEASURED}
-
-
-def vertebra_of(state: State, measurement: Measurement = UNMEASURED) -> Vertebra:
-    """Inverse of `state_of`."""
-    measured = dict(zip(MEASURED, (getattr(measurement, name) for name in MEASURED), strict=True))
-    return vertebra_from_json({**state, **measured})
+NO_FADING_MM = 1e3  # outlines keep their colour up to this distance from the plane; Slicer's default is 1
 
 
 class VertebraMarkups:
-    """The pair of markups nodes of one vertebra."""
+    """The pair of markups nodes of one vertebra.
+
+    Attributes
+    ----------
+    node, mirror : the nodes for the straightened and for the patient's views.
+    details : the state without the key points.
+    """
 
     def __init__(self, node: Any, mirror: Any):
         self.node = node
         self.mirror = mirror
-        self.details: State = json.loads(node.GetAttribute(DETAILS) or "{}")  # all but the points
+        self.details: State = json.loads(node.GetAttribute(DETAILS) or "{}")
 
     @property
     def id(self) -> str:
-        """The vertebra's name for programs; it never changes, nor is it given twice."""
+        """The vertebra's id, which never changes and is never used again."""
         return str(self.node.GetAttribute(ID))
 
     def keypoints(self) -> np.ndarray:
-        """`(3, 2, 3)` patient RAS mm."""
+        """Return the key points `(3, 2, 3)`, patient RAS mm."""
         return from_outline(_local_points(self.node))
 
     def straight(self) -> np.ndarray:
-        """`(3, 2, 3)` straight RAS mm."""
+        """Return the key points `(3, 2, 3)`, straight RAS mm."""
         return from_outline(_world_points(self.node))
 
     def state(self) -> State:
-        """All that is known of the vertebra but its measurement."""
+        """Return the vertebra as JSON values, without its measurement."""
         return {**self.details, "keypoints": self.keypoints().tolist()}
 
     def put(self, state: State) -> None:
@@ -77,12 +67,12 @@ class VertebraMarkups:
             set_points(each, points)
 
     def follow(self, moved: Any) -> None:
-        """Carry the points of the one of the two nodes that was `moved` over to the other."""
+        """Copy the points of the node that `moved` to the other node."""
         other = self.mirror if moved is self.node else self.node
         set_points(other, _local_points(moved))
 
     def show(self, label: str, color: Color) -> None:
-        """Name and colour, only where they change: each change costs a rendering."""
+        """Set name and colour, but only if they change, because each change costs a rendering."""
         for node in (self.node, self.mirror):
             node.SetLocked(self.details["review"] == "rejected")
             if node.GetName() != label:
@@ -90,7 +80,7 @@ class VertebraMarkups:
             _paint(node.GetDisplayNode(), color)
 
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
-        """Draw it thicker, or as the others, and its mirror in the views with these IDs."""
+        """Draw the lines thicker if selected, and the mirror in the views with these IDs."""
         for display in filter(None, (self.node.GetDisplayNode(), self.mirror.GetDisplayNode())):
             display.SetLineThickness(0.5 if selected else 0.25)
         if self.mirror.GetDisplayNode():
@@ -100,7 +90,7 @@ class VertebraMarkups:
 def create(
     scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]
 ) -> VertebraMarkups:
-    """New nodes for a vertebra; `views` are the IDs of the straightened views and of the patient's."""
+    """Create the nodes of a vertebra; `views` are the IDs of the straightened views and of the patient's."""
     node, mirror = (_closed_curve(scene, ids) for ids in views)
     node.SetAttribute(ID, vertebra_id)
     node.SetNodeReferenceID(MIRROR, mirror.GetID())
@@ -111,14 +101,16 @@ def create(
 
 
 def find(scene: Any) -> list[VertebraMarkups]:
-    """The vertebrae of a scene that was loaded from a file."""
+    """Return the vertebrae of a scene that was loaded from a file."""
     nodes = nodes_of(scene, "vtkMRMLMarkupsClosedCurveNode")
     return [VertebraMarkups(n, n.GetNodeReference(MIRROR)) for n in nodes if n.GetAttribute(ID)]
 
 
 def set_points(node: Any, points: np.ndarray) -> None:
-    """Local positions `(6, 3)`; points that stand there already are not touched. A point that was unset stands nowhere,
-    though it still tells where it was."""
+    """Set local positions `(6, 3)`; points that have theirs already are not touched.
+
+    A point that was unset is set again, even though it still returns its old position.
+    """
     with slicer.util.NodeModify(node):
         missing = len(points) - node.GetNumberOfControlPoints()
         if missing:
@@ -139,7 +131,7 @@ def _add_points(node: Any, points: np.ndarray) -> None:
 
 
 def is_defined(node: Any, i: int) -> bool:
-    """Whether a control point stands somewhere: not unset, and not a preview of the next click."""
+    """True if a control point has a position: it is neither unset nor the preview of the next click."""
     return bool(node.GetNthControlPointPositionStatus(i) == slicer.vtkMRMLMarkupsNode.PositionDefined)
 
 
@@ -160,7 +152,7 @@ def _world_points(node: Any) -> np.ndarray:
 def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
     node.SetCurveTypeToLinear()
-    node.SetNumberOfPointsPerInterpolatingSegment(1)  # sides as straight in the view as the outlines' are
+    node.SetNumberOfPointsPerInterpolatingSegment(1)  # sides are straight in the view, like those of the outlines
     node.SetFixedNumberOfControlPoints(True)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
@@ -173,8 +165,8 @@ def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
     display.SetGlyphTypeFromString("Circle2D")
     display.SetCurveLineSizeMode(display.UseLineThickness)
     display.SetLineThickness(0.25)
-    display.SetLineColorFadingStart(AS_FAR_AS_ANY)
-    display.SetLineColorFadingEnd(AS_FAR_AS_ANY + 1)
+    display.SetLineColorFadingStart(NO_FADING_MM)
+    display.SetLineColorFadingEnd(NO_FADING_MM + 1)
     display.SetLineColorFadingHueOffset(0.0)
     display.SetActiveColor(1.0, 1.0, 1.0)
     display.SetSliceProjection(True)

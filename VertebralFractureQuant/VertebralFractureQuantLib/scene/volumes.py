@@ -1,4 +1,7 @@
-"""Nodes of a scene, and a CT in one: voxels `[k, j, i]` HU, ijk_to_ras in RAS mm, both ways."""
+"""Volume nodes: reading a CT from one and writing it into one, checking what a user chose, and the display window.
+
+Voxels are `[k, j, i]` HU, ijk_to_ras is in RAS mm.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,21 @@ import vtk
 from ..errors import VFQError
 from ..imaging.ct import CTVolume, from_array
 
-ROLE = "VertebralFractureQuant.role"  # the attribute by which a study's nodes are known
+ROLE = "VertebralFractureQuant.role"  # the attribute that names the role of a study's node
+COPY = "VertebralFractureQuant.copy"  # the attribute that marks a copy made by `reviewable`
 
-COPY = "VertebralFractureQuant.copy"
-
-# (window, level) in HU
-Window = tuple[bool, float, float]
+Window = tuple[bool, float, float]  # automatic or not, width HU, level HU
+# (width, level) in HU
 WINDOWS = {"bone": (1500.0, 300.0), "soft": (400.0, 40.0)}
 
 
 def nodes_of(scene: Any, class_name: str) -> list[Any]:
-    """All nodes of a class; `slicer.util.getNodesByClass` looks into the application's scene, whichever is given."""
+    """Return all nodes of a class in this scene; `slicer.util.getNodesByClass` knows only the application's scene."""
     return [scene.GetNthNodeByClass(i, class_name) for i in range(scene.GetNumberOfNodesByClass(class_name))]
 
 
 def ct_of(node: Any) -> CTVolume:
-    """The voxels and geometry of a vtkMRMLScalarVolumeNode; a linear parent transform is applied.
+    """Return the CT of a vtkMRMLScalarVolumeNode, with a linear parent transform applied.
 
     VFQError as `ct.from_array`.
     """
@@ -34,7 +36,7 @@ def ct_of(node: Any) -> CTVolume:
 
 
 def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """What `ct.from_array`, in any thread, makes a CT of: voxels where they lie, ijk_to_ras, name."""
+    """Return the arguments for `ct.from_array`, which may run in any thread: voxels (not copied), ijk_to_ras, name."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
@@ -46,15 +48,15 @@ def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def voxels_of(node: Any) -> np.ndarray | None:
-    """The voxels of a volume node, where they lie; None where it has none."""
+    """Return the voxels of a volume node, not copied; None if it has none."""
     return slicer.util.arrayFromVolume(node) if node.GetImageData() else None
 
 
 def reviewable(node: Any) -> tuple[Any, str]:
-    """A volume node that holds still under the points: `node` itself, or a copy of it and a sentence that says so.
+    """Return a volume node that does not move under the key points, and a sentence if that is a copy, else "".
 
-    A copy is made of a volume under a transform (hardened) and of the present frame of a sequence.
-    VFQError `no_volume`, `not_ct`, `not_3d`.
+    A volume under a transform is copied and hardened; of a sequence, the present frame is copied. Any other `node` is
+    returned itself. VFQError `no_volume`, `not_ct`, `not_3d`.
     """
     voxels = None if node is None else voxels_of(node)
     if voxels is None:
@@ -64,29 +66,29 @@ def reviewable(node: Any) -> tuple[Any, str]:
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         raise VFQError("not_ct", f"{node.GetName()!r} is a label map. Choose the CT that it belongs to.")
     if voxels.ndim != 3:
-        raise VFQError("not_3d", f"{node.GetName()!r} has several values a voxel. Choose a CT.")
+        raise VFQError("not_3d", f"{node.GetName()!r} has several values per voxel. Choose a CT.")
     if node.GetParentTransformNode():
         return _copy(node), f"{node.GetName()!r} is under a transform: a copy was hardened and is used."
     if _is_frame(node):
-        return _copy(node), f"{node.GetName()!r} is a sequence: a copy of the frame that is shown is used."
+        return _copy(node), f"{node.GetName()!r} is a sequence: a copy of the frame on display is used."
     return node, ""
 
 
 def reviewable_name(node: Any) -> str:
-    """The name of what `reviewable` gives."""
+    """Return the name of the node that `reviewable` returns."""
     if node.GetParentTransformNode():
         return f"{node.GetName()} hardened"
     return f"{node.GetName()} frame" if _is_frame(node) else str(node.GetName())
 
 
 def discard_copy(node: Any) -> None:
-    """Remove a copy that `reviewable` made, where nothing came of it; any other volume stays."""
+    """Remove a copy that `reviewable` made but that was not used; any other volume stays."""
     if node.GetAttribute(COPY) and node.GetScene():
         node.GetScene().RemoveNode(node)
 
 
 def is_bent(node: Any) -> bool:
-    """Whether a volume node is under a transform that is more than a matrix: its CT is known once it is hardened."""
+    """True if a volume node is under a non-linear transform, so that it has to be hardened before its CT is read."""
     transform = node.GetParentTransformNode()
     return transform is not None and not transform.IsTransformToWorldLinear()
 
@@ -100,25 +102,25 @@ def _copy(node: Any) -> Any:
 
 
 def _is_frame(node: Any) -> bool:
-    """Whether a sequence browser changes the node's voxels."""
+    """True if a sequence browser changes the node's voxels."""
     browsers = nodes_of(node.GetScene(), "vtkMRMLSequenceBrowserNode")
     return any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
 
 
 def show_ct(node: Any, ct: CTVolume) -> None:
-    """Put a CT into a vtkMRMLScalarVolumeNode."""
+    """Write a CT into a vtkMRMLScalarVolumeNode."""
     slicer.util.updateVolumeFromArray(node, ct.voxels)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ct.ijk_to_ras))
 
 
 def window_of(node: Any) -> Window | None:
-    """Whether a volume's window is automatic, its width and its level; None where it was never shown."""
+    """Return whether a volume's window is automatic, its width and its level; None if it was never shown."""
     display = node.GetDisplayNode()
     return (bool(display.GetAutoWindowLevel()), display.GetWindow(), display.GetLevel()) if display else None
 
 
 def set_window(node: Any, window: Window) -> None:
-    """Inverse of `window_of`."""
+    """Set the window as `window_of` returned it."""
     display = node.GetDisplayNode()
     if display:
         automatic, width, level = window
@@ -128,14 +130,14 @@ def set_window(node: Any, window: Window) -> None:
 
 
 def show_window(node: Any, name: str) -> None:
-    """Window and level of a volume node by the name of a preset in `WINDOWS`."""
+    """Show a volume node with a preset of `WINDOWS`."""
     display = node.GetDisplayNode() or _display(node)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(*WINDOWS[name])
 
 
 def _display(node: Any) -> Any:
-    """A display node; `CreateDefaultDisplayNodes` would spend half a second on a window of its own."""
+    """Return a new display node; `CreateDefaultDisplayNodes` would take half a second to compute a window."""
     display = slicer.vtkMRMLScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)
     node.GetScene().AddNode(display)

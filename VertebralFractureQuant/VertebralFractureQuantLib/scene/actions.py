@@ -1,0 +1,277 @@
+"""The actions of a reader on the open study: what a key, a button or a click does.
+
+Holds no measurement: an action calls `Editor`, and the face is asked to show the result. Whatever takes long is handed
+to the face's `work`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import VFQError
+from ..report.markups import POINT_NAMES
+from ..spine.genant import crush_neighbourhood
+from .clicking import Clicking
+from .editor import Editor
+from .face import Face
+from .rows import following_row, stepped_row
+from .study import StudyScene
+from .viewpoint import Viewpoint
+
+LATERAL_STEP_MM = 1.0
+
+
+class Actions:
+    """The actions. The public methods without arguments are those that `keys.KEYS` names.
+
+    Attributes
+    ----------
+    editor : the editor of the open study; None while none is open.
+    viewpoint, clicking : what the views look at, and the clicks that are being taken.
+    doubtful_first : True if the rows are listed with the most doubtful vertebra first.
+    """
+
+    def __init__(self, study: StudyScene, face: Face):
+        self.study = study
+        self.face = face
+        self.viewpoint = Viewpoint(study, face)
+        self.clicking = Clicking(study, face)
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again without a study."""
+        self.editor: Editor | None = None
+        self.doubtful_first = False
+        self.viewpoint.reset()
+        self.clicking.forget()
+
+    def begin(self, editor: Editor) -> None:
+        """Start with the study of an editor."""
+        self.forget()
+        self.editor = editor
+        editor.changed = self._changed
+        editor.moved = self._moved
+
+    @property
+    def order(self) -> list[str]:
+        """The vertebrae's ids as they are listed."""
+        return self.editor.by_doubt() if self.editor and self.doubtful_first else self.study.order
+
+    @property
+    def selected(self) -> str | None:
+        """The id of the selected vertebra."""
+        return self.study.selected
+
+    # -- what the mouse and the buttons do
+
+    def select(self, vertebra_id: str | None) -> None:
+        """Select a vertebra, and bring it into the middle of the views."""
+        self.study.select(vertebra_id)
+        if vertebra_id:
+            self.viewpoint.center(vertebra_id)
+        self._show_place()
+
+    def pick(self, view: Any, point: np.ndarray) -> None:
+        """Select the vertebra under the mouse, which was pressed at `point` `(3,)`, RAS mm of the view.
+
+        `view` is the slice node of the view; the patient's other views move to the vertebra.
+        """
+        if not self.editor or self.clicking.mode:
+            return
+        found = self.study.at(point, straightened=view is self.face.straightened)
+        if found and found != self.selected:
+            self.study.select(found)
+            self.viewpoint.center_patient(found, but=view)
+            self._show_place()
+
+    def move_lateral(self, lateral: float) -> None:
+        """Move the sagittal plane of the straightened view to R = `lateral` mm."""
+        self.viewpoint.move_lateral(lateral)
+        self._show_place()
+
+    def scrolled(self) -> None:
+        """Note that the mouse wheel moved the plane of the straightened view."""
+        if self.editor and self.viewpoint.scrolled():
+            self.face.followed(())
+
+    def name(self, vertebra_id: str, level: str) -> None:
+        """Name a vertebra; the others are renamed to match."""
+        self._open_editor.name(vertebra_id, level)
+
+    # -- the actions of the keyboard
+
+    def next_vertebra(self) -> None:
+        """Select the next row."""
+        self._step(1)
+
+    def previous_vertebra(self) -> None:
+        """Select the previous row."""
+        self._step(-1)
+
+    def toggle_order(self) -> None:
+        """List the most doubtful vertebra first, or the most cranial."""
+        self.doubtful_first = not self.doubtful_first
+        self.face.changed()
+
+    def confirm(self) -> None:
+        """Confirm the selected vertebra, and select the next open one."""
+        self._judge("confirmed")
+
+    def reject(self) -> None:
+        """Reject the selected vertebra, and select the next open one."""
+        self._judge("rejected")
+
+    def reopen(self) -> None:
+        """Open the selected vertebra for review again."""
+        self._selected_do(lambda editor, i: editor.review(i, "open"))
+
+    def undo(self) -> None:
+        """Take the last action back."""
+        self._open_editor.undo()
+
+    def redo(self) -> None:
+        """Repeat the action that was taken back last."""
+        self._open_editor.redo()
+
+    def level_up(self) -> None:
+        """Name the selected vertebra one level higher."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, -1))
+
+    def level_down(self) -> None:
+        """Name the selected vertebra one level lower."""
+        self._selected_do(lambda editor, i: editor.shift_level(i, 1))
+
+    def toggle_pin(self) -> None:
+        """Pin the name of the selected vertebra, or release it."""
+        self._selected_do(lambda editor, i: editor.pin(i, not self.study.vertebrae[i].details["pinned"]))
+
+    def reset(self) -> None:
+        """Restore the automatically detected key points of the selected vertebra."""
+        self._selected_do(lambda editor, i: editor.reset(i))
+
+    def delete(self) -> None:
+        """Delete the selected vertebra; while clicking, remove the last click."""
+        if self.clicking.mode:
+            self.clicking.take_back()
+            self.face.changed()
+        else:
+            following = following_row(self.order, self.selected)
+            self._selected_do(lambda editor, i: editor.delete(i))
+            self.select(following)
+
+    def start_adding(self) -> None:
+        """Add a vertebra where the next click in the straightened view is."""
+        self.clicking.start("add", self._add)
+
+    def start_placing(self) -> None:
+        """Add a vertebra from the next six clicks in the straightened view."""
+        self.clicking.start("place", self._place)
+
+    def start_rescue(self) -> None:
+        """Take clicks along the spine in the patient's views."""
+        self.clicking.start("rescue", lambda _: self.face.changed())
+
+    def finish_clicks(self) -> None:
+        """Rebuild the study along the clicks. VFQError `too_few_points`."""
+        if self.clicking.mode == "rescue":
+            points = self.clicking.curve_points()
+            self.clicking.end()
+            self._rescue(points)
+
+    def cancel(self) -> None:
+        """Leave the clicking mode."""
+        self.clicking.end()
+        self.face.changed()
+
+    def lateral_left(self) -> None:
+        """Move the sagittal plane 1 mm to the patient's left."""
+        self.move_lateral(self.viewpoint.lateral - LATERAL_STEP_MM)
+
+    def lateral_right(self) -> None:
+        """Move the sagittal plane 1 mm to the patient's right."""
+        self.move_lateral(self.viewpoint.lateral + LATERAL_STEP_MM)
+
+    def toggle_window(self) -> None:
+        """Change between the windows for bone and soft tissue."""
+        self.viewpoint.toggle_window()
+        self.face.changed()
+
+    def fit_views(self) -> None:
+        """Show the whole spine, and the patient close up around its middle."""
+        self.viewpoint.fit()
+        self.face.changed()
+        self.face.render()
+
+    # -- how
+
+    @property
+    def _open_editor(self) -> Editor:
+        if self.editor is None:
+            raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
+        return self.editor
+
+    def _moved(self, vertebra_id: str) -> None:
+        """Show, during a drag, only the measurements that depend on the dragged vertebra."""
+        order = self.study.order
+        near = {order[i] for i in crush_neighbourhood(order.index(vertebra_id), len(order))}
+        if self.selected != vertebra_id:
+            self.study.select(vertebra_id)
+        self.face.followed(near)
+
+    def _changed(self) -> None:
+        """Show everything again after an action."""
+        self.study.select(self.selected)  # its nodes may be new
+        self.face.changed()
+        self.face.render()
+        self.face.acted()
+
+    def _show_place(self) -> None:
+        self.face.followed(())
+        self.face.render()
+
+    def _step(self, by: int) -> None:
+        row = stepped_row(self.order, self.selected, by)
+        if row:
+            self.select(row)
+
+    def _judge(self, verdict: str) -> None:
+        ids = self.order
+        at = ids.index(self.selected) if self.selected in ids else 0
+        self._selected_do(lambda editor, i: editor.review(i, verdict))
+        left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
+        if left:
+            self.select(left[0])
+
+    def _selected_do(self, do: Callable[[Editor, str], None]) -> None:
+        if self.selected:
+            do(self._open_editor, self.selected)
+
+    def _add(self, points: np.ndarray) -> None:
+        self.cancel()
+        self.select(self._open_editor.add(points[-1]))
+
+    def _place(self, points: np.ndarray) -> None:
+        self.face.changed()
+        if len(points) == len(POINT_NAMES):
+            self.cancel()
+            self.select(self._open_editor.place(points))
+
+    def _rescue(self, points: np.ndarray) -> None:
+        editor = self._open_editor
+
+        def show(found: Any) -> None:
+            analysis, made = found
+            if editor is not self.editor:
+                return  # another study was opened meanwhile
+            editor.rescue(analysis, made)
+            self.fit_views()
+            self.face.tell(
+                f"{len(analysis.vertebrae)} vertebrae found along your points. Vertebrae that no reader had edited or "
+                "reviewed were replaced; undo brings them back."
+            )
+
+        self.face.changed()
+        self.face.work("rebuilding along your points", lambda: editor.machine.along(points), show)

@@ -1,0 +1,101 @@
+"""The clicking modes of a review: adding a vertebra, placing its six points, and clicking along the spine.
+
+Holds the mode and its clicks, and says what to click next. What the clicks lead to is left to the review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import VFQError
+from ..report.markups import POINT_NAMES
+from .face import Face, answer_later
+from .placing import Placing
+from .study import StudyScene
+
+FEWEST_CLICKS = 3
+POINTS = (
+    "A+ upper anterior",
+    "M+ upper middle",
+    "P+ upper posterior",
+    "P- lower posterior",
+    "M- lower middle",
+    "A- lower anterior",
+)
+
+
+class Clicking:
+    """The clicks that are being taken, if any.
+
+    Attributes
+    ----------
+    mode : "add", "place" (both in the straightened view) or "rescue" (in the patient's views); else None.
+    """
+
+    def __init__(self, study: StudyScene, face: Face):
+        self.mode: str | None = None
+        self._study = study
+        self._face = face
+        self._placing: Placing | None = None
+
+    def start(self, mode: str, clicked: Callable[[np.ndarray], None]) -> None:
+        """Take clicks; after each, `clicked` gets all points `(n, 3)` of the mode so far, RAS mm of their views."""
+        self.end()
+        views = self._study.views.patient if mode == "rescue" else self._study.views.straightened
+        labels = POINT_NAMES if mode == "place" else ()
+        self._placing = Placing(
+            self._study.scene, views, labels, lambda points: answer_later(self._face, lambda: clicked(points))
+        )
+        self.mode = mode
+        self._face.changed()
+        self._face.render()
+
+    def end(self) -> None:
+        """Take no more clicks, and remove those that were taken."""
+        if self._placing:
+            self._placing.end()
+        self.forget()
+
+    def forget(self) -> None:
+        """Take no more clicks of a study that is not open any more."""
+        self._placing = self.mode = None
+
+    def take_back(self) -> None:
+        """Remove the last click."""
+        if self._placing:
+            self._placing.take_back()
+
+    def points(self) -> np.ndarray:
+        """Return the clicks so far `(n, 3)`, RAS mm of their views."""
+        return self._placing.points() if self._placing else np.empty((0, 3))
+
+    def curve_points(self) -> np.ndarray:
+        """Return the clicks for a curve. VFQError `too_few_points` if there are fewer than three."""
+        points = self.points()
+        if len(points) < FEWEST_CLICKS:
+            raise VFQError(
+                "too_few_points",
+                f"{len(points)} points were clicked, but a curve needs at least {FEWEST_CLICKS}. Click more vertebral "
+                "bodies first.",
+            )
+        return points
+
+    @property
+    def hint(self) -> str:
+        """What to click next and what the keys do meanwhile; "" while no clicks are taken."""
+        count = len(self.points())
+        if self.mode == "add":
+            return "Click the middle of the vertebra in the straightened image. Esc: cancel."
+        if self.mode == "place":
+            following = POINTS[min(count, len(POINTS) - 1)]
+            return (
+                f"Click {following} in the straightened image ({count} of 6). Del: remove the last click. Esc: cancel."
+            )
+        if self.mode == "rescue":
+            return (
+                f"Click the middles of three or more vertebral bodies in the patient's views ({count} so far); scroll "
+                "as needed. Enter: rebuild the study along these points. Del: remove the last click. Esc: cancel."
+            )
+        return ""

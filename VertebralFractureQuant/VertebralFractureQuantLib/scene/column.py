@@ -1,0 +1,160 @@
+"""The vertebrae of a study from cranial to caudal, measured and drawn live from the key points in the scene.
+
+Key points are read from the markups, measured by `spine.genant`, and shown as names, colours, outlines and table rows.
+Nothing else stores key points or measurements. Patient and straight coordinates are RAS mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..spine.genant import Measurement, crush_neighbourhood, measure_column, ratio_text
+from ..spine.keypoints import faults, outline
+from ..spine.levels import in_doubt, steps_between
+from ..spine.record import Vertebra
+from . import outlines, table
+from .nodes import StudyNodes
+from .state import vertebra_of
+from .vertebra import VertebraMarkups
+
+
+class LiveColumn:
+    """The vertebrae of the open study, with their measurements.
+
+    Attributes
+    ----------
+    vertebrae, measurements, faults : vertebra's id -> markups, measurement, faults of its key points.
+    order : the ids from cranial to caudal.
+    colors : the palette, one of `outlines.PALETTES`.
+    """
+
+    def __init__(self, nodes: StudyNodes):
+        self._nodes = nodes
+        self.colors = outlines.COLORS
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all vertebrae."""
+        self.vertebrae: dict[str, VertebraMarkups] = {}
+        self.measurements: dict[str, Measurement] = {}
+        self.faults: dict[str, tuple[str, ...]] = {}
+        self.order: list[str] = []
+
+    # -- measuring
+
+    def refresh(self) -> None:
+        """Order, measure and draw all vertebrae."""
+        self.order = sorted(self.vertebrae, key=lambda i: -self.vertebrae[i].straight()[..., 2].mean())
+        measured = measure_column(self.keypoints(), [self._spread(i) for i in self.order])
+        self.measurements = dict(zip(self.order, measured, strict=True))
+        for vertebra_id in self.order:
+            self._show(vertebra_id)
+        self._draw_outlines()
+        table.fill(self._nodes["measurements"], self._rows())
+
+    def follow(self, vertebra_id: str) -> None:
+        """Measure and draw again what depends on a vertebra that moved: itself, and its neighbours' crush test."""
+        index, count = self.order.index(vertebra_id), len(self.order)
+        near = crush_neighbourhood(index, count)
+        first, last = (crush_neighbourhood(i, count)[j] for i, j in ((near[0], 0), (near[-1], -1)))
+        around = self.order[first : last + 1]  # all that the neighbours' measurements depend on
+        points = _stacked([self.vertebrae[i].keypoints() for i in around])
+        measured = measure_column(points, [self._spread(i) for i in around], only=[i - first for i in near])
+        for i, measurement in zip(near, measured, strict=True):
+            each = self.order[i]
+            before, self.measurements[each] = self.measurements[each], measurement
+            if i == index or before.grade != measurement.grade:
+                self._show(each)
+                self._draw_outline(i)
+            table.fill_row(self._nodes["measurements"], i, measurement, self.faults[each])
+
+    # -- what is known of a vertebra
+
+    def vertebra(self, vertebra_id: str) -> Vertebra:
+        """Return the record of one vertebra, with its measurement."""
+        found = vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
+        return replace(found, spread=self._spread(vertebra_id))
+
+    def keypoints(self) -> np.ndarray:
+        """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
+        return _stacked([self.vertebrae[i].keypoints() for i in self.order])
+
+    def steps(self) -> list[int]:
+        """Return how many levels each vertebra but the first lies below the one above it."""
+        if len(self.order) < 2:
+            return []
+        tall = np.array([np.mean(self.measurements[i].heights_mm) for i in self.order])
+        return [int(n) for n in steps_between(self.keypoints().mean((1, 2)), tall)]
+
+    def label(self, vertebra_id: str) -> str:
+        """Return the level's name, or "V1", "V2", ... from the top if it is unknown."""
+        return self.vertebrae[vertebra_id].details["level"] or f"V{self.order.index(vertebra_id) + 1}"
+
+    def title(self, vertebra_id: str) -> str:
+        """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio."""
+        doubt = "?" if vertebra_id in self.doubts() else ""
+        return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
+
+    def doubts(self) -> dict[str, float]:
+        """Return the probability of each level name that is in doubt, by the vertebra's id."""
+        details = [self.vertebrae[i].details for i in self.order]
+        names, shares, pinned = ([d[k] for d in details] for k in ("level", "level_probabilities", "pinned"))
+        found = zip(self.order, in_doubt(names, shares, pinned), strict=True)
+        return {i: share for i, share in found if share is not None}
+
+    def at(self, point: np.ndarray, straightened: bool) -> str | None:
+        """Return the vertebra whose outline contains a point `(3,)`, seen from the side; straight or patient RAS mm."""
+        for vertebra_id, markups in self.vertebrae.items():
+            points = outline(markups.straight() if straightened else markups.keypoints())
+            if _encloses(points[:, 1:], point[1:]):
+                return vertebra_id
+        return None
+
+    def _spread(self, vertebra_id: str) -> float | None:
+        """The network's standard deviation of G holds for its own points only; `details` keep it for a reset."""
+        details = self.vertebrae[vertebra_id].details
+        return details["genant_spread"] if details["origin"] == "model" else None
+
+    # -- drawing
+
+    def _show(self, vertebra_id: str) -> None:
+        markups = self.vertebrae[vertebra_id]
+        self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
+        markups.show(self.title(vertebra_id), self.colors[self._color(vertebra_id)])
+
+    def _rows(self) -> Iterator[table.Row]:
+        return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self.order)
+
+    def _draw_outline(self, index: int) -> None:
+        vertebra_id = self.order[index]
+        markups, color = self.vertebrae[vertebra_id], self._color(vertebra_id)
+        outlines.move(self._nodes["outlines"], index, markups.straight(), color)
+        outlines.move(self._nodes["outlines-patient"], index, markups.keypoints(), color)
+
+    def _draw_outlines(self) -> None:
+        markups = [self.vertebrae[i] for i in self.order]
+        colors = [self._color(i) for i in self.order]
+        outlines.draw(self._nodes["outlines"], _stacked([m.straight() for m in markups]), colors)
+        outlines.draw(self._nodes["outlines-patient"], _stacked([m.keypoints() for m in markups]), colors)
+
+    def _color(self, vertebra_id: str) -> str:
+        if self.vertebrae[vertebra_id].details["review"] == "rejected":
+            return "rejected"
+        return "faulty" if self.faults[vertebra_id] else self.measurements[vertebra_id].grade
+
+
+def _stacked(points: Iterable[np.ndarray]) -> np.ndarray:
+    each = list(points)
+    return np.stack(each) if each else np.empty((0, 3, 2, 3))
+
+
+def _encloses(polygon: np.ndarray, point: np.ndarray) -> bool:
+    """True if a point `(2,)` lies in a polygon `(n, 2)`: a ray from it crosses the outline an odd number of times."""
+    (x0, y0), (x1, y1) = polygon.T, np.roll(polygon, -1, axis=0).T
+    crossed = (y0 > point[1]) != (y1 > point[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = point[0] < x0 + (point[1] - y0) * (x1 - x0) / (y1 - y0)
+    return bool((crossed & left).sum() % 2)
