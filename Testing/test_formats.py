@@ -34,7 +34,8 @@ from VertebralFractureQuantLib.report.markups import markups_document
 from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.report.schemas import schema
-from VertebralFractureQuantLib.scene.journal import APPLICATION_ID, VERSION, Journal
+from VertebralFractureQuantLib.scene.journal import Journal
+from VertebralFractureQuantLib.scene.journal_file import APPLICATION_ID, VERSION
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import GRADES, SHAPES, measure, measure_column
 from VertebralFractureQuantLib.spine.levels import NAMES
