@@ -362,6 +362,13 @@ def test_without_any_engine_the_failure_says_what_to_install(monkeypatch):
     assert caught.value.code == "missing_dependency"
 
 
+def test_without_shapely_the_failure_comes_before_the_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    with pytest.raises(VFQError, match="pip install shapely") as caught:
+        analysis.load_models("cpu")
+    assert caught.value.code == "missing_dependency"
+
+
 def test_stray_runs_of_slices_do_not_stretch_the_limits():
     flags = np.zeros(120, bool)
     flags[30:60] = flags[63:100] = True  # one spine with a gap

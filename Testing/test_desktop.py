@@ -408,7 +408,7 @@ def test_the_cases_folder_is_shown(opened, monkeypatch):
 @pytest.fixture
 def lacking(monkeypatch) -> set[str]:
     """Packages that are said not to be there; changed while a test runs."""
-    gone = {"openvino", "torch", "safetensors", "matplotlib"}
+    gone = {"openvino", "shapely", "torch", "safetensors", "matplotlib"}
     real = importlib.metadata.version
 
     def version(name: str) -> str:
@@ -424,12 +424,12 @@ def lacking(monkeypatch) -> set[str]:
 def test_what_is_missing_is_said_and_nothing_is_downloaded(lacking, bench):
     assert "openvino (analysis on CPU)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.desktop.press("analyzeButton")
-    assert "openvino" in bench.said and "60 MB" in bench.said and "Install what is missing" in bench.said
+    assert "openvino" in bench.said and "63 MB" in bench.said and "Install what is missing" in bench.said
     assert not bench.children.started and not bench.desktop.installed and not bench.widget.analyst.busy
 
 
 def test_what_is_missing_depends_on_the_device(lacking, bench):
-    lacking.difference_update({"openvino", "matplotlib"})
+    lacking.difference_update({"openvino", "shapely", "matplotlib"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert not bench.ui.installButton.visible
     bench.ui.deviceComboBox.currentText = "cuda"
@@ -438,7 +438,7 @@ def test_what_is_missing_depends_on_the_device(lacking, bench):
 
 
 def test_what_only_the_pictures_lack_is_offered_and_hinders_no_analysis(lacking, bench):
-    lacking.discard("openvino")
+    lacking.difference_update({"openvino", "shapely"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert "matplotlib (pictures)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.analyze()
@@ -448,7 +448,7 @@ def test_what_only_the_pictures_lack_is_offered_and_hinders_no_analysis(lacking,
 def test_a_person_who_declines_gets_nothing_installed(lacking, bench):
     bench.desktop.answers["confirm"] = False
     bench.desktop.press("installButton")
-    assert "85 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
+    assert "88 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
     assert not bench.desktop.installed and bench.ui.installButton.visible
 
 
@@ -457,7 +457,7 @@ def test_a_person_who_agrees_gets_what_is_missing(lacking, bench):
     bench.desktop.answers["pip_ensure"] = lambda requirements: lacking.clear()
     bench.desktop.press("installButton")
     ((how, what),) = bench.desktop.installed
-    assert how == "pip_ensure" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+    assert how == "pip_ensure" and [r.split(">")[0] for r in what] == ["openvino", "shapely", "matplotlib"]
     assert not bench.ui.missingLabel.visible and not bench.ui.installButton.visible
     bench.analyze()
     assert bench.ui.vertebraTable.rowCount == 6
@@ -469,7 +469,7 @@ def test_an_older_slicer_installs_by_its_own_pip(lacking, tmp_path):
         desktop.answers["pip_install"] = lambda requirements: lacking.clear()
         desktop.press("installButton")
         ((how, what),) = desktop.installed
-        assert how == "pip_install" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+        assert how == "pip_install" and [r.split(">")[0] for r in what] == ["openvino", "shapely", "matplotlib"]
 
 
 def test_an_installation_that_fails_says_what_to_do(lacking, bench):
@@ -490,7 +490,7 @@ sys.meta_path.insert(0, Absent())
 import importlib.metadata
 real = importlib.metadata.version
 def version(name):
-    if name in ("openvino", "torch", "safetensors", "matplotlib"):
+    if name in ("openvino", "shapely", "torch", "safetensors", "matplotlib"):
         raise importlib.metadata.PackageNotFoundError(name)
     return real(name)
 importlib.metadata.version = version
@@ -510,7 +510,7 @@ def test_in_a_slicer_without_the_packages_the_module_opens_and_says_what_it_lack
     command = [sys.executable, "-c", BARE, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
-    assert re.search("SAID .*openvino", run.stdout) and "GOT [] []" in run.stdout
+    assert re.search("SAID .*openvino.*shapely", run.stdout) and "GOT [] []" in run.stdout
 
 
 def test_the_modules_file_imports_only_what_slicer_bundles():

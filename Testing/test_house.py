@@ -31,7 +31,7 @@ LIGHT_ROOMS = (
     "desktop.dependencies",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
-NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy")
+NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy", "shapely")
 
 
 def test_the_layers_of_the_architecture_hold():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import VFQError
+from ..spine.butterfly import import_shapely
 from ..spine.record import ModelStamp
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def instead_on_cpu(lack: VFQError) -> str:
 def _loaded(device: str, folder: Path | None) -> Models:
     from ..networks.loading import load
 
+    import_shapely()  # detection needs it, a minute later
     given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
     given = {role: path for role, path in given.items() if path.is_file()}
     if folder and not given:

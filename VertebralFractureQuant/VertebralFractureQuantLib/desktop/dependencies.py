@@ -22,14 +22,15 @@ from ..errors import VFQError
 
 Purpose = Literal["analysis on CPU", "analysis on GPU", "pictures"]
 
-# By purpose the sets of packages of which one is enough; the first is what is offered.
+# By purpose the sets of packages of which one is enough. The set that lacks fewest packages is offered, the first of
+# several.
 SERVING: dict[Purpose, tuple[tuple[str, ...], ...]] = {
-    "analysis on CPU": (("openvino",), ("torch", "safetensors")),
-    "analysis on GPU": (("torch", "safetensors"),),
+    "analysis on CPU": (("openvino", "shapely"), ("torch", "safetensors", "shapely")),
+    "analysis on GPU": (("torch", "safetensors", "shapely"),),
     "pictures": (("matplotlib",),),
 }
 # What is downloaded with all that it brings along and Slicer lacks, rounded up; torch with its CUDA libraries.
-MEGABYTES = {"openvino": 60, "torch": 3000, "safetensors": 1, "matplotlib": 25}
+MEGABYTES = {"openvino": 60, "shapely": 3, "torch": 3000, "safetensors": 1, "matplotlib": 25}
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 REQUESTER = "Vertebral Fracture Quantification"
@@ -65,8 +66,8 @@ def missing(*purposes: Purpose) -> tuple[Requirement, ...]:
     lacking: dict[str, Requirement] = {}
     for purpose in purposes or get_args(Purpose):
         choices = [[Requirement(name, ranges[name], purpose) for name in names] for names in SERVING[purpose]]
-        if not any(all(map(is_installed, choice)) for choice in choices):
-            lacking |= {r.name: r for r in choices[0] if r.name not in lacking and not is_installed(r)}
+        fewest = min(([r for r in choice if not is_installed(r)] for choice in choices), key=len)
+        lacking |= {r.name: r for r in fewest if r.name not in lacking}
     return tuple(lacking.values())
 
 
