@@ -13,7 +13,8 @@ from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LED_ON_MM  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, inside, read_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, inside  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402

@@ -130,7 +130,7 @@ def test_networks_of_ones_own_take_the_place_of_the_shipped_ones(vfq, monkeypatc
         raise VFQError("bad_weights", "None there.")
 
     monkeypatch.setattr("VertebralFractureQuantLib.analysis.load_models", load)
-    monkeypatch.setattr("VertebralFractureQuantLib.imaging.ct.read_ct", vfq.engine.read_ct)
+    monkeypatch.setattr("VertebralFractureQuantLib.imaging.files.read_ct", vfq.engine.read_ct)
     assert vfq("analyze", "a.nii", "--output", "out", "--weights", "runs").exit_code == 3
     assert asked == [Path("runs")] and status("a") == "bad_weights"
 

@@ -24,7 +24,8 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
 from harness import installing, pythonqt  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
 
 ROOM = MODULE.parent / "VertebralFractureQuantLib" / "desktop"

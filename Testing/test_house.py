@@ -12,6 +12,7 @@ MODULE = ROOT / "VertebralFractureQuant"
 LIBRARY = MODULE / "VertebralFractureQuantLib"
 LIGHT_ROOMS = (
     "imaging.ct",
+    "imaging.files",
     "spine.curve",
     "spine.straightening",
     "spine.keypoints",

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import read_ct, write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct, write_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import devices, loading, weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import (  # noqa: E402
     ARCHITECTURES,

@@ -21,7 +21,8 @@ from rich.console import Console
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.tables import Evaluation, Scan, counts, evaluate_predictions, figures
-from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables
 from VertebralFractureQuantLib.spine.genant import MODERATE_METRIC, measure_column

@@ -32,8 +32,8 @@ class LazyEngine(Library):
     """The real `Engine`; each function is imported when it is called, so that `vfq --help` waits for none."""
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
-        """See `ct.write_ct`."""
-        from ..imaging.ct import write_ct
+        """See `files.write_ct`."""
+        from ..imaging.files import write_ct
 
         write_ct(ct, path)
 

@@ -91,7 +91,7 @@ def phantom(
     debug: DebugOption = False,
 ) -> None:
     """Make a synthetic CT of the trunk with exactly known key points."""
-    from ..imaging.ct import WRITTEN
+    from ..imaging.files import WRITTEN
 
     if not output.name.lower().endswith(WRITTEN):
         raise typer.BadParameter(f"{output.name}: name the CT *.nii.gz, *.nrrd or *.mha.", param_hint="--output")

@@ -36,7 +36,7 @@ class Engine(Protocol):
     """The library functions that a study needs; a test hands in others."""
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
+        """See `files.read_ct`."""
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
@@ -55,8 +55,8 @@ class Library:
     weights: Path | None = None
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
-        from ..imaging.ct import read_ct
+        """See `files.read_ct`."""
+        from ..imaging.files import read_ct
 
         return read_ct(path, series=series)
 
