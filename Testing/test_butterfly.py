@@ -76,7 +76,7 @@ def test_without_area_there_is_no_overlap():
 grid_points = arrays(np.int8, (3, 2, 2), elements=st.integers(0, 4))
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(grid_points, grid_points)
 def test_any_six_points_have_a_symmetric_overlap_between_0_and_1(a, b):
     overlap = butterfly_iou(a, b)
@@ -84,9 +84,9 @@ def test_any_six_points_have_a_symmetric_overlap_between_0_and_1(a, b):
     assert overlap == pytest.approx(butterfly_iou(b, a))
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(grid_points, grid_points, st.floats(-3, 3))
-def test_turning_the_picture_changes_no_overlap(a, b, angle):
+def test_rotation_changes_no_overlap(a, b, angle):
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     assert butterfly_iou(a @ turn.T, b @ turn.T) == pytest.approx(butterfly_iou(a, b), abs=1e-9)
 
@@ -127,13 +127,13 @@ def test_without_shapely_an_error_says_what_to_install(monkeypatch):
 shifts = st.floats(-300, 300)
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(grid_points, grid_points, st.tuples(shifts, shifts), st.floats(0.5, 20))
-def test_where_and_how_large_the_picture_is_changes_no_overlap(a, b, shift, scale):
+def test_shift_and_scale_change_no_overlap(a, b, shift, scale):
     assert butterfly_iou(scale * a + shift, scale * b + shift) == pytest.approx(butterfly_iou(a, b), abs=1e-9)
 
 
-def test_the_best_of_doubles_is_kept_and_comes_first():
+def test_the_best_of_duplicates_is_kept_and_comes_first():
     candidates = np.stack([body(), body(at=(0.1, 0)), body(at=(0, 5)), body(at=(0, 5.1))])
     np.testing.assert_array_equal(suppress(candidates, np.array([0.7, 0.8, 0.95, 0.9])), [2, 1])
 

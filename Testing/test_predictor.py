@@ -88,8 +88,8 @@ sys.modules["torch"] = None
 reached = []
 sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
 from VertebralFractureQuantLib.analysis import analyze, load_models
-from VertebralFractureQuantLib.ct import read_ct
-from VertebralFractureQuantLib.record import to_json
+from VertebralFractureQuantLib.imaging.files import read_ct
+from VertebralFractureQuantLib.spine.record import to_json
 record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
 print(json.dumps([reached, to_json(record)]))
 """
@@ -261,7 +261,7 @@ def test_a_folder_of_trained_networks_takes_the_place_of_the_shipped_ones(files,
     changed = [a != b for a, b in zip(shipped.stamps, mixed.stamps, strict=True)]
     assert changed == [False, False, True] and mixed.stamps[2].name == "tiny"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VFQError, match="no folder that holds") as caught:
+    with pytest.raises(VFQError, match="has no file ROLE") as caught:
         analysis.load_models("cpu", tmp_path / "empty")
     assert caught.value.code == "bad_weights"
 
