@@ -58,7 +58,7 @@ def test_without_a_cue_there_is_no_name():
 
 
 def test_bodies_far_too_tall_for_a_name_do_not_get_it():
-    """Lumbar vertebrae of a tilted patient once looked like a neck. 30 % too large is possible, twice as large is not."""
+    """Lumbar vertebrae of a tilted patient once looked like a neck. 30 % too large is possible, twice is not."""
     seen, steps = looks(["C3", "C4", "C5", "C6"], 2.0), np.ones(3, int)
 
     def likeliest(tallest):

@@ -121,8 +121,10 @@ def _without_copies(slices: list[Slice]) -> tuple[list[Slice], int]:
 
 def _refuse_damaged(found: Findings, slices: list[Slice]) -> None:
     """Refuse a series with truncated slices: otherwise they would count as missing, or the scan would end early."""
-    told = {path: _identity(path) for path in (*found.unreadable, *found.blank)}
-    series = {path: uid for path, (sop_class, uid) in told.items() if sop_class in (None, CT_STORAGE, *ENHANCED_CT)}
+    identities = {path: _identity(path) for path in (*found.unreadable, *found.blank)}
+    series = {
+        path: uid for path, (sop_class, uid) in identities.items() if sop_class in (None, CT_STORAGE, *ENHANCED_CT)
+    }
     broken = [path for path, uid in series.items() if uid == slices[0].series_uid]
     if broken:
         raise VFQError(
