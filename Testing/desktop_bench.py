@@ -24,7 +24,8 @@ from harness.drag import press_and_release  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import Reformat, reformat  # noqa: E402

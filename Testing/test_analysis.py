@@ -1,4 +1,4 @@
-"""The whole way on a phantom and on real CT with the shipped weights, and what it refuses."""
+"""The whole analysis of a phantom and of real CT with the shipped weights, and its refusals."""
 
 import json
 import sys
@@ -10,10 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
-from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LED_ON_MM  # noqa: E402
+from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LENGTHENED_MM  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, inside, read_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume, inside  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
@@ -60,7 +61,7 @@ def test_of_a_whole_column_neither_c2_nor_the_sacrum_is_reported(models):
     assert [v.level for v in analysis.analyze(ct, models).vertebrae] == list(truth.levels)
 
 
-def test_what_surely_has_no_heights_to_compare_is_left_out_and_is_no_neighbour():
+def test_a_vertebra_that_surely_is_not_measurable_is_left_out_and_is_no_neighbour():
     tall = np.array([20.0, 20.0, 20.0, 40.0])
     points = np.array(
         [
@@ -81,13 +82,13 @@ def test_what_surely_has_no_heights_to_compare_is_left_out_and_is_no_neighbour()
     assert analysis.naming.measurable(()) == ()
 
 
-def test_vertebrae_beyond_a_curve_that_ends_too_early_are_found_all_the_same(models, phantom):
+def test_vertebrae_beyond_a_curve_that_ends_too_early_are_still_found(models, phantom):
     ct, _ = phantom
     whole = analysis.analyze(ct, models)
 
     def half_blind(x):
         heat = np.array(models.localizer(x)[0])
-        heat[:, : heat.shape[1] // 2] = -50.0  # caudal slices hold no spine
+        heat[:, : heat.shape[1] // 2] = -50.0  # no spine in the caudal slices
         return (heat,)
 
     rescued = analysis.analyze(ct, replace(models, localizer=half_blind))
@@ -100,8 +101,8 @@ def test_vertebrae_beyond_a_curve_that_ends_too_early_are_found_all_the_same(mod
 
 
 @pytest.mark.parametrize("hips", [False, True])
-def test_of_what_may_be_spine_that_with_the_most_vertebrae_is_taken(models, phantom, hips):
-    """The localizer sees nothing in the middle of the spine, or sees below it, far beside it, what is none."""
+def test_the_candidate_with_the_most_vertebrae_is_chosen(models, phantom, hips):
+    """The localizer misses the middle of the spine, or reports a spine where there is none: below, far to the side."""
     ct, _ = phantom
     whole = analysis.analyze(ct, models)
 
@@ -118,17 +119,17 @@ def test_of_what_may_be_spine_that_with_the_most_vertebrae_is_taken(models, phan
     assert not matching.missed and not matching.false
 
 
-def test_a_curve_is_led_on_only_where_a_vertebra_stands_at_its_end_and_the_scan_goes_on(phantom):
+def test_a_curve_is_lengthened_only_if_a_vertebra_lies_at_its_end_and_the_scan_continues(phantom):
     ct, truth = phantom
     middles, curve = truth.keypoints.mean((1, 2)), SpineCurve(truth.curve)
     arcs = [np.linalg.norm(truth.curve - m, axis=1).argmin() for m in middles]
     column = tuple(Vertebra(k, m) for k, m in zip(truth.keypoints, measure_column(truth.keypoints), strict=True))
     short = SpineCurve(truth.curve[arcs[0] - 40 : arcs[3] + 15])
     longer, ends = analysis.curve_finding.longer_curve(ct, short, column[:4])
-    assert longer.length - short.length == pytest.approx(LED_ON_MM - EXTENSION_MM, abs=2)
-    assert np.linalg.norm(longer.points[-1] - short.points[-1]) == pytest.approx(LED_ON_MM, abs=2)
+    assert longer.length - short.length == pytest.approx(LENGTHENED_MM - EXTENSION_MM, abs=2)
+    assert np.linalg.norm(longer.points[-1] - short.points[-1]) == pytest.approx(LENGTHENED_MM, abs=2)
     np.testing.assert_allclose(ends[1], column[3].keypoints[:, 1].mean(0))
-    assert analysis.curve_finding.longer_curve(ct, curve, column[1:4]) is None  # the curve goes on
+    assert analysis.curve_finding.longer_curve(ct, curve, column[1:4]) is None  # the curve continues
     assert analysis.curve_finding.longer_curve(ct, short, ()) is None
     below = int((ends[1, 2] - 8 - ct.ijk_to_ras[2, 3]) / ct.ijk_to_ras[2, 2])
     matrix = ct.ijk_to_ras.copy()
@@ -136,12 +137,12 @@ def test_a_curve_is_led_on_only_where_a_vertebra_stands_at_its_end_and_the_scan_
     cut = CTVolume(ct.voxels[below:], matrix, "cut")
     assert analysis.curve_finding.longer_curve(cut, short, column[:4]) is None  # the scan ends there
     tall = np.mean(column[3].measurement.heights_mm)
-    for room, led_on in ((1.1, True), (1.4, False)):  # for a disc and not the whole of the next one; for all of it
+    for room, lengthened in ((1.1, True), (1.4, False)):  # room for a part of the next vertebra; for the whole
         reaching = SpineCurve(truth.curve[arcs[0] - 50 : arcs[3] + round((0.5 + room) * tall)])
-        assert (analysis.curve_finding.longer_curve(ct, reaching, column[:4]) is not None) == led_on
+        assert (analysis.curve_finding.longer_curve(ct, reaching, column[:4]) is not None) == lengthened
 
 
-def test_a_record_tells_where_its_ct_lies(models, phantom):
+def test_a_record_keeps_the_position_of_its_ct(models, phantom):
     ct, _ = phantom
     result = analysis.analyze(ct, models)
     np.testing.assert_array_equal(result.ijk_to_ras, ct.ijk_to_ras)
@@ -166,7 +167,7 @@ def test_a_few_clicks_on_the_spine_in_any_order_find_its_vertebrae(models, phant
     np.testing.assert_array_equal(result.ijk_to_ras, ct.ijk_to_ras)
 
 
-def test_along_a_persons_curve_no_vertebra_is_a_result_and_no_failure(models):
+def test_along_a_readers_curve_no_vertebra_is_a_result_and_no_failure(models):
     empty = CTVolume(np.full((60, 60, 60), -1000, np.int16), np.diag([2.0, 2.0, 2.5, 1.0]), "air")
     result = analysis.analyze_along(empty, models, np.array([[60.0, 60, s] for s in (20, 70, 130)]))
     assert (result.status, result.vertebrae) == ("ok", ())
@@ -189,8 +190,8 @@ def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():
         [[0, 0, 0], [0, 0, -100]],
         [[0, 0, 0], [0, 0, -1], [0, 0, -100], [0, 0, -100.5]],  # two places, clicked twice
         [[0, 0, 0], [0, 0, -8], [0, 0, -16]],
-        [[0, 0, 0], [15, 0, -1], [0, 0, -2]],  # far to and fro is no length
-        [[-30, 0, 0], [0, 0, 0], [30, 0, 0]],  # nor is breadth
+        [[0, 0, 0], [15, 0, -1], [0, 0, -2]],  # to and fro adds no length
+        [[-30, 0, 0], [0, 0, 0], [30, 0, 0]],  # nor does width
     ],
 )
 def test_too_few_or_too_close_clicks_are_a_coded_refusal(points):
@@ -199,7 +200,7 @@ def test_too_few_or_too_close_clicks_are_a_coded_refusal(points):
     assert caught.value.code == "too_few_points"
 
 
-def test_clicks_beside_one_another_are_no_spine():
+def test_clicks_beside_one_another_are_refused():
     folded = np.array([[0, 0, 0], [0, 25, -1], [0, 0, -60], [0, 0, -120]], float)
     with pytest.raises(VFQError) as caught:
         analysis.curve_finding.drawn_curve(folded)
@@ -265,9 +266,9 @@ def test_a_volume_without_spine_is_refused(models):
     assert caught.value.code in ("no_spine_found", "no_vertebra_found")
 
 
-def test_a_wished_device_that_is_absent_is_a_coded_failure():
+def test_a_requested_device_that_is_absent_is_a_coded_failure():
     if torch.backends.mps.is_available():
-        pytest.skip("this machine has mps")
+        pytest.skip("this computer has mps")
     with pytest.raises(VFQError) as caught:
         analysis.models.choose_device("mps")
     assert caught.value.code == "no_device"
@@ -283,7 +284,7 @@ def test_without_torch_the_device_is_the_cpu(monkeypatch):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A stand-in for a CUDA device; the test says what it is and what torch was built for."""
+    """A fake CUDA device; the test sets its properties and the architectures that torch was built for."""
 
     def put(capability=(8, 6), built_for=("sm_80", "sm_90", "compute_90"), free=40e9):
         answers = {
@@ -305,7 +306,7 @@ def test_a_gpu_that_torch_was_built_for_is_chosen(gpu):
     assert analysis.models.choose_device("auto") == analysis.models.choose_device("cuda") == "cuda"
 
 
-def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_refused_with_the_reason(gpu):
+def test_a_gpu_that_torch_was_not_built_for_is_avoided_and_refused_with_the_reason(gpu):
     gpu(capability=(3, 0))
     assert analysis.models.choose_device("auto") == "cpu"
     with pytest.raises(VFQError) as caught:
@@ -315,7 +316,7 @@ def test_a_gpu_that_torch_was_not_built_for_is_left_alone_and_refused_with_the_r
     assert "Install a torch that was built for this GPU" in caught.value.message
 
 
-def test_a_gpu_that_does_not_start_is_left_alone(gpu, monkeypatch):
+def test_a_gpu_that_does_not_start_is_avoided(gpu, monkeypatch):
     def broken(*_):
         raise RuntimeError("CUDA driver version is insufficient\nat somewhere")
 
@@ -349,7 +350,7 @@ def test_a_gpu_whose_memory_runs_out_while_loading_leaves_the_analysis_to_the_cp
     assert models.device == "cpu" and "ran out of memory" in models.notes[0]
 
 
-def test_on_the_cpu_there_is_nothing_to_say(models):
+def test_on_the_cpu_there_are_no_notes(models):
     assert models.notes == ()
 
 
@@ -358,6 +359,13 @@ def test_without_any_engine_the_failure_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, engine, None)
     monkeypatch.delitem(sys.modules, "VertebralFractureQuantLib.networks.architectures", raising=False)
     with pytest.raises(VFQError, match="pip install openvino") as caught:
+        analysis.load_models("cpu")
+    assert caught.value.code == "missing_dependency"
+
+
+def test_without_shapely_the_failure_comes_before_the_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    with pytest.raises(VFQError, match="pip install shapely") as caught:
         analysis.load_models("cpu")
     assert caught.value.code == "missing_dependency"
 
@@ -381,7 +389,7 @@ def test_slices_far_apart_may_be_spine_each_alone_or_all_together():
     assert analysis.curve_finding.spine_candidates(np.zeros(9, bool), 10) == []
 
 
-def test_vertebrae_count_where_they_stand_in_columns():
+def test_vertebrae_count_only_in_columns():
     def vertebrae(*heights):
         points = np.array([[[[a, 10.0, s + d] for d in (10, -10)] for a in (15, 0, -15)] for s in heights])
         return tuple(Vertebra(k, m) for k, m in zip(points, measure_column(points), strict=True))
@@ -392,12 +400,12 @@ def test_vertebrae_count_where_they_stand_in_columns():
     assert analysis.pipeline.in_columns(vertebrae(0, -30, -60, -260, -290)) == 5
 
 
-def test_the_ends_are_followed_while_they_may_hold_spine_and_no_farther():
+def test_the_range_is_widened_only_while_slices_may_contain_spine():
     probability = np.array([0.0, 0.2, 0.01, 0.1, 0.4, 0.9, 0.9, 0.3, 0.04, 0.3])
     assert analysis.curve_finding.followed(probability, 5, 7) == (3, 8)
 
 
-def test_an_extended_curve_goes_straight_on():
+def test_an_extended_curve_continues_straight():
     curve = fit_curve(np.column_stack([np.zeros(50), np.zeros(50), -np.arange(50.0)]))
     longer = analysis.curve_finding.extended(curve, 20.0)
     assert longer.points[0] == pytest.approx([0, 0, 20]) and longer.length == pytest.approx(curve.length + 40)
@@ -450,14 +458,14 @@ def test_a_scan_padded_with_air_is_analysed_as_if_it_were_not(models, phantom):
         np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-6)
 
 
-def test_what_lies_one_level_beyond_is_looked_at_there_though_a_neighbour_was_not_found():
+def test_the_place_one_level_beyond_is_right_even_if_a_neighbour_was_not_found():
     arcs = np.array([0.0, 60.0, 95.0])  # one is missing between the first two
     assert analysis.naming._with_next(arcs, np.array([2, 1])).tolist() == [-30.0, 0.0, 60.0, 95.0, 130.0]
 
 
 @pytest.mark.realct
 @pytest.mark.parametrize(("case", "left_out"), [("LungFCP-01-0001", 1), ("CMB-CRC-MSB-01068", 1)])
-def test_a_real_column_keeps_its_names_where_the_vertebra_beside_its_end_is_lost(
+def test_a_real_column_keeps_its_names_if_the_vertebra_next_to_its_end_is_lost(
     models, data_dir, monkeypatch, case, left_out
 ):
     ct = read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz")
@@ -475,7 +483,7 @@ def test_a_real_column_keeps_its_names_where_the_vertebra_beside_its_end_is_lost
 @pytest.mark.realct
 @pytest.mark.parametrize(("case", "cut"), [("LungFCP-01-0001", 1), ("TS_example_ct", 3)])
 def test_a_vertebra_of_a_real_scan_that_padding_cuts_is_left_out(models, data_dir, case, cut):
-    """The chest's upper half of its second vertebra is padded, the abdomen's lower half of its fourth."""
+    """Padding covers the upper half of the second vertebra of the chest, or the lower half of the abdomen's fourth."""
     ct = read_ct(data_dir / "ct" / f"{REFERENCES[case]}.nii.gz")
     points = [v.keypoints for v in analysis.analyze(ct, models).vertebrae]
     height = points[cut][..., 2].mean()

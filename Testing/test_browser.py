@@ -26,7 +26,7 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-from VertebralFractureQuantLib.imaging.ct import write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402

@@ -130,7 +130,7 @@ def test_the_weights_option_replaces_the_shipped_networks(vfq, monkeypatch):
         raise VFQError("bad_weights", "None there.")
 
     monkeypatch.setattr("VertebralFractureQuantLib.analysis.load_models", load)
-    monkeypatch.setattr("VertebralFractureQuantLib.imaging.ct.read_ct", vfq.engine.read_ct)
+    monkeypatch.setattr("VertebralFractureQuantLib.imaging.files.read_ct", vfq.engine.read_ct)
     assert vfq("analyze", "a.nii", "--output", "out", "--weights", "runs").exit_code == 3
     assert asked == [Path("runs")] and status("a") == "bad_weights"
 

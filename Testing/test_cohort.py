@@ -22,7 +22,8 @@ from VertebralFractureQuantLib.cohort.jobs import AnalysisJob, JobState, analysi
 from VertebralFractureQuantLib.cohort.studies import Outcome, Study, measure_study
 from VertebralFractureQuantLib.cohort.worklist import Case, case_status, find_cases
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.imaging.files import write_ct
 from VertebralFractureQuantLib.networks.devices import DeviceMemoryError
 from VertebralFractureQuantLib.report import reviews as saving
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs

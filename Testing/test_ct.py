@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from VertebralFractureQuantLib.imaging.ct import CTVolume, check_ct, from_array, read_ct, write_ct
+from VertebralFractureQuantLib.imaging.checks import check_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
+from VertebralFractureQuantLib.imaging.files import read_ct, write_ct
 from VertebralFractureQuantLib.imaging.headers import read_nifti_header, read_nifti_voxels
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd")
@@ -19,7 +21,7 @@ SPACING_MM = np.array([0.7, 0.8, 2.5])  # i, j, k
 
 
 def body(shape: tuple[int, ...] = (9, 14, 11), seed: int = 0) -> np.ndarray:
-    """Noise between fat and bone, no two voxels' places alike."""
+    """Random HU between fat and bone, so that a voxel in a wrong place is noticed."""
     return np.random.default_rng(seed).integers(-150, 900, shape).astype(np.int16)
 
 
@@ -62,7 +64,7 @@ def test_what_was_written_is_read_back_in_every_orientation(volume: CTVolume, tm
     assert again.name == "case"
 
 
-def test_files_are_lps_and_the_inside_is_ras(tmp_path: Path) -> None:
+def test_files_are_lps_and_volumes_are_ras(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(body())
     image.SetOrigin((10.0, 20.0, 30.0))
     sitk.WriteImage(image, str(tmp_path / "a.mha"))
@@ -108,7 +110,7 @@ def test_nifti_voxels_begin_after_the_header_whatever_it_says(tmp_path: Path, of
 
 
 @pytest.mark.parametrize("offset", [0, 544, 560])
-def test_nifti_2_voxels_too(tmp_path: Path, offset: int) -> None:
+def test_nifti_2_voxels_begin_after_the_header_too(tmp_path: Path, offset: int) -> None:
     header = bytearray(max(offset, 544))
     struct.pack_into("<i8s2h8q", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16, 3, 11, 14, 9, 1, 1, 1, 1)
     struct.pack_into("<4d", header, 104, 1, *SPACING_MM)
@@ -195,7 +197,7 @@ def dicom_series(
     order: list[int] | None = None,
     tags: dict[str, str] | None = None,
 ) -> list[Path]:
-    """Write `voxels` slice by slice along `axes[2]`, LPS; `order` gives the instance numbers and file names."""
+    """Write `voxels` slice by slice along `axes[2]`, LPS. `order` gives the instance numbers and file names."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         dicom_slice(
@@ -210,7 +212,7 @@ def dicom_series(
 
 
 def dicom_slice(path: Path, pixels: np.ndarray, position: np.ndarray, axes: np.ndarray, tags: dict[str, str]) -> Path:
-    """A slice `[j, i]`, or a picture of several frames `[k, j, i]` or of colours `[1, j, i, 3]`."""
+    """A slice `[j, i]`, or an image of several frames `[k, j, i]` or of colours `[1, j, i, 3]`."""
     image = sitk.GetImageFromArray(pixels[None] if pixels.ndim == 2 else pixels, isVector=pixels.ndim == 4)
     image.SetSpacing(SPACING_MM.tolist())
     standard = {
@@ -271,7 +273,7 @@ def test_a_fractional_rescale_slope_is_rounded_not_truncated(tmp_path: Path) -> 
     np.testing.assert_array_equal(read[2:], np.rint((voxels[2:] + 1024.0) * 0.5 - 1024))
 
 
-def test_the_largest_series_of_all_sub_folders_is_chosen_and_said_so(tmp_path: Path) -> None:
+def test_the_largest_series_of_all_sub_folders_is_chosen_with_a_note(tmp_path: Path) -> None:
     dicom_series(tmp_path / "a" / "thick", body((4, 6, 7)), uid="1.2.4")
     dicom_series(tmp_path / "a" / "thin", body((6, 6, 7), seed=5), uid="1.2.5")
     (tmp_path / "a" / "notes.txt").write_text("no image")
@@ -301,7 +303,7 @@ def test_scouts_and_copies_of_slices_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uid", ["1.2.3.4", ""])
-def test_slices_that_share_a_uid_are_no_copies(tmp_path: Path, uid: str) -> None:
+def test_slices_that_share_a_uid_are_not_copies(tmp_path: Path, uid: str) -> None:
     dicom_series(tmp_path, body((6, 6, 7)), tags={"0008|0018": uid})
     ct = read_ct(tmp_path)
     np.testing.assert_array_equal(ct.voxels, body((6, 6, 7)))

@@ -1,4 +1,4 @@
-"""Whatever cannot be measured is refused with a code and a message that says what to do, never a traceback."""
+"""Input that cannot be measured is refused with a code and a message that says what to do, never a traceback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import SimpleITK as sitk
 from test_ct import SPACING_MM, body, colours, dicom_series, dicom_slice, enhanced, frames, placed
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.checks import check_ct, require_memory
-from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array, read_ct, write_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
+from VertebralFractureQuantLib.imaging.files import read_ct, write_ct
 
 
 def refused(code: str, path: Path, **options: object) -> str:
-    """The message of the refusal, after checks that hold for every one."""
+    """Return the message of the refusal, after the checks that hold for all."""
     with pytest.raises(VFQError) as info:
         read_ct(path, **options)  # type: ignore[arg-type]
     assert info.value.code == code, info.value.message
@@ -119,12 +120,12 @@ def test_half_of_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [float("nan"), float("inf"), -4.0, 1e30, 1e15, 4000.0])
-def test_nifti_voxels_that_begin_nowhere(tmp_path: Path, offset: float) -> None:
+def test_nifti_voxels_with_an_impossible_offset(tmp_path: Path, offset: float) -> None:
     refused("corrupt_file", patched(tmp_path / "a.nii", VOX_OFFSET, "f", offset))
 
 
 @pytest.mark.parametrize("name", ["M\udcfcller.nii.gz", "M\udcfcller.nrrd", "M\udcfcller.dcm", "M\udcfcller/a.nii.gz"])
-def test_a_name_that_is_not_utf_8_is_to_be_changed(tmp_path: Path, name: str) -> None:
+def test_a_name_that_is_not_utf_8_must_be_changed(tmp_path: Path, name: str) -> None:
     suffix = ".nii.gz" if name.endswith(".gz") else Path(name).suffix
     good = dicom_series(tmp_path, body((4, 6, 7)))[0] if suffix == ".dcm" else written(tmp_path / f"good{suffix}")
     path = tmp_path / name
@@ -168,7 +169,7 @@ def test_memory_is_limited_for_dicom_too(tmp_path: Path) -> None:
     refused("too_large", tmp_path, max_bytes=100)
 
 
-def test_memory_that_is_there_may_be_taken() -> None:
+def test_available_memory_may_be_used() -> None:
     require_memory(1 << 20)
 
 
@@ -248,7 +249,7 @@ def test_sheared_text_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("matrix", [np.eye(3), np.diag([1.0, 1, 1, 2]), np.full((4, 4), np.nan)])
-def test_a_matrix_that_places_nothing(matrix: np.ndarray) -> None:
+def test_a_matrix_that_is_no_placement(matrix: np.ndarray) -> None:
     with pytest.raises(VFQError) as info:
         check_ct(body(), matrix)
     assert info.value.code == "bad_direction"
@@ -320,7 +321,7 @@ def test_crops_and_padded_volumes_are_ct(voxels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, -2000])
-def test_ct_without_its_rescale_intercept_is_told_so(padding: int) -> None:
+def test_the_message_for_ct_without_its_rescale_intercept_says_so(padding: int) -> None:
     stored = np.where(np.indices(SHAPE)[0] < 5, padding, soft_tissue(0.2) + 1024)
     with pytest.raises(VFQError, match="rescale") as info:
         from_array(stored, placed(np.eye(3)))
@@ -357,14 +358,14 @@ def test_a_folder_of_scouts(tmp_path: Path) -> None:
     assert "4 of CT scout" in refused("no_ct_series", tmp_path)
 
 
-def test_a_series_that_is_not_there_tells_the_sizes_and_no_uid(tmp_path: Path) -> None:
+def test_for_an_unknown_series_the_message_gives_the_sizes_and_no_uid(tmp_path: Path) -> None:
     dicom_series(tmp_path, body((4, 6, 7)), uid="1.2.777")
     message = refused("no_ct_series", tmp_path, series="9.9.9")
     assert "4 slices" in message and "1.2.777" not in message
 
 
 @pytest.mark.parametrize("write", [frames, enhanced])
-def test_files_of_several_frames_alone_are_to_be_converted(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_files_of_several_frames_alone_must_be_converted(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     path = write(tmp_path / "a.dcm")
     assert "dcm2niix" in refused("not_3d", tmp_path)
     assert "dcm2niix" in refused("not_3d", path)
@@ -379,7 +380,7 @@ def test_enhanced_ct_beside_a_series_leaves_the_choice_to_the_user(tmp_path: Pat
 
 def test_colour_pictures_alone_are_no_series(tmp_path: Path) -> None:
     colours(tmp_path / "a.dcm")
-    assert "1 of CT colour picture" in refused("no_ct_series", tmp_path)
+    assert "1 of CT colour image" in refused("no_ct_series", tmp_path)
 
 
 def test_missing_slices_say_how_many_and_where(tmp_path: Path) -> None:
@@ -391,7 +392,7 @@ def test_missing_slices_say_how_many_and_where(tmp_path: Path) -> None:
     assert "2 between 12.5 and 20.0 mm" in message and "1 between 25.0 and 30.0 mm" in message
 
 
-def test_a_truncated_slice_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_truncated_slice_is_not_ignored(tmp_path: Path) -> None:
     files = dicom_series(tmp_path, body((5, 6, 7)))
     files[-1].write_bytes(files[-1].read_bytes()[:-50])
     assert "1 files" in refused("corrupt_file", tmp_path)
@@ -445,7 +446,7 @@ ENCODINGS = {
 
 @pytest.mark.parametrize(("vr", "endless"), ENCODINGS.values(), ids=ENCODINGS.keys())
 @pytest.mark.parametrize("sop_class", [PLAN, NOTE, DIRECTORY])
-def test_what_refers_to_the_series_is_no_damaged_slice(
+def test_a_file_that_refers_to_the_series_is_not_a_damaged_slice(
     tmp_path: Path, sop_class: bytes, vr: bytes, endless: bool
 ) -> None:
     dicom_series(tmp_path, body((4, 6, 7)))
@@ -455,8 +456,8 @@ def test_what_refers_to_the_series_is_no_damaged_slice(
         assert len(read_ct(tmp_path).voxels) == 4
 
 
-def test_of_several_studies_none_is_chosen_in_silence(tmp_path: Path) -> None:
-    """A folder of three patients once became one case, the largest."""
+def test_several_studies_are_refused(tmp_path: Path) -> None:
+    """Once a folder of three patients became one case: the largest."""
     dicom_series(tmp_path / "anna", body((4, 6, 7)))
     dicom_series(tmp_path / "bob", body((6, 6, 7)), uid="1.2.8", tags={"0020|000d": "1.9"})
     assert "2 studies" in refused("several_studies", tmp_path)
@@ -519,7 +520,7 @@ def test_an_interrupted_copy_is_not_measured(tmp_path: Path, cut: Callable[[byte
     refused("corrupt_file", files[3])
 
 
-def test_dicom_s_mark_tells_a_cut_slice_of_another_name(tmp_path: Path) -> None:
+def test_the_dicom_mark_identifies_a_cut_slice_with_another_name(tmp_path: Path) -> None:
     files = named(dicom_series(tmp_path, body((6, 6, 7))), "")
     (tmp_path / "IM0.part").write_bytes(files[0].read_bytes()[:300])
     files[0].unlink()
@@ -578,7 +579,7 @@ def test_a_slice_of_another_geometry(tmp_path: Path, what: str, odd: tuple) -> N
     assert f"different {what} (1 of 5" in refused("mixed_series", tmp_path)
 
 
-def test_a_slice_of_the_same_uid_and_position_is_no_copy_if_it_lies_otherwise(tmp_path: Path) -> None:
+def test_a_slice_of_the_same_uid_and_position_but_other_orientation_is_no_copy(tmp_path: Path) -> None:
     dicom_series(tmp_path, body((4, 7, 7)))
     tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.3.1"}
     dicom_slice(tmp_path / "0.dcm", body((7, 7)), np.array([-10, -20, 5.0]), np.eye(3)[[1, 2, 0]], tags)
@@ -619,7 +620,7 @@ def test_rows_and_columns_that_are_no_unit_vectors_at_right_angles(tmp_path: Pat
 # writing
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
+def test_a_missing_folder_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(VFQError) as info:
         write_ct(CTVolume(body(), placed(np.eye(3)), "a"), tmp_path / "absent" / "a.nii.gz")
     assert info.value.code == "output_not_writable"

@@ -8,7 +8,7 @@ from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve
 
 
 def spine_points(cobb_deg=0.0, kyphosis_deg=0.0, length=400.0, spacing=10.0):
-    """Points RAS mm on a spine: an S of the given Cobb angle to the side, a bow of the given angle forwards."""
+    """Points, RAS mm, along an S of the given Cobb angle to the side and a bow of the given angle forwards."""
     arc = np.arange(0, length + 0.05, 0.1)
     sideways = np.deg2rad(cobb_deg / 2) * np.sin(2 * np.pi * arc / length)
     forwards = np.deg2rad(kyphosis_deg / 2) * np.cos(np.pi * arc / length)
@@ -21,7 +21,7 @@ SPINES = {"straight": (0, 0), "scoliotic": (60, 0), "kyphotic": (0, 80), "both":
 spines = pytest.mark.parametrize("cobb, kyphosis", SPINES.values(), ids=SPINES)
 
 
-def test_a_straight_line_stays_one():
+def test_a_straight_line_stays_straight():
     curve = fit_curve(np.array([[1, 2, 100], [1, 2, 70], [1, 2, 0]], float))
     np.testing.assert_allclose(
         curve.points, np.column_stack([np.ones(101), np.full(101, 2), 100.0 - np.arange(101)]), atol=1e-9
@@ -50,7 +50,7 @@ def test_frames_are_right_handed_and_orthonormal_everywhere(cobb, kyphosis):
 
 @spines
 def test_frames_do_not_twist_out_of_the_sagittal_plane(cobb, kyphosis):
-    """Anterior has no part to the patient's right, and points forwards, on every vertebra of a scoliotic spine too."""
+    """Anterior points forwards and never to the patient's right, on every vertebra, also in scoliosis."""
     curve = fit_curve(spine_points(cobb, kyphosis))
     for frames, tolerance in ((curve.frames, 1e-12), (curve.at(np.arange(0, curve.length, 0.3))[1], 1e-4)):
         np.testing.assert_allclose(frames[:, 1, 0], 0, atol=tolerance)
@@ -62,20 +62,20 @@ def test_a_cobb_angle_of_sixty_degrees_is_seen_in_the_tangents():
     np.testing.assert_allclose(np.rad2deg([np.arcsin(right.max()), np.arcsin(right.min())]), [30, -30], atol=0.5)
 
 
-def test_caudal_first_is_turned_round():
+def test_points_from_caudal_to_cranial_are_reversed():
     points = spine_points(60, 40)
     curve = fit_curve(points[::-1])
     assert curve.points[0, 2] > curve.points[-1, 2]
     np.testing.assert_allclose(curve.points[0], points[0], atol=1e-9)
 
 
-def test_beyond_its_ends_the_curve_goes_straight_on():
+def test_beyond_its_ends_the_curve_continues_straight():
     curve = fit_curve(np.array([[0, 0, 100], [0, 0, 50], [0, 0, 0]], float))
     points, _ = curve.at(np.array([-20, 0, 37.5, 100, 115]))
     np.testing.assert_allclose(points[:, 2], [120, 100, 62.5, 0, -15], atol=1e-9)
 
 
-def test_smoothing_takes_off_the_noise_of_a_localizer():
+def test_smoothing_removes_the_noise_of_a_localizer():
     truth = spine_points(40, 60, spacing=4)
     noisy = truth + np.random.default_rng(0).normal(0, 1.5, truth.shape) * (1, 1, 0)
     smooth, rough = fit_curve(noisy, smoothing_mm=8), fit_curve(noisy)
@@ -100,7 +100,7 @@ def test_both_ends_are_kept_the_caudal_one_to_within_a_step(cobb, kyphosis, leng
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0, 2.5])
-def test_samples_lie_the_wished_step_apart(step):
+def test_samples_lie_the_requested_step_apart(step):
     curve = fit_curve(spine_points(60, 60), smoothing_mm=8, step=step)
     np.testing.assert_allclose(np.linalg.norm(np.diff(curve.points, axis=0), axis=1), step, rtol=1e-3)
     assert curve.length == pytest.approx(400, abs=step + 1.5)
@@ -137,7 +137,7 @@ def test_moving_the_patient_moves_the_curve_along(r, a, s):
     ],
     ids=["one place", "two points", "nan", "shorter than two steps", "two dimensions"],
 )
-def test_what_is_no_curve_is_refused(points):
+def test_points_that_make_no_curve_are_refused(points):
     with pytest.raises(ValueError, match="a curve needs"):
         fit_curve(points)
 

@@ -50,15 +50,17 @@ def refused(*arguments) -> str:
 
 
 def test_without_packages_each_purpose_names_what_is_missing(installed):
-    assert names(missing("analysis on CPU")) == ["openvino"]
-    assert names(missing("analysis on GPU")) == ["torch", "safetensors"]
+    assert names(missing("analysis on CPU")) == ["openvino", "shapely"]
+    assert names(missing("analysis on GPU")) == ["torch", "safetensors", "shapely"]
     assert names(missing("pictures")) == ["matplotlib"]
-    assert names(missing("analysis on CPU", "pictures")) == ["openvino", "matplotlib"]
-    assert names(missing()) == ["openvino", "torch", "safetensors", "matplotlib"]
+    assert names(missing("analysis on CPU", "pictures")) == ["openvino", "shapely", "matplotlib"]
+    assert names(missing()) == ["openvino", "shapely", "torch", "safetensors", "matplotlib"]
 
 
 def test_a_package_in_an_accepted_version_is_not_missing(installed):
-    installed.update(openvino="2026.4.1", torch="2.13.0+cu126", safetensors="0.8.0", matplotlib="3.11.2")
+    installed.update(
+        openvino="2026.4.1", shapely="2.2.0", torch="2.13.0+cu126", safetensors="0.8.0", matplotlib="3.11.2"
+    )
     assert missing() == ()
 
 
@@ -69,16 +71,24 @@ def test_a_version_outside_the_range_is_missing(installed, version, lacking):
 
 
 def test_the_cpu_needs_no_openvino_if_torch_is_installed(installed):
-    installed["torch"] = "2.6.0"
+    installed.update(torch="2.6.0", shapely="2.1")
     assert names(missing("analysis on CPU")) == ["openvino"]
     installed["safetensors"] = "0.5"
     assert missing("analysis on CPU") == ()
 
 
+def test_shapely_alone_is_missing_where_torch_is_there(installed):
+    installed.update(torch="2.6.0", safetensors="0.5")
+    assert names(missing("analysis on CPU")) == names(missing("analysis on GPU")) == ["shapely"]
+    installed["shapely"] = "1.8.5"
+    assert names(missing("analysis on CPU")) == ["shapely"]
+
+
 def test_metadata_without_the_package_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert names(missing("analysis on CPU")) == ["openvino"]
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    assert names(missing("analysis on CPU")) == ["openvino", "shapely"]
 
 
 def test_each_device_has_a_purpose():
@@ -89,7 +99,8 @@ def test_each_device_has_a_purpose():
 def test_checking_imports_none_of_the_packages():
     code = (
         "import sys; from VertebralFractureQuantLib.desktop.dependencies import missing; missing(); "
-        "print([m for m in ('torch', 'openvino', 'matplotlib', 'safetensors', 'slicer', 'qt') if m in sys.modules])"
+        "unwanted = ('torch', 'openvino', 'matplotlib', 'safetensors', 'shapely', 'slicer', 'qt'); "
+        "print([m for m in unwanted if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

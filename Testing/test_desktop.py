@@ -24,7 +24,8 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
 from harness import installing, pythonqt  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
 
 ROOM = MODULE.parent / "VertebralFractureQuantLib" / "desktop"
@@ -410,7 +411,7 @@ def test_the_cases_folder_is_shown(opened, monkeypatch):
 @pytest.fixture
 def lacking(monkeypatch) -> set[str]:
     """Packages that appear to be missing; a test may change the set."""
-    gone = {"openvino", "torch", "safetensors", "matplotlib"}
+    gone = {"openvino", "shapely", "torch", "safetensors", "matplotlib"}
     real = importlib.metadata.version
 
     def version(name: str) -> str:
@@ -426,12 +427,12 @@ def lacking(monkeypatch) -> set[str]:
 def test_missing_packages_are_reported_and_nothing_is_downloaded(lacking, bench):
     assert "openvino (analysis on CPU)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.desktop.press("analyzeButton")
-    assert "openvino" in bench.said and "60 MB" in bench.said and "Install missing packages" in bench.said
+    assert "openvino" in bench.said and "63 MB" in bench.said and "Install missing packages" in bench.said
     assert not bench.children.started and not bench.desktop.installed and not bench.widget.analyst.busy
 
 
 def test_the_missing_packages_depend_on_the_device(lacking, bench):
-    lacking.difference_update({"openvino", "matplotlib"})
+    lacking.difference_update({"openvino", "shapely", "matplotlib"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert not bench.ui.installButton.visible
     bench.ui.deviceComboBox.currentText = "cuda"
@@ -440,7 +441,7 @@ def test_the_missing_packages_depend_on_the_device(lacking, bench):
 
 
 def test_a_missing_package_for_pictures_is_offered_and_does_not_block_an_analysis(lacking, bench):
-    lacking.discard("openvino")
+    lacking.difference_update({"openvino", "shapely"})
     bench.ui.deviceComboBox.currentText = "cpu"
     assert "matplotlib (pictures)" in bench.ui.missingLabel.text and bench.ui.installButton.visible
     bench.analyze()
@@ -450,7 +451,7 @@ def test_a_missing_package_for_pictures_is_offered_and_does_not_block_an_analysi
 def test_nothing_is_installed_if_the_user_declines(lacking, bench):
     bench.desktop.answers["confirm"] = False
     bench.desktop.press("installButton")
-    assert "85 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
+    assert "88 MB" in bench.desktop.messages[0].text and bench.desktop.messages[0].kind == "question"
     assert not bench.desktop.installed and bench.ui.installButton.visible
 
 
@@ -459,7 +460,7 @@ def test_the_missing_packages_are_installed_if_the_user_agrees(lacking, bench):
     bench.desktop.answers["pip_ensure"] = lambda requirements: lacking.clear()
     bench.desktop.press("installButton")
     ((how, what),) = bench.desktop.installed
-    assert how == "pip_ensure" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+    assert how == "pip_ensure" and [r.split(">")[0] for r in what] == ["openvino", "shapely", "matplotlib"]
     assert not bench.ui.missingLabel.visible and not bench.ui.installButton.visible
     bench.analyze()
     assert bench.ui.vertebraTable.rowCount == 6
@@ -471,7 +472,7 @@ def test_an_older_slicer_installs_with_pip_install(lacking, tmp_path):
         desktop.answers["pip_install"] = lambda requirements: lacking.clear()
         desktop.press("installButton")
         ((how, what),) = desktop.installed
-        assert how == "pip_install" and [r.split(">")[0] for r in what] == ["openvino", "matplotlib"]
+        assert how == "pip_install" and [r.split(">")[0] for r in what] == ["openvino", "shapely", "matplotlib"]
 
 
 def test_an_installation_that_fails_says_what_to_do(lacking, bench):
@@ -492,7 +493,7 @@ sys.meta_path.insert(0, Absent())
 import importlib.metadata
 real = importlib.metadata.version
 def version(name):
-    if name in ("openvino", "torch", "safetensors", "matplotlib"):
+    if name in ("openvino", "shapely", "torch", "safetensors", "matplotlib"):
         raise importlib.metadata.PackageNotFoundError(name)
     return real(name)
 importlib.metadata.version = version
@@ -512,7 +513,7 @@ def test_without_the_packages_the_module_opens_and_reports_them(tmp_path):
     command = [sys.executable, "-c", BARE, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
-    assert re.search("SAID .*openvino", run.stdout) and "GOT [] []" in run.stdout
+    assert re.search("SAID .*openvino.*shapely", run.stdout) and "GOT [] []" in run.stdout
 
 
 def test_the_modules_file_imports_only_what_slicer_bundles():

@@ -1,4 +1,4 @@
-"""Heights are patient millimetres, grades change at the published ratios, and a crush is told from a normal spine."""
+"""Heights are in patient mm, grades change at the published ratios, and a crush is told from a normal spine."""
 
 import json
 import statistics
@@ -26,8 +26,8 @@ from VertebralFractureQuantLib.spine.genant import (
 )
 
 # Mean body heights in mm. C4..L3: medians of the normal vertebrae in the public expert annotations of 100 patients
-# (Zakharov et al. 2023). They lack L4 and L5, which stand to L3 as in our one reference case with these levels, and
-# C3, which is an assumption: a little higher than C4.
+# (Zakharov et al. 2023). They lack L4 and L5, whose ratio to L3 is that of our one reference case with these levels,
+# and C3, which is an assumption: a little higher than C4.
 NORMAL = {"C3": 13.2, "C4": 12.8, "C5": 12.1, "C6": 12.4, "C7": 14.2, "T1": 16.0, "T2": 17.1, "T3": 17.7, "T4": 18.3}
 NORMAL |= {"T5": 18.9, "T6": 19.3, "T7": 19.4, "T8": 20.0, "T9": 20.6, "T10": 22.0, "T11": 23.4, "T12": 24.9}
 NORMAL |= {"L1": 26.5, "L2": 27.4, "L3": 27.6, "L4": 26.4, "L5": 26.7}
@@ -106,14 +106,14 @@ lengths = st.floats(8, 35)
 angles = st.tuples(*[st.floats(-3.2, 3.2)] * 3)
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(lengths, st.sampled_from([(0.8, "mild"), (0.75, "moderate"), (0.6, "severe")]), angles)
 def test_a_ratio_on_a_threshold_stays_there_however_the_patient_lies(height, edge, pose):
     ratio, expected = edge
     assert measure(body(height * ratio, height, height) @ rotation(pose).T + 300).grade == expected
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(lengths, lengths, lengths, angles, st.floats(0.5, 2))
 def test_pose_and_size_do_not_change_the_ratio(a, m, p, pose, scale):
     plain = measure(body(a, m, p))
@@ -127,7 +127,7 @@ def rotation(angles):
     return Rotation.from_euler("xyz", angles).as_matrix()
 
 
-def test_without_any_spread_a_grade_is_in_no_doubt():
+def test_without_spread_a_grade_is_certain():
     assert grade_doubt(0.78, 0.0) == 0.0
     assert grade_doubt(0.9, 0.1) == pytest.approx(0.159, abs=0.001)  # one spread above the threshold
 
@@ -167,7 +167,7 @@ def test_a_lordotic_l5_is_not_called_crushed():
     assert measure(l5).shape is None
 
 
-# Crush: a body low all over, which min/max misses
+# Crush: a body that is low everywhere, which min/max misses
 
 
 def test_a_uniformly_collapsed_vertebra_is_a_crush_although_its_ratio_is_1():
@@ -193,7 +193,7 @@ def test_two_crushed_neighbours_are_both_found():
     assert shapes(*spine(T12=0.6, L1=0.6)) == {"T12": "crush", "L1": "crush"}
 
 
-def test_a_fractured_neighbour_makes_no_healthy_vertebra_conspicuous():
+def test_a_fractured_neighbour_makes_no_healthy_vertebra_suspicious():
     levels, bodies = spine()
     bodies[levels.index("T8")] = body(10, 12, 20)
     assert shapes(levels, bodies) == {"T8": "wedge"}
@@ -207,21 +207,21 @@ def test_the_loss_against_the_neighbours_decides_grade_and_borderline_of_a_crush
 
 @pytest.mark.parametrize("first", range(len(LEVELS)))
 def test_no_normal_spine_is_called_crushed_whatever_part_the_scan_shows(first):
-    """Neck, chest and loin, the jump from C6 to T1, and the size of patients."""
+    """Neck, chest and lumbar spine, the jump from C6 to T1, and the size of patients."""
     for last in range(first, len(LEVELS)):
         for size in (0.8, 1.0, 1.25):
             levels, bodies = spine(LEVELS[first], LEVELS[last])
             assert shapes(levels, [size * b for b in bodies]) == {}
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(st.lists(st.floats(0.93, 1.07), min_size=len(LEVELS), max_size=len(LEVELS)), st.integers(0, len(LEVELS) - 1))
 def test_no_normal_variety_is_called_crushed(variety, first):
     levels, bodies = spine(LEVELS[first])
     assert shapes(levels, [f * b for f, b in zip(variety[first:], bodies, strict=True)]) == {}
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the computer may be busy
 @given(st.lists(st.floats(0.96, 1.04), min_size=22, max_size=22), st.integers(0, 19))
 def test_natural_growth_from_c3_to_l5_is_no_crush(variety, first):
     column = [body(h * v, h * v, h) for h, v in zip(POSTERIOR_HEIGHTS[first:], variety[first:], strict=True)]
@@ -236,7 +236,7 @@ def test_a_crushed_vertebra_that_is_also_wedged_takes_the_worse_of_both_grades()
 
 
 def test_one_tall_wall_shows_that_a_low_vertebra_is_not_crushed():
-    """A severe wedge is low on average too, but its posterior wall stands as high as the neighbours lead to expect."""
+    """A severe wedge is low on average too, but its posterior wall is as high as expected from the neighbours."""
     wedge = measure(body(10, 12, 20), expected_height=20)
     assert (wedge.shape, wedge.grade, wedge.crush_ratio) == ("wedge", "severe", pytest.approx(0.7))
     standing = measure(body(14.6, 14.6, 18.1), expected_height=20)  # mean .79, highest .905 of the expected
@@ -245,7 +245,7 @@ def test_one_tall_wall_shows_that_a_low_vertebra_is_not_crushed():
     assert (sunken.grade, sunken.shape) == ("mild", "crush")
 
 
-def test_too_few_neighbours_expect_nothing():
+def test_too_few_neighbours_give_no_expectation():
     assert np.isnan(expected_height(np.array([20.0]), 0))
     assert np.isnan(expected_height(np.array([20.0, 21.0]), 1))
     assert measure_column([]) == []
@@ -257,7 +257,7 @@ def test_a_steadily_growing_column_is_as_expected():
     np.testing.assert_allclose([expected_height(growing, i) for i in range(len(growing))], growing)
 
 
-def test_measuring_some_gives_what_measuring_all_gives_in_the_order_of_the_column():
+def test_measuring_some_vertebrae_gives_the_same_as_measuring_all_in_the_order_of_the_column():
     _, column = spine(T8=0.6, L1=0.75)
     spreads = [None, 0.02, *[0.08] * (len(column) - 2)]
     everything = measure_column(column, spreads)
@@ -304,7 +304,7 @@ def test_our_measurement_agrees_with_the_reference_spines(data_dir):
 
 
 @pytest.mark.realct
-def test_experts_spines_are_called_crushed_only_where_they_are(data_dir):
+def test_in_the_experts_annotations_only_crushed_vertebrae_are_called_crushed(data_dir):
     """Of 3565 expert-annotated vertebrae two are, none of them normal.
 
     A Th12 that is .75 of its neighbours, which the other two readers grade moderate (.61 and .68); and a Th11 whose
@@ -321,12 +321,12 @@ def test_experts_spines_are_called_crushed_only_where_they_are(data_dir):
 
 
 def _crushed(levels, points):
-    """Levels called crush; points `(n, 3, 2, 3)` are [A, column, S], whose column is the same in a vertebra."""
+    """Levels called crushed; points `(n, 3, 2, 3)` are [A, column, S], and the column is the same in a vertebra."""
     order = np.argsort(-points.mean((1, 2))[:, 2])
     measured = measure_column(points[order])
     return [levels[i] for i, m in zip(order, measured, strict=True) if m.shape == "crush"]
 
 
 @pytest.mark.parametrize(("ratio", "text"), [(0.7997, "0.800"), (0.803, "0.803"), (0.81, "0.81"), (0.5049, "0.50")])
-def test_a_ratio_near_a_threshold_is_told_to_three_digits(ratio, text):
+def test_a_ratio_near_a_threshold_is_written_with_three_digits(ratio, text):
     assert ratio_text(ratio) == text

@@ -12,6 +12,7 @@ MODULE = ROOT / "VertebralFractureQuant"
 LIBRARY = MODULE / "VertebralFractureQuantLib"
 LIGHT_ROOMS = (
     "imaging.ct",
+    "imaging.files",
     "spine.curve",
     "spine.straightening",
     "spine.keypoints",
@@ -31,7 +32,7 @@ LIGHT_ROOMS = (
     "desktop.dependencies",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
-NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy")
+NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy", "shapely")
 
 
 def test_the_layers_of_the_architecture_hold():

@@ -1,4 +1,4 @@
-"""The six points keep their places: [anterior, middle, posterior] x [superior, inferior]."""
+"""The six key points keep their order: [anterior, middle, posterior] x [superior, inferior]."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_outline_runs_along_the_upper_endplate_and_back_along_the_lower():
     np.testing.assert_array_equal(outline(BODY), expected)
 
 
-def test_the_way_to_the_outline_and_back_changes_nothing():
+def test_an_outline_converted_back_gives_the_same_points():
     many = np.random.default_rng(0).normal(size=(5, 7, 3, 2, 3))
     np.testing.assert_array_equal(from_outline(outline(many)), many)
 
@@ -47,7 +47,7 @@ def test_arrays_of_another_shape_are_refused(shape):
         check_keypoints(np.zeros(shape))
 
 
-def test_points_that_are_nowhere_are_refused():
+def test_points_that_are_not_finite_are_refused():
     lost = BODY.copy()
     lost[MIDDLE, SUPERIOR, 2] = np.nan
     with pytest.raises(ValueError, match="finite"):
@@ -63,7 +63,7 @@ FLAT = BODY[..., 1:]
 
 
 def changed(**points):
-    """The sound body with some points elsewhere: `a_superior=(A, S)`."""
+    """The sound body with some points moved: `a_superior=(A, S)`."""
     flat = FLAT.copy()
     for name, place in points.items():
         flat["amp".index(name[0]), ("superior", "inferior").index(name[2:])] = place
@@ -78,7 +78,7 @@ def test_a_sound_body_has_no_fault_even_tilted_wedged_or_biconcave():
     assert faults(changed(m_superior=(0, 1), m_inferior=(0, -1))) == ()
 
 
-def test_a_body_turned_back_to_front_is_swapped_and_so_is_one_whose_middle_lies_outside():
+def test_a_body_turned_back_to_front_is_swapped_and_so_is_one_with_its_middle_outside():
     assert faults(FLAT[::-1]) == ("anterior_posterior_swapped",)
     assert "anterior_posterior_swapped" in faults(FLAT + np.array([0, -40, 0])[:, None, None] * (1, 0))
 
@@ -109,6 +109,6 @@ def test_lines_that_only_touch_do_not_cross():
     assert "segments_cross" not in faults(changed(m_superior=(0, 8), m_inferior=(0, 8)))
 
 
-def test_every_fault_has_its_sentence():
+def test_every_fault_has_a_sentence():
     assert set(faults(FLAT[::-1, ::-1])) <= set(FAULTS)
     assert all(sentence.endswith(".") for sentence in FAULTS.values())

@@ -1,4 +1,4 @@
-"""Level names: one naming for the whole column, by the evidence in view, with honest confidences."""
+"""Level names: one naming for the whole column from the evidence in view, with realistic confidences."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ LEVEL_RIB, FALLING_RIB, NO_RIB, UNTOLD = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0,
 
 
 def looks(names, sharpness=12.0):
-    """Log-probabilities that favour the class of each name; None favours nothing."""
+    """Log-probabilities that favour the class of each name; None favours no class."""
     logits = np.zeros((len(names), len(CLASSES)))
     for i, name in enumerate(names):
         if name:
@@ -38,7 +38,7 @@ def test_clear_looks_are_named_as_they_look():
     assert all(n.confidence > 0.9 for n in named)
 
 
-def test_the_sacrum_below_names_what_stands_upon_it():
+def test_the_sacrum_names_the_vertebrae_above_it():
     seen = looks([None, None, None, "L4", "L5", "S1"], 30.0)
     assert names_of(name_levels(seen, np.ones(5, int)))[:5] == ["L1", "L2", "L3", "L4", "L5"]
 
@@ -58,7 +58,7 @@ def test_without_a_cue_there_is_no_name():
 
 
 def test_bodies_far_too_tall_for_a_name_do_not_get_it():
-    """Lumbar vertebrae of a tilted patient once looked like a neck: a size up to 30 % off tells nothing, twice does."""
+    """Lumbar vertebrae of a tilted patient once looked like a neck. 30 % too large is possible, twice is not."""
     seen, steps = looks(["C3", "C4", "C5", "C6"], 2.0), np.ones(3, int)
 
     def likeliest(tallest):
@@ -109,25 +109,25 @@ def named_by_ribs(*sides):
     return names_of(name_levels(looks([None] * len(sides)), np.ones(len(sides) - 1, int), seen))
 
 
-def test_the_last_rib_names_a_column_that_looks_like_nothing():
+def test_the_last_rib_names_a_column_without_clear_looks():
     seen = [LEVEL_RIB] * 5 + [FALLING_RIB] * 2 + [NO_RIB] * 4
     assert named_by_ribs(*seen) == [*(f"T{i}" for i in range(6, 13)), "L1", "L2", "L3", "L4"]
 
 
-def test_the_first_rib_names_a_column_that_looks_like_nothing():
+def test_the_first_rib_names_a_column_without_clear_looks():
     seen = [NO_RIB] * 2 + [FALLING_RIB] * 2 + [LEVEL_RIB] * 4
     assert named_by_ribs(*seen) == ["C4", "C5", "C6", "C7", "T1", "T2", "T3", "T4"]
 
 
-def test_ribs_in_the_middle_of_the_chest_name_nothing():
+def test_ribs_in_the_middle_of_the_chest_give_no_name():
     assert named_by_ribs(*[LEVEL_RIB] * 6) == [None] * 6
 
 
-def test_ribs_that_the_scan_does_not_hold_name_nothing():
+def test_ribs_outside_the_scan_give_no_name():
     assert named_by_ribs(*[UNTOLD] * 8) == [None] * 8
 
 
-def test_what_looks_a_level_off_all_along_is_put_right_by_the_ribs():
+def test_ribs_correct_a_column_that_looks_a_level_off():
     column = [*(f"T{i}" for i in range(8, 13)), "L1", "L2", "L3"]
     off = [*(f"T{i}" for i in range(9, 13)), "L1", "L2", "L3", "L4"]
     seen = np.repeat(np.array([LEVEL_RIB] * 3 + [FALLING_RIB] * 2 + [NO_RIB] * 3)[:, None], 2, axis=1)
@@ -144,7 +144,7 @@ def test_a_crushed_vertebra_makes_no_gap():
 
 
 @pytest.mark.parametrize(("above", "below"), [(1, 0), (2, 0), (0, 1), (0, 2)])
-def test_what_is_taken_for_vertebrae_beyond_the_ends_gets_no_name_and_the_others_keep_theirs(above, below):
+def test_false_vertebrae_beyond_the_ends_get_no_name_and_the_others_keep_theirs(above, below):
     """In a nearly horizontal neck the atlas and the skull above it were once taken for two vertebrae."""
     seen = [*["C1"] * (1 + above), *LEVELS, *["S1"] * (1 + below)]
     named = names_of(name_levels(looks(seen, 30.0), np.ones(len(seen) - 1, int)))
@@ -178,7 +178,7 @@ def test_beyond_c2_and_the_last_lumbar_vertebra_there_is_no_name():
     assert renamed(["x"] * 4, FREE, [1, 1, 1], 2, "L6") == ["L4", "L5", "L6", None]
 
 
-def test_a_thirteenth_thoracic_vertebra_stands_in_the_column_only_where_a_person_said_so():
+def test_a_t13_is_in_the_column_only_if_a_reader_named_one():
     assert renamed([None] * 4, FREE, [1, 1, 1], 1, "T12") == ["T11", "T12", "L1", "L2"]
     assert renamed([None] * 4, FREE, [1, 1, 1], 1, "T13") == ["T12", "T13", "L1", "L2"]
     assert renamed([None, "T13", None, None], [False, True, False, False], [1] * 3, 3, "L2") == [
@@ -195,12 +195,12 @@ def test_a_thirteenth_thoracic_vertebra_stands_in_the_column_only_where_a_person
     ]
 
 
-def test_a_person_who_takes_a_t13_back_is_believed():
+def test_a_reader_can_take_a_t13_back():
     pinned = [False, True, False, False]
     assert renamed(["T12", "T13", "L1", "L2"], pinned, [1] * 3, 1, "T12") == ["T11", "T12", "L1", "L2"]
 
 
-def test_a_name_that_no_vertebra_has_is_refused():
+def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="unknown level 'S1'"):
         renamed([None], [False], [], 0, "S1")
 
@@ -223,7 +223,7 @@ def test_a_spine_with_one_vertebra_more_or_less_is_no_contradiction():
     assert contradictions(["L4", "L6"], [1]) == [1]
 
 
-def test_a_name_is_in_doubt_until_a_person_names_one_of_the_column():
+def test_a_name_is_in_doubt_until_a_reader_names_one_of_the_column():
     names, shares = ["T11", "T12", None, "L2"], [{"T11": 0.95}, {"T12": 0.7, "T11": 0.3}, {"L1": 0.4}, {}]
     assert in_doubt(names, shares, [False] * 4) == [None, 0.7, None, None]
     assert in_doubt(names, shares, [False, False, False, True]) == [None] * 4
@@ -236,6 +236,6 @@ def test_names_that_are_given_below_the_sure_confidence_are_in_doubt():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_follows_a_name_never_contradicts_it(name):
+def test_the_names_that_follow_never_contradict(name):
     steps = [1, 2, 1, 1, 3, 1]
     assert contradictions(renamed([None] * 7, [False] * 7, steps, 3, name), steps) == []

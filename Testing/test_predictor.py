@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import read_ct, write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct, write_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import devices, loading, weights  # noqa: E402
 from VertebralFractureQuantLib.networks.architectures import (  # noqa: E402
     ARCHITECTURES,
@@ -88,7 +88,7 @@ sys.modules["torch"] = None
 reached = []
 sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
 from VertebralFractureQuantLib.analysis import analyze, load_models
-from VertebralFractureQuantLib.imaging.ct import read_ct
+from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.spine.record import to_json
 record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
 print(json.dumps([reached, to_json(record)]))
@@ -262,7 +262,7 @@ def test_a_folder_of_trained_networks_replaces_the_shipped_ones(files, tmp_path)
     changed = [a != b for a, b in zip(shipped.stamps, mixed.stamps, strict=True)]
     assert changed == [False, False, True] and mixed.stamps[2].name == "tiny"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VFQError, match="no folder that holds") as caught:
+    with pytest.raises(VFQError, match="has no file ROLE") as caught:
         analysis.load_models("cpu", tmp_path / "empty")
     assert caught.value.code == "bad_weights"
 

@@ -1,4 +1,4 @@
-"""The record survives its JSON, tolerates a newer one, and tells nothing about the patient."""
+"""The record is unchanged by JSON, accepts unknown keys, and contains nothing about the patient."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ DOCUMENTED_OF_VERTEBRA |= {"origin", "review"}
 
 
 def column(anterior_heights=(20, 20, 15, 20)):
-    """Rectangular bodies 20 mm high, 30 deep, 25 apart, cranial first, with the given anterior heights."""
+    """Rectangular bodies, 20 mm high, 30 mm deep, 25 mm apart, cranial first, with the given anterior heights."""
     bodies = []
     for i, height in enumerate(anterior_heights):
         low = -25.0 * i
@@ -51,7 +51,7 @@ def analysis():
     )
 
 
-def test_a_record_survives_the_way_to_json_text_and_back(analysis):
+def test_a_record_is_unchanged_by_json_text_and_back(analysis):
     once = to_json(analysis)
     again = from_json(json.loads(json.dumps(once, allow_nan=False)))
     assert to_json(again) == once
@@ -78,13 +78,13 @@ def test_a_record_of_the_first_version_is_still_read(analysis):
     assert (older.ijk_to_ras, first.machine_keypoints, first.reviewer, first.pinned) == (None, None, None, False)
 
 
-def test_where_the_ct_lay_survives_to_the_last_digit(analysis):
+def test_the_position_of_the_ct_is_kept_to_the_last_digit(analysis):
     matrix = np.diag([1 / 3, 2 / 3, 0.7, 1.0])
     again = from_json(json.loads(json.dumps(to_json(replace(analysis, ijk_to_ras=matrix)))))
     np.testing.assert_array_equal(again.ijk_to_ras, matrix)
 
 
-def test_a_coded_failure_survives_without_vertebrae():
+def test_a_coded_failure_is_kept_without_vertebrae():
     failed = SpineAnalysis("case 2", status="no_spine_found", message="Give a CT of the trunk.")
     again = from_json(json.loads(json.dumps(to_json(failed))))
     assert (again.status, again.message, again.vertebrae) == ("no_spine_found", "Give a CT of the trunk.", ())
@@ -157,7 +157,7 @@ def test_another_schema_is_refused(schema, code):
         {"reviewer": ["a"]},
     ],
 )
-def test_damage_anywhere_is_said_and_never_a_traceback(analysis, damage):
+def test_damage_anywhere_is_reported_without_a_traceback(analysis, damage):
     data = to_json(analysis)
     for key, value in damage.items():
         target = data if key in data else data["vertebrae"][0]
@@ -197,7 +197,7 @@ def test_a_stored_ratio_is_the_ratio_of_the_stored_points(analysis):
         assert v.measurement == m
 
 
-def test_what_a_reader_did_to_a_vertebra_survives(analysis):
+def test_the_review_of_a_vertebra_is_kept(analysis):
     first = replace(
         analysis.vertebrae[0],
         machine_keypoints=analysis.vertebrae[1].keypoints,
@@ -210,7 +210,7 @@ def test_what_a_reader_did_to_a_vertebra_survives(analysis):
     assert (again.pinned, again.reviewer, again.reviewed_at) == (True, "a", "2026-01-02T03:04:05+00:00")
 
 
-def test_an_analysis_belongs_to_the_ct_that_lies_where_its_own_lay(analysis):
+def test_an_analysis_belongs_to_a_ct_of_the_same_position(analysis):
     matrix = np.diag([0.7, 0.8, 2.0, 1.0])
     matrix[:3, 3] = (10, 20, 30)
     known = replace(analysis, shape=(40, 50, 60), spacing_mm=(2.0, 0.8, 0.7), ijk_to_ras=matrix)
@@ -243,12 +243,12 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     assert all(set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA for v in data["vertebrae"])
 
 
-def test_the_patient_is_as_bad_as_the_worst_assessed_vertebra(analysis):
+def test_the_patient_has_the_grade_of_the_worst_assessed_vertebra(analysis):
     assert analysis.patient_ratio == pytest.approx(0.75)
     assert (analysis.patient_grade, analysis.spinal_deformity_index) == ("moderate", 2)
 
 
-def test_a_rejected_vertebra_counts_for_nothing(analysis):
+def test_a_rejected_vertebra_does_not_count(analysis):
     vertebrae = list(analysis.vertebrae)
     vertebrae[2] = replace(vertebrae[2], review="rejected")
     rejected = replace(analysis, vertebrae=tuple(vertebrae))

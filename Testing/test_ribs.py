@@ -1,4 +1,4 @@
-"""Ribs: which vertebra has one, told by bone that reaches from it to beyond the transverse processes."""
+"""Ribs: a vertebra has one if bone reaches from it to beyond the transverse processes."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ LEVEL, FALLING, NONE = range(3)
 
 
 def spine(ribs, bottom=-40.0):
-    """A straight spine, voxels of 2 mm, S from 140 down to `bottom`; `ribs` of each vertebra: how far they fall, mm,
-    left and right, None for none. The upper posterior corners `(n, 3)` lie on the axis from S = 100 downwards."""
+    """A straight spine with voxels of 2 mm, S from 140 down to `bottom`, and its upper posterior corners `(n, 3)`.
+
+    `ribs` gives for each vertebra how far the left and the right rib fall, mm; None for no rib. The corners lie on the
+    axis from S = 100 downwards.
+    """
     r, a, s = (np.arange(low, 81 if i < 2 else 141, 2.0) for i, low in enumerate((-80, -80, bottom)))
     z, y, x = np.meshgrid(s, a, r, indexing="ij")
     voxels = np.where((abs(x) < 18) & (y > -25) & (y < 25), BONE, MUSCLE)
@@ -42,7 +45,7 @@ def test_a_level_rib_a_falling_one_and_none_are_told_apart():
     assert seen.max(-1).min() > 0.95
 
 
-def test_each_side_speaks_for_itself():
+def test_each_side_is_judged_separately():
     seen = signs([(4, 4), (None, 4), (4, None), (None, None)])
     assert seen.argmax(-1).tolist() == [[LEVEL, LEVEL], [NONE, LEVEL], [LEVEL, NONE], [NONE, NONE]]
 
@@ -54,26 +57,26 @@ def test_a_transverse_process_is_no_rib():
     assert rib_signs(ct, straightening, corners).argmax(-1).tolist() == [[NONE] * 2] * 3
 
 
-def test_the_way_by_the_next_root_to_the_next_rib_is_no_level_rib_of_ones_own():
+def test_a_path_through_the_next_root_to_the_next_rib_is_no_level_rib():
     seen = signs([(None, None), (-6, -6), (4, 4), (4, 4)])
     assert seen[0].argmax(-1).tolist() != [LEVEL, LEVEL]
     assert seen[1:].argmax(-1).tolist() == [[LEVEL] * 2] * 3
 
 
-def test_where_the_scan_ends_a_missing_rib_tells_nothing_of_what_lies_outside():
+def test_a_rib_that_is_cut_by_the_end_of_the_scan_is_not_missing():
     whole, cut = signs([(4, 4), (4, 4), (None, None)]), signs([(4, 4), (4, 4), (None, None)], bottom=36.0)
     assert whole[2, :, FALLING].max() < 0.05
     assert cut[2, :, FALLING].min() > 0.8
     assert cut[:2].argmax(-1).tolist() == [[LEVEL] * 2] * 2
 
 
-def test_a_scan_that_holds_the_bodies_only_tells_nothing():
+def test_a_scan_of_the_bodies_alone_says_nothing_about_ribs():
     ct, straightening, corners = spine([(4, 4)] * 3)
     narrow = CTVolume(ct.voxels[:, :, 30:51], ct.ijk_to_ras @ _shift(30), "narrow")
     assert rib_signs(narrow, straightening, corners) == pytest.approx(np.ones((3, 2, 3)), abs=0.02)
 
 
-def test_air_that_a_scan_was_padded_with_is_no_missing_rib():
+def test_in_padding_a_rib_is_not_missing():
     ct, straightening, corners = spine([(4, 4)] * 3)
     ct.voxels[:, :, :30], ct.voxels[:, :, 51:] = -1024, -1024
     assert rib_signs(ct, straightening, corners) == pytest.approx(np.ones((3, 2, 3)), abs=0.02)

@@ -15,7 +15,8 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 
 from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.imaging.ct import CTVolume, write_ct  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402

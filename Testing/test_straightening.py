@@ -1,4 +1,4 @@
-"""Patient and straight space correspond exactly, and pictures have their axes where they say, in any CT's geometry."""
+"""Patient and straight space correspond exactly, and straightened images have the stated axes, for any CT geometry."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ UPRIGHT = Straightening(fit_curve(np.array([[0, 0, 100], [0, 0, 50], [0, 0, 0]],
 
 
 def spine(cobb_deg=0.0, kyphosis_deg=0.0, length=400.0):
-    """A straightening along an S of the given Cobb angle to the side and a bow of the given angle forwards."""
+    """Straightening along an S of the given Cobb angle to the side and a bow of the given angle forwards."""
     arc = np.arange(0, length + 0.5, 1.0)
     sideways = np.deg2rad(cobb_deg / 2) * np.sin(2 * np.pi * arc / length)
     forwards = np.deg2rad(kyphosis_deg / 2) * np.cos(np.pi * arc / length)
@@ -28,7 +28,7 @@ spines = pytest.mark.parametrize("cobb, kyphosis", SPINES.values(), ids=SPINES)
 
 
 def straight_points(straightening, radius=40.0, beyond=0.0, count=3000):
-    """Random straight points within `radius` mm of the curve, `beyond` mm past its ends too."""
+    """Random points in straight space within `radius` mm of the curve, up to `beyond` mm past its ends."""
     rng = np.random.default_rng(0)
     angle, distance = rng.uniform(0, 2 * np.pi, count), radius * np.sqrt(rng.random(count))
     arc = rng.uniform(-beyond, straightening.curve.length + beyond, count)
@@ -93,14 +93,14 @@ def test_points_keep_their_arrangement():
     assert straightening.to_straight(np.empty((0, 3, 2, 3))).shape == (0, 3, 2, 3)
 
 
-def test_many_points_at_once_are_as_one_by_one():
+def test_many_points_at_once_give_the_same_as_one_by_one():
     straightening = spine(60, 40, length=100)
     patient = straightening.to_patient(straight_points(straightening, radius=20, count=45_000))
     some = slice(19_990, 20_010)  # around the seam of two blocks
     np.testing.assert_allclose(straightening.to_straight(patient)[some], straightening.to_straight(patient[some]))
 
 
-def test_heights_belong_to_the_patient_as_the_straight_picture_stretches():
+def test_heights_are_measured_in_the_patient_as_the_straightened_image_is_stretched():
     """On a 200 mm arc, 20 mm before its axis on the outer side, 20 straight mm are 22 in the patient (r + 20) / r."""
     angle = np.linspace(0, 0.8, 60)
     bowed = np.column_stack([np.zeros(60), 200 * np.cos(angle), -200 * np.sin(angle)])
@@ -114,7 +114,7 @@ def test_heights_belong_to_the_patient_as_the_straight_picture_stretches():
     )
 
 
-# Pictures
+# Images
 
 
 def axes(degrees=(0, 0, 0), flips=(1, 1, 1), spacing=(0.7, 0.8, 2.0), center=(0, 0, 50), shape=(70, 90, 110)):
@@ -136,7 +136,7 @@ poses = pytest.mark.parametrize("matrix", POSES.values(), ids=POSES)
 
 
 def ramp(points):
-    """HU that rise differently along R, A and S: trilinear sampling reproduces them but for rounding to integers."""
+    """HU that rise differently along R, A and S: trilinear sampling reproduces them except for rounding to integers."""
     return 40 + 7 * points[..., 0] - 3 * points[..., 1] + 5 * points[..., 2]
 
 
@@ -174,7 +174,7 @@ def test_a_slab_is_the_stack_of_its_planes_by_their_offset_to_the_right():
 
 
 @pytest.mark.parametrize("half_width, spacing", [(15, 1.0), (20, 0.5), (21.3, 0.7)])
-def test_a_pixel_lies_where_the_straight_space_says(half_width, spacing):
+def test_a_pixel_lies_at_its_place_in_straight_space(half_width, spacing):
     straightening = spine(60, 60)
     grid = straightening.sagittal_grid(half_width, spacing, lateral_mm=6)
     row, column = 130, 17
@@ -184,7 +184,7 @@ def test_a_pixel_lies_where_the_straight_space_says(half_width, spacing):
 
 @poses
 @pytest.mark.parametrize("bend", [0, 40], ids=["upright", "scoliotic"])
-def test_pictures_are_the_patients_in_any_geometry_of_the_volume(matrix, bend):
+def test_images_show_the_patient_for_any_geometry_of_the_volume(matrix, bend):
     arc = np.linspace(-20, 20, 9)
     curve = fit_curve(np.column_stack([bend * (arc / 20) ** 2 / 8, np.zeros(9), 50 - arc]))
     straightening, ct = Straightening(curve), ramp_volume(matrix)

@@ -26,7 +26,8 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.figures import counts, figures
 from VertebralFractureQuantLib.evaluation.predictions import Evaluation, evaluate_predictions
 from VertebralFractureQuantLib.evaluation.scans import Scan
-from VertebralFractureQuantLib.imaging.ct import CTVolume, read_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables
 from VertebralFractureQuantLib.spine.genant import MODERATE_METRIC, measure_column

@@ -1,5 +1,7 @@
-"""From a CT to a measured spine. Begin with `pipeline.analyze`; the other files are its steps, in this order:
-`models`, `curve_finding`, `detection`, `naming`."""
+"""From a CT to a measured spine. Start reading at `pipeline.analyze`.
+
+The other files are its steps, in this order: `models`, `curve_finding`, `detection`, `naming`.
+"""
 
 from .models import Models, load_models
 from .pipeline import analyze, analyze_along

@@ -1,4 +1,4 @@
-"""Finding the spine's curve: by the localizer and the refiner, or through points that a reader clicks.
+"""Finding the spine's curve: with the localizer and the refiner, or through points that a reader clicks.
 
 Curves are in patient RAS mm and run from cranial to caudal; arc lengths along them are in mm.
 """
@@ -22,30 +22,33 @@ if TYPE_CHECKING:
 
 COARSE_SMOOTHING_MM = 14.0
 CURVE_SMOOTHING_MM = 20.0
-LOOK_BEYOND_MM = 32.0  # the refiner looks so far past the coarse curve's ends: a sacrum there tells the levels
-# "ours ext." of Zakharov et al. 2023: the limits are extended by 2 cm; below by an L5 and the disc over it, which the
-# localizer, least sure of the spine's lower end, loses first.
+LOOK_BEYOND_MM = 32.0  # the refiner looks this far beyond the coarse curve: a sacrum there identifies the levels
+# The limits are extended by 2 cm, like "ours ext." of Zakharov et al. 2023. At the lower end the extension is an L5 and
+# the disc above it: the localizer is least certain there and loses them first.
 EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
-# Where the curve's end leaves the last vertebra less room than this share of its height, though the scan goes on, a
-# next one would not be seen whole, and the localizer may have lost the spine: the curve is led on.
-LEAST_ROOM, LED_ON_MM = 1.25, 50.0
+# If the last vertebra lies closer to the curve's end than this multiple of its height, and the scan continues there,
+# the next vertebra would not be seen whole, and the localizer may have lost the spine: the curve is lengthened.
+LEAST_ROOM, LENGTHENED_MM = 1.25, 50.0
 FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
-# Slices that look like spine with a wider gap between them may be two things, as hips look like spine.
+# Two groups of slices that look like spine may be different structures if the gap is wider: hips look like spine.
 WIDEST_GAP_MM, SHORTEST_PART_MM = 40.0, 20.0
-# A curve that a person clicks: points nearer than this are one, and fewer or closer ones draw no curve.
+# A curve through a reader's clicks.
 FEWEST_POINTS = 3
-DISTINCT_MM = 2.0
+DISTINCT_MM = 2.0  # closer points count as one
 SHORTEST_DRAWN_MM = 20.0
-LEAST_RISE = 0.2  # of a drawn curve, along S: no spine leans by more than 78 degrees
-DRAWN_SMOOTHING_MM = 6.0  # takes off the corners at the clicks, and moves the curve from them by less than a millimetre
-# A curve to a few millimetres, and the upper and lower end `(2, 3)` RAS mm of what surely is spine on it.
+LEAST_RISE = 0.2  # along S: no spine leans by more than 78 degrees
+DRAWN_SMOOTHING_MM = 6.0  # rounds the corners at the clicks, and moves the curve from them by less than 1 mm
+# A curve that is accurate to a few mm, and the upper and lower end `(2, 3)` RAS mm of the part that surely is spine.
 CoarseCurve = tuple[SpineCurve, np.ndarray]
 
 
 def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
-    """The curve through all that may be spine; where that may be several things, through each alone, the longest
-    first, and through all. VFQError `no_spine_found`."""
+    """Return coarse curves through all that may be spine.
+
+    If that may be several structures, there is one curve through each, the longest first, and one through all.
+    VFQError `no_spine_found`.
+    """
     from ..networks.localizer import SLICE_THRESHOLD, SPACING_MM, coarsen, localize
 
     points, probability = localize(models.localizer, coarsen(ct))
@@ -54,8 +57,9 @@ def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
     if covered < SHORTEST_SPINE_MM:
         raise VFQError(
             "no_spine_found",
-            f"No spine found: {covered:.0f} mm of the scan look like spine, at least {SHORTEST_SPINE_MM:.0f} mm are "
-            "needed. Give a CT of the neck or trunk that holds the vertebral column.",
+            f"No spine found: only {covered:.0f} mm of the scan look like spine, but at least "
+            f"{SHORTEST_SPINE_MM:.0f} mm are needed. Give a CT of the neck or trunk that contains the vertebral "
+            "column.",
         )
     curves = []
     for first, last in candidates:
@@ -67,8 +71,15 @@ def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
 
 @dataclass(frozen=True, eq=False)
 class Spine:
-    """A curve that reaches some cm over the ends of what may be spine, the arc lengths between which spine was seen,
-    and what the refiner saw along the coarse curve and beyond."""
+    """A curve along the spine, and the refiner's output.
+
+    Attributes
+    ----------
+    curve : reaches some cm beyond the ends of what may be spine.
+    limits_mm : arc lengths on it between which spine was seen.
+    coarse : the straightening along the coarse curve and beyond its ends, in which the refiner looked.
+    refined : what the refiner saw there.
+    """
 
     curve: SpineCurve
     limits_mm: tuple[float, float]
@@ -77,7 +88,10 @@ class Spine:
 
 
 def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Models) -> Spine:
-    """The curve through the middles of the bodies, found along the coarse one."""
+    """Return the curve through the middles of the vertebral bodies, found along the coarse curve.
+
+    ends : `(2, 3)` RAS mm, the upper and lower end of the part that surely is spine.
+    """
     from ..networks.refiner import refine
 
     straightening = Straightening(extended(coarse, LOOK_BEYOND_MM))
@@ -91,8 +105,10 @@ def refined_spine(ct: CTVolume, coarse: SpineCurve, ends: np.ndarray, models: Mo
 
 
 def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> CoarseCurve | None:
-    """The curve led on beyond the ends that vertebrae reach though the scan does not end there, and the upper and
-    lower end `(2, 3)` RAS mm of the vertebrae; None where there is nothing to lead on."""
+    """Lengthen the curve at each end that a vertebra reaches although the scan continues; None if there is no such end.
+
+    The result includes the upper and lower end `(2, 3)` RAS mm of the vertebrae.
+    """
     if not vertebrae:
         return None
     ends = np.stack([vertebrae[0].keypoints[:, 0].mean(0), vertebrae[-1].keypoints[:, 1].mean(0)])
@@ -100,33 +116,33 @@ def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...
     upper, lower = -Straightening(curve).to_straight(ends)[:, 2]
     goes_on = inside(ct, curve.at(np.array([-EXTENSION_MM, curve.length + EXTENSION_MM]))[0])
     lost = goes_on & (np.array([upper, curve.length - lower]) < LEAST_ROOM * tall)
-    own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without what `refined_spine` will add again
-    return (extended(curve, *np.where(lost, LED_ON_MM, own)), ends) if lost.any() else None
+    own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without the extension, which `refined_spine` adds again
+    return (extended(curve, *np.where(lost, LENGTHENED_MM, own)), ends) if lost.any() else None
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:
-    """The curve through a person's points `(n, 3)` RAS mm. VFQError `too_few_points`, `not_along_spine`."""
+    """Return the curve through a reader's points `(n, 3)` RAS mm. VFQError `too_few_points`, `not_along_spine`."""
     points = np.asarray(points, float).reshape(-1, 3)
     distinct = _distinct(points[np.argsort(-points[:, 2])])
     covered = float(np.ptp(distinct[:, 2])) if len(distinct) else 0.0
     if len(distinct) < FEWEST_POINTS or covered < SHORTEST_DRAWN_MM:
         raise VFQError(
             "too_few_points",
-            f"{len(distinct)} different points over {covered:.0f} mm are too few for a curve: click the middles of "
+            f"{len(distinct)} different points over {covered:.0f} mm are too few for a curve. Click the middles of "
             f"{FEWEST_POINTS} or more vertebral bodies, {SHORTEST_DRAWN_MM:.0f} mm or more from top to bottom.",
         )
     curve = fit_curve(distinct, DRAWN_SMOOTHING_MM)
     if np.abs(curve.tangents[:, 2]).min() < LEAST_RISE:
         raise VFQError(
             "not_along_spine",
-            "The points lie beside one another: a curve through them leaves the spine. Click the middles of vertebral "
-            "bodies, one below the other.",
+            "The points lie beside one another, so the curve through them leaves the spine. Click the middles of "
+            "vertebral bodies, one below the other.",
         )
     return curve
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:
-    """Without the points `(n, 3)` that lie on the last one before them; clicks of a trembling hand are one."""
+    """Drop each of the points `(n, 3)` that lies within `DISTINCT_MM` of the last one kept: clicks can be repeated."""
     kept: list[np.ndarray] = []
     for point in points:
         if not kept or np.linalg.norm(point - kept[-1]) > DISTINCT_MM:
@@ -135,7 +151,7 @@ def _distinct(points: np.ndarray) -> np.ndarray:
 
 
 def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
-    """A person's curve as it is, and what the refiner sees along it, which tells the levels."""
+    """Return a reader's curve unchanged, with what the refiner sees along it, which identifies the levels."""
     from ..networks.refiner import refine
 
     straightening = Straightening(extended(curve, LOOK_BEYOND_MM))
@@ -145,9 +161,10 @@ def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
 
 
 def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """The range of slices widened at both ends while they still may hold spine.
+    """Widen a range of slices at both ends as long as the next slice may contain spine.
 
-    The network is least sure of the spine's ends, L5 and the sacrum look alike; the detector tells them apart.
+    The localizer is least certain at the ends of the spine, where L5 and the sacrum look alike; the detector can tell
+    them apart.
     """
     while first > 0 and probability[first - 1] > FOLLOW_THRESHOLD:
         first -= 1
@@ -157,8 +174,11 @@ def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
 
 
 def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int, int]]:
-    """First and one past the last slice of what may be the spine: each group of flagged runs that lies farther than
-    `widest_gap` slices from the others and is not much shorter than the longest, that one first; then all together."""
+    """Return the first and one past the last slice of each part that may be the spine, the longest first; then of all.
+
+    A part is a group of flagged slices more than `widest_gap` slices from the next. Parts shorter than a third of the
+    longest are left out.
+    """
     flagged = np.flatnonzero(holds_spine)
     if len(flagged) == 0:
         return []
@@ -174,9 +194,9 @@ def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int
 
 
 def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
-    """First and one past the last slice of the spine: the hull of all flagged runs but stray ones.
+    """Return the first and one past the last slice of the spine: the hull of all flagged runs except stray ones.
 
-    A run is stray when it is shorter than a fifth of the longest and farther from it than its own length.
+    A run is stray if it is shorter than a fifth of the longest and farther from it than its own length.
     """
     edges = np.flatnonzero(np.diff(np.r_[0, holds_spine.astype(int), 0]))
     runs = edges.reshape(-1, 2)
@@ -190,7 +210,7 @@ def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
 
 
 def extended(curve: SpineCurve, by_mm: float, below_mm: float | None = None) -> SpineCurve:
-    """The curve going straight on for `by_mm` at both ends, or for `below_mm` at the lower one; cut where negative."""
+    """Extend the curve straight by `by_mm` at both ends, or by `below_mm` at the lower one; negative values cut it."""
     above, below = (round(mm / curve.step) for mm in (by_mm, by_mm if below_mm is None else below_mm))
     arcs = np.arange(-above, len(curve.points) + below) * curve.step
     return SpineCurve(curve.at(arcs)[0], curve.step)

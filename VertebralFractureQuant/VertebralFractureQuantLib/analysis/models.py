@@ -1,6 +1,6 @@
 """The networks of an analysis: localizer, refiner and detector, loaded on one device, with their identities.
 
-Each network is a function from arrays to arrays (`networks.predictor`). Which device and which weights is decided here.
+Each network is a function from arrays to arrays (`networks.predictor`). The device and the weights are chosen here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import VFQError
+from ..spine.butterfly import import_shapely
 from ..spine.record import ModelStamp
 
 if TYPE_CHECKING:
@@ -20,18 +21,34 @@ ROLES = ("localizer", "refiner", "detector")
 
 @dataclass(frozen=True)
 class Models:
-    """The networks, ready on a device, and their identities."""
+    """The networks, loaded on a device, and their identities (`stamps`)."""
 
     localizer: Predictor
     refiner: Predictor
     detector: Predictor
     stamps: tuple[ModelStamp, ...]
     device: str
-    notes: tuple[str, ...] = ()  # what was decided while loading, in sentences for people
+    notes: tuple[str, ...] = ()  # decisions made while loading, in sentences for the user
+
+
+def load_models(device: str = "auto", weights: Path | None = None) -> Models:
+    """Load the networks; if the GPU has too little free memory, on the CPU, with a note.
+
+    weights : folder with files ROLE.safetensors, which replace the shipped weights of these roles.
+    VFQError `bad_weights`, `no_device`, `missing_dependency`.
+    """
+    from ..networks.devices import DeviceMemoryError, check_free_memory
+
+    device = choose_device(device)
+    try:
+        check_free_memory(device)
+        return _loaded(device, weights)
+    except DeviceMemoryError as lack:
+        return replace(_loaded("cpu", weights), notes=(instead_on_cpu(lack),))
 
 
 def choose_device(device: str = "auto") -> str:
-    """The device for "auto" | "cpu" | "cuda" | "mps"; VFQError `no_device` where the wish cannot be met."""
+    """Return the device for "auto" | "cpu" | "cuda" | "mps". VFQError `no_device` if it is not available."""
     from ..networks.devices import accelerators
 
     if device == "cpu":
@@ -45,45 +62,32 @@ def choose_device(device: str = "auto") -> str:
     return device
 
 
-def load_models(device: str = "auto", weights: Path | None = None) -> Models:
-    """Load the networks; on the CPU, with a note, where the GPU has too little free memory.
-
-    weights : folder with the ROLE.safetensors of networks that take the place of the shipped ones.
-    VFQError `bad_weights`, `no_device`, `missing_dependency`.
-    """
-    from ..networks.devices import DeviceMemoryError, check_free_memory
-
-    device = choose_device(device)
-    try:
-        check_free_memory(device)
-        return _loaded(device, weights)
-    except DeviceMemoryError as lack:
-        return replace(_loaded("cpu", weights), notes=(instead_on_cpu(lack),))
-
-
 def instead_on_cpu(lack: VFQError) -> str:
-    """The note on an analysis that left the GPU."""
+    """Return the note for an analysis that ran on the CPU because the GPU lacked memory."""
     return f"{lack.message} The CPU was used instead; it takes longer."
 
 
 def _loaded(device: str, folder: Path | None) -> Models:
     from ..networks.loading import load
 
+    import_shapely()  # the detection needs it: fail now rather than after the work
     given = {role: folder / f"{role}.safetensors" for role in ROLES} if folder else {}
     given = {role: path for role, path in given.items() if path.is_file()}
     if folder and not given:
         name, roles = folder.resolve().name, ", ".join(ROLES)
         raise VFQError(
-            "bad_weights", f"{name!r} is no folder that holds a ROLE.safetensors of {roles}. Give the folder."
+            "bad_weights",
+            f"The folder {name!r} has no file ROLE.safetensors, where ROLE is one of {roles}. Give the folder with the "
+            "weights.",
         )
     try:
         loaded = [load(role, device, given.get(role)) for role in ROLES]
     except ImportError as error:
         raise VFQError(
             "missing_dependency",
-            f"{error}. On a CPU the networks need openvino: pip install openvino; in 3D Slicer's Python console "
-            "slicer.util.pip_install('openvino'). On a GPU, and where weights have no .onnx beside them, they need "
-            "torch and safetensors.",
+            f"A package that the networks need is missing: {error}. On a CPU install openvino: pip install openvino; "
+            "in 3D Slicer's Python console slicer.util.pip_install('openvino'). On a GPU, and for weights without an "
+            ".onnx file beside them, install torch and safetensors.",
         ) from error
     localizer, refiner, detector = (network for network, _ in loaded)
     return Models(localizer, refiner, detector, tuple(stamp for _, stamp in loaded), device)

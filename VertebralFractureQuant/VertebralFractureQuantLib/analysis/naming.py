@@ -1,4 +1,7 @@
-"""Naming the detected vertebrae: what the refiner sees at each, and which of them carry ribs, decide on the levels."""
+"""Naming the detected vertebrae: levels follow from the refiner's looks, the ribs and the heights (`spine.levels`).
+
+Vertebrae are plain data in patient RAS mm, from cranial to caudal.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from ..spine.record import Vertebra
 from ..spine.ribs import rib_signs
 from .curve_finding import Spine
 
-FEWEST_VERTEBRAE = 2  # a single vertebra has no neighbours to be judged by
+FEWEST_VERTEBRAE = 2  # a single vertebra has no neighbour to compare with
 
 
 def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
-    """The vertebrae with their names, where something in view tells them: they, or what lies beyond the last ones."""
+    """Return the vertebrae with level names, as far as they, or what lies beyond the outermost ones, identify them."""
     if len(vertebrae) < FEWEST_VERTEBRAE:
         return vertebrae
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
@@ -36,13 +39,13 @@ def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> 
 
 
 def _with_next(places: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """`places` `(n, ...)` of vertebrae `steps` `(n - 1,)` levels apart, and of one more level beyond either end."""
+    """Add the places one level beyond either end to `places` `(n, ...)`, which are `steps` `(n - 1,)` levels apart."""
     above, below = (places[0] - places[1]) / steps[0], (places[-1] - places[-2]) / steps[-1]
     return np.concatenate([places[:1] + above, places, places[-1:] + below])
 
 
 def measurable(vertebrae: tuple[Vertebra, ...]) -> tuple[Vertebra, ...]:
-    """Without what surely is one of `UNMEASURED`, the rest measured without them as neighbours."""
+    """Drop the vertebrae that surely are one of `UNMEASURED`, and measure the others again without these neighbours."""
     chances = [sum(v.level_probabilities.get(name, 0.0) for name in UNMEASURED) for v in vertebrae]
     kept = [v for v, chance in zip(vertebrae, chances, strict=True) if chance < SURE]
     measured = measure_column([v.keypoints for v in kept], [v.spread for v in kept])

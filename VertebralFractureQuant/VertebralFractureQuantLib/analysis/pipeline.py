@@ -1,8 +1,8 @@
-"""The whole way: a CT in, a measured spine out; in patient RAS millimetres, each arrow one function.
+"""The whole analysis: from a CT to a measured spine, in patient RAS mm. Each arrow is one function.
 
-ct -> coarse curve -> curve and level looks -> straightened sagittal slab -> vertebrae (six points) -> heights, G,
+CT -> coarse curve -> curve and level looks -> straightened sagittal slab -> vertebrae (six key points) -> heights, G,
 grade, shape, level.
-The networks are functions from array to arrays (`networks.predictor`); what comes out is plain data (`record`).
+The networks are functions from arrays to arrays (`networks.predictor`); the result is plain data (`spine.record`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
 
-COLUMN_STEP_MM = 80.0  # vertebrae nearer to one another stand in one column, though one may be missing between them
+COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
 Progress = Callable[[str, float], None]
 
@@ -31,29 +31,46 @@ Progress = Callable[[str, float], None]
 def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:
     """Localise, straighten, detect and measure every vertebra of `ct`.
 
-    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` where there is nothing to measure.
-    `progress` is told the step's name and the share of the whole that is done.
+    `progress` is called with the name of each step and the share of the work that is done.
+    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` if there is nothing to measure.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
     with _timed("total", timing):
-        _tell(progress, "localize", 0.0)
+        _report(progress, "localize", 0.0)
         with _timed("localize", timing):
             first, *others = coarse_curves(ct, models)
-        _tell(progress, "refine", 0.5)
-        spine, vertebrae = _led_on(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
-        _tell(progress, "detect", 0.9)
+        _report(progress, "refine", 0.5)
+        spine, vertebrae = _lengthened(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
+        _report(progress, "detect", 0.9)
         for coarse in others:
-            further, found = _led_on(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
+            further, found = _lengthened(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
         _check_enough(vertebrae, spine.curve)
-    _tell(progress, "measure", 1.0)
+    _report(progress, "measure", 1.0)
+    return _record(whole, spine, vertebrae, models, timing)
+
+
+def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
+    """Straighten along a reader's three or more points `(n, 3)` RAS mm on the spine, in any order; detect and measure.
+
+    The curve follows the points. Finding no vertebra, or a single one, is no error here: the reader adds the others.
+    VFQError `too_few_points`, `not_along_spine`.
+    """
+    timing: dict[str, float] = {}
+    whole, ct = ct, without_padding(ct)
+    with _timed("total", timing):
+        _report(progress, "refine", 0.0)
+        with _timed("refine", timing):
+            spine = drawn_spine(ct, drawn_curve(points), models)
+        vertebrae = _along(ct, spine, models, timing, progress)
+    _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, models, timing)
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
-    """How many of the vertebrae do not stand alone: a hip may look like one."""
+    """Count the vertebrae that have another one near: a single one may be a hip, which looks similar."""
     middles = centers(np.reshape([v.keypoints for v in vertebrae], (-1, 3, 2, 3)))
     near = np.linalg.norm(np.diff(middles, axis=0), axis=1) < COLUMN_STEP_MM
     return int((np.r_[False, near] | np.r_[near, False])[: len(vertebrae)].sum())
@@ -62,16 +79,16 @@ def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
 def _refined_along(
     ct: CTVolume, coarse: CoarseCurve, models: Models, timing: dict[str, float], progress: Progress | None
 ) -> tuple[Spine, tuple[Vertebra, ...]]:
-    """Refine a coarse curve, and all that follows."""
+    """Refine a coarse curve, then detect, measure and name vertebrae along it."""
     with _timed("refine", timing):
         spine = refined_spine(ct, *coarse, models)
     return spine, _along(ct, spine, models, timing, progress)
 
 
-def _led_on(
+def _lengthened(
     ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
 ) -> tuple[Spine, tuple[Vertebra, ...]]:
-    """The curve led on as long as that finds more vertebrae, and all of them."""
+    """Lengthen the curve as long as this finds more vertebrae; return it and all vertebrae."""
     while longer := longer_curve(ct, spine.curve, vertebrae):
         further, found = _refined_along(ct, longer, models, timing, None)
         if len(found) <= len(vertebrae):
@@ -80,33 +97,16 @@ def _led_on(
     return spine, vertebrae
 
 
-def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
-    """Straighten along a person's three or more points `(n, 3)` RAS mm on the spine, in any order, detect and measure.
-
-    The curve is the person's; no vertebra, or a lone one, is a result here: the person will add the others.
-    VFQError `too_few_points`, `not_along_spine`.
-    """
-    timing: dict[str, float] = {}
-    whole, ct = ct, without_padding(ct)
-    with _timed("total", timing):
-        _tell(progress, "refine", 0.0)
-        with _timed("refine", timing):
-            spine = drawn_spine(ct, drawn_curve(points), models)
-        vertebrae = _along(ct, spine, models, timing, progress)
-    _tell(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, models, timing)
-
-
 def _along(
     ct: CTVolume, spine: Spine, models: Models, timing: dict[str, float], progress: Progress | None
 ) -> tuple[Vertebra, ...]:
-    """Straighten along a known curve, detect, measure and name."""
+    """Straighten along a known curve, then detect, measure and name vertebrae."""
     from ..networks.detector import detect
 
-    _tell(progress, "straighten", 0.7)
+    _report(progress, "straighten", 0.7)
     with _timed("straighten", timing):
         slab = straightened_slab(ct, spine.curve)
-    _tell(progress, "detect", 0.8)
+    _report(progress, "detect", 0.8)
     with _timed("detect", timing):
         detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
     with _timed("measure", timing):
@@ -133,14 +133,14 @@ def _check_enough(vertebrae: tuple[Vertebra, ...], curve: SpineCurve) -> None:
     if not vertebrae:
         raise VFQError(
             "no_vertebra_found",
-            f"No complete vertebra found along {curve.length:.0f} mm of spine. Check that the vertebral bodies lie "
-            "whole in the field of view.",
+            f"No complete vertebra found along {curve.length:.0f} mm of spine. Give a CT with whole vertebral bodies "
+            "in its field of view.",
         )
     if len(vertebrae) < FEWEST_VERTEBRAE:
         raise VFQError(
             "too_few_vertebrae",
-            "Only one complete vertebra lies in the field of view; at least two are needed, so that a vertebra can be "
-            "judged beside its neighbours. Give a longer scan.",
+            f"Only one complete vertebra lies in the field of view, but at least {FEWEST_VERTEBRAE} are needed, to "
+            "compare each with its neighbours. Give a longer scan.",
         )
 
 
@@ -151,6 +151,6 @@ def _timed(name: str, timing: dict[str, float]) -> Iterator[None]:
     timing[name] = timing.get(name, 0.0) + time.perf_counter() - start
 
 
-def _tell(progress: Progress | None, step: str, share: float) -> None:
+def _report(progress: Progress | None, step: str, share: float) -> None:
     if progress:
         progress(step, share)

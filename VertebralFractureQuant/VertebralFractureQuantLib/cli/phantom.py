@@ -106,7 +106,7 @@ def phantom(
     debug: DebugOption = False,
 ) -> None:
     """Make a synthetic CT of the trunk with exactly known key points."""
-    from ..imaging.ct import WRITTEN
+    from ..imaging.files import WRITTEN
 
     if not output.name.lower().endswith(WRITTEN):
         message = f"{output.name}: the name of the CT must end in .nii.gz, .nrrd or .mha."

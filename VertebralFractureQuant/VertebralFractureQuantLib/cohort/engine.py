@@ -18,7 +18,7 @@ class Engine(Protocol):
     """The library functions that measure a scan."""
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
+        """See `files.read_ct`."""
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
@@ -39,8 +39,8 @@ class Library:
     weights: Path | None = None
 
     def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
-        """See `ct.read_ct`."""
-        from ..imaging.ct import read_ct
+        """See `files.read_ct`."""
+        from ..imaging.files import read_ct
 
         return read_ct(path, series=series)
 
@@ -57,8 +57,8 @@ class Library:
         return analyze(ct, models, progress)
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
-        """See `ct.write_ct`."""
-        from ..imaging.ct import write_ct
+        """See `files.write_ct`."""
+        from ..imaging.files import write_ct
 
         write_ct(ct, path)
 

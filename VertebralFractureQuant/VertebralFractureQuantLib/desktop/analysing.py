@@ -20,7 +20,8 @@ from ..analysis import Models, load_models
 from ..cohort.jobs import AnalysisJob, JobState, Process, analysis_command
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, as_coded
-from ..imaging.ct import CTVolume, from_array, write_ct
+from ..imaging.ct import CTVolume, from_array
+from ..imaging.files import write_ct
 from ..report.names import case_name
 from ..report.outputs import check_writable
 from ..scene.case_files import JOURNAL_NAME

@@ -22,14 +22,14 @@ from ..errors import VFQError
 
 Purpose = Literal["analysis on CPU", "analysis on GPU", "pictures"]
 
-# For each purpose, sets of packages; one complete set is enough, and the first set is offered.
+# For each purpose, sets of packages; one complete set is enough. The set that lacks fewest is offered, else the first.
 SERVING: dict[Purpose, tuple[tuple[str, ...], ...]] = {
-    "analysis on CPU": (("openvino",), ("torch", "safetensors")),
-    "analysis on GPU": (("torch", "safetensors"),),
+    "analysis on CPU": (("openvino", "shapely"), ("torch", "safetensors", "shapely")),
+    "analysis on GPU": (("torch", "safetensors", "shapely"),),
     "pictures": (("matplotlib",),),
 }
 # Download size with all dependencies that Slicer lacks, rounded up; torch includes its CUDA libraries.
-MEGABYTES = {"openvino": 60, "torch": 3000, "safetensors": 1, "matplotlib": 25}
+MEGABYTES = {"openvino": 60, "shapely": 3, "torch": 3000, "safetensors": 1, "matplotlib": 25}
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 REQUESTER = "Vertebral Fracture Quantification"
@@ -65,8 +65,8 @@ def missing(*purposes: Purpose) -> tuple[Requirement, ...]:
     lacking: dict[str, Requirement] = {}
     for purpose in purposes or get_args(Purpose):
         choices = [[Requirement(name, ranges[name], purpose) for name in names] for names in SERVING[purpose]]
-        if not any(all(map(is_installed, choice)) for choice in choices):
-            lacking |= {r.name: r for r in choices[0] if r.name not in lacking and not is_installed(r)}
+        fewest = min(([r for r in choice if not is_installed(r)] for choice in choices), key=len)
+        lacking |= {r.name: r for r in fewest if r.name not in lacking}
     return tuple(lacking.values())
 
 

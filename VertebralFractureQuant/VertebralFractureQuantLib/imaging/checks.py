@@ -1,7 +1,7 @@
-"""What voxels must fulfil before they are measured: three dimensions, sane axes, finite HU; and file names, for ITK.
+"""Conditions that a CT must meet to be measured: three dimensions, plausible axes, finite HU, enough memory.
 
-Voxels are `[k, j, i]`; `ijk_to_ras` maps (i, j, k, 1) to RAS mm. The limits were chosen on real CT, crops of the
-spine without air and padded volumes among them; label maps, MR and windowed pictures fall outside.
+Voxels are `[k, j, i]`; `ijk_to_ras` maps (i, j, k, 1) to RAS mm. The limits were chosen on real CT, including crops of
+the spine without air and padded volumes; they exclude label maps, MR and windowed images.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..errors import VFQError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_LIMITS_MM = (0.05, 20.0)
-# About 0.3 degrees: far above the rounding of headers, below any gantry tilt that would bend a height by 1 %.
+# About 0.3 degrees: far above the rounding of headers, below any gantry tilt that would change a height by 1 %.
 ORTHONORMAL_TOLERANCE = 5e-3
 MIN_SLICES = 3
 SAMPLED_VOXELS = 1_000_000
-# Padding lies below this (-1200 .. -3024); scanners' own air, noise and metal shadows hardly do.
+# Padding lies below this (-1200 to -3024); measured air, noise and metal shadows hardly ever do.
 LOWEST_HU = -1200
-# Fat starts below it; noise and interpolation ringing of pictures without negative intensities stay above.
+# Fat lies below this; noise and interpolation ringing of images without negative intensities stay above.
 FAT_HU = -20
 LEAST_FAT_OR_AIR = 0.003
 MOST_BELOW_AIR = 0.05
@@ -29,18 +29,18 @@ INT16 = np.iinfo(np.int16)
 
 
 def require_memory(n_bytes: int, max_bytes: int | None = None) -> None:
-    """VFQError `too_large` where `n_bytes` exceed `max_bytes` or, without it, the memory that is available."""
+    """Raise VFQError `too_large` if `n_bytes` exceeds `max_bytes` or, if that is None, the available memory."""
     limit = available_bytes() if max_bytes is None else max_bytes
     if n_bytes > limit:
         raise VFQError(
             "too_large",
-            f"The volume needs {n_bytes / 2**30:.3g} GiB, {limit / 2**30:.3g} GiB are available. "
-            "If the size is right, crop it to the spine or use a machine with more memory.",
+            f"The volume needs {n_bytes / 2**30:.3g} GiB of memory, but only {limit / 2**30:.3g} GiB are available. "
+            "If its size is correct, crop it to the spine or use a computer with more memory.",
         )
 
 
 def available_bytes() -> int:
-    """Memory that can be taken now: the least of what the system, its physical pages and the container allow."""
+    """Return the memory that can be allocated now: the least of what system, physical memory and container allow."""
     found = [v for v in (_linux_available(), _container_limit(), _physical()) if v]
     return min(found, default=16 * 2**30)
 
@@ -68,13 +68,16 @@ def _physical() -> int | None:
 
 
 def to_int16(raw: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.ndarray:
-    """`raw * slope + intercept` rounded and clipped to int16; int16 that needs no scaling comes back uncopied.
+    """Return `raw * slope + intercept`, rounded and clipped to int16; int16 without scaling is not copied.
 
-    Works slice by slice, so that no floating-point copy of the volume is ever made.
+    It works slice by slice: there is never a floating-point copy of the whole volume.
     VFQError `bad_voxels` for NaN or infinity, `not_ct` for voxels that are not real numbers.
     """
     if raw.dtype.kind not in "iuf":
-        raise VFQError("not_ct", f"The voxels are of type {raw.dtype}, CT holds integers or real numbers.")
+        raise VFQError(
+            "not_ct",
+            f"The voxels are of type {raw.dtype}, but a CT has integers or real numbers. Give the original CT.",
+        )
     if raw.dtype == np.int16 and (slope, intercept) == (1.0, 0.0):
         return raw
     voxels = np.empty(raw.shape, np.int16)
@@ -89,12 +92,12 @@ def _require_finite(plane: np.ndarray, k: int) -> None:
         count = int((~np.isfinite(plane)).sum())
         raise VFQError(
             "bad_voxels",
-            f"Slice {k} holds {count} NaN or infinite voxels. Replace them by -1024 (air) or export the CT again.",
+            f"Slice {k} has {count} NaN or infinite voxels. Replace them with -1024 (air) or export the CT again.",
         )
 
 
 def check_ct(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> None:
-    """Raise VFQError unless this is a CT that can be measured.
+    """Raise a VFQError unless this is a CT that can be measured.
 
     Parameters
     ----------
@@ -112,14 +115,17 @@ def check_ct(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> None:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """VFQError `not_3d` or `too_few_slices` by the shape `(k, j, i)` alone."""
+    """Raise VFQError `not_3d` or `too_few_slices` unless the shape `(k, j, i)` is that of a volume."""
     if len(shape) != 3:
-        raise VFQError("not_3d", f"The image has {len(shape)} dimensions {_times(shape)}; one CT volume has three.")
+        raise VFQError(
+            "not_3d",
+            f"The image has {len(shape)} dimensions ({_times(shape)}), but a CT volume has 3. Give a single volume.",
+        )
     if min(shape) < MIN_SLICES:
         raise VFQError(
             "too_few_slices",
-            f"The volume is {_times(shape)} voxels (slices x rows x columns); "
-            f"at least {MIN_SLICES} are needed along each axis. Choose the whole series, not a single picture.",
+            f"The volume has {_times(shape)} voxels (slices x rows x columns), but at least {MIN_SLICES} are needed "
+            "along each axis. Give the whole series, not a single image.",
         )
 
 
@@ -128,10 +134,11 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def check_axes(ijk_to_ras: np.ndarray) -> None:
-    """VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are orthogonal and of sane length."""
+    """Raise VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are orthogonal, with plausible
+    spacing."""
     axes = np.asarray(ijk_to_ras, float)
     if axes.shape != (4, 4) or not np.allclose(axes[3], [0, 0, 0, 1]):
-        raise VFQError("bad_direction", "ijk_to_ras must be a 4 x 4 matrix with the last row 0 0 0 1.")
+        raise VFQError("bad_direction", "ijk_to_ras must be a 4 x 4 matrix whose last row is 0 0 0 1.")
     spacing = np.linalg.norm(axes[:3, :3], axis=0)
     check_spacing(spacing)
     if not np.isfinite(axes).all():
@@ -140,34 +147,34 @@ def check_axes(ijk_to_ras: np.ndarray) -> None:
 
 
 def check_spacing(spacing_mm: np.ndarray) -> None:
-    """VFQError `bad_spacing` unless each of the voxel's sizes `(3,)` [i, j, k] lies within `SPACING_LIMITS_MM`."""
+    """Raise VFQError `bad_spacing` unless each voxel size `(3,)` [i, j, k] lies within `SPACING_LIMITS_MM`."""
     low, high = SPACING_LIMITS_MM
     spacing = np.asarray(spacing_mm, float)
     if not (np.isfinite(spacing).all() and (spacing >= low).all() and (spacing <= high).all()):
         raise VFQError(
             "bad_spacing",
-            f"The voxel spacing is {' x '.join(f'{s:.4g}' for s in spacing)} mm; {low} to {high:g} mm is plausible. "
-            "Millimetres cannot be measured with it: correct the header or export the CT again.",
+            f"The voxel spacing is {' x '.join(f'{s:.4g}' for s in spacing)} mm, but only {low} to {high:g} mm is "
+            "plausible, so heights in mm would be wrong. Correct the header or export the CT again.",
         )
 
 
 def check_orthogonal(direction: np.ndarray) -> None:
-    """VFQError `bad_direction` unless the unit columns of `(3, 3)` stand at right angles."""
+    """Raise VFQError `bad_direction` unless the unit columns of `(3, 3)` are at right angles."""
     error = np.abs(direction.T @ direction - np.eye(3)).max()
     if not error <= ORTHONORMAL_TOLERANCE:
         angle = np.degrees(np.arcsin(min(error, 1.0)))
         raise VFQError(
             "bad_direction",
             f"The axes of the volume deviate from right angles by {angle:.1f} degrees (shear or gantry tilt). "
-            "Resample it to an orthogonal grid first, or correct the tilt when converting from DICOM.",
+            "Resample the scan to an orthogonal grid, or correct the tilt when you convert it from DICOM.",
         )
 
 
 def check_intensities(voxels: np.ndarray) -> None:
-    """VFQError `not_ct` where the intensities `[k, j, i]` cannot be Hounsfield units.
+    """Raise VFQError `not_ct` if the intensities `[k, j, i]` cannot be Hounsfield units.
 
-    CT holds fat (about -100 HU) or air; a picture without either is MR, a label map, a windowed or normalised
-    picture, or CT whose rescale intercept was lost. A regular subset of about a million voxels is looked at.
+    A CT contains fat (about -100 HU) or air. An image without either is MR, a label map, a windowed or normalised
+    image, or a CT whose rescale intercept was lost. A regular subset of about a million voxels is examined.
     """
     sample = _subsample(voxels)
     padding = sample < LOWEST_HU
@@ -179,7 +186,7 @@ def check_intensities(voxels: np.ndarray) -> None:
     if len(negative) < LEAST_FAT_OR_AIR * len(body):
         raise VFQError("not_ct", _not_ct(body, _why_no_fat(body)))
     if negative.min() == negative.max() and not _like_tissue(body[body >= FAT_HU]):
-        raise VFQError("not_ct", _not_ct(body, f"the only dark value is the constant {negative[0]} of a padding"))
+        raise VFQError("not_ct", _not_ct(body, f"the only dark value is {negative[0]}, which is constant like padding"))
 
 
 def _subsample(voxels: np.ndarray) -> np.ndarray:
@@ -193,11 +200,11 @@ def _why_no_fat(body: np.ndarray) -> str:
             "soft tissue seems to lie near 1050, so the rescale intercept (usually -1024) may be missing: "
             "convert the DICOM again with its rescale, or subtract 1024"
         )
-    return "there is neither fat nor air, which lie below -20 HU"
+    return "no fat or air is found, which lie below -20 HU"
 
 
 def _like_tissue(bright: np.ndarray) -> bool:
-    """Distinguishes air of one value (a clean phantom) from another modality that was padded like CT."""
+    """Tell air of a single value (a clean phantom) from another modality that was padded like CT."""
     return bright.size == 0 or bool(np.median(bright) <= 150 and bright.max() > 150)
 
 
@@ -205,18 +212,18 @@ def _not_ct(values: np.ndarray, why: str) -> str:
     low, high = values.min(), values.max()
     return (
         f"The intensities ({low:g} to {high:g}) are not Hounsfield units: {why}. Give the original CT, "
-        "not MR, a label map, or a windowed or normalised picture."
+        "not MR, a label map, or a windowed or normalised image."
     )
 
 
 def itk_name(path: Path, code: str = "not_an_image") -> str:
-    """`path` as SimpleITK takes it; VFQError `code` for a name that is not UTF-8, which would end the process."""
+    """Return `path` as text for SimpleITK; VFQError `code` if it is not UTF-8, which would end the process."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise VFQError(
             code,
-            f"{path.name!r}, or a folder that it lies in, has a name that is not UTF-8 (from another system). "
-            "Rename it, with plain letters.",
+            f"The name of {path.name!r}, or of a folder that contains it, is not UTF-8 (it comes from another system). "
+            "Rename it with plain letters.",
         ) from None
     return str(path)

@@ -1,7 +1,7 @@
-"""What the header of an image file promises, and whether the file keeps it; voxels of NIfTI are read here too.
+"""Headers of image files: NIfTI is read and checked here, also its voxels; of NRRD and MetaImage the spacing.
 
-ITK repairs or ignores much that is wrong in headers: it fills truncated NIfTI with zeros and turns a spacing of zero
-into one. So the promises are checked on the bytes themselves. Spacings are in the file's units, i first.
+ITK repairs or ignores many errors in headers: it fills truncated NIfTI with zeros, and replaces a spacing of zero by
+one. Therefore the bytes themselves are checked. Spacings are in the file's units, i first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEXT_HEADER_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """The fields of a NIfTI-1 or -2 header that decide whether, and how, its voxels can be read."""
+    """The fields of a NIfTI-1 or NIfTI-2 header that are needed to read its voxels."""
 
     dim: tuple[int, ...]  # dim[0] is the number of dimensions
     datatype: int
@@ -38,11 +38,11 @@ class NiftiHeader:
     slope: float
     intercept: float
     spacing: np.ndarray  # (3,)
-    sform: np.ndarray | None  # (3, 4) where it is in force
+    sform: np.ndarray | None  # (3, 4); None if its code says that it is not used
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`[k, j, i]`, without trailing dimensions of one voxel beyond the third."""
+        """Shape `[k, j, i]`; trailing dimensions of size one beyond the third are dropped."""
         sizes = list(self.dim[1 : self.dim[0] + 1])
         while len(sizes) > 3 and sizes[-1] == 1:
             sizes.pop()
@@ -50,14 +50,14 @@ class NiftiHeader:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the stored values, in the file's byte order."""
+        """Type of the stored values, in the file's byte order."""
         return np.dtype(self.byte_order + NIFTI_TYPES[self.datatype])
 
 
 def nifti_files(path: Path) -> tuple[Path, Path]:
-    """The files of the header and of the voxels: two for a pair of .hdr and .img, compressed or not, else `path` twice.
+    """Return the files of header and voxels: a pair of .hdr and .img, compressed or not, or else `path` twice.
 
-    VFQError `corrupt_file` where one of a pair is absent.
+    VFQError `corrupt_file` if one file of a pair is missing.
     """
     if not path.name.lower().endswith(NIFTI_PAIR):
         return path, path
@@ -69,13 +69,13 @@ def _one_of_pair(stem: Path, suffix: str) -> Path:
     for name in (suffix, suffix.upper(), suffix + ".gz"):
         if stem.with_suffix(name).exists():
             return stem.with_suffix(name)
-    raise VFQError("corrupt_file", f"The {suffix} file that belongs to {stem.name!r} is absent. Copy both files.")
+    raise VFQError("corrupt_file", f"The {suffix} file that belongs to {stem.name!r} is missing. Copy both files.")
 
 
 def read_nifti_header(path: Path, alone: bool = True) -> NiftiHeader:
-    """The header of a NIfTI file, compressed or not, that passed the checks below.
+    """Read and check the header of a NIfTI file, compressed or not.
 
-    `alone` : whether the voxels follow in the same file, where they cannot begin before the header's end.
+    `alone` : True if the voxels follow in the same file; then they cannot begin before the header's end.
 
     VFQError `not_an_image`, `corrupt_file`, `not_3d`, `too_few_slices`, `bad_spacing`, `bad_direction`.
     """
@@ -87,10 +87,10 @@ def read_nifti_header(path: Path, alone: bool = True) -> NiftiHeader:
 
 
 def read_nifti_voxels(path: Path, header: NiftiHeader, max_bytes: int | None = None) -> np.ndarray:
-    """Unscaled voxels `[k, j, i]` in the file's type, every byte of them accounted for.
+    """Read all voxels `[k, j, i]`, unscaled, in the file's type.
 
-    VFQError `too_large` before anything is allocated, `corrupt_file` where the file ends early or its gzip
-    checksum fails.
+    VFQError `too_large` before anything is allocated; `corrupt_file` if the file ends early or its gzip checksum
+    fails.
     """
     dtype = header.dtype
     promised = int(np.prod(header.shape, dtype=object)) * dtype.itemsize
@@ -103,14 +103,14 @@ def read_nifti_voxels(path: Path, header: NiftiHeader, max_bytes: int | None = N
     if held < promised:
         raise VFQError(
             "corrupt_file",
-            f"The file holds {held} bytes of voxels, its header promises {promised}. Copy or export it again.",
+            f"The file has {held} bytes of voxels, but its header says {promised}. Copy or export it again.",
         )
     return voxels
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, decompressed where they are gzip, whatever its name says."""
+    """Open a file; gzip is decompressed, recognised by its first bytes and not by the file's name."""
     try:
         with path.open("rb") as raw:
             if raw.read(2) != b"\x1f\x8b":
@@ -143,8 +143,8 @@ def _parse_nifti(data: bytes, alone: bool) -> NiftiHeader:
         if len(data) >= 540 and data[:4] == struct.pack(order + "i", 540):
             return _parse_nifti2(data, order, 544 if alone else 0)
     if len(data) < 348:
-        raise VFQError("corrupt_file", f"The file holds {len(data)} bytes, less than a NIfTI header. Copy it again.")
-    raise VFQError("not_an_image", "The file has a NIfTI name and no NIfTI header. Export the CT as NIfTI.")
+        raise VFQError("corrupt_file", f"The file has {len(data)} bytes, fewer than a NIfTI header. Copy it again.")
+    raise VFQError("not_an_image", "The file is named like NIfTI but has no NIfTI header. Export the CT as NIfTI.")
 
 
 def _parse_nifti1(data: bytes, order: str, least_offset: int) -> NiftiHeader:
@@ -174,8 +174,8 @@ def _parse_nifti2(data: bytes, order: str, least_offset: int) -> NiftiHeader:
 
 
 def _offset(stated: float, least: int) -> int:
-    """Bytes before the voxels; many writers state 0 where the voxels follow the header."""
-    if not 0 <= stated < 2**63:  # NaN is not either
+    """Return the bytes before the voxels; many writers state 0 if the voxels follow the header."""
+    if not 0 <= stated < 2**63:  # true for NaN as well
         raise VFQError(
             "corrupt_file", f"The NIfTI header says that the voxels begin at byte {stated}. Export the CT again."
         )
@@ -183,7 +183,7 @@ def _offset(stated: float, least: int) -> int:
 
 
 def _scaling(slope: float, intercept: float) -> dict[str, float]:
-    """The standard: a slope of zero (or none) means that the voxels are not scaled."""
+    """Return slope and intercept; by the standard, a slope of zero or none means that the voxels are not scaled."""
     scaled = np.isfinite(slope) and np.isfinite(intercept) and slope != 0
     return {"slope": float(slope), "intercept": float(intercept)} if scaled else {"slope": 1.0, "intercept": 0.0}
 
@@ -193,14 +193,14 @@ def _sform(values: tuple[float, ...], code: int) -> np.ndarray | None:
 
 
 def _check_dimensions(header: NiftiHeader) -> None:
-    """VFQError `corrupt_file`, `not_3d` or `too_few_slices` unless the header describes one volume."""
+    """Raise VFQError `corrupt_file`, `not_3d` or `too_few_slices` unless the header describes one volume."""
     if not 1 <= header.dim[0] <= 7 or min(header.dim[1 : header.dim[0] + 1]) < 1:
         raise VFQError("corrupt_file", f"The NIfTI header gives impossible sizes {header.dim}. Export the CT again.")
     if header.datatype not in NIFTI_TYPES:
         raise VFQError(
             "not_3d",
-            f"Each voxel holds a colour, vector or complex value (NIfTI data type {header.datatype}); "
-            "one CT number per voxel is expected.",
+            f"Each voxel is a colour, vector or complex value (NIfTI data type {header.datatype}), but a CT has one "
+            "number for each voxel. Give the original CT.",
         )
     check_shape(header.shape)
 
@@ -211,28 +211,28 @@ def _check_nifti_spacing(header: NiftiHeader) -> None:
         return
     lengths = np.linalg.norm(header.sform[:, :3], axis=0)
     check_positive(lengths)
-    # Before comparing lengths: a shear changes them too, and is the better explanation.
+    # Before the lengths are compared: shear changes them too, and explains the error better.
     check_orthogonal(header.sform[:, :3] / lengths)
     if not np.allclose(lengths, header.spacing, rtol=0.01):
         raise VFQError(
             "bad_spacing",
-            f"The header contradicts itself: pixdim says {_listed(header.spacing)}, the sform {_listed(lengths)}. "
-            "Export the CT again.",
+            f"The header contradicts itself: the voxel spacing is {_listed(header.spacing)} by its pixdim, but "
+            f"{_listed(lengths)} by its sform. Export the CT again.",
         )
 
 
 def check_positive(spacing: np.ndarray) -> None:
-    """VFQError `bad_spacing` unless every entry is finite and above zero."""
+    """Raise VFQError `bad_spacing` unless every entry is finite and above zero."""
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise VFQError(
             "bad_spacing",
-            f"The header gives a voxel spacing of {_listed(spacing)} mm, which no voxel can have. "
+            f"The header gives a voxel spacing of {_listed(spacing)} mm, but each must be a finite number above 0. "
             "Correct the header or export the CT again.",
         )
 
 
 def check_text_header(path: Path) -> None:
-    """VFQError `bad_spacing` for a zero, negative or NaN spacing in the text header of NRRD or MetaImage."""
+    """Raise VFQError `bad_spacing` for a zero, negative or NaN spacing in the text header of NRRD or MetaImage."""
     with path.open("rb") as stream:
         text = stream.read(TEXT_HEADER_BYTES).decode("latin-1")
     for line in text.splitlines():
@@ -241,7 +241,7 @@ def check_text_header(path: Path) -> None:
         if spacing:
             check_positive(np.array(spacing))
         if not line.strip() or key.strip() == "ElementDataFile":
-            return  # what follows is voxels
+            return  # the voxels follow
 
 
 def _spacing_of(key: str, value: str) -> list[float] | None:

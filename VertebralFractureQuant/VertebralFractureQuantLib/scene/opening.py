@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
-from ..imaging.ct import CTVolume, read_ct
+from ..imaging.ct import CTVolume
+from ..imaging.files import read_ct
 from ..report.outputs import write_outputs
 from ..spine.curve import SpineCurve, fit_curve
 from ..spine.record import SpineAnalysis, check_belongs, read_analysis

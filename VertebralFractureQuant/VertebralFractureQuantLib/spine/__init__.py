@@ -1,4 +1,4 @@
 """Geometry and measurement of the spine: key points, heights, grades, levels, curve, straightening, the record.
 
-Plain numpy in patient RAS mm. No network, no scene.
+Patient RAS mm in numpy arrays, polygons by shapely; no networks, no scene.
 """

@@ -1,8 +1,8 @@
 """The spine's curve: a smooth line through the vertebral bodies, from cranial to caudal, by arc length in mm.
 
-Points and tangents are RAS mm. At each point stands a right-handed frame [right, anterior, up]:
-`up` is minus the tangent (cranial), `anterior` is kept in the sagittal plane so that the frame does not
-twist with the curve (Zakharov et al. 2023, "the second basis vector stays in the sagittal plane").
+Points and tangents are RAS mm. Each point has a right-handed frame [right, anterior, up]. `up` is minus the tangent
+(cranial). `anterior` stays in the sagittal plane, so the frame does not twist along the curve (Zakharov et al. 2023,
+"the second basis vector stays in the sagittal plane").
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 PATIENT_RIGHT = np.array([1.0, 0.0, 0.0])
-WHOLE_STEP = 0.01  # a last step this much (in steps) too short, as by the rounding of a stored curve, is a whole one
-FINER = 10  # arc lengths are measured on a polyline with this many sides a step
+WHOLE_STEP = 0.01  # a last step counts as whole if it lacks less than this share: stored curves are rounded
+FINER = 10  # arc lengths are measured on a polyline with this many segments per step
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class SpineCurve:
 
     Attributes
     ----------
-    points : `(n, 3)` RAS mm, cranial first, neighbours `step` apart along the curve.
-    step : arc length between neighbours, mm.
+    points : `(n, 3)` RAS mm, cranial first, each `step` from the next along the curve.
+    step : arc length between neighbouring points, mm.
     """
 
     points: np.ndarray
@@ -41,12 +41,12 @@ class SpineCurve:
 
     @cached_property
     def tangents(self) -> np.ndarray:
-        """`(n, 3)` unit vectors towards caudal."""
+        """Unit vectors `(n, 3)` towards caudal."""
         return _unit(np.gradient(self.points, axis=0))
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """`(n, 3, 3)`: rows right, anterior, up at every sample, in RAS."""
+        """Frames `(n, 3, 3)` in RAS: rows right, anterior, up at every point."""
         up = -self.tangents
         anterior = _unit(np.cross(up, PATIENT_RIGHT))
         right = np.cross(anterior, up)
@@ -54,11 +54,14 @@ class SpineCurve:
 
     @cached_property
     def curvatures(self) -> np.ndarray:
-        """`(n, 3)` derivative of the tangent by arc length, 1/mm."""
+        """Derivatives `(n, 3)` of the tangent by arc length, 1/mm."""
         return np.gradient(self.tangents, self.step, axis=0)
 
     def at(self, arc_length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points `(m, 3)` and frames `(m, 3, 3)` at arc lengths `(m,)` mm; beyond the ends, straight on."""
+        """Return points `(m, 3)` and frames `(m, 3, 3)` at arc lengths `(m,)` mm.
+
+        Beyond its ends the curve continues straight.
+        """
         position = np.asarray(arc_length, float) / self.step
         inside = np.clip(position, 0, len(self.points) - 1)
         low = np.minimum(inside.astype(int), len(self.points) - 2)
@@ -70,7 +73,7 @@ class SpineCurve:
         return points - beyond * frames[..., 2, :], frames
 
     def distance_to(self, points: np.ndarray) -> np.ndarray:
-        """Shortest distances `(m,)` mm from RAS points `(m, 3)` to the curve's polyline."""
+        """Return the shortest distances `(m,)` mm from RAS mm points `(m, 3)` to the curve's polyline."""
         from scipy.spatial import cKDTree  # heavy import, needed by evaluation only
 
         fine = np.arange(0, self.length + 0.05, 0.1)
@@ -78,12 +81,12 @@ class SpineCurve:
 
 
 def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) -> SpineCurve:
-    """A smooth curve along ordered points `(n, 3)` RAS mm (either direction), resampled every `step` mm.
+    """Fit a smooth curve to ordered points `(n, 3)` RAS mm (in either direction), resampled every `step` mm.
 
-    `smoothing_mm` is the standard deviation of a Gaussian along the curve that takes off the noise of a
-    localizer; both ends are continued by point reflection, so that they are not drawn inward. The cranial end
-    is kept exactly, the caudal one to within a step, and fitting a fitted curve again changes nothing.
-    ValueError for fewer than three distinct points, points that are not finite, or less than two steps of length.
+    `smoothing_mm` is the standard deviation of a Gaussian along the curve that removes the localizer's noise. Both ends
+    are continued by point reflection, so they are not drawn inward. The cranial end is kept exactly, the caudal end to
+    within a step. Fitting a fitted curve again changes nothing.
+    ValueError for fewer than three distinct points, points that are not finite, or a length below two steps.
     """
     points = np.asarray(points, float)
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
@@ -99,10 +102,10 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
 
 
 def _resample(points: np.ndarray, step: float, to_the_end: bool = False) -> np.ndarray:
-    """Points `step` apart, by arc length, on a cubic through `points`.
+    """Return points `step` apart by arc length on a cubic through `points`.
 
-    The last one is where a whole step ends, less than a step before the last of `points`; or, `to_the_end`, just there,
-    for which the step is a little shorter.
+    The last one ends the last whole step, less than a step before the last of `points`. With `to_the_end` it lies
+    exactly there, and the step is a little shorter.
     """
     chords = _arc_lengths(points)
     fine = np.linspace(0, chords[-1], FINER * int(np.ceil(chords[-1] / step)) + 1)
@@ -120,7 +123,7 @@ def _arc_lengths(points: np.ndarray) -> np.ndarray:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Cubic Hermite interpolation of `y` `(n, d)` with central-difference slopes: local, no overshoot far away."""
+    """Interpolate `y` `(n, d)` by cubic Hermite pieces with central-difference slopes, which act locally."""
     slopes = np.gradient(y, x, axis=0)
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     h = (x[i + 1] - x[i])[:, None]
@@ -134,7 +137,7 @@ def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _smooth(points: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian smoothing along the first axis, ends continued by point reflection."""
+    """Smooth by a Gaussian along the first axis; the ends are continued by point reflection."""
     reach = min(int(np.ceil(3 * sigma)), len(points) - 1)
     head = 2 * points[:1] - points[reach:0:-1]
     tail = 2 * points[-1:] - points[-2 : -reach - 2 : -1]

@@ -1,7 +1,7 @@
 """Heights, Genant ratio, grade and shape of a vertebral body, from its six key points.
 
-Heights are 3D distances in patient millimetres, never lengths in a straightened picture (which stretches).
-G = min(ha, hm, hp) / max(ha, hm, hp); grades after Genant et al. 1993, as used by Zakharov et al. 2023.
+Heights are 3D distances in patient millimetres, never lengths in a straightened image, which is stretched.
+G = min(ha, hm, hp) / max(ha, hm, hp). Grades follow Genant et al. 1993, as used by Zakharov et al. 2023.
 """
 
 from __future__ import annotations
@@ -16,33 +16,42 @@ import numpy as np
 from .keypoints import POSTERIOR, check_keypoints
 
 GRADES = ("normal", "mild", "moderate", "severe")
-SHAPES = ("wedge", "biconcave", "crush")  # by which height is lowest: anterior, middle, posterior
+SHAPES = ("wedge", "biconcave", "crush")  # the lowest height is the anterior, middle, posterior one
 
 MILD = 0.80  # fractured: G <= 0.80
 MODERATE = 0.75  # data table of Zakharov et al. 2023
 MODERATE_METRIC = 0.74  # "at least moderate" in the metrics of the same paper
 SEVERE = 0.60
-# Rounding of millimetres in a rotated frame shall not move a ratio across the threshold that it lies on.
+# Rounding, as of millimetres in a rotated frame, must not move a ratio across the threshold on which it lies.
 ROUNDING = 1e-9
 
-# For points without a spread of their own: human 95 % limits of agreement for height loss on CT reach +-12.5
-# percentage points (METHOD), so SD about 6; half an SD from a threshold the next reader could well grade otherwise.
+# For key points without a known standard deviation of G. Between readers, the 95 % limits of agreement for height loss
+# on CT reach +-12.5 percentage points, a standard deviation of about 6. Half of this from a threshold, another reader
+# may well choose the other grade.
 BORDERLINE_MARGIN = 0.03
 
-# A body lower than this part of what its neighbours lead to expect is crushed even if its own ratio is normal.
+# A body is crushed if its mean height is at most this share of the height expected from its neighbours, even if its own
+# G is normal.
 CRUSH_RATIO = 0.80
-# The first and the last vertebra are judged from one side, where a normal neck looks collapsed: heights jump by 12 %
-# a level from C6 to T1. Topmost C6 and C7 of 100 expert-annotated patients reach down to 0.75.
+# The first and the last vertebra have neighbours on one side alone. There a normal neck looks collapsed: from C6 to T1
+# the height grows by 12 % per level. In 100 patients annotated by experts, a topmost C6 or C7 reaches down to 0.75.
 CRUSH_RATIO_AT_END = 0.70
 CRUSH_NEIGHBOURS = 2
-GROWTH = 1.035  # normal height of a vertebra over that of the one above
+GROWTH = 1.035  # normal height of a vertebra divided by that of the one above
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one vertebra's six points say; `heights_mm` is (anterior, middle, posterior).
+    """The measurement of one vertebra from its six key points.
 
-    `crush_ratio` is the mean height over the height its neighbours lead to expect, None without neighbours.
+    Attributes
+    ----------
+    heights_mm : (anterior, middle, posterior).
+    genant_ratio : G = min / max of the heights.
+    grade : one of `GRADES`.
+    shape : one of `SHAPES`, or None.
+    borderline : True if the ratio that gave the grade is close to a threshold.
+    crush_ratio : mean height divided by the height expected from the neighbours; None if they give no expectation.
     """
 
     heights_mm: tuple[float, float, float]
@@ -54,13 +63,16 @@ class Measurement:
 
 
 def heights(keypoints: np.ndarray) -> np.ndarray:
-    """`(..., 3)` distances superior-inferior in the units of `keypoints` `(..., 3, 2, d)`."""
+    """Return the heights `(..., 3)`: distances superior to inferior, in the units of `keypoints` `(..., 3, 2, d)`."""
     points = check_keypoints(keypoints)
     return np.linalg.norm(points[..., 0, :] - points[..., 1, :], axis=-1)
 
 
 def genant_ratio(heights_mm: Sequence[float] | np.ndarray) -> float:
-    """G = min / max of the three heights. ValueError unless all are finite and the largest is positive."""
+    """Return G = min / max of the three heights.
+
+    ValueError unless all are finite, none is negative and the largest is positive.
+    """
     values = np.asarray(heights_mm, float)
     if values.shape != (3,) or not np.isfinite(values).all() or values.min() < 0 or values.max() <= 0:
         raise ValueError(f"three finite heights are needed, one of them positive; got {heights_mm}")
@@ -68,30 +80,30 @@ def genant_ratio(heights_mm: Sequence[float] | np.ndarray) -> float:
 
 
 def ratio_text(ratio: float) -> str:
-    """G to two digits; to three where two would not tell on which side of a grade's threshold it lies."""
+    """Write G with two decimals; with three if it lies less than 0.005 from a threshold of a grade."""
     near = any(abs(ratio - t) < 0.005 for t in (MILD, MODERATE, SEVERE))
     return f"{ratio:.3f}" if near else f"{ratio:.2f}"
 
 
 def deciding_ratio(m: Measurement) -> float:
-    """The ratio that gave the grade: the crush ratio where G alone would give a milder one, else G."""
+    """Return the ratio that gave the grade: the crush ratio if G alone gives another grade, else G."""
     return m.genant_ratio if m.crush_ratio is None or grade(m.genant_ratio) == m.grade else m.crush_ratio
 
 
 def deciding_text(m: Measurement) -> str:
-    """ "0.71": G; behind it the crush ratio, where that gave the grade: "0.95 (0.57 of neighbours)"."""
+    """Write G, "0.71"; if the crush ratio gave the grade, it follows: "0.95 (0.57 of neighbours)"."""
     decided = deciding_ratio(m)
     crush = f" ({ratio_text(decided)} of neighbours)" if decided < m.genant_ratio else ""
     return ratio_text(m.genant_ratio) + crush
 
 
 def severity(m: Measurement) -> tuple[int, float]:
-    """To sort by, the worst first: by grade, and within a grade by the ratio that gave it."""
+    """Return a key to sort by, worst first: by grade, and within a grade by the ratio that gave it."""
     return -GRADES.index(m.grade), deciding_ratio(m)
 
 
 def grade(ratio: float, moderate: float = MODERATE) -> str:
-    """Genant grade of a ratio; a ratio on a threshold takes the worse grade (G <= t)."""
+    """Return the Genant grade of a ratio; a ratio on a threshold t gets the worse grade (G <= t)."""
     if ratio <= SEVERE + ROUNDING:
         return "severe"
     if ratio <= moderate + ROUNDING:
@@ -100,22 +112,22 @@ def grade(ratio: float, moderate: float = MODERATE) -> str:
 
 
 def worst_grade(grades: Iterable[str]) -> str | None:
-    """The most severe of `grades`; None when there is none."""
+    """Return the most severe of `grades`; None if there are none."""
     return max(grades, key=GRADES.index, default=None)
 
 
 def deformity_index(grades: Iterable[str]) -> int:
-    """SDI, the spinal deformity index: the sum of grades 0 to 3 (Crans et al. 2005)."""
+    """Return the spinal deformity index (SDI): the sum of grades 0 to 3 (Crans et al. 2005)."""
     return sum(map(GRADES.index, grades))
 
 
 def is_borderline(ratio: float, margin: float = BORDERLINE_MARGIN) -> bool:
-    """Whether a grade threshold lies within `margin` of the ratio."""
+    """True if a grade's threshold lies within `margin` of the ratio."""
     return any(abs(ratio - t) <= margin + ROUNDING for t in (MILD, MODERATE, SEVERE))
 
 
 def grade_doubt(ratio: float, spread: float) -> float:
-    """The chance that G lies in another grade than it stands in, its error being normal with SD `spread` > 0."""
+    """Return the probability that the true G has another grade, for a normal error with standard deviation `spread`."""
     spread = max(spread, ROUNDING)
     thresholds = np.array([-np.inf, SEVERE, MODERATE, MILD, np.inf])
     above = int(np.searchsorted(thresholds[1:-1] + ROUNDING, ratio)) + 1
@@ -124,15 +136,16 @@ def grade_doubt(ratio: float, spread: float) -> float:
 
 
 def crush_neighbourhood(index: int, count: int) -> range:
-    """The vertebrae of `count` whose measurement depends on where vertebra `index` stands, itself among them."""
+    """Return the indices, of `count` vertebrae, whose measurement depends on vertebra `index`, including its own."""
     return range(max(0, index - CRUSH_NEIGHBOURS), min(count, index + CRUSH_NEIGHBOURS + 1))
 
 
 def expected_height(heights: np.ndarray, i: int) -> float:
-    """What the neighbours of vertebra `i` (up to two on either side) lead to expect as its mean height, mm.
+    """Return the mean height, mm, that is expected of vertebra `i` from up to two neighbours on either side.
 
-    heights : `(n,)` mean heights in mm, cranial to caudal. nan where there are fewer than two neighbours. The median of
-    the neighbours' heights, each carried over by the normal growth from level to level, resists a fractured neighbour.
+    heights : `(n,)` mean heights in mm, cranial to caudal. The result is nan with fewer than two neighbours. It is the
+    median of the neighbours' heights, each scaled by the normal growth per level, so one fractured neighbour matters
+    little.
     """
     near = [j for j in crush_neighbourhood(i, len(heights)) if j != i]
     if len(near) < CRUSH_NEIGHBOURS:
@@ -151,13 +164,13 @@ def measure(
     Parameters
     ----------
     keypoints : `(3, 2, 3)` RAS mm.
-    expected_height : the mean height that its neighbours lead to expect, mm; nan, if unknown, omits the crush test.
-    crush_threshold : the vertebra is crushed where its mean height is at most this part of `expected_height`.
-    margin : borderline is a ratio nearer than this to a threshold; the spread of G where it is known.
+    expected_height : mean height expected from the neighbours, mm; nan if unknown: then there is no crush test.
+    crush_threshold : the vertebra is crushed if its mean height is at most this share of `expected_height`.
+    margin : a ratio within this distance of a threshold is borderline; the standard deviation of G if it is known.
 
     Raises
     ------
-    ValueError : for key points of another shape, not finite, or without any height.
+    ValueError : for key points that have another shape, are not finite, or have no height at all.
     """
     return _measurement(heights(keypoints), expected_height, crush_threshold, margin)
 
@@ -167,11 +180,11 @@ def measure_column(
     spreads: Sequence[float | None] | None = None,
     only: Collection[int] | None = None,
 ) -> list[Measurement]:
-    """Measure vertebrae `(n, 3, 2, 3)` RAS mm given from cranial to caudal, each with its neighbours' crush test.
+    """Measure vertebrae `(n, 3, 2, 3)` RAS mm, cranial to caudal, each with the crush test against its neighbours.
 
-    spreads : standard deviations of their G, None where unknown.
-    only : indices of those to measure (`crush_neighbourhood` of one that moved); all if not given. The result has one
-        measurement for each, in the order of the column.
+    spreads : standard deviations of G, None where unknown.
+    only : indices of the vertebrae to measure (`crush_neighbourhood` of one that moved); all if None. The result has
+        one measurement for each, in the order of the column.
     """
     count = len(keypoints)
     if count == 0:
@@ -207,7 +220,7 @@ def _measurement(h: np.ndarray, expected_height: float, crush_threshold: float, 
 
 
 def _shape(h: np.ndarray, ratio: float, crushed: bool) -> str | None:
-    """None for a normal vertebra, and for a mildly lower posterior wall: a lordotic L5 is no crush."""
+    """Return None for a normal vertebra, and for a mildly lower posterior wall: a lordotic L5 is not crushed."""
     if crushed and ratio > MODERATE + ROUNDING:
         return "crush"
     if ratio > MILD + ROUNDING:

@@ -1,7 +1,7 @@
 """The six key points of a vertebral body on its own mid-sagittal plane.
 
-A key point array is `(..., 3, 2, 3)`: [anterior, middle, posterior] x [superior, inferior] x [R, A, S] mm
-(in a straightened picture the last axis may be 2: [A, S]). Points lie on the outer edge of the endplates.
+Key points are an array `(..., 3, 2, 3)`: [anterior, middle, posterior] x [superior, inferior] x [R, A, S] mm. In a
+straightened image the last axis may have length 2: [A, S]. The points lie on the outer edge of the endplates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENDPLATES = ("superior", "inferior")
 OUTLINE = ((0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1))
 _OUTLINE_ROW = np.array([[OUTLINE.index((p, e)) for e in (0, 1)] for p in (0, 1, 2)])
 
-# The heights, then the endplates, as pairs of rows of the six points [A+, A-, M+, M-, P+, P-].
+# The three heights, then the four parts of the endplates, as pairs of the six points [A+, A-, M+, M-, P+, P-].
 SEGMENTS = ((0, 1), (2, 3), (4, 5), (0, 2), (2, 4), (1, 3), (3, 5))
 
 FAULTS = {
@@ -28,7 +28,7 @@ FAULTS = {
 
 
 def check_keypoints(keypoints: np.ndarray) -> np.ndarray:
-    """`keypoints` as a float array; ValueError unless it is finite and of shape `(..., 3, 2, 2 or 3)`."""
+    """Return `keypoints` as a float array. ValueError unless finite and of shape `(..., 3, 2, 2 or 3)`."""
     points = np.asarray(keypoints, float)
     if points.ndim < 3 or points.shape[-3:-1] != (3, 2) or points.shape[-1] not in (2, 3):
         raise ValueError(f"key points must be (..., 3, 2, 3), got {points.shape}")
@@ -38,13 +38,16 @@ def check_keypoints(keypoints: np.ndarray) -> np.ndarray:
 
 
 def outline(keypoints: np.ndarray) -> np.ndarray:
-    """The hexagon `(..., 6, d)` of the six points in the order A+ M+ P+ P- M- A-."""
+    """Return the hexagon `(..., 6, d)` of the six points in the order A+ M+ P+ P- M- A-."""
     points = check_keypoints(keypoints)
     return np.stack([points[..., p, e, :] for p, e in OUTLINE], axis=-2)
 
 
 def from_outline(hexagon: np.ndarray) -> np.ndarray:
-    """Inverse of `outline`: `(..., 6, d)` to `(..., 3, 2, d)`. ValueError for another shape."""
+    """Return key points `(..., 3, 2, d)` from a hexagon `(..., 6, d)`: the inverse of `outline`.
+
+    ValueError for another shape.
+    """
     hexagon = np.asarray(hexagon, float)
     if hexagon.ndim < 2 or hexagon.shape[-2] != len(OUTLINE):
         raise ValueError(f"an outline has six points (..., 6, d), got {hexagon.shape}")
@@ -53,12 +56,12 @@ def from_outline(hexagon: np.ndarray) -> np.ndarray:
 
 
 def centers(keypoints: np.ndarray) -> np.ndarray:
-    """The mean of the six points, `(..., d)`."""
+    """Return the mean `(..., d)` of the six points."""
     return check_keypoints(keypoints).mean(axis=(-3, -2))
 
 
 def faults(flat: np.ndarray) -> tuple[str, ...]:
-    """What is wrong with one vertebra's points `(3, 2, 2)` = [A, S] mm in straight space, as keys of `FAULTS`."""
+    """Return the faults of one vertebra's key points `(3, 2, 2)` ([A, S] mm in straight space), as keys of `FAULTS`."""
     points = np.asarray(flat, float)
     forward, height = points[:, :, 0].mean(1), points[:, SUPERIOR, 1] - points[:, INFERIOR, 1]
     judged = {
@@ -70,7 +73,7 @@ def faults(flat: np.ndarray) -> tuple[str, ...]:
 
 
 _INDEX = np.array(SEGMENTS)
-# All pairs of segments that share no point.
+# All pairs of segments without a common point.
 _PAIRS = np.array([(a, b) for a in range(7) for b in range(a) if not set(SEGMENTS[a]) & set(SEGMENTS[b])])
 
 
@@ -81,6 +84,6 @@ def _crosses(points: np.ndarray) -> bool:
 
 
 def _side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Positive where r lies left of the line from p to q."""
+    """Return a positive number if r lies left of the line from p to q."""
     side: np.ndarray = (q - p)[:, 0] * (r - p)[:, 1] - (q - p)[:, 1] * (r - p)[:, 0]
     return side

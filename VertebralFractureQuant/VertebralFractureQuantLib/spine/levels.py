@@ -1,9 +1,9 @@
-"""Level names of vertebrae, C2 to L6: from what each vertebra looks like to one consistent naming of the column.
+"""Level names of vertebrae, C2 to L6: from the looks of single vertebrae to one consistent naming of the column.
 
-A look is a vector of log-probabilities over `CLASSES`. A column can be named in few ways only: its vertebrae follow
-one another, in a regular spine or in one of the variants with an additional or a missing vertebra. Each way is
-weighed as a whole, so a rib here and a sacrum there decide over all; a vertebra's confidence is the sum of the
-weights of all ways that give it its name.
+A look is a vector of log-probabilities over `CLASSES`. A column can be named in few ways: its vertebrae follow one
+another, in a regular spine or in a variant with an additional or a missing vertebra. Each way is weighed as a whole, so
+one rib or the sacrum helps to name all vertebrae. The confidence of a name is the sum of the weights of all ways that
+give it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ LEVELS = CERVICAL + THORACIC + LUMBAR
 SACRUM = "S1"
 ABOVE = "C1"
 CLASSES = (ABOVE, *LEVELS, SACRUM)
-UNMEASURED = (ABOVE, "C2", SACRUM)  # without a body, an upper endplate, a disc below: no heights to compare
+# Not measured, as there are no heights to compare: C1 has no body, C2 no upper endplate, S1 no disc below.
+UNMEASURED = (ABOVE, "C2", SACRUM)
 NAMES = (*CERVICAL, *THORACIC, "T13", *LUMBAR, "L6")  # every name that a vertebra can have, cranial first
 
-# Shares of spines with another count of vertebrae; in VerSe, which seeks them out, 13 % have an L6, 2 % a T13 and 3 %
-# no T12.
+# Shares of spines, regular and with another number of vertebrae. In VerSe, which collected variants on purpose, 13 %
+# have an L6, 2 % a T13 and 3 % no T12.
 VARIANTS = {
     LEVELS: 0.90,
     (*CERVICAL, *THORACIC, *LUMBAR, "L6"): 0.05,
@@ -33,12 +34,14 @@ VARIANTS = {
     (*CERVICAL, *THORACIC, *LUMBAR[:-1]): 0.02,
 }
 LOOKS_LIKE = {"T13": ("T12", "L1"), "L6": ("L5", SACRUM)}
-# Vertebrae of a column look a level off for the same reason (a small patient, say): their evidence must not be counted
-# as if it were independent. Where the column ends, above C2 and at the sacrum, is seen plainly.
+# Vertebrae of one column look a level off for a common reason, such as a small patient: their evidence is not
+# independent and must not be counted as if it were. The ends of the column, above C2 and at the sacrum, are clearly
+# seen.
 TRUST = 0.2
 ENDS = (ABOVE, SACRUM)
-# Chances that a side of a vertebra shows a level rib, a falling one, none (see `ribs`); beside L5 and the sacrum the
-# pelvis may look like a rib, and a twelfth rib may be a stump. As counted on phantoms and real scans, with reserve.
+# Probabilities that a side of a vertebra shows a level rib, a falling rib, no rib (see `ribs`). Beside L5 and the
+# sacrum the pelvis may look like a rib, and a twelfth rib may be a stump. Counted on phantoms and real scans, with a
+# margin.
 RIBS = {
     "C": (0.03, 0.07, 0.90),
     "C6": (0.03, 0.35, 0.62),
@@ -56,9 +59,10 @@ RIBS = {
     "L6": (0.3, 0.2, 0.5),
     "S": (0.4, 0.2, 0.4),
 }
-# The taller of a vertebra's anterior and posterior height, mm: means of the public expert annotations from C4 to L3. A
-# patient's vertebrae are all larger or smaller by one factor. Its logarithm lies within .16 in the 100 annotated
-# patients; up to `SIZES_WITHIN` it tells nothing, beyond names become impossible: no adult's L1 is as low as a C3.
+# The larger of the anterior and posterior height, mm: means of the public expert annotations from C4 to L3. All
+# vertebrae of a patient are larger or smaller by one factor. In the 100 annotated patients its logarithm lies within
+# 0.16. Up to `SIZES_WITHIN` it says nothing about names; beyond, names become impossible: no adult's L1 is as low as a
+# C3.
 TALLEST_MM = dict(
     zip(
         NAMES,
@@ -69,17 +73,20 @@ TALLEST_MM = dict(
     )
 )
 SIZES_WITHIN, SIZE_SD = 0.3, 0.07
-OFF_BY_ONE = 0.3  # share of looks that are: a patient's vertebrae look like a neighbour for the same reason
-STRAY = 0.03  # a C1 or S1 that was taken for a vertebra to be measured
+OFF_BY_ONE = 0.3  # share of looks that are those of a neighbouring level
+STRAY = 0.03  # probability of a C1 or S1 that was detected as a vertebra to be measured
 MOST_STRAYS = 2  # at either end
-FLOOR = 1e-3  # no look forbids a name
-LEAST_CONFIDENCE = 0.6  # without a name below
-SURE = 0.9  # a name below is shown as doubtful
+FLOOR = 1e-3  # added to the probabilities of a look, so that none excludes a name
+LEAST_CONFIDENCE = 0.6  # a vertebra with less gets no name
+SURE = 0.9  # a name with less is shown as doubtful
 
 
 @dataclass(frozen=True)
 class LevelName:
-    """A vertebra's most probable name, its probability, and those of all names above 1 %."""
+    """The most probable name of a vertebra, its probability, and the distribution: all names of 1 % or more.
+
+    `name` is None if it is too uncertain.
+    """
 
     name: str | None
     confidence: float
@@ -89,12 +96,14 @@ class LevelName:
 def name_levels(
     looks: np.ndarray, steps: np.ndarray, ribs: np.ndarray | None = None, tallest: np.ndarray | None = None
 ) -> list[LevelName]:
-    """Names of vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
+    """Name vertebrae given from cranial to caudal; None where no name is more probable than `LEAST_CONFIDENCE`.
 
-    looks : `(n, len(CLASSES))` log-probabilities; the first and the last may be of what lies above and below the
-    vertebrae, named C1 and S1 where a whole column is in view. steps : `(n - 1,)` how many levels each lies below
-    the one above it: 1, or more where one between them was not found (see `steps_between`). ribs `(n, 2, 3)`: see
-    `ribs.rib_signs`. tallest `(n,)`: the taller of the anterior and posterior heights, mm; nan where there is none.
+    looks : `(n, len(CLASSES))` log-probabilities. The first and the last may belong to the places above and below the
+        vertebrae, which are named C1 and S1 if the whole column is in view.
+    steps : `(n - 1,)` levels from each vertebra to the next: 1, or more if vertebrae between them were not found (see
+        `steps_between`).
+    ribs : `(n, 2, 3)`, see `ribs.rib_signs`.
+    tallest : `(n,)` the larger of the anterior and posterior heights, mm; nan where there is none.
     """
     tallest = np.full(len(looks), np.nan) if tallest is None else np.asarray(tallest, float)
     ribs = np.ones((len(looks), 2, 3)) if ribs is None else np.asarray(ribs, float)
@@ -120,10 +129,10 @@ def name_levels(
 def in_doubt(
     names: Sequence[str | None], probabilities: Sequence[Mapping[str, float]], pinned: Sequence[bool]
 ) -> list[float | None]:
-    """The probability of each name of a column that is not `SURE`, else None.
+    """Return the probability of each name of a column that is not `SURE`, and None for the sure ones.
 
-    There is no doubt where a person named one of the vertebrae, as the others follow from it, or of a name that came
-    without probabilities. A name that is not among its probabilities has less than all that are.
+    All names are sure if a reader named one of the vertebrae, as the others follow from it. So is a name without
+    probabilities. A name that is missing among its probabilities counts as 0.
     """
     shares = [
         1.0 if name is None else p.get(name, 0.0 if p else 1.0) for name, p in zip(names, probabilities, strict=True)
@@ -132,12 +141,12 @@ def in_doubt(
 
 
 def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """`(n - 1,)` levels from each vertebra to the next: more than one where the gap has room for another.
+    """Return the levels `(n - 1,)` from each vertebra to the next: more than 1 where the gap has room for another.
 
-    centers `(n, 3)` mm and mean heights `(n,)` mm, cranial first. Discs are a fifth of a body's height or more.
+    centers `(n, 3)` mm and mean heights `(n,)` mm, cranial first. Discs are at least a fifth of a body's height.
     """
     distance = np.linalg.norm(np.diff(centers, axis=0), axis=1)
-    usual = np.array([np.median(heights[max(0, i - 2) : i + 3]) for i in range(len(heights))])  # crushed ones are low
+    usual = np.array([np.median(heights[max(0, i - 2) : i + 3]) for i in range(len(heights))])  # a crushed one is low
     tall = np.maximum(heights, usual)
     expected = 1.2 * (tall[1:] + tall[:-1]) / 2
     return np.maximum(1, np.round(distance / expected)).astype(int)
@@ -146,14 +155,14 @@ def steps_between(centers: np.ndarray, heights: np.ndarray) -> np.ndarray:
 def renamed(
     names: Sequence[str | None], pinned: Sequence[bool], steps: Sequence[int], index: int, name: str
 ) -> list[str | None]:
-    """The names of a column `(n,)`, cranial first, after a person named vertebra `index`: the others follow.
+    """Return the names of a column `(n,)`, cranial first, after a reader named vertebra `index`: the others follow.
 
-    Names go on by `steps` `(n - 1,)` along the regular column, with T13 or L6 in it where `name` or a pinned name is
-    one of them; up to the next pinned vertebra, which keeps its name, as does what lies beyond it. What would lie above
-    C2 or below the last lumbar level is None. ValueError for an unknown name.
+    Names continue by `steps` `(n - 1,)` along the regular column, with T13 or L6 in it if `name` or a pinned name is
+    one of them. They change up to the next pinned vertebra, which keeps its name, like all vertebrae beyond it. A
+    vertebra above C2 or below the last lumbar level gets None. ValueError for an unknown name.
     """
     if name not in NAMES:
-        raise ValueError(f"unknown level {name!r}: one of {', '.join(NAMES)} is needed")
+        raise ValueError(f"unknown level {name!r}: it must be one of {', '.join(NAMES)}")
     held = {name, *(n for i, (n, pin) in enumerate(zip(names, pinned, strict=True)) if pin and i != index)}
     column = [n for n in NAMES if n in LEVELS or n in held]
     new = list(names)
@@ -169,11 +178,11 @@ def renamed(
 
 
 def contradictions(names: Sequence[str | None], steps: Sequence[int] | None = None) -> list[int]:
-    """Indices of vertebrae whose name is that of one further up, or lies above it.
+    """Return the indices of vertebrae whose name is that of a vertebra above them, or belongs above it.
 
-    Without `steps`, a name left out is none: a vertebra may be missing in the picture, or in the spine. With them
-    `(n - 1,)`, a name must also lie so many levels below the last known one as they say, in the regular spine or in one
-    of `VARIANTS`: one step from T11 to L1 is no contradiction, T12 may be missing. ValueError for an unknown name.
+    Without `steps`, a skipped name is no contradiction: that vertebra may be missing in the image or in the spine. With
+    `steps` `(n - 1,)`, a name must also lie that many levels below the last known one, in the regular spine or in one
+    of `VARIANTS`. One step from T11 to L1 is no contradiction, as T12 may be missing. ValueError for an unknown name.
     """
     place = np.r_[0, np.cumsum([] if steps is None else steps)].astype(int)
     known = [(i, name) for i, name in enumerate(names) if name is not None]
@@ -188,15 +197,15 @@ def contradictions(names: Sequence[str | None], steps: Sequence[int] | None = No
 
 
 def _follows(upper: str, name: str, levels: int) -> bool:
-    """Whether a spine is known in which `name` lies so many levels below `upper`."""
+    """True if `name` lies that many levels below `upper` in one of `VARIANTS`."""
     return any(
         upper in column and name in column and column.index(name) - column.index(upper) == levels for column in VARIANTS
     )
 
 
 def _hedged(looks: np.ndarray) -> np.ndarray:
-    """Looks `(n, classes)` that allow for a neighbour of the level, and for anything else."""
-    levels = slice(1, -1)  # whether the column has ended is seen plainly
+    """Return looks `(n, classes)` that leave some probability to neighbouring levels and to all other classes."""
+    levels = slice(1, -1)  # without the ends of the column, which are clearly seen
     p = np.exp(looks - np.logaddexp.reduce(looks, axis=1, keepdims=True))
     own = np.pad(p[:, levels], ((0, 0), (1, 1)), mode="edge")
     p[:, levels] = (1 - OFF_BY_ONE) * own[:, 1:-1] + OFF_BY_ONE / 2 * (own[:, :-2] + own[:, 2:])
@@ -204,20 +213,23 @@ def _hedged(looks: np.ndarray) -> np.ndarray:
 
 
 def _look_of(name: str, looks: np.ndarray) -> np.ndarray:
-    """How well `(n,)` looks agree with a name: fully by whether the column has ended, with reserve by the level."""
+    """Return how well looks agree with a name, `(n,)`: the end of the column counts fully, the level by `TRUST`."""
     ended = np.logaddexp(*(looks[:, CLASSES.index(n)] for n in ENDS))
     level = np.mean([looks[:, CLASSES.index(n)] for n in LOOKS_LIKE.get(name, (name,))], 0)
     return (ended if name in ENDS else np.log1p(-np.exp(np.minimum(ended, -FLOOR)))) + TRUST * level
 
 
 def _ribs_of(name: str, ribs: np.ndarray) -> np.ndarray:
-    """Log-likelihood `(n,)` of what is seen at both sides of each vertebra, if it had this name."""
+    """Return the log-likelihood `(n,)` of the rib signs at both sides of each vertebra if it has this name."""
     chances = np.array(RIBS.get(name) or RIBS[name[0]])
     return np.asarray(np.log(ribs @ chances).sum(1))
 
 
 def _size_of(names: Sequence[str], tallest: np.ndarray) -> float:
-    """Log-likelihood of the patient's size that the names tell: the median over vertebrae, as some are fractured."""
+    """Return the log-likelihood of the patient's size under these names.
+
+    The size is the median over the vertebrae, as some are fractured.
+    """
     larger = np.log(tallest / [TALLEST_MM.get(name, np.nan) for name in names])
     larger = larger[np.isfinite(larger)]
     beyond = max(0.0, abs(float(np.median(larger))) - SIZES_WITHIN) if len(larger) else 0.0

@@ -1,7 +1,7 @@
-"""The record of one analysed study: vertebrae with six key points, what was measured on them, and their origin.
+"""The record of one analysed case: vertebrae with six key points, their measurements and their origin.
 
-Plain data and its JSON (schema `vfq-analysis/1`), which keeps every digit; RAS millimetres throughout.
-No patient name, id, date, UID or path is ever in it.
+It is plain data, and JSON of schema `vfq-analysis/1` that keeps every digit of coordinates and measurements. All
+coordinates are RAS mm. A record never contains a patient's name, id, date, UID or a path.
 """
 
 from __future__ import annotations
@@ -25,17 +25,28 @@ SCHEMA = "vfq-analysis/1"
 SPACE = "RAS_mm"
 ORIGINS = ("model", "reader")
 REVIEWS = ("open", "confirmed", "rejected")
-SAME_PLACE_MM = 0.05  # headers of different formats round
+SAME_PLACE_MM = 0.05  # file formats round headers differently
 SAME_SPACING_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Vertebra:
-    """One vertebra: key points `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm.
+    """One vertebra: its key points, what was measured on them, and the state of its review.
 
-    `spread` is the standard deviation of G that the network expects of itself, None for a reader's points;
-    `level` is None where nothing in view tells it, `level_probabilities` holds the names above 1 %; it is `pinned`
-    where a person set it. `machine_keypoints` is where the network put the points, once a person moved them.
+    Attributes
+    ----------
+    keypoints : `(3, 2, 3)` = [anterior, middle, posterior] x [superior, inferior] x RAS mm.
+    measurement : heights, G, grade and shape of these key points.
+    score : the detector's confidence, 0 to 1.
+    level : name such as "T7"; None if nothing in view identifies it.
+    origin : "model", or "reader" after a reader placed or moved the points.
+    review : "open", "confirmed" or "rejected".
+    spread : the network's own estimate of the standard deviation of G; None for a reader's points.
+    level_probabilities : names with a probability of at least 1 %.
+    machine_keypoints : the network's key points `(3, 2, 3)`, kept after a reader moved them; else None.
+    pinned : True if a reader set the level.
+    reviewer : name of the reader who confirmed or rejected it; None while it is open.
+    reviewed_at : when that was, UTC, ISO 8601; None while it is open.
     """
 
     keypoints: np.ndarray
@@ -49,26 +60,37 @@ class Vertebra:
     machine_keypoints: np.ndarray | None = None
     pinned: bool = False
     reviewer: str | None = None
-    reviewed_at: str | None = None  # UTC, ISO 8601
+    reviewed_at: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelStamp:
-    """Which network made a result: role ("localizer" | "refiner" | "detector"), name, SHA-256 of its weights,
-    and the engine."""
+    """The network that made a result: its role ("localizer" | "refiner" | "detector"), name and SHA-256 of its weights.
+
+    `backend` is the engine that computed it.
+    """
 
     role: str
     name: str
     sha256: str
-    backend: str | None = None  # "torch" | "openvino"; None where an older record does not tell
+    backend: str | None = None  # "torch" | "openvino"; None in older records
 
 
 @dataclass(frozen=True, eq=False)
 class SpineAnalysis:
-    """Everything that is known about one study after the analysis, or the coded reason why nothing is.
+    """The result of one case: its vertebrae, or the coded reason why there are none.
 
-    `curve` is `(n, 3)` RAS mm, cranial to caudal; `limits_mm` are the arc lengths on it between which
-    the spine was looked for; vertebrae run from cranial to caudal.
+    Attributes
+    ----------
+    case : name of the case.
+    status : "ok" or a failure code of `errors.CODES`; then `message` says what is wrong and what to do.
+    shape, spacing_mm : of the CT, [k, j, i].
+    ijk_to_ras : `(4, 4)` of the CT.
+    models : the networks.
+    curve : `(n, 3)` RAS mm, cranial to caudal.
+    limits_mm : the arc lengths on the curve between which the spine was seen.
+    vertebrae : from cranial to caudal.
+    timing_s : seconds by step.
     """
 
     case: str
@@ -76,7 +98,7 @@ class SpineAnalysis:
     message: str = ""
     shape: tuple[int, ...] | None = None  # [k, j, i]
     spacing_mm: tuple[float, ...] | None = None  # [k, j, i]
-    ijk_to_ras: np.ndarray | None = None  # (4, 4), of the CT that was analysed; older records do not tell
+    ijk_to_ras: np.ndarray | None = None  # None in older records
     models: tuple[ModelStamp, ...] = ()
     curve: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
     limits_mm: tuple[float, float] | None = None
@@ -85,32 +107,32 @@ class SpineAnalysis:
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:
-        """The vertebrae that no reader rejected."""
+        """All vertebrae that no reader rejected."""
         return tuple(v for v in self.vertebrae if v.review != "rejected")
 
     @property
     def patient_ratio(self) -> float | None:
-        """The smallest Genant ratio of the assessed vertebrae; None without any."""
+        """The smallest Genant ratio of the assessed vertebrae; None if there are none."""
         return min((v.measurement.genant_ratio for v in self.assessed), default=None)
 
     @property
     def patient_grade(self) -> str | None:
-        """The worst grade of the assessed vertebrae; None without any."""
+        """The worst grade of the assessed vertebrae; None if there are none."""
         return worst_grade(v.measurement.grade for v in self.assessed)
 
     @property
     def spinal_deformity_index(self) -> int | None:
-        """SDI over the assessed vertebrae; None without any."""
+        """The spinal deformity index of the assessed vertebrae; None if there are none."""
         return deformity_index(v.measurement.grade for v in self.assessed) if self.assessed else None
 
 
 def vertebra_name(vertebra: Vertebra, index: int) -> str:
-    """The level's name, or "V1", "V2", ... counted from the top where the level is unknown."""
+    """Return the name of the level, or "V1", "V2", ... counted from the top if the level is unknown."""
     return vertebra.level or f"V{index + 1}"
 
 
 def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
-    """As `vertebra_name`, with a question mark where the name is in doubt."""
+    """Return the names as `vertebra_name` does, with a question mark after those in doubt."""
     doubts = in_doubt(
         [v.level for v in vertebrae], [v.level_probabilities for v in vertebrae], [v.pinned for v in vertebrae]
     )
@@ -121,7 +143,7 @@ def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
 
 
 def worst_text(analysis: SpineAnalysis) -> str | None:
-    """The worst of the assessed vertebrae as it is read, "T9 severe 0.55"; None without any."""
+    """Describe the worst of the assessed vertebrae, "T9 severe 0.55"; None if there are none."""
     named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
     assessed = [(name, v.measurement) for name, v in named if v.review != "rejected"]
     if not assessed:
@@ -131,7 +153,7 @@ def worst_text(analysis: SpineAnalysis) -> str | None:
 
 
 def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
-    """`analysis` as the JSON object of schema `vfq-analysis/1`."""
+    """Return `analysis` as a JSON object of schema `vfq-analysis/1`."""
     return {
         "schema": SCHEMA,
         "case": analysis.case,
@@ -158,7 +180,10 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> SpineAnalysis:
-    """Inverse of `to_json`; unknown keys are ignored. VFQError `newer_schema`, or `not_an_analysis` for all else."""
+    """Return the record of a JSON object: the inverse of `to_json`; unknown keys are ignored.
+
+    VFQError `newer_schema`; `not_an_analysis` for anything else that cannot be read.
+    """
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise _other_schema(schema)
@@ -171,21 +196,21 @@ def from_json(data: Any) -> SpineAnalysis:
 
 
 def read_analysis(path: Path) -> SpineAnalysis:
-    """The record in a file. VFQError `not_found`, `newer_schema`, `not_an_analysis`."""
+    """Read the record in a file. VFQError `not_found`, `newer_schema`, `not_an_analysis`."""
     try:
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise VFQError("not_found", f"There is no file {path.name!r}. Check the path.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise VFQError(
-            "not_an_analysis", f"{path.name!r} cannot be read as an analysis. Give an analysis.json of vfq analyze."
+            "not_an_analysis", f"{path.name!r} cannot be read as an analysis. Give an analysis.json from vfq analyze."
         ) from error
 
 
 def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ras: np.ndarray) -> None:
-    """VFQError `other_ct` unless a CT `[k, j, i]` lies where the analysed one lay: same shape, spacing and corners.
+    """Raise VFQError `other_ct` unless a CT `[k, j, i]` has the shape, spacing and corners of the analysed one.
 
-    Records without a matrix are held against shape and spacing alone.
+    For records without a matrix, only shape and spacing are compared.
     """
     spacing = np.linalg.norm(np.asarray(ct_ijk_to_ras)[:3, :3], axis=0)[::-1]
     same = analysis.shape is not None and tuple(analysis.shape) == tuple(ct_shape)
@@ -198,12 +223,12 @@ def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ra
         raise VFQError(
             "other_ct",
             "The analysis belongs to another CT: shape, spacing or position differ. Give the CT that was analysed, or "
-            "have this one analysed into another output folder.",
+            "analyse this one into another output folder.",
         )
 
 
 def _corners(shape: Sequence[int]) -> np.ndarray:
-    """`(8, 4)` homogeneous (i, j, k) of the outermost voxels of a volume `[k, j, i]`."""
+    """Return the corners `(8, 4)` of a volume `[k, j, i]`: homogeneous (i, j, k) of its outermost voxels."""
     last = np.array(shape[::-1]) - 1.0
     corners = np.array(np.meshgrid(*[(0.0, n) for n in last])).reshape(3, -1).T
     return np.c_[corners, np.ones(8)]
@@ -213,7 +238,10 @@ def _other_schema(schema: Any) -> VFQError:
     newer = re.fullmatch(r"vfq-analysis/(\d+)", str(schema))
     if newer and int(newer.group(1)) > 1:
         return VFQError("newer_schema", f"The analysis ({schema}) was written by a newer version. Update this program.")
-    return VFQError("not_an_analysis", f"Expected an analysis of schema {SCHEMA}, got {schema!r}.")
+    return VFQError(
+        "not_an_analysis",
+        f"The file is not an analysis: its schema is {schema!r}, not {SCHEMA}. Give an analysis.json from vfq analyze.",
+    )
 
 
 def _from_json(data: dict[str, Any]) -> SpineAnalysis:
@@ -240,7 +268,7 @@ def _stamp(data: Any) -> ModelStamp:
 
 
 def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
-    """One entry of "vertebrae"."""
+    """Return one entry of "vertebrae"."""
     m = vertebra.measurement
     return {
         "level": vertebra.level,
@@ -264,7 +292,10 @@ def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
 
 
 def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
-    """Inverse of `vertebra_to_json`. KeyError, TypeError, ValueError or OverflowError where the entry is damaged."""
+    """Return the vertebra of one entry: the inverse of `vertebra_to_json`.
+
+    KeyError, TypeError, ValueError or OverflowError if the entry is damaged.
+    """
     _typed(dict, data)
     measurement = Measurement(
         heights_mm=_numbers(data["heights_mm"], 3),
@@ -291,7 +322,7 @@ def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
 
 
 def _typed(kind: type, value: Any) -> Any:
-    """`value` itself; TypeError unless it is a `kind`."""
+    """Return `value`; TypeError unless it is a `kind`."""
     if not isinstance(value, kind):
         raise TypeError(f"expected {kind.__name__}, got {value!r:.40}")
     return value
@@ -333,7 +364,7 @@ def _optional(read: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Finite numbers of this shape, in which -1 is any length; nothing that only resembles numbers."""
+    """Return an array of finite numbers of this shape, where -1 is any length; text and booleans are no numbers."""
     array = np.asarray(value)
     fits = len(shape) == array.ndim and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
     if array.dtype.kind not in "iuf" or not fits or not np.isfinite(array).all():

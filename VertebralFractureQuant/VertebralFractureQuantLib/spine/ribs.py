@@ -1,9 +1,9 @@
-"""Which vertebrae carry ribs: the level cue that stands in nearly every CT of the chest and looks alike in all of them.
+"""Finding the vertebrae that carry ribs, which helps to name levels: nearly every CT of the chest shows ribs.
 
-A rib is a bridge of bone from a vertebra's upper half, sideways and never upwards, to a plane so far out that few
-transverse processes reach it; its strength is the HU at the weakest place of the best way. The bridges of T1 to T10 end
-level, those of T11 and T12 fall; so does the way from C7 by the arch to the first rib. All is in straight space, R, A,
-S mm; vertebrae and arc lengths go from cranial to caudal.
+A rib is a bridge of bone from the upper half of a vertebra, sideways and never upwards, to a plane so far out that few
+transverse processes reach it. Its strength is the HU at the weakest place of the best path. The bridges of T1 to T10
+are level. Those of T11 and T12 fall, and so does the path from C7 by the arch to the first rib. All is in straight
+space, R, A, S mm; vertebrae and arc lengths run from cranial to caudal.
 """
 
 from __future__ import annotations
@@ -15,46 +15,51 @@ from .straightening import Straightening
 
 STEP_MM = 2.0
 START_MM, END_MM = 16.0, 54.0  # from the midline: beside the body, and beyond the longest transverse processes
-A_MM = (-36.0, 20.0)  # where ribs run, from the body's posterior wall
-ROOT_A_MM = (-22.0, 8.0)  # where they begin,
-ROOT_ARC_MM = (-8.0, 12.0)  # from the upper posterior corner
-LONGEST_FALL_MM = 44.0  # the twelfth rib's at the end plane
-FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs behind the wall
-OUTSIDE_HU = -2000.0  # marks what the scan does not hold
-APART_MM = 7.0  # two ribs are not nearer
-LEVEL_SHARE = 0.8  # of the distance to the next vertebra: what falls by more may be the next one's rib
+A_MM = (-36.0, 20.0)  # ribs run in this range of A, from the posterior wall of the body
+ROOT_A_MM = (-22.0, 8.0)  # ribs begin in this range of A,
+ROOT_ARC_MM = (-8.0, 12.0)  # and in this range of arc, from the upper posterior corner
+LONGEST_FALL_MM = 44.0  # of the twelfth rib, at the end plane
+FALLING_MM, BEHIND_MM = 18.0, -8.0  # a rib that falls by more runs this far behind the wall
+OUTSIDE_HU = -2000.0  # marks places outside the scan
+APART_MM = 7.0  # least distance between two ribs
+LEVEL_SHARE = 0.8  # of the distance to the nearer neighbour: a rib that falls by more may belong to the next vertebra
 MOST_LEVEL_MM = 26.0
-HALF_HU, SLOPE_HU = 122.0, 14.0  # a bridge of this strength is as likely bone as none
+HALF_HU, SLOPE_HU = 122.0, 14.0  # logistic function: a bridge of HALF_HU is bone with probability 1/2
 
 
 def rib_signs(ct: CTVolume, straightening: Straightening, corners: np.ndarray) -> np.ndarray:
-    """`(n, 2, 3)` how well what a vertebra's left and right side show agrees with a level rib, a falling one, none.
+    """Return rib signs `(n, 2, 3)`: agreement of the left and right side with a level rib, a falling rib, no rib.
 
-    Nothing seen agrees with a rib as far as the scan does not hold the place where it would be, or only air there.
-    corners : `(n, 3)` RAS mm of the upper posterior corners in the middle of the walls.
+    Where no rib is seen, the sign still agrees with one as far as its place is outside the scan or contains only air.
+    corners : `(n, 3)` RAS mm of the upper posterior corners, in the middle of the posterior walls.
     """
     return agreement(*rib_bridges(ct, straightening, corners))
 
 
 def agreement(strengths: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """As `rib_signs`, from what `rib_bridges` found."""
+    """Return rib signs `(n, 2, 3)`, as `rib_signs`, from the result of `rib_bridges`."""
     bone = 1 / (1 + np.exp(-(np.maximum(strengths, 0.0) - HALF_HU) / SLOPE_HU))
-    seen = bone * np.stack([np.ones_like(bone[..., 0]), 1 - bone[..., 0]], -1)  # a level one hides a falling one
+    seen = bone * np.stack([np.ones_like(bone[..., 0]), 1 - bone[..., 0]], -1)  # a level rib hides a falling one
     nothing = 1 - seen.sum(-1, keepdims=True)
     return np.concatenate([seen + nothing * (1 - held), nothing], -1)
 
 
 def rib_bridges(ct: CTVolume, straightening: Straightening, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strengths `(n, 2, 2)` HU of the left and the right side's level and falling bridge, and the share of
-    its place that the scan holds."""
+    """Return strengths, HU, and shares of their place that lie in the scan, both `(n, 2, 2)`.
+
+    Axes: vertebra, [left, right], [level, falling] bridge.
+    """
     roots = straightening.to_straight(corners)
     found = [_side(ct, straightening, roots, side) for side in (-1.0, 1.0)]
     return np.stack([f[0] for f in found], 1), np.stack([f[1] for f in found], 1)
 
 
 def _side(ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """As `rib_bridges`, of one side. Vertebrae share no level bridge: what ends where that of the next one ends came
-    by its root, and counts as falling."""
+    """Return the result of `rib_bridges` for one side.
+
+    Vertebrae share no level bridge: one that ends at the level bridge of the next vertebra came through that vertebra's
+    root, and counts as falling.
+    """
     strengths, held = np.empty((len(roots), 2)), np.empty((len(roots), 2))
     limits, next_end = np.minimum(LEVEL_SHARE * spacing(roots), MOST_LEVEL_MM), np.inf
     fall, depth = np.arange(ROOT_ARC_MM[0], LONGEST_FALL_MM, STEP_MM), np.arange(*A_MM, STEP_MM)
@@ -71,7 +76,7 @@ def _side(ct: CTVolume, straightening: Straightening, roots: np.ndarray, side: f
 def _box(
     ct: CTVolume, straightening: Straightening, root: np.ndarray, side: float, fall: np.ndarray, depth: np.ndarray
 ) -> np.ndarray:
-    """HU `(fall, depth, r)` beside a vertebra, outwards from its body."""
+    """Return HU `(fall, depth, r)` beside a vertebra, outwards from its body."""
     outwards = root[0] + side * np.arange(START_MM, END_MM + STEP_MM / 2, STEP_MM)
     origins, frames = (x[:, None, None] for x in straightening.curve.at(fall - root[2]))
     ahead = frames[..., 1, :] * (root[1] + depth)[:, None, None]
@@ -79,20 +84,20 @@ def _box(
 
 
 def spacing(roots: np.ndarray) -> np.ndarray:
-    """`(n,)` mm from each to the next."""
+    """Return the distance `(n,)` mm to the nearer neighbour, for points `(n, 3)` mm in order."""
     gaps = np.linalg.norm(np.diff(roots, axis=0), axis=1)
     return np.minimum(np.r_[gaps[:1], gaps], np.r_[gaps, gaps[-1:]])
 
 
 def _held(held: np.ndarray, fall: np.ndarray, depth: np.ndarray) -> tuple[float, float]:
-    """Shares of the place of a level rib and of that of a falling one."""
+    """Return the shares of the places of a level and of a falling rib that lie in the scan."""
     level = held[(fall >= 0) & (fall <= FALLING_MM)][:, depth >= ROOT_A_MM[0]]
     falling = held[fall >= FALLING_MM][:, depth <= BEHIND_MM]
     return float(level.mean()), float(falling.mean())
 
 
 def _ends(box: np.ndarray, fall: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The strength of the best bridge by the fall at its end, through `box` `(fall, depth, r)` HU."""
+    """Return the strength of the best bridge for each fall at its end, through `box` `(fall, depth, r)` HU."""
     deep = (depth >= ROOT_A_MM[0]) & (depth <= ROOT_A_MM[1])
     way = np.where((fall <= ROOT_ARC_MM[1])[:, None] & deep, box[..., 0], -np.inf)
     for column in np.moveaxis(box[..., 1:], -1, 0):
@@ -102,8 +107,10 @@ def _ends(box: np.ndarray, fall: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def _sideways(way: np.ndarray) -> np.ndarray:
-    """What reaches each place `(arc, a)` from one column nearer: the best of the same arc and of two steps further up,
-    and of neighbouring depths."""
+    """Return the best strength that reaches each place `(arc, a)` from the column before.
+
+    A path comes from the same arc or up to two steps above, and from the same depth or a neighbouring one.
+    """
     rows, depths = way.shape
     padded = np.pad(way, ((2, 0), (1, 1)), constant_values=-np.inf)
     best: np.ndarray = np.max([padded[i : i + rows, j : j + depths] for i in range(3) for j in range(3)], 0)

@@ -1,8 +1,8 @@
-"""Straightening: patient RAS mm <-> straight space, and sampling of a CT along the spine's curve.
+"""Straightening: patient RAS mm to straight space and back, and sampling of a CT along the spine's curve.
 
-Straight space is R, A, S in mm too: S = -(arc length) (cranial up, 0 at the curve's cranial end),
-A anterior and R the patient's right, both measured from the curve in the plane normal to it.
-A straightened sagittal picture has rows along the arc (cranial first) and columns along A (posterior first).
+Straight space is R, A, S in mm as well. S = -(arc length): cranial is up, 0 is the curve's cranial end. A is anterior
+and R the patient's right, both measured from the curve in the plane normal to it. A straightened sagittal image has
+rows along the arc (cranial first) and columns along A (posterior first).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 AIR = -1000.0
 CONVERGED_MM = 1e-10
-POINTS_AT_ONCE = 20_000  # bounds the memory of the search for the nearest sample
+POINTS_AT_ONCE = 20_000  # limits the memory of the search for the nearest point of the curve
 
 
 @dataclass(frozen=True, eq=False)
 class Straightening:
-    """The bijection between patient and straight space within the curve's radius of curvature."""
+    """Maps patient to straight space and back, one to one within the curve's radius of curvature."""
 
     curve: SpineCurve
 
     def to_patient(self, straight: np.ndarray) -> np.ndarray:
-        """Straight `(..., 3)` [R, A, S] mm to patient RAS mm."""
+        """Map straight [R, A, S] `(..., 3)` mm to patient RAS mm."""
         straight = np.asarray(straight, float)
         flat = straight.reshape(-1, 3)
         origin, frames = self.curve.at(-flat[:, 2])
@@ -37,7 +37,10 @@ class Straightening:
         return patient.reshape(straight.shape)
 
     def to_straight(self, patient: np.ndarray, iterations: int = 20) -> np.ndarray:
-        """Patient RAS `(..., 3)` mm to straight [R, A, S] mm: the foot of the normal plane, by Newton's method."""
+        """Map patient RAS `(..., 3)` mm to straight [R, A, S] mm.
+
+        Newton's method finds the arc length whose normal plane contains the point.
+        """
         patient = np.asarray(patient, float)
         flat = patient.reshape(-1, 3)
         arc = self._nearest_arc(flat)
@@ -58,7 +61,7 @@ class Straightening:
         return np.concatenate(nearest) * 4.0 * self.curve.step
 
     def _along_tangent(self, patient: np.ndarray, arc: np.ndarray) -> np.ndarray:
-        """One damped Newton step of (p - c(s)) . t(s) = 0."""
+        """Return one damped Newton step of (p - c(s)) . t(s) = 0."""
         origin, frames = self.curve.at(arc)
         h = self.curve.step
         _, ahead = self.curve.at(arc + h)
@@ -69,7 +72,7 @@ class Straightening:
         return np.clip(value / np.maximum(1 - bend, 0.2), -8.0, 8.0)
 
     def sagittal_grid(self, half_width_mm: float, spacing_mm: float = 1.0, lateral_mm: float = 0.0) -> np.ndarray:
-        """Patient RAS points `(rows, columns, 3)` of the sagittal plane `lateral_mm` to the right of the curve.
+        """Return patient RAS mm points `(rows, columns, 3)` of the sagittal plane `lateral_mm` right of the curve.
 
         Rows run along the arc from 0 every `spacing_mm`, columns along A from -half_width to +half_width.
         """
@@ -82,12 +85,12 @@ class Straightening:
     def sample_sagittal(
         self, ct: CTVolume, half_width_mm: float, spacing_mm: float = 1.0, lateral_mm: float = 0.0
     ) -> np.ndarray:
-        """The straightened sagittal picture `(rows, columns)` HU, trilinear; air outside the volume."""
+        """Return the straightened sagittal image `(rows, columns)` in HU, trilinear; air outside the volume."""
         return ct.sample(self.sagittal_grid(half_width_mm, spacing_mm, lateral_mm), fill=AIR)
 
     def sample_slab(
         self, ct: CTVolume, half_width_mm: float, laterals_mm: np.ndarray, spacing_mm: float = 1.0
     ) -> np.ndarray:
-        """Parallel sagittal pictures `(len(laterals), rows, columns)` HU, one for each lateral offset."""
+        """Return parallel sagittal images `(len(laterals), rows, columns)` in HU, one for each lateral offset, mm."""
         planes = [self.sample_sagittal(ct, half_width_mm, spacing_mm, float(x)) for x in laterals_mm]
         return np.stack(planes)
