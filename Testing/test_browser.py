@@ -16,7 +16,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ IMAGES_SHOWN = """[...document.querySelectorAll('[data-view] canvas, [data-view]
 HANDLED = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   await frame();
-  await window.trame.trigger("key", [""]);  // no key; the answer comes after those to earlier messages
+  for (let i = 0; i < 2; i++) await window.trame.trigger("key", [""]);  // no key
   await frame();
   await frame();
 }"""
@@ -61,19 +62,21 @@ class Server:
 
     arguments: list[str]
     process: subprocess.Popen[str] = field(init=False)
-    url: str = field(init=False)
+    log: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "review", "--no-browser", *self.arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    @cached_property
+    def url(self) -> str:
+        """The address of the page, as soon as the server says it."""
         assert self.process.stderr
-        self.log = []
         for line in self.process.stderr:
             self.log.append(line)
             found = re.search(r"Open (http\S+)", line)
             if found:
-                self.url = found.group(1)
-                return
+                return found.group(1)
         raise AssertionError("".join(self.log))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> str:
@@ -84,11 +87,11 @@ class Server:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> Path:
-    """Two small phantoms, in files that are named like patients."""
+    """A small phantom and a crop of it, in files that are named like patients."""
     folder = tmp_path_factory.mktemp("scans")
-    for seed, name in ((11, f"{PATIENT}-1"), (12, f"{PATIENT}-2")):
-        ct, _ = make_phantom(seed, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
-        write_ct(ct, folder / f"{name}.nii.gz")
+    ct, _ = make_phantom(11, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
+    for i, voxels in enumerate((ct.voxels, ct.voxels[: -len(ct.voxels) // 5])):
+        write_ct(replace(ct, voxels=voxels), folder / f"{PATIENT}-{i + 1}.nii.gz")
     return folder
 
 
@@ -101,11 +104,6 @@ def analyzed(scans: Path, tmp_path_factory) -> Path:
     return output
 
 
-@pytest.fixture
-def output(analyzed: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(analyzed, tmp_path / "review"))
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
     with playwright.sync_playwright() as p:
@@ -114,12 +112,53 @@ def chromium() -> Iterator[object]:
         browser.close()
 
 
+class Ahead:
+    """Servers with outputs of their own, each started while the test before it runs."""
+
+    def __init__(self, scans: Path, analyzed: Path, folder: Path):
+        self.scans, self.analyzed, self.folder = scans, analyzed, folder
+        self.count = 0
+        self.next = self.start()
+
+    def start(self) -> tuple[Server, Path]:
+        self.count += 1
+        output = Path(shutil.copytree(self.analyzed, self.folder / f"review-{self.count}"))
+        return Server([str(self.scans), "--output", str(output), "--reader", "tester"]), output
+
+    def take(self) -> tuple[Server, Path]:
+        taken, self.next = self.next, self.start()
+        return taken
+
+
+@pytest.fixture(scope="module")
+def ahead(scans: Path, analyzed: Path, tmp_path_factory) -> Iterator[Ahead]:
+    ahead = Ahead(scans, analyzed, tmp_path_factory.mktemp("reviews"))
+    yield ahead
+    ahead.next[0].stop()
+
+
 @pytest.fixture
-def server(scans: Path, output: Path) -> Iterator[Server]:
-    server = Server([str(scans), "--output", str(output), "--reader", "tester"])
-    yield server
+def started(ahead: Ahead) -> Iterator[tuple[Server, Path]]:
+    server, output = ahead.take()
+    yield server, output
     if server.process.poll() is None:
         server.stop()
+
+
+@pytest.fixture
+def server(started: tuple[Server, Path]) -> Server:
+    return started[0]
+
+
+@pytest.fixture
+def output(started: tuple[Server, Path]) -> Path:
+    return started[1]
+
+
+@pytest.fixture
+def unopened(analyzed: Path, tmp_path: Path) -> Path:
+    """Outputs that no server uses yet."""
+    return Path(shutil.copytree(analyzed, tmp_path / "review"))
 
 
 @pytest.fixture
@@ -176,7 +215,10 @@ def cell(page, vertebra_id: str, name: str) -> str:
 
 
 def handled(page) -> None:
-    """Wait until the server has answered all keys and clicks on buttons, and the page shows the answers."""
+    """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
+
+    What the server tells the page after an answer has arrived before the next answer.
+    """
     page.evaluate(HANDLED)
 
 
@@ -577,12 +619,12 @@ def test_keys_confirm_name_and_order(page, output):
     assert record.vertebrae[0].reviewer == "tester"
 
 
-def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans, output):
-    file = folder_of(output, 0) / "analysis.json"
+def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans, unopened):
+    file = folder_of(unopened, 0) / "analysis.json"
     record = json.loads(file.read_text(encoding="utf-8"))
     record["vertebrae"][0] |= {"level": "T9", "level_probabilities": {"T9": 0.7}}
     file.write_text(json.dumps(record), encoding="utf-8")
-    server = Server([str(scans), "--output", str(output), "--reader", "tester"])
+    server = Server([str(scans), "--output", str(unopened), "--reader", "tester"])
     try:
         page = open_page(chromium, server)
         assert cell(page, "v1", "level").split()[:2] == ["T9", "?"]
@@ -618,9 +660,9 @@ def test_the_page_and_the_log_do_not_contain_the_patients_name(page, server):
     assert "Doe" not in log.replace(server.url, "")
 
 
-def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, output, tmp_path):
+def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, unopened, tmp_path):
     first = sorted(scans.iterdir())[0]
-    other = folder_of(output, 1) / "analysis.json"
+    other = folder_of(unopened, 1) / "analysis.json"
     server = Server([str(first), "--analysis", str(other), "--output", str(tmp_path / "elsewhere")])
     try:
         page = chromium.new_page(viewport=SIZE)
