@@ -98,7 +98,7 @@ CODES = {
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
     "missing_dependency": Failure(
         "an optional package is needed and not installed",
-        "Install the package that the message names, with pip, or with the button Install what is missing in 3D "
+        "Install the package that the message names, with pip, or with the button Install missing packages in 3D "
         "Slicer.",
     ),
     "bad_weights": Failure(
