@@ -1,5 +1,8 @@
-"""Real images for tests: the folder named by `VFQ_DATA`, else `shared/data` beside the repository. And the desktop's
-panel, in an empty scene, with a CT, with a study."""
+"""What all tests share: their tiers (fast, thorough, slow), real CT, and the Slicer module in an empty scene, with a CT
+or with a study.
+
+Real CT is in the folder `VFQ_DATA`, else in `shared/data` beside the repository.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: the cores are used by several tests at a time
+THOROUGH = ("test_analysis", "test_browser", "test_desktop", "test_phantom", "test_predictor", "test_training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier."""
+    for item in items:
+        if item.path.stem.startswith(THOROUGH):
+            item.add_marker("thorough")
+        if not any(item.get_closest_marker(tier) for tier in ("thorough", "slow")):
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session")
