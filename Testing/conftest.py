@@ -1,5 +1,8 @@
-"""Real images for tests: the folder named by `VFQ_DATA`, else `shared/data` beside the repository. And the desktop's
-panel, in an empty scene, with a CT, with a study."""
+"""Fixtures that several test files share: the folder of real images, and the desktop's panel.
+
+The folder is `VFQ_DATA`, else `shared/data` beside the repository. The panel comes in an empty scene, with a CT,
+or with a study.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def frozen() -> None:
-    """What was imported stays: Python need not look through all of VTK, Qt and the networks again and again."""
+    """Exempt imported objects from garbage collection, which would search VTK, Qt and the networks again and again."""
     gc.freeze()
 
 

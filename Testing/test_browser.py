@@ -70,7 +70,7 @@ class Server:
 
     @cached_property
     def url(self) -> str:
-        """The address of the page, as soon as the server says it."""
+        """The address of the page; waits until the server prints it."""
         assert self.process.stderr
         for line in self.process.stderr:
             self.log.append(line)
@@ -113,7 +113,7 @@ def chromium() -> Iterator[object]:
 
 
 class Ahead:
-    """Servers with outputs of their own, each started while the test before it runs."""
+    """Servers with separate outputs, each started while the test before it runs."""
 
     def __init__(self, scans: Path, analyzed: Path, folder: Path):
         self.scans, self.analyzed, self.folder = scans, analyzed, folder
@@ -217,13 +217,13 @@ def cell(page, vertebra_id: str, name: str) -> str:
 def handled(page) -> None:
     """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
 
-    What the server tells the page after an answer has arrived before the next answer.
+    Messages that the server sends after one answer arrive before the next answer.
     """
     page.evaluate(HANDLED)
 
 
 def eventually(check, timeout_s: float = 15.0) -> None:
-    """Wait until `check` returns true; the mouse in a view takes a way of its own, and images come when they come."""
+    """Wait until `check` returns true: events of the mouse in a view and images do not arrive in a fixed order."""
     until = time.monotonic() + timeout_s
     while not check():
         assert time.monotonic() < until, "the page did not come to the expected state"
@@ -231,7 +231,7 @@ def eventually(check, timeout_s: float = 15.0) -> None:
 
 
 def hover(page, x: float, y: float) -> None:
-    """Move the mouse to a place, as a hand does: the point under it is found by the move."""
+    """Move the mouse to a place in two steps: the move finds the point under the mouse."""
     page.mouse.move(x - 25, y - 25)
     page.mouse.move(x, y)
     handled(page)
@@ -647,7 +647,7 @@ def test_the_worklist_opens_the_next_case_quickly(page, output):
     assert time.monotonic() - started < 3
     assert "CASE 2" in page.inner_text("[data-test=worklist]").upper()
     press(page, ".")
-    assert "last case" in page.inner_text("[data-test=message]")
+    assert "no further case" in page.inner_text("[data-test=message]")
 
 
 def test_the_page_and_the_log_do_not_contain_the_patients_name(page, server):
