@@ -86,7 +86,7 @@ def sensitivity_at(scores: np.ndarray, positive: np.ndarray, specificity: float 
 
 
 def roc(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 1 - specificity and sensitivity at every threshold, both from 0 to 1.
+    """Return 1 - specificity and sensitivity at every threshold, `(thresholds,)` each, both from 0 to 1.
 
     Both arrays are empty if there are no positives or no negatives.
     """
