@@ -38,7 +38,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def frozen() -> None:
-    """What was imported stays: Python need not look through all of VTK, Qt and the networks again and again."""
+    """Exempt imported objects from garbage collection, which would search VTK, Qt and the networks again and again."""
     gc.freeze()
 
 

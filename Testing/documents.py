@@ -52,12 +52,12 @@ class Command(NamedTuple):
 
     @property
     def options(self) -> dict[str, Parameter]:
-        """By each of their names."""
+        """The options, by each of their names."""
         return {name: p for p in self.parameters for name in p.names}
 
 
 def commands() -> dict[str, Command]:
-    """Every command of `vfq` by its full name, `vfq` itself among them, in the order of its help."""
+    """Return every command of `vfq` by its full name, `vfq` itself included, in the order of its help."""
     from VertebralFractureQuantLib.cli.app import app
 
     return {command.name: command for command in _commands(app, "vfq")}
@@ -105,7 +105,7 @@ def _parameter(name: str, hint: Any, default: Any) -> Parameter:
 
 
 def _kind(annotated: Any) -> tuple[Any, bool]:
-    """The type of a value, and whether several may be given."""
+    """Return the type of a value, and whether several may be given."""
     if get_origin(annotated) in (Union, types.UnionType):
         (annotated,) = (a for a in get_args(annotated) if a is not type(None))
     if get_origin(annotated) is list:
@@ -120,7 +120,7 @@ def _range(info: ArgumentInfo | OptionInfo) -> str:
 
 
 def generated(name: str) -> str:
-    """The text of the part `name`, with a newline at its end; KeyError for a name that there is not."""
+    """Return the text of the part `name`, with a newline at its end. KeyError for an unknown name."""
     if name.startswith("vfq"):
         return _options(commands()[name])
     parts = {"commands": _list_of_commands, "codes": _codes, "problems": _problems, "keys": _keys, "mouse": _mouse}
@@ -193,12 +193,12 @@ def _sentence(text: str) -> str:
 
 
 def refreshed(text: str) -> str:
-    """A page with its generated parts as the code gives them."""
+    """Return a page with its generated parts brought up to date."""
     return PART.sub(lambda found: found[1] + generated(found[2]) + found[4], text)
 
 
 def main(write: bool) -> int:
-    """Write or report the pages that differ; the exit status."""
+    """Write or report the pages that differ, and return the exit status."""
     stale = [page for page in PAGES if refreshed(old := page.read_text(encoding="utf-8")) != old]
     for page in stale:
         print(f"{page.relative_to(ROOT)}: {'written' if write else 'differs from the code; run with --write'}")

@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pace import slowness
 
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
@@ -70,7 +72,7 @@ class Server:
 
     @cached_property
     def url(self) -> str:
-        """The address of the page, as soon as the server says it."""
+        """The address of the page; waits until the server prints it."""
         assert self.process.stderr
         for line in self.process.stderr:
             self.log.append(line)
@@ -113,7 +115,7 @@ def chromium() -> Iterator[object]:
 
 
 class Ahead:
-    """Servers with outputs of their own, each started while the test before it runs."""
+    """Servers with separate outputs, each started while the test before it runs."""
 
     def __init__(self, scans: Path, analyzed: Path, folder: Path):
         self.scans, self.analyzed, self.folder = scans, analyzed, folder
@@ -217,21 +219,28 @@ def cell(page, vertebra_id: str, name: str) -> str:
 def handled(page) -> None:
     """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
 
-    What the server tells the page after an answer has arrived before the next answer.
+    Messages that the server sends after one answer arrive before the next answer.
     """
     page.evaluate(HANDLED)
 
 
 def eventually(check, timeout_s: float = 15.0) -> None:
-    """Wait until `check` returns true; the mouse in a view takes a way of its own, and images come when they come."""
+    """Wait until `check` returns true: events of the mouse in a view and images do not arrive in a fixed order."""
     until = time.monotonic() + timeout_s
     while not check():
         assert time.monotonic() < until, "the page did not come to the expected state"
         time.sleep(0.05)
 
 
+def becomes(value, wanted) -> None:
+    """Wait until `value()` equals `wanted`; the page may show an answer some frames after it came."""
+    with suppress(AssertionError):
+        eventually(lambda: value() == wanted)
+    assert value() == wanted
+
+
 def hover(page, x: float, y: float) -> None:
-    """Move the mouse to a place, as a hand does: the point under it is found by the move."""
+    """Move the mouse to a place in two steps: the move finds the point under the mouse."""
     page.mouse.move(x - 25, y - 25)
     page.mouse.move(x, y)
     handled(page)
@@ -309,10 +318,10 @@ def test_a_dragged_point_moves_the_number_the_colour_and_the_patients_point(page
     assert (folder / "machine.json").exists()
 
     press(page, "Control+z")
-    assert g(page, vertebra_id) == pytest.approx(v.measurement.genant_ratio, abs=1e-9)
+    becomes(lambda: g(page, vertebra_id), pytest.approx(v.measurement.genant_ratio, abs=1e-9))
     assert cell(page, vertebra_id, "grade") == "normal"
     press(page, "Control+y")
-    assert g(page, vertebra_id) == pytest.approx(moved.measurement.genant_ratio, abs=1e-9)
+    becomes(lambda: g(page, vertebra_id), pytest.approx(moved.measurement.genant_ratio, abs=1e-9))
 
 
 def test_a_middle_button_drag_of_all_points_is_undone_in_one_step(page, output):
@@ -328,7 +337,7 @@ def test_a_middle_button_drag_of_all_points_is_undone_in_one_step(page, output):
     shifts = np.linalg.norm(record.vertebrae[1].keypoints - analysis.vertebrae[1].keypoints, axis=-1)
     assert (shifts > 1).all()
     press(page, "Control+z")
-    assert g(page, "v2") == pytest.approx(before, abs=1e-12)
+    becomes(lambda: g(page, "v2"), pytest.approx(before, abs=1e-12))
 
 
 def test_one_click_adds_what_was_deleted(page, output):
@@ -337,14 +346,14 @@ def test_one_click_adds_what_was_deleted(page, output):
     count = len(analysis.vertebrae)
     page.click("tr[data-id=v3] [data-cell=g]")
     press(page, "Delete")
-    assert page.locator("tr[data-id]").count() == count - 1
+    becomes(page.locator("tr[data-id]").count, count - 1)
     press(page, "z")
     press(page, "a")
-    assert "Click the middle" in page.inner_text("[data-test=hint]")
+    eventually(lambda: "Click the middle" in page.inner_text("[data-test=hint]"))
     x, y = picture.xy(analysis.vertebrae[2].keypoints.mean((0, 1)))
     hover(page, x, y)
     page.mouse.click(x, y)
-    eventually(lambda: page.locator("tr[data-id]").count() == count)
+    becomes(page.locator("tr[data-id]").count, count)
     record = saved(folder_of(output, 0), lambda r: len(r.vertebrae) == count)
     added = record.vertebrae[2]
     assert np.linalg.norm(added.keypoints - analysis.vertebrae[2].keypoints, axis=-1).mean() < 1.5
@@ -393,7 +402,7 @@ def test_three_clicks_on_the_spine_rebuild_the_study_and_undo_brings_it_back(pag
     assert drawn.distance_to(picture.straightening.to_patient(np.array([[0.0, 0.0, picture.middle]])))[0] < 3.0
     press(page, "u")
     page.wait_for_selector("tr[data-id=v1]")
-    assert {i: g(page, i) for i in before} == pytest.approx(before, abs=1e-9)
+    becomes(lambda: {i: g(page, i) for i in before}, pytest.approx(before, abs=1e-9))
 
 
 def test_a_click_in_a_vertebra_selects_its_row(page, output):
@@ -449,19 +458,18 @@ def test_one_key_press_is_one_action_on_any_keyboard(page):
     for _ in range(3):
         page.keyboard.down("c")  # repeated, as if held down
     page.keyboard.up("c")
-    handled(page)
-    assert verdicts()[:2] == ["confirmed", "open"]
+    becomes(lambda: verdicts()[:2], ["confirmed", "open"])
     press(page, "?")
     press(page, "x")  # while the help is open
     press(page, "Escape")
     assert verdicts()[:3] == ["confirmed", "open", "open"]
     key_event(page, key="C")  # with Caps Lock
-    assert verdicts()[:3] == ["confirmed", "confirmed", "open"]
+    becomes(lambda: verdicts()[:3], ["confirmed", "confirmed", "open"])
     before = cell(page, "v3", "level")
     key_event(page, key="]", ctrlKey=True, altKey=True, modifierAltGraph=True)  # AltGr on Windows
-    below = cell(page, "v3", "level")
+    eventually(lambda: cell(page, "v3", "level") != before)
     key_event(page, key="[", altKey=True)  # Option on a Mac
-    assert below != before == cell(page, "v3", "level")
+    becomes(lambda: cell(page, "v3", "level"), before)
     key_event(page, key="x", altKey=True)  # a shortcut of the browser
     assert verdicts()[2] == "open"
 
@@ -471,7 +479,7 @@ def test_keys_keep_their_meaning_after_a_click_in_a_view(page, output):
     page.mouse.click(*picture.xy_straight(np.array([0.0, 45.0, picture.middle])))
     for key in ("b", "f", "f", "r"):
         press(page, key)
-    assert "0.0 mm" in page.inner_text(".straight")
+    eventually(lambda: "0.0 mm" in page.inner_text(".straight"))
 
 
 def test_the_scene_is_saved_for_slicer(page, output):
@@ -566,7 +574,7 @@ def test_after_kill_9_the_page_restores_every_finished_action(chromium, server, 
         assert page.get_attribute("tr[data-id=v1]", "data-review") == "rejected"
         press(page, "u")
         press(page, "u")
-        assert g(page, "v2") == pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-9)
+        becomes(lambda: g(page, "v2"), pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-9))
         page.close()
     finally:
         again.stop()
@@ -603,17 +611,17 @@ def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
 def test_keys_confirm_name_and_order(page, output):
     page.click("tr[data-id=v1] [data-cell=g]")
     press(page, "c")
-    assert page.get_attribute("tr[data-id=v1]", "data-review") == "confirmed"
-    assert "selected" in page.get_attribute("tr[data-id=v2]", "class")
+    page.wait_for_selector("tr[data-id=v1][data-review=confirmed]")
+    page.wait_for_selector("tr[data-id=v2].selected")
     page.click("tr[data-id=v1] [data-cell=g]")
     before = cell(page, "v1", "level")
     press(page, "]")
     press(page, "]")
-    assert cell(page, "v1", "level") != before
+    eventually(lambda: cell(page, "v1", "level") != before)
     press(page, "f")
-    assert page.locator("tr[data-id]").last.get_attribute("data-id") == "v1"
+    becomes(lambda: page.locator("tr[data-id]").last.get_attribute("data-id"), "v1")
     press(page, "?")
-    assert "undo" in page.inner_text("[data-test=help]")
+    eventually(lambda: "undo" in page.inner_text("[data-test=help]"))
     press(page, "Escape")
     record = saved(folder_of(output, 0), lambda r: r.vertebrae[0].review == "confirmed")
     assert record.vertebrae[0].reviewer == "tester"
@@ -631,7 +639,7 @@ def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans,
         assert page.get_attribute("tr[data-id=v1] [data-cell=level] .doubt", "title").startswith("70% certain")
         page.click("tr[data-id=v1] [data-cell=g]")
         press(page, "]")
-        assert "?" not in cell(page, "v1", "level")
+        eventually(lambda: "?" not in cell(page, "v1", "level"))
         page.close()
     finally:
         server.stop()
@@ -644,10 +652,10 @@ def test_the_worklist_opens_the_next_case_quickly(page, output):
     page.keyboard.press(".")
     page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText != {first!r}")
     page.wait_for_selector("tr[data-id]")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 3 * max(1.0, slowness())
     assert "CASE 2" in page.inner_text("[data-test=worklist]").upper()
     press(page, ".")
-    assert "last case" in page.inner_text("[data-test=message]")
+    eventually(lambda: "no further case" in page.inner_text("[data-test=message]"))
 
 
 def test_the_page_and_the_log_do_not_contain_the_patients_name(page, server):

@@ -8,6 +8,7 @@ import secrets
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,8 @@ def hello(port: int, key: object, padding: int = 0, chunk: int = 0) -> dict | No
     async def say(socket, message: dict) -> dict | None:
         for part in generate_chunks(msgpack.packb({"wslink": "1.0", **message}), chunk):
             if not socket.closed:
-                await socket.send_bytes(part)
+                with suppress(ConnectionError):  # it may be closed at this moment
+                    await socket.send_bytes(part)
         reply = await socket.receive(timeout=5)
         return UnChunker().process_chunk(reply.data) if reply.type == aiohttp.WSMsgType.BINARY else None
 

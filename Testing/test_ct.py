@@ -1,4 +1,4 @@
-"""A CT is read from any usual format, lies where the file says in RAS mm, and is sampled exactly."""
+"""Reading a CT: every usual format is read, voxels lie where the file says (RAS mm), and sampling is exact."""
 
 from __future__ import annotations
 

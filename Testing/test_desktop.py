@@ -343,7 +343,7 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     assert cohort.review.folder.name == "second" and cohort.ui.cohortTable.currentRow() == 1
     assert listed(cohort)[0][1:] == ("in review", "mild", "5 of 6")
     cohort.desktop.key("PgDown")
-    assert cohort.said == "There is no other case in the list."
+    assert cohort.said == "There is no further case in this direction. Choose another one in the worklist."
     before = cohort.editor
     cohort.desktop.key("PgUp")
     cohort.wait_for_study(before)

@@ -41,7 +41,7 @@ def text_of(page: Path) -> str:
 
 
 def text_today(page: Path) -> str:
-    """What a page says of this version: of the changes, those not yet released."""
+    """Return the text of a page about this version; of the changelog, only the unreleased changes."""
     text = text_of(page)
     return "\n## [".join(text.split("\n## [")[:2]) if page.name == "CHANGELOG.md" else text
 

@@ -1,4 +1,4 @@
-"""Files that others rely on: what is written fits the published JSON Schemas, and every field is explained.
+"""Files that other programs rely on: they fit the published JSON Schemas, and every field is explained.
 
 `validated` also fails for a key that no schema describes: a new field cannot be written without its description.
 """
@@ -80,7 +80,7 @@ def fits(data: Any, name: str, part: str = "") -> bool:
 
 
 def validated(data: Any, name: str, part: str = "") -> Any:
-    """`data`, which fits its schema and has no key that the schema does not describe."""
+    """Return `data` after a check that it fits its schema and has no key that the schema does not describe."""
     data = json.loads(json.dumps(data, allow_nan=False))
     problems = [f"{e.json_path}: {e.message:.200}" for e in validator(name, part).iter_errors(data)]
     strict = Draft202012Validator(closed(validator(name, part).schema))
@@ -90,7 +90,7 @@ def validated(data: Any, name: str, part: str = "") -> Any:
 
 
 def closed(node: Any, conditional: bool = False) -> Any:
-    """A schema without the freedom to add keys. Conditions, and the parts that they add, stay open themselves."""
+    """Return a schema that allows no further keys. Conditions, and the parts that they add, still allow them."""
     if isinstance(node, list):
         return [closed(each) for each in node]
     if not isinstance(node, dict):
@@ -107,7 +107,7 @@ def closed(node: Any, conditional: bool = False) -> Any:
 def described(
     node: Any, whole: dict[str, Any], prefix: str = "", seen: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
-    """Path and schema of every property: `vertebrae[].level`; `*` stands for names that are data."""
+    """Yield path (`vertebrae[].level`) and schema of every property; `*` stands for names that are data."""
     name = str(node.get("$ref", "")).removeprefix("#/$defs/")
     if name:
         if name not in (*seen, "vertebra_state", "curve_state"):
@@ -411,7 +411,7 @@ def test_a_failure_holds_its_reason_and_no_result(path, value):
 
 @pytest.fixture(scope="module")
 def truth() -> dict[str, Any]:
-    """Of a phantom that is drawn and not painted, which takes most of the time and does not change the truth."""
+    """Return the truth of a phantom that is drawn but not painted: painting is slow and does not change the truth."""
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, volume
 
     with pytest.MonkeyPatch.context() as unpainted:
@@ -465,7 +465,7 @@ def journalled(tmp_path_factory) -> Path:
     from VertebralFractureQuantLib.spine.curve import SpineCurve
 
     class Boxes(Machine):
-        """Answers without networks: a box at the click."""
+        """A machine without networks: it detects a box at the click."""
 
         def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
             points = box(float(straight[2]))
@@ -512,7 +512,7 @@ def journalled(tmp_path_factory) -> Path:
 
 
 def rows(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The tables of a journal as a stranger reads them: the values in `origin`, and the actions."""
+    """Return the tables of a journal as any other program reads them: the values in `origin`, and the actions."""
     with contextlib.closing(sqlite3.connect(folder / "review.sqlite")) as file:
         file.row_factory = sqlite3.Row
         acts = [{**row, "changes": json.loads(row["changes"])} for row in file.execute("SELECT * FROM acts")]
@@ -597,7 +597,7 @@ def test_a_wrong_action_is_refused(journalled, kind, path, value):
 
 @pytest.fixture
 def evaluated(tmp_path) -> SimpleNamespace:
-    """Analyses and references on disk, one of each with something to note."""
+    """Analyses and references on disk, one of each with a problem."""
     analyses, references = tmp_path / "analyses", tmp_path / "references"
     references.mkdir()
     reference = {
@@ -765,7 +765,7 @@ def test_the_programs_on_the_page_run(tmp_path, journalled, monkeypatch):
 
 
 def told(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a program prints in a folder."""
+    """Return the output of a program that runs in a folder."""
     monkeypatch.chdir(folder)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(program, {})

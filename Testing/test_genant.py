@@ -307,8 +307,8 @@ def test_our_measurement_agrees_with_the_reference_spines(data_dir):
 def test_in_the_experts_annotations_only_crushed_vertebrae_are_called_crushed(data_dir):
     """Of 3565 expert-annotated vertebrae two are, none of them normal.
 
-    A Th12 that is .75 of its neighbours, which the other two readers grade moderate (.61 and .68); and a Th11 whose
-    posterior height, 10 mm, is half of what the others see.
+    They are a Th12 at 0.75 of its neighbours, which the other two readers grade moderate (0.61 and 0.68), and a Th11
+    whose posterior height, 10 mm, is half of that of the other readers.
     """
     pixel = {p["file"]: p for p in json.loads((data_dir / "annotations_stats.json").read_text())["per_patient"]}
     crushed = []

@@ -1,4 +1,4 @@
-"""The house stays easy to see: layers hold, every module is packaged, and light rooms need only what Slicer bundles."""
+"""Order in the library: layers are kept, every module is packaged, light rooms need only what Slicer bundles."""
 
 import re
 import subprocess
@@ -87,7 +87,7 @@ def test_the_extension_describes_itself_as_slicer_wants_it():
 
 
 def test_the_entry_for_the_extensions_index_fits_its_schema_and_the_extension():
-    """slicer-extension-catalog-entry-schema-v1.0.2: what it requires, and no key that it does not know."""
+    """The entry has all keys that slicer-extension-catalog-entry-schema-v1.0.2 requires, and no unknown key."""
     import json
 
     entry = json.loads((ROOT / "ExtensionsIndex" / "VertebralFractureQuant.json").read_bytes())
@@ -112,7 +112,7 @@ def test_light_rooms_import_with_what_slicer_bundles(room):
 
 @pytest.mark.parametrize("path", [MODULE / "VertebralFractureQuant.py", *LIBRARY.rglob("*.py")], ids=lambda p: p.stem)
 def test_no_module_can_reach_a_network(path):
-    """Also inside functions and behind `TYPE_CHECKING`; what torch or typer import themselves is theirs."""
+    """Imports inside functions and behind `TYPE_CHECKING` count; those of torch or typer themselves do not."""
     import ast
 
     imported = set()

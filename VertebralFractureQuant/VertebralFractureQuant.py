@@ -236,7 +236,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- actions
 
     def act(self, action, *args):
-        """Call an action by name, for a key, a button or the table."""
+        """Call the action of this name, for a key, a button or the table."""
         self._say("")
         cases = {"next_case": 1, "previous_case": -1}
         if action in cases:

@@ -4,7 +4,7 @@
 
 It shows whether vertebrae are lost when scans are brighter, noisier, tilted, thicker sliced or cropped, which a few
 scans as they are cannot show. The Genant ratio of a vertebra should not depend on these alterations; its points may, as
-the sagittal plane of a turned patient is another one. Voxels are `[k, j, i]` HU, points RAS mm.
+a turned patient has another sagittal plane. Voxels are `[k, j, i]` HU, points RAS mm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Vertebral fracture quantification on CT: spine curve, straightened reformat, six key points, Genant ratio.
+"""Vertebral fracture quantification on CT: spine curve, straightened image, six key points, Genant ratio.
 
 World coordinates are RAS millimetres everywhere inside; LPS exists only at file boundaries.
 Importing the package needs nothing but what 3D Slicer bundles (numpy, SimpleITK);

@@ -1,6 +1,6 @@
-"""Coded failures: a study that cannot be measured gets a code and a sentence that says what to do.
+"""Coded failures: what cannot be done gets a code, and a message that says what is wrong and what to do.
 
-A code is a stable, lower-case word for programs (`analysis.json`, exit status). The message is for people.
+A code is a stable, lower-case word for programs (such as the status in `analysis.json`). The message is for people.
 `CODES` gives the meaning and the remedy of each code; Documentation/troubleshooting.md is generated from it.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Failure(NamedTuple):
-    """What a code means, and what to do about it; `meaning` also stands in worklists."""
+    """The meaning of a code, which worklists show too, and its remedy."""
 
     meaning: str
     remedy: str
@@ -67,17 +67,17 @@ CODES = {
     ),
     "no_ct_series": Failure(
         "the folder contains no CT series, or not the one asked for",
-        "Choose the folder of a CT study. With --series, check the UID, or leave the option out: the largest series is "
-        "taken.",
+        "Choose the folder of a CT study. With --series, check the UID, or leave the option out to use the largest "
+        "series.",
     ),
     "several_studies": Failure(
-        "a DICOM folder contains more than one study", "Give the folder of each study as an input of its own."
+        "a DICOM folder contains more than one study", "Give the folder of each study as a separate input."
     ),
     "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
     "mixed_series": Failure(
         "a DICOM series mixes different geometries",
-        "Export each phase, reconstruction or part as a series of its own. If only the distance between slices varies, "
-        "resample the series to one distance.",
+        "Export each phase, reconstruction or part as a separate series. If only the distance between slices varies, "
+        "resample the series to a constant distance.",
     ),
     # Finding and measuring the spine
     "no_spine_found": Failure(
@@ -92,7 +92,7 @@ CODES = {
     ),
     "too_few_vertebrae": Failure(
         "only one complete vertebra lies in the field of view",
-        "Give a longer scan: at least two vertebrae are needed, because a vertebra is judged beside its neighbours.",
+        "Give a longer scan: at least two vertebrae are needed, because each is compared with its neighbours.",
     ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
@@ -104,7 +104,7 @@ CODES = {
     "bad_weights": Failure(
         "the network weights are missing, damaged or do not fit",
         "Give a folder of weights as vfq train writes them, or reinstall to restore the shipped weights. Mix only "
-        "networks of the same channels. During a review without networks, place the six points by hand (b).",
+        "networks with the same channels. During a review without networks, place the six points by hand (b).",
     ),
     "bad_channels": Failure(
         "a network cannot have these channels",
@@ -134,7 +134,7 @@ CODES = {
     ),
     "output_not_writable": Failure(
         "the output cannot be written",
-        "Check the rights of the folder and the free space, or choose another folder. During a review, keep the case "
+        "Check the folder's permissions and the free space, or choose another folder. During a review, keep the case "
         "open until it is saved.",
     ),
     "not_an_analysis": Failure(
@@ -144,7 +144,7 @@ CODES = {
     "newer_schema": Failure("the analysis was written by a newer version", "Update this program."),
     "other_ct": Failure(
         "the analysis belongs to another CT",
-        "Give the CT that was analysed, or have this one analysed into another output folder.",
+        "Give the CT that was analysed, or analyse this one into another output folder.",
     ),
     # Review
     "not_a_journal": Failure(
@@ -188,7 +188,7 @@ CODES = {
     ),
     "unsafe_host": Failure(
         "other computers could reach the page, and no key file was given",
-        "Give a key of your own with --key-file, or leave --host out and use an SSH tunnel.",
+        "Give your own key with --key-file, or leave --host out and use an SSH tunnel.",
     ),
     "unsafe_key": Failure(
         "the key of the page is weak, cannot be read, or can be read by others",
@@ -211,7 +211,7 @@ CODES = {
 
 
 def meaning(code: str, otherwise: str = "") -> str:
-    """Return what `code` means; `otherwise` where it is not one of `CODES`, as "ok" or one of a newer version."""
+    """Return the meaning of `code`, or `otherwise` if it is not in `CODES`, as "ok" or the code of a newer program."""
     return CODES[code].meaning if code in CODES else otherwise
 
 
@@ -227,7 +227,7 @@ class VFQError(Exception):
 
 
 def as_coded(error: Exception) -> VFQError:
-    """Any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
+    """Return any exception as a coded failure: itself, `out_of_memory`, or `internal_error` with one line of text."""
     if isinstance(error, VFQError):
         return error
     text = (str(error).splitlines() or [""])[0]
@@ -235,4 +235,7 @@ def as_coded(error: Exception) -> VFQError:
     lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if lacks_memory or "can't allocate memory" in text:
         return VFQError("out_of_memory", "Memory ran out. Close other programs, or analyse a crop of the scan.")
-    return VFQError("internal_error", f"A defect of this program ({type(error).__name__}: {text}).")
+    return VFQError(
+        "internal_error",
+        f"This program has a defect ({type(error).__name__}: {text}). Report it, without any name of a patient.",
+    )

@@ -1,4 +1,4 @@
-"""What Slicer's CTest runs: the module as a packaged Slicer has it, found by name, and then its self test."""
+"""The test that Slicer's CTest runs: a packaged Slicer finds the module by its name, and its self test passes."""
 
 import unittest
 
@@ -8,10 +8,10 @@ from VertebralFractureQuant import VertebralFractureQuantTest
 
 
 class VertebralFractureQuantModuleTest(unittest.TestCase):
-    """The module is registered under its name, and its self test passes by the entry that Slicer's button calls."""
+    """The module is registered under its name, and its self test passes as Slicer's button calls it."""
 
     def test_the_module_is_there_with_title_icon_and_category(self):
-        """Without a widget, as `--no-main-window` has it."""
+        """This needs no widget, as under `--no-main-window`."""
         module = slicer.modules.vertebralfracturequant
         self.assertTrue(module.title)
         self.assertIn("Quantification", list(module.categories))
@@ -23,7 +23,7 @@ class VertebralFractureQuantModuleTest(unittest.TestCase):
         VertebralFractureQuantTest().runTest()
 
 
-# unittest collects every TestCase of this file's namespace: the imported one has just been run.
+# unittest would collect every TestCase in this file's namespace, also the imported one, which the test above runs.
 def load_tests(loader, tests, pattern):
-    """The tests of this file alone."""
+    """Return the tests of this file alone."""
     return loader.loadTestsFromTestCase(VertebralFractureQuantModuleTest)

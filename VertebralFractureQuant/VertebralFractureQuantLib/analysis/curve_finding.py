@@ -44,9 +44,9 @@ CoarseCurve = tuple[SpineCurve, np.ndarray]
 
 
 def coarse_curves(ct: CTVolume, models: Models) -> list[CoarseCurve]:
-    """Return coarse curves through all that may be spine.
+    """Return coarse curves through everything that may be spine.
 
-    If that may be several structures, there is one curve through each, the longest first, and one through all.
+    If there may be several structures, there is one curve through each, the longest first, then one through all.
     VFQError `no_spine_found`.
     """
     from ..networks.localizer import SLICE_THRESHOLD, SPACING_MM, coarsen, localize
@@ -163,6 +163,8 @@ def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
 def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
     """Widen a range of slices at both ends as long as the next slice may contain spine.
 
+    probability : `(s,)` that a slice holds spine, caudal first; `first` and one past the `last` slice of the range.
+
     The localizer is least certain at the ends of the spine, where L5 and the sacrum look alike; the detector can tell
     them apart.
     """
@@ -176,6 +178,7 @@ def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:
 def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int, int]]:
     """Return the first and one past the last slice of each part that may be the spine, the longest first; then of all.
 
+    holds_spine : `(s,)` flags of the slices.
     A part is a group of flagged slices more than `widest_gap` slices from the next. Parts shorter than a third of the
     longest are left out.
     """
@@ -196,6 +199,7 @@ def spine_candidates(holds_spine: np.ndarray, widest_gap: int) -> list[tuple[int
 def spine_slices(holds_spine: np.ndarray) -> tuple[int, int]:
     """Return the first and one past the last slice of the spine: the hull of all flagged runs except stray ones.
 
+    holds_spine : `(s,)` flags of the slices.
     A run is stray if it is shorter than a fifth of the longest and farther from it than its own length.
     """
     edges = np.flatnonzero(np.diff(np.r_[0, holds_spine.astype(int), 0]))

@@ -32,7 +32,7 @@ class Models:
 
 
 def load_models(device: str = "auto", weights: Path | None = None) -> Models:
-    """Load the networks; if the GPU has too little free memory, on the CPU, with a note.
+    """Load the networks; if the GPU has too little free memory, load them on the CPU, with a note.
 
     weights : folder with files ROLE.safetensors, which replace the shipped weights of these roles.
     VFQError `bad_weights`, `no_device`, `missing_dependency`.

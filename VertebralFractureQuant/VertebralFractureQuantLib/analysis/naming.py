@@ -20,7 +20,7 @@ FEWEST_VERTEBRAE = 2  # a single vertebra has no neighbour to compare with
 
 
 def with_levels(ct: CTVolume, vertebrae: tuple[Vertebra, ...], spine: Spine) -> tuple[Vertebra, ...]:
-    """Return the vertebrae with level names, as far as they, or what lies beyond the outermost ones, identify them."""
+    """Return the vertebrae with level names, where they or the places beyond the outermost ones identify them."""
     if len(vertebrae) < FEWEST_VERTEBRAE:
         return vertebrae
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])

@@ -57,7 +57,7 @@ def check_host(host: str, key_file: Path | None) -> None:
         raise VFQError(
             "unsafe_host",
             f"With --host {host} other computers could reach the page. Set a key with --key-file FILE (a file that "
-            f"only you can read, with at least {SHORTEST_KEY} characters), or omit --host.",
+            f"only you can read, with at least {SHORTEST_KEY} characters), or leave --host out and use an SSH tunnel.",
         )
 
 
@@ -126,7 +126,7 @@ def _read_key(file: Path) -> str:
             _check_private(file, os.fstat(opened.fileno()))
             key = opened.read(LONGEST_KEY + 2).strip()
     except FileNotFoundError:
-        raise VFQError("not_found", f"Key file {file.name!r} not found. Check the path.") from None
+        raise VFQError("not_found", f"There is no key file {file.name!r}. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise VFQError(
             "unsafe_key",
@@ -144,7 +144,10 @@ def _read_key(file: Path) -> str:
 
 
 def _check_private(file: Path, status: os.stat_result) -> None:
-    """On Windows, inherited rights keep a user's folders private, and the file mode does not show them."""
+    """Raise VFQError `unsafe_key` if other users can read or change the key file.
+
+    On Windows, inherited rights keep a user's folders private, and the file mode does not show them.
+    """
     if os.name != "posix":
         return
     if status.st_mode & 0o077 or status.st_uid not in (os.getuid(), 0):

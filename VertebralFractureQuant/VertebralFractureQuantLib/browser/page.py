@@ -23,9 +23,9 @@ NOTICE = "For research use only. Not for diagnosis."
 BORDERLINE = "G is within its expected error of a grade threshold"
 LEGEND = (
     ("~", BORDERLINE),
-    ("±", "standard deviation of G, estimated by the network; none for points of a reader"),
+    ("±", "standard deviation of G, estimated by the network; none for points set by a reader"),
     ("mdi-pin", "level set by a reader; it stays when other levels change"),
-    ("mdi-account-edit", "points of a reader"),
+    ("mdi-account-edit", "points set by a reader"),
     ("mdi-check", "confirmed"),
     ("mdi-close", "rejected: no vertebra, or not measurable; excluded from the worst grade and the SDI"),
 )
@@ -183,7 +183,7 @@ class ReviewPage:
                     html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
                 with html.Td():
-                    v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="Points of a reader")
+                    v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="Points set by a reader")
                     v3.VIcon(
                         "mdi-check",
                         v_if="r.review == 'confirmed'",

@@ -103,7 +103,9 @@ async def _run(
         await server.start(exec_mode="coroutine", **arguments)
     except OSError as error:
         raise VFQError(
-            "port_in_use", f"Port {settings.port} cannot be used ({error.strerror}). Choose another --port, or omit it."
+            "port_in_use",
+            f"Port {settings.port} cannot be used ({error.strerror}). Give another --port, or leave the option out "
+            "to use a free one.",
         ) from error
     finally:
         watching.cancel()

@@ -137,7 +137,7 @@ class Session:
     # -- actions of the page
 
     def act(self, action: str, *args: Any) -> None:
-        """Call an action by name, of the session (`OWN`) or of the review. Errors become messages on the page."""
+        """Call the action of this name, of the session (`OWN`) or of the review. Errors become messages on the page."""
         with self.state:
             self.state.message = ""
             if action not in OWN:
@@ -204,7 +204,9 @@ class Session:
         cases, current = self.worklist.cases, self.worklist.current
         at = (cases.index(current) if current else 0) + by
         if not 0 <= at < len(cases):
-            raise VFQError("no_other_case", "This is the last case." if by > 0 else "This is the first case.")
+            raise VFQError(
+                "no_other_case", "There is no further case in this direction. Choose another one in the worklist."
+            )
         self.show_case(at)
 
     async def _save_scene(self) -> None:

@@ -49,7 +49,7 @@ class ReviewViews:
 
     @property
     def all(self) -> list[SliceView]:
-        """Return the straightened view, then the sagittal, coronal and axial view."""
+        """The straightened view, then the sagittal, coronal and axial view."""
         return [self.straightened, *self.patient]
 
     def ids(self) -> Views:

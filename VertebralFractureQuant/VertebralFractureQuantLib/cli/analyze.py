@@ -80,9 +80,9 @@ def analyze(
 
 @dataclass
 class Batch:
-    """Analyses scans one after another; a failure is recorded, and the next scan is analysed.
+    """Analyses scans one after another; a failure is recorded, and the next scan follows.
 
-    engine, output, device, overwrite, series : as given to the command.
+    engine, output, device, overwrite, series, debug : as given to the command.
     messages : console for progress and messages.
     """
 
@@ -118,7 +118,7 @@ class Batch:
         from ..report.names import case_name
 
         if case != case_name(path):
-            self._say(case, f"This is {path}. Another input is called {case_name(path)} too.")
+            self._say(case, f"This is the case of {path}. Another input is also called {case_name(path)}.")
         outcome = measure_study(
             Study(path, case, self.output, self.overwrite, self.series),
             self.engine,

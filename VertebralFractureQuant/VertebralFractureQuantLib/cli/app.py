@@ -1,7 +1,7 @@
 """`vfq`: the command that puts the families of commands together.
 
 Tables and JSON go to standard output, progress and messages to standard error. Exit status 0: everything was measured;
-3: a failure with a code; 2: wrong usage. To add a command, write it in a file of its own and register it here.
+3: a failure with a code; 2: wrong usage. To add a command, write it in a separate file and register it here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands of `vfq` share: options, exit status of a failure, safe writing of files, and the progress bar."""
+"""Parts that the commands of `vfq` share: options, exit status of a failure, safe writing of files, progress bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import VFQError, as_coded
 
 EXIT_CODED_FAILURE = 3
 WIDTH_OF_FILES = 160  # columns of tables that go to a file or a pipe
-NOTICE = "Research use only - not for diagnosis."
+NOTICE = "For research use only. Not for diagnosis."
 
 
 class Device(str, Enum):
@@ -81,7 +81,9 @@ def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     """Raise VFQError `output_exists` if one of `paths` exists and may not be overwritten."""
     for path in paths:
         if path.exists() and not overwrite:
-            raise VFQError("output_exists", f"{path.name}: the file exists. Use --overwrite, or give another name.")
+            raise VFQError(
+                "output_exists", f"{path.name}: the file exists. Use --overwrite, or give another name or folder."
+            )
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -99,7 +101,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.replace(path)
     except OSError as error:
         message = (
-            f"{path.name}: the file cannot be written ({error.strerror}). Free disk space, or give another folder."
+            f"{path.name}: the file cannot be written ({error.strerror}). Check the folder's permissions and the free "
+            "space, or choose another folder."
         )
         raise VFQError("output_not_writable", message) from error
     finally:

@@ -83,7 +83,8 @@ def _written_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = (
-            f"{folder.name}: the folder cannot be written ({error.strerror}). Free disk space, or give another one."
+            f"{folder.name}: the folder cannot be written ({error.strerror}). Check its permissions and the free "
+            "space, or choose another folder."
         )
         raise VFQError("output_not_writable", message) from error
 

@@ -29,7 +29,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Library:
-    """The real `Engine`, with what the commands need besides.
+    """The real `Engine`, and the other functions that the commands need.
 
     Each function is imported when it is called, so that `vfq --help` and Slicer start without them.
 

@@ -3,8 +3,8 @@
 The child, `python -m VertebralFractureQuantLib.cohort.jobs SCAN --output DIR --case NAME`, writes one JSON object per
 line: {"stage": "detect", "share": 0.6}; {"note": sentence} for a decision that the user should know of; at the end
 {"done": true} or {"error": code, "message": sentence}. It ends when its standard input is closed, so that it does not
-outlive its parent. The parent's side is `AnalysisJob`. The child draws no pictures: the user interface that waits for
-it shows the study itself.
+outlive its parent. The parent's side is `AnalysisJob`. The child writes no images: the user interface that waits for it
+shows the study itself.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class JobState:
 
 
 class Process(Protocol):
-    """What a job needs of a child process."""
+    """A child process, as far as a job needs it."""
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of its standard output until it ends; blocks."""

@@ -45,7 +45,7 @@ class CaseStatus:
     state : "waiting" for its analysis, "failed", "ready" for review, "in review" or "reviewed".
     code, message : why the analysis failed; empty otherwise.
     worst_grade : the patient's grade, None if there is none.
-    open, total : vertebrae that still need review, of all vertebrae.
+    open, total : number of vertebrae that still need review, and of all vertebrae.
     """
 
     state: State
@@ -94,7 +94,7 @@ def case_status(case: Case) -> CaseStatus:
     if analysis.status != "ok":
         return CaseStatus("failed", analysis.status, analysis.message)
     open_ones = sum(v.review == "open" for v in analysis.vertebrae)
-    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening begins no review
+    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening a case begins no review
     return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae))
 
 

@@ -33,7 +33,7 @@ from .face import DesktopFace
 
 POLL_MS = 100
 SCRATCH, UNCOMPRESSED = "vfq-", "ct.mha"
-NO_NETWORKS = "The networks are off, because this study was begun by hand. Place the six points yourself (b)."
+NO_NETWORKS = "The networks are off, because this study was begun by hand. Place the six points by hand (b)."
 
 Start = Callable[[Sequence[str]], Process]
 
@@ -98,7 +98,7 @@ class Analyst:
 
     Parameters
     ----------
-    face : runs the work of other threads and reports errors.
+    face : runs work in other threads and reports errors.
     start : starts a child process; tests replace it.
 
     Attributes

@@ -110,9 +110,9 @@ class CohortPanel:
         if not 0 <= at < len(self.cases):
             raise VFQError(
                 "no_other_case",
-                "There is no other case in the list."
+                "There is no further case in this direction. Choose another one in the worklist."
                 if self.cases
-                else "No cohort is open. Choose a folder of scans under Cohort.",
+                else "No cohort is open. Choose a folder of scans in the section Cohort.",
             )
         self.open(at)
 

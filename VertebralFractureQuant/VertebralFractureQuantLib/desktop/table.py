@@ -21,7 +21,7 @@ TIPS = {
     "hp": "Posterior height in mm",
     "G": "Genant ratio: smallest height / largest height;\n"
     "± standard deviation of G, ~ G is within its expected error of a grade threshold",
-    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} points of a reader",
+    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} points set by a reader",
 }
 FAULTY = (1.0, 0.6, 1.0)
 NAME, RATIO, GRADE, REVIEW = 0, 4, 5, 6

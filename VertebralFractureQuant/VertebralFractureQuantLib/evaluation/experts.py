@@ -195,7 +195,7 @@ def agreements(patients: Sequence[AnnotatedPatient], repeats: int, seed: int) ->
 
 
 def in_plane(patient: AnnotatedPatient, points: np.ndarray, unit: str) -> np.ndarray:
-    """Return key points as [0, A, S] in `unit`, up to an offset."""
+    """Return key points `(..., 3)` in voxels as [0, A, S] in `unit`, up to an offset."""
     scale = (patient.pixel_mm or np.nan, SLICE_STEP_MM) if unit == "mm" else (1.0, 1.0)
     return to_ras(points, scale) * np.array([0.0, 1.0, 1.0])
 

@@ -76,7 +76,7 @@ def read_partial(raw: Any, file: str, problems: list[Problem]) -> np.ndarray:
 
 
 def read_curve(raw: Any, file: str, problems: list[Problem]) -> SpineCurve | None:
-    """Fit the spine's curve to a list of points; None if there is no list, or with a `bad_curve` problem."""
+    """Fit the spine's curve to a list of points; None if there is no list, or if it has a `bad_curve` problem."""
     if raw is None or raw == []:
         return None
     points, code = as_points(raw, (-1, 3))

@@ -18,7 +18,7 @@ from ..spine.record import SpineAnalysis, vertebra_name
 HALF_A_VERTEBRA_MM = 15.0
 PARTIAL_RADIUS_MM = 15.0  # a prediction this close to the centre of a partial vertebra is neither right nor wrong
 CENTER_THRESHOLD_MM = 20.0  # Zakharov et al. 2023 on VerSe, after Loeffler et al. 2020
-# Zakharov et al. 2023 (Cancer500) discard pairs below "a given threshold" without stating it; ours is of their NMS.
+# Zakharov et al. 2023 (Cancer500) discard pairs below "a given threshold" without stating it; this one is of their NMS.
 OVERLAP_THRESHOLD = 0.1
 
 
@@ -48,7 +48,9 @@ def match(predicted: np.ndarray, truth: np.ndarray, max_distance_mm: float = HAL
 
 
 def match_overlap(predicted: np.ndarray, truth: np.ndarray, threshold: float = OVERLAP_THRESHOLD) -> Matching:
-    """As `match`, but with the largest sum of Butterfly-IoU; no pair overlaps less than `threshold`.
+    """Pair `(n, 3, 2, 3)` with `(m, 3, 2, 3)` mm by the largest sum of Butterfly-IoU, in the order of `predicted`.
+
+    No pair overlaps less than `threshold`.
 
     Outlines are compared in the plane of the true vertebra, so lateral distance does not count.
     """

@@ -1,7 +1,7 @@
 """Statistics of plain arrays: ROC, sensitivity at a specificity, Bland-Altman, and bootstrap intervals over patients.
 
-A score is higher the more likely the case is positive (for fractures: minus G). A statistic that cannot be computed is
-nan.
+Arrays are `(n,)`. A score is higher the more likely the case is positive (for fractures: minus G); `positive` holds
+booleans. A statistic that cannot be computed is nan.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-SPECIFICITY = 0.9  # at which Zakharov et al. 2023 give the sensitivity
+SPECIFICITY = 0.9  # for which Zakharov et al. 2023 give the sensitivity
 LIMITS_SD = 1.96  # standard deviations that hold 95 % of a normal distribution
 REPEATS = 1000  # bootstrap draws
 COVERAGE = 0.95  # of the intervals
@@ -86,7 +86,7 @@ def sensitivity_at(scores: np.ndarray, positive: np.ndarray, specificity: float 
 
 
 def roc(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 1 - specificity and sensitivity at every threshold, both from 0 to 1.
+    """Return 1 - specificity and sensitivity at every threshold, `(thresholds,)` each, both from 0 to 1.
 
     Both arrays are empty if there are no positives or no negatives.
     """

@@ -64,7 +64,7 @@ OF_A_CASE = ("analysis.json", "machine.json", "truth.json")
 
 
 def named(path: Path) -> str:
-    """Return the name of a file in messages: with its folder if every case has a file of that name."""
+    """Return the name of a file for messages, with its folder if every case has a file of that name."""
     return f"{path.parent.name}/{path.name}" if path.name in OF_A_CASE else path.name
 
 
@@ -121,7 +121,7 @@ def known_level(raw: Any) -> str | None:
 
 
 def fault(points: np.ndarray) -> tuple[str, str] | None:
-    """Check the six points of one vertebra, RAS; return the code and the sentence of the first fault, or None."""
+    """Check the six points `(3, 2, 3)` of one vertebra, RAS; return code and sentence of the first fault, or None."""
     if np.ptp(points.reshape(-1, 3), axis=0).max() > LARGEST:
         return "implausible_size", "Two of its points lie farther apart than in any vertebra."
     front, up = points[0].mean(0) - points[2].mean(0), (points[:, 0] - points[:, 1]).mean(0)

@@ -1,4 +1,4 @@
-"""What all evaluation records (JSON, `vfq-evaluation/1`) share: their settings, and how numbers are written."""
+"""Parts that all evaluation records (JSON, `vfq-evaluation/1`) share: settings, and the form of numbers."""
 
 from __future__ import annotations
 

@@ -22,9 +22,10 @@ TASKS = {
 
 
 def severity_labels(task: str, ratio: np.ndarray, true_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and positives of a task of `TASKS`, without the true grades that the task leaves out.
+    """Return scores and positives `(k,)` of a task of `TASKS`, without the true grades that the task leaves out.
 
-    Where nothing was measured (nan) the score is the wrong one: a failure must not look like a healthy spine.
+    `ratio` and `true_ratio` `(n,)` are measured and true G. Where nothing was measured (nan) the score is the worst
+    possible: a failure must not look like a healthy spine.
     """
     highest, least = TASKS[task]
     positive, negative = true_ratio <= highest + ROUNDING, true_ratio > least + ROUNDING
@@ -34,7 +35,7 @@ def severity_labels(task: str, ratio: np.ndarray, true_ratio: np.ndarray) -> tup
 
 
 def severity_figures(scans: Sequence[Scan]) -> Figures:
-    """AUC and sensitivity of each task, over vertebrae, and over patients by the smallest G of each scan."""
+    """Return AUC and sensitivity of each task, over vertebrae, and over patients by the smallest G of each scan."""
     pairs = pool(scans)
     return {
         **_severity("vertebra", pairs.ratio, pairs.true_ratio),
@@ -43,7 +44,7 @@ def severity_figures(scans: Sequence[Scan]) -> Figures:
 
 
 def called_figures(scans: Sequence[Scan]) -> Figures:
-    """Sensitivity and specificity of the reported grade "moderate or worse".
+    """Return sensitivity and specificity of the reported grade "moderate or worse".
 
     A missed vertebra counts as reported below moderate. A scan in which nothing was measured counts as wrong, fractured
     or not.
@@ -73,7 +74,10 @@ def confusion(scans: Sequence[Scan]) -> np.ndarray:
 
 
 def reported_confusion(scans: Sequence[Scan]) -> np.ndarray:
-    """As `confusion`, by reported grades: a crush that G cannot show is graded by its neighbours."""
+    """Return counts `(5, 5)` as `confusion`, by reported grades.
+
+    These grade a crush, which G cannot show, by its neighbours.
+    """
     pairs = pool(scans)
     missed, false = (np.concatenate([getattr(s, f"{side}_grades") for s in scans]) for side in ("missed", "false"))
     return _counted(pairs.true_grade, pairs.grade, missed, false)

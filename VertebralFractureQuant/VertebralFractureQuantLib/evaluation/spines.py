@@ -41,7 +41,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Spine:
-    """What one file says about one scan.
+    """The contents of one file about one scan.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Spine:
 
 
 def inside(spine: Spine, grid: Grid | None, landmark: np.ndarray | None) -> tuple[Spine, list[Problem]]:
-    """Drop the vertebrae that lie outside the scan.
+    """Drop the vertebrae that lie outside the scan; coordinates are RAS mm, `landmark` `(3,)`.
 
     With `grid.ijk_to_ras` the test is exact. Without it, vertebrae farther from `landmark` than the scan's diagonal are
     dropped; without a landmark or a grid, none. The centres of dropped vertebrae are added to `partial`, because the

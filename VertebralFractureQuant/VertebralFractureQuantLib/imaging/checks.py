@@ -68,9 +68,9 @@ def _physical() -> int | None:
 
 
 def to_int16(raw: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.ndarray:
-    """Return `raw * slope + intercept`, rounded and clipped to int16; int16 without scaling is not copied.
+    """Return `raw * slope + intercept` for `[k, j, i]`, rounded and clipped to int16; unscaled int16 is not copied.
 
-    It works slice by slice: there is never a floating-point copy of the whole volume.
+    It works slice by slice, so there is never a floating-point copy of the whole volume.
     VFQError `bad_voxels` for NaN or infinity, `not_ct` for voxels that are not real numbers.
     """
     if raw.dtype.kind not in "iuf":
@@ -134,11 +134,12 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def check_axes(ijk_to_ras: np.ndarray) -> None:
-    """Raise VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are orthogonal, with plausible
-    spacing."""
+    """Raise VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are plausible and orthogonal."""
     axes = np.asarray(ijk_to_ras, float)
     if axes.shape != (4, 4) or not np.allclose(axes[3], [0, 0, 0, 1]):
-        raise VFQError("bad_direction", "ijk_to_ras must be a 4 x 4 matrix whose last row is 0 0 0 1.")
+        raise VFQError(
+            "bad_direction", "ijk_to_ras is not a 4 x 4 matrix with the last row 0 0 0 1. Give such a matrix."
+        )
     spacing = np.linalg.norm(axes[:3, :3], axis=0)
     check_spacing(spacing)
     if not np.isfinite(axes).all():

@@ -51,7 +51,7 @@ def read_dicom(
     slices, notes = _choose(found, series)
     slices, repeats = _without_copies(slices)
     if repeats:
-        notes += (f"left out {repeats} files that repeat a slice of the series",)
+        notes += (f"{repeats} files that repeat a slice of the series were left out.",)
     _refuse_damaged(found, slices)
     slices, matrix = stack(slices)
     columns, rows, _ = slices[0].size
@@ -84,7 +84,7 @@ def _choose(found: Findings, series: str | None) -> tuple[list[Slice], tuple[str
     if len(uids) == 1:
         return found.ct[uids[0]], ()
     listed = "; ".join(f"{count} slices, UID {uid or 'absent'}" for count, uid in zip(counts, uids, strict=True))
-    return found.ct[uids[0]], (f"chose the largest of {len(uids)} CT series ({listed})",)
+    return found.ct[uids[0]], (f"The largest of {len(uids)} CT series ({listed}) was chosen.",)
 
 
 def _many_frames(found: Findings, advice: str) -> VFQError:
@@ -113,8 +113,10 @@ def _no_ct_series(found: Findings) -> VFQError:
 
 
 def _without_copies(slices: list[Slice]) -> tuple[list[Slice], int]:
-    """Return each slice once, and the number left out. Copies share UID, position and axes: anonymisers may give one
-    UID to many slices."""
+    """Return each slice once, and the number left out.
+
+    Copies share UID, position and axes. The UID alone is not enough: anonymisers may give one UID to many slices.
+    """
     unique = {(s.sop_uid or str(s.path), *s.position.tolist(), *s.axes.ravel().tolist()): s for s in slices}
     return list(unique.values()), len(slices) - len(unique)
 

@@ -1,6 +1,6 @@
 """Finding the CT slices among DICOM files: one header for each, and counts of everything else.
 
-Positions are DICOM's: LPS mm. Nothing is decided here about which series to take, or whether it is complete.
+Positions are DICOM's: LPS mm. Which series to take, and whether it is complete, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Findings:
     ct : CT slices by series UID.
     others : counts of other images, by modality or kind.
     unreadable : DICOM files without a readable image. Not all are damaged: plans and notes contain no image.
-    blank : files that are empty or begin with zeros alone.
+    blank : files that are empty or begin with zeros only.
     n_files : all files that were looked at.
     """
 

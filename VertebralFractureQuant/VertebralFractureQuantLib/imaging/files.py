@@ -1,7 +1,7 @@
 """Reading a CT from a file or a DICOM folder, and writing one: NIfTI, NRRD, MetaImage.
 
-LPS, the convention of ITK and DICOM, exists only here and in `dicom_slices` and `dicom_stack`. Every CT that is read is
-checked; a refusal is a coded VFQError, whose text never contains paths, identifiers or other patient data.
+In this room, only this file, `dicom_slices` and `dicom_stack` use LPS, the convention of ITK and DICOM. Every CT that
+is read is checked; a refusal is a coded VFQError, whose text never contains folders, identifiers or other patient data.
 """
 
 from __future__ import annotations
@@ -190,5 +190,5 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
     except RuntimeError:
         raise VFQError(
             "output_not_writable",
-            f"{path.name!r} cannot be written. Check the folder, its permissions and the extension.",
+            f"{path.name!r} cannot be written. Check the extension, the folder's permissions and the free space.",
         ) from None

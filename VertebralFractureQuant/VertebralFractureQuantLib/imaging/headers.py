@@ -1,4 +1,4 @@
-"""Headers of image files: NIfTI is read and checked here, also its voxels; of NRRD and MetaImage the spacing.
+"""Headers of image files: of NIfTI, header and voxels are read and checked; of NRRD and MetaImage only the spacing.
 
 ITK repairs or ignores many errors in headers: it fills truncated NIfTI with zeros, and replaces a spacing of zero by
 one. Therefore the bytes themselves are checked. Spacings are in the file's units, i first.
@@ -55,7 +55,7 @@ class NiftiHeader:
 
 
 def nifti_files(path: Path) -> tuple[Path, Path]:
-    """Return the files of header and voxels: a pair of .hdr and .img, compressed or not, or else `path` twice.
+    """Return the files of the header and of the voxels: .hdr and .img, compressed or not, or else `path` twice.
 
     VFQError `corrupt_file` if one file of a pair is missing.
     """
@@ -222,7 +222,7 @@ def _check_nifti_spacing(header: NiftiHeader) -> None:
 
 
 def check_positive(spacing: np.ndarray) -> None:
-    """Raise VFQError `bad_spacing` unless every entry is finite and above zero."""
+    """Raise VFQError `bad_spacing` unless every entry of `(3,)` mm is finite and above zero."""
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise VFQError(
             "bad_spacing",

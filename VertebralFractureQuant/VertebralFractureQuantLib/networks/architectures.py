@@ -30,7 +30,7 @@ class SpineLocalizer(nn.Module):
         return self.head(self.features(x)[-1])[:, 0]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the features at the bottom of the U, and after each block on the way up."""
+        """Return the features `(b, channels, s, a, r)` at the bottom of the U, and after each block on the way up."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool3d(x, 2) if i else x)
@@ -60,7 +60,7 @@ class SpineRefiner(SpineLocalizer):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Return both outputs, see the class."""
+        """Return the map `(b, s, a, r)` and the logits `(b, len(CLASSES), s)` for `x` `(b, 1, s, a, r)`."""
         rows = x.shape[2]
         features = self.features(x)
         seen = (features[0], *features[-2:])
@@ -94,7 +94,7 @@ class VertebraDetector(nn.Module):
             self.head.bias[0] = -4.0  # type: ignore[index]  # vertebra centres are rare
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both outputs, see the class."""
+        """Return pixels `(b, OUTPUTS, rows, columns)` and maps `(b, POINTS, rows, columns)` for `x`, see the class."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)

@@ -58,7 +58,7 @@ class Detections:
 
 
 def window(picture: HU) -> HU:
-    """Scale HU to the network's input range; takes a numpy array or a torch tensor."""
+    """Scale HU of any shape to the network's input range; takes a numpy array or a torch tensor."""
     low, high = WINDOW_HU
     return (picture.clip(low, high) - 150.0) / 350.0
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from ..errors import VFQError
 
 # The localizer's step is the largest. For a scan of 1 m length and 512 mm width it takes 1.5 GB, and 2.8 GB for a whole
-# body of 1.9 m (growth of torch's resident memory on a CPU). Half a GB each is added for CUDA's context and for the
-# convolutions' workspace. If a scan needs more than is free, the analysis fails with `DeviceMemoryError`.
+# body of 1.9 m (growth of torch's resident memory on a CPU). Half a GB is added for CUDA's context, and half a
+# GB for the workspace of the convolutions. If a scan needs more than is free, the analysis fails with
+# `DeviceMemoryError`.
 FREE_BYTES_NEEDED = 2_500_000_000
 
 

@@ -45,7 +45,7 @@ class CoarseVolume:
 
 
 def scale(volume: HU) -> HU:
-    """Scale HU to [0, 1]; takes a numpy array or a torch tensor."""
+    """Scale HU of any shape to [0, 1]; takes a numpy array or a torch tensor."""
     low, high = WINDOW_HU
     return (volume.clip(low, high) - low) / (high - low)
 

@@ -57,7 +57,7 @@ class Body:
 
 
 def draw_look(rng: np.random.Generator, options: PhantomOptions) -> dict:
-    """Draw what all bones of one patient share: density, cortex and the frequencies of degenerative findings."""
+    """Draw what one patient's bones have in common: density, cortex and the frequencies of degenerative findings."""
     density = rng.choice([rng.normal(60, 25), rng.normal(140, 40), rng.normal(230, 60)], p=[0.35, 0.45, 0.2])
     inferior = float(rng.uniform(0.25, 1.1))
     return {

@@ -1,6 +1,7 @@
 """The surface of a vertebral body as signed distances in mm, negative inside, and heights of its endplates.
 
-Coordinates `(n,)` are r (right), a (anterior) and z (up) in the body's frame, torch tensors of any dtype.
+Coordinates are r (right), a (anterior) and z (up) in mm in the body's frame. They and the results are torch tensors
+`(n,)` of any dtype.
 """
 
 from __future__ import annotations

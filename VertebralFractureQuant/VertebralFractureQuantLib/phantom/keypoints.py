@@ -32,7 +32,7 @@ def exact_keypoints(anatomy: Anatomy) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Endplates:
-    """What decides where readers see the key points of a column.
+    """The geometry that decides where readers see the key points of a column.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def endplates_of(anatomy: Anatomy, exact: np.ndarray) -> Endplates:
 
 
 def seen_keypoints(anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
-    """Return the key points where readers of such a scan set them: on the visible edges of the endplates."""
+    """Return the key points `(n, 3, 2, 3)` where readers of such a scan set them: on the endplates' visible edges."""
     exact = exact_keypoints(anatomy)
     plates = endplates_of(anatomy, exact)
     return exact + plates.shifts(protocol) * plates.outward

@@ -1,7 +1,7 @@
-"""Layers of HU painted over each other with soft edges, and smooth random patterns in them; torch.
+"""Layers of HU painted over each other with soft edges, and smooth random patterns in them.
 
-A surface is a signed distance in mm, negative inside. Its edge is blurred by `softness` mm, so that thin cortex
-keeps its partial volume on coarse grids.
+HU and distances are torch tensors `(n,)`. A surface is a signed distance in mm, negative inside. Its edge is blurred by
+`softness` mm, so that thin cortex keeps its partial volume on coarse grids.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def bone_over(
 
 
 def table(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> Tensor:
-    """Interpolate linearly between `knots`; constant beyond the first and the last."""
+    """Return values at `x` `(n,)`, linear between `knots` and constant beyond the first and the last."""
     out = torch.full_like(x, values[0])
     for k0, k1, v0, v1 in zip(knots, knots[1:], values, values[1:], strict=False):
         out = out + (v1 - v0) * ((x - k0) / (k1 - k0)).clamp(0, 1)

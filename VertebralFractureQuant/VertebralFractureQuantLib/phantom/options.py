@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PhantomOptions:
-    """Options of a phantom; what is None is drawn at random.
+    """Options of a phantom; an option that is None is drawn at random.
 
     Attributes
     ----------

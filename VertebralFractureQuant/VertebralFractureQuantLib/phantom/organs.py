@@ -161,5 +161,5 @@ def _airways(hu: Tensor, at: Place, anatomy: Anatomy) -> Tensor:
 
 
 def _front(level: Tensor) -> Tensor:
-    """Return about how far in front of the curve the bodies' front lies, mm."""
+    """Return roughly how far the bodies' front lies in front of the curve, mm."""
     return 14 + 4 * torch.clamp((level - 6) / 6, 0, 1.5)

@@ -18,7 +18,7 @@ from .skeleton import paint_skeleton
 from .trunk import Trunk, paint_flesh
 from .vertebrae import Vertebrae
 
-REACH_MM = 95.0  # no part of a vertebra, its discs and processes is farther than this from its centre along R, A or S
+REACH_MM = 95.0  # no part of a vertebra, its discs and its processes lies farther from its centre along R, A or S
 
 
 class Painter:

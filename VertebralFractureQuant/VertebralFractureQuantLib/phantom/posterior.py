@@ -82,7 +82,7 @@ def draw_posterior(rng: np.random.Generator, body: Body, build: dict[str, float]
 
 
 def draw_build(rng: np.random.Generator, size: float) -> dict[str, float]:
-    """Draw what all arches and ribs of one patient share.
+    """Draw the properties that all arches and ribs of one patient share.
 
     `size` is the width of the patient's bodies relative to the mean.
     """

@@ -1,4 +1,4 @@
-"""Signed distances (mm, negative inside) to simple shapes, in torch; from points `(n, 3)` or coordinates `(n,)`."""
+"""Signed distances `(n,)` (mm, negative inside) of points `(n, 3)` or coordinates `(n,)` to simple shapes, in torch."""
 
 from __future__ import annotations
 

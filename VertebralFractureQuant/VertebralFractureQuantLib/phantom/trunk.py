@@ -28,7 +28,7 @@ class Place:
     """Where points `(n, 3)` RAS mm lie in the trunk; all else is `(n,)`.
 
     `u`, `v` and `level` are as in the module's text; `wide` and `deep` are the half axes of the trunk there, `middle`
-    is the v of its centre; all are in mm but `level`. `softness` (mm) is the blur of edges.
+    is the v of its centre; all but `level` are in mm. `softness` (mm) is the blur of edges.
     """
 
     points: Tensor

@@ -44,7 +44,7 @@ class PhantomTruth:
     partial : level and centre of C2, of the sacrum and of what the field of view cuts.
     curve : points of the spine's curve `(m, 3)` RAS mm, 1 mm apart.
     limits_mm : arc lengths on `curve` where C2 begins and L5 ends, or where the field of view does.
-    cobb_deg : largest angle between two endplates in the coronal plane, C7 to L5.
+    cobb_deg : largest angle between two directions of the curve in the coronal plane, C7 to L5, degrees.
     """
 
     seed: int

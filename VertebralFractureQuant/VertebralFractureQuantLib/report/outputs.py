@@ -1,5 +1,7 @@
-"""The folder `DIR/<case>/` of one case: analysis.json, measurements.csv, keypoints.mrk.json, straightened.nrrd and
-overview.png. A failed case has only analysis.json.
+"""The folder `DIR/<case>/` of one case, with its results.
+
+These are analysis.json, measurements.csv, keypoints.mrk.json, straightened.nrrd and overview.png. A failed case has
+only analysis.json.
 
 A folder is complete or absent: everything is written beside it under a temporary name, which is then renamed. A folder
 with a review (machine.json and the journal review.sqlite, see `reviews`) is never replaced.
@@ -42,7 +44,9 @@ OUTPUT_NAMES = frozenset(
 )
 MACHINE_NAME = "machine.json"
 REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)  # files of a review; a folder that has one is never replaced
-NOT_WRITTEN = "the output folder cannot be written ({reason}). Choose another one."
+NOT_WRITTEN = (
+    "the folder cannot be written ({reason}). Check its permissions and the free space, or choose another one."
+)
 
 SLAB_LATERAL_MM = 20
 SLAB_ANTERIOR_MM = 64
@@ -87,7 +91,7 @@ def write_outputs(
     Parameters
     ----------
     analysis : the record; if its status is not "ok", only analysis.json is written.
-    ct : the volume that was analysed, for the pictures; may be None for a failed case.
+    ct : the volume that was analysed, for the images; may be None for a failed case.
     overwrite : replace an earlier folder when the new one is complete.
     extras : further files: names, and the functions that write them to a path.
     pictures : also write straightened.nrrd and overview.png, which takes longer than everything else.
@@ -154,7 +158,7 @@ def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> Non
 
 def _draw(analysis: SpineAnalysis, ct: CTVolume | None, folder: Path) -> None:
     if ct is None:
-        raise ValueError("the pictures of a measured case need its CT")
+        raise ValueError("the images of a measured case need its CT")
     write_straightened(analysis, ct, folder / "straightened.nrrd")
     if find_spec("matplotlib"):  # absent in desktop Slicer, which shows the study itself
         from .overview import write_overview  # slow to import
@@ -179,7 +183,7 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
     if not overwrite and not _is_failure(target):
         raise VFQError(
             "output_exists",
-            f"{target.name}: the output folder has results. Choose another one, or use --overwrite with vfq.",
+            f"{target.name}: the output folder has results already. Choose another one, or use --overwrite with vfq.",
         )
     if target.is_symlink() or not target.is_dir():
         raise VFQError("output_exists", f"{target.name}: this is not a folder. Choose another output folder.")

@@ -77,7 +77,7 @@ def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
 
 
 def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Move positions as little as possible (least squares) so that neighbours are at least `gap` apart.
+    """Move positions `(n,)` as little as possible (least squares) so that neighbours are at least `gap` apart.
 
     The order is kept, and all positions lie within [low, high]. If there is too little room, the gap shrinks evenly.
     """
@@ -135,7 +135,7 @@ class _Sheet:
         tallest = max(p.height for p in panels)
         self.picture_height = float(np.clip(0.0225 * tallest, 6.5, 11.0))
         self.scale = min(self.picture_height / tallest, MOST_WIDE / sum(p.width for p in panels))
-        # Short, wide pictures limit the scale, but the labels still need their height.
+        # Short, wide panels limit the scale, but the labels still need their height.
         self.picture_height = max(self.scale * tallest, LINE * (len(analysis.vertebrae) + 1))
         self.verdicts = tuple([_verdict(v, detailed) for v in analysis.vertebrae] for detailed in (True, False))
         long, short = map(_column_width, self.verdicts)

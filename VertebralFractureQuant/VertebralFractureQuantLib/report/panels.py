@@ -1,4 +1,4 @@
-"""The two pictures of the overview image: the straightened sagittal plane, and a sagittal of the patient.
+"""The two panels of the overview image: the straightened sagittal plane, and a sagittal of the patient.
 
 A panel shows HU in the radiologist's view (anterior on the left, cranial up). Its coordinates are mm [A, S]. Drawing is
 left to `overview`.
@@ -23,7 +23,7 @@ PIXEL_MM = 0.5
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture with key points.
+    """An image with key points.
 
     Attributes
     ----------
@@ -65,10 +65,10 @@ def straightened_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve)
 
 
 def patient_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:
-    """Return a sagittal whose R follows the curve at each S, so that a scoliotic spine stays in the picture."""
+    """Return a sagittal whose R follows the curve at each S, so that a scoliotic spine stays in the image."""
     points = _keypoints(analysis)[..., 1:]
     lowest, highest = _bounds(ct)
-    # The borders of the volume limit the picture, not the ends of the curve: the outermost vertebrae may reach farther.
+    # The borders of the volume limit the image, not the ends of the curve: the outermost vertebrae may reach farther.
     low, high = _span(points[..., 1] if points.size else curve.points[:, 2], lowest[2], highest[2])
     up = np.arange(high, low, -PIXEL_MM)
     seen = curve.points[(curve.points[:, 2] >= low) & (curve.points[:, 2] <= high)]

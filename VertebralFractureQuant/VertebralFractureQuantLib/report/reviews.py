@@ -19,7 +19,7 @@ from .outputs import MACHINE_NAME, write_record, writing
 from .tables import write_measurements
 
 NOT_SAVED = (
-    "the review cannot be saved ({reason}). Free disk space or check the folder's permissions; its files are intact."
+    "the review cannot be saved ({reason}). Check the folder's permissions and the free space; its files are intact."
 )
 PICTURES = ("overview.png", "straightened.nrrd")
 
@@ -28,13 +28,13 @@ def write_review(analysis: SpineAnalysis, folder: Path, machine: SpineAnalysis |
     """Rewrite analysis.json, keypoints.mrk.json and measurements.csv of the case in `folder` after a review.
 
     Each file is replaced as a whole, and none before all new ones are safely on disk. The first save keeps the earlier
-    analysis as machine.json for good: `machine` if given, else the analysis.json in the folder. The pictures show the
+    analysis as machine.json for good: `machine` if given, else the analysis.json in the folder. The images show the
     original points; they are renamed to machine-overview.png and machine-straightened.nrrd.
 
     Raises
     ------
     VFQError
-        `output_not_writable` with the reason. Each file is then whole, some may already be new.
+        `output_not_writable` with the reason. Each file is then complete; some may already be new.
     """
     writers: dict[str, Callable[[Path], None]] = {
         "analysis.json": lambda p: write_record(analysis, p),

@@ -1,7 +1,7 @@
 """Tables of analyses for the terminal (rich); all numbers come from the records.
 
-"~" after a ratio means that it is near a threshold, "?" after a level that the level is in doubt. "of neighbours" marks
-a crush ratio (see `genant.Measurement`), which is shown if it decided the grade.
+"~" after a ratio means that it is near a threshold, "?" after a level that it is in doubt. "of neighbours" marks a
+crush ratio (see `genant.Measurement`), which is shown if it decided the grade.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Where things live:
 
 - the study: `study`, put together from `nodes`, `vertebra`, `column` (live measurement) and `observer`;
-- its changes: `editor`, with undo from `journal`; `machine` for what the networks do;
+- its changes: `editor`, with undo from `journal`; `machine` for the networks;
 - the review: `review` (opening, saving, closing), `actions` (what the reader does), `clicking`, `viewpoint`;
 - what other modules do to the nodes: `guard` and `repairs`;
-- on disk: `case_files`, `journal_file`, and `unsaved` for a disk that refuses;
+- on disk: `case_files`, `journal_file`, and `unsaved` for actions that the disk refuses;
 - for the panel and the page: `face` (what they provide), `keys`, `rows`.
 """

@@ -1,7 +1,7 @@
 """The actions of a reader on the open study: what a key, a button or a click does.
 
-Holds no measurement: an action calls `Editor`, and the face is asked to show the result. Whatever takes long is handed
-to the face's `work`.
+Nothing is measured here: an action calls `Editor` and asks the face to show the result. Slow work is handed to the
+face's `work`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Actions:
     Attributes
     ----------
     editor : the editor of the open study; None while none is open.
-    viewpoint, clicking : what the views look at, and the clicks that are being taken.
+    viewpoint, clicking : where the views look, and the clicks that are being taken.
     doubtful_first : True if the rows are listed with the most doubtful vertebra first.
     """
 
@@ -93,12 +93,12 @@ class Actions:
         self._show_place()
 
     def scrolled(self) -> None:
-        """Note that the mouse wheel moved the plane of the straightened view."""
+        """Called when the mouse wheel moved the plane of the straightened view."""
         if self.editor and self.viewpoint.scrolled():
             self.face.followed(())
 
     def name(self, vertebra_id: str, level: str) -> None:
-        """Name a vertebra; the others are renamed to match."""
+        """Set the level of a vertebra; the levels of the others follow."""
         self._open_editor.name(vertebra_id, level)
 
     # -- the actions of the keyboard
@@ -137,15 +137,15 @@ class Actions:
         self._open_editor.redo()
 
     def level_up(self) -> None:
-        """Name the selected vertebra one level higher."""
+        """Set the level of the selected vertebra one higher."""
         self._selected_do(lambda editor, i: editor.shift_level(i, -1))
 
     def level_down(self) -> None:
-        """Name the selected vertebra one level lower."""
+        """Set the level of the selected vertebra one lower."""
         self._selected_do(lambda editor, i: editor.shift_level(i, 1))
 
     def toggle_pin(self) -> None:
-        """Pin the name of the selected vertebra, or release it."""
+        """Pin the level of the selected vertebra, or release it."""
         self._selected_do(lambda editor, i: editor.pin(i, not self.study.vertebrae[i].details["pinned"]))
 
     def reset(self) -> None:

@@ -1,6 +1,6 @@
 """The clicking modes of a review: adding a vertebra, placing its six points, and clicking along the spine.
 
-Holds the mode and its clicks, and says what to click next. What the clicks lead to is left to the review.
+Holds the mode and its clicks, and says what to click next. The result of the clicks is left to `actions`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Clicking:
         self.forget()
 
     def forget(self) -> None:
-        """Take no more clicks of a study that is not open any more."""
+        """Forget mode and clicks without touching the scene, as after the study was closed."""
         self._placing = self.mode = None
 
     def take_back(self) -> None:
@@ -72,7 +72,7 @@ class Clicking:
         return self._placing.points() if self._placing else np.empty((0, 3))
 
     def curve_points(self) -> np.ndarray:
-        """Return the clicks for a curve. VFQError `too_few_points` if there are fewer than three."""
+        """Return the clicks for a curve, `(n, 3)` RAS mm. VFQError `too_few_points` if there are fewer than three."""
         points = self.points()
         if len(points) < FEWEST_CLICKS:
             raise VFQError(
@@ -84,7 +84,7 @@ class Clicking:
 
     @property
     def hint(self) -> str:
-        """What to click next and what the keys do meanwhile; "" while no clicks are taken."""
+        """A sentence on what to click next and on the keys for it; "" while no clicks are taken."""
         count = len(self.points())
         if self.mode == "add":
             return "Click the middle of the vertebra in the straightened image. Esc: cancel."

@@ -41,7 +41,7 @@ class Editor:
 
     Attributes
     ----------
-    changed : called after every finished action, undo and redo.
+    changed : called after every action, undo and redo.
     moved : called with a vertebra's id when a drag of it starts, and while it moves.
     """
 
@@ -87,7 +87,10 @@ class Editor:
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
             told = "still has its detected key points" if state["origin"] == "model" else "was placed by a reader"
-            raise VFQError("no_machine_points", f"{self._label(vertebra_id)} {told}. There is nothing to restore.")
+            raise VFQError(
+                "no_machine_points",
+                f"{self._label(vertebra_id)} {told}, so there is nothing to restore. Use undo, or drag its points.",
+            )
         points = {"keypoints": state["machine_keypoints"], "machine_keypoints": None, "origin": "model"}
         self._commit("reset", {vertebra_id: {**reopened(state), **points}})
 
@@ -108,7 +111,8 @@ class Editor:
         if found.score < LEAST_SCORE:
             raise VFQError(
                 "no_vertebra_here",
-                "No vertebra was recognised here. Click on a vertebral body, or place its six key points by hand.",
+                "No vertebra was recognised here. Click on the middle of a vertebral body, or place its six points by "
+                "hand (b).",
             )
         self._check_free(found.keypoints)
         return self._insert("add", found)
@@ -171,7 +175,7 @@ class Editor:
         if verdict == "confirmed" and faults:
             raise VFQError(
                 "faulty_vertebra",
-                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Correct its points or reject it.",
+                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Move its points or reject it.",
             )
         signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
         unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
@@ -264,7 +268,7 @@ class Editor:
             if np.linalg.norm(markups.keypoints().mean((0, 1)) - middle) < NEAR_MM:
                 raise VFQError(
                     "vertebra_there",
-                    f"{self._label(vertebra_id)} is here already. Drag its key points, or delete it first.",
+                    f"{self._label(vertebra_id)} is here already. Drag its points, or delete it first.",
                 )
 
     def _insert(self, kind: str, vertebra: Vertebra) -> str:

@@ -19,7 +19,7 @@ Fingerprint = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Reports:
-    """Who is called; those that concern a vertebra get its id."""
+    """The functions to call; those that concern a vertebra get its id."""
 
     removed: Callable[[str], None]  # a node of a vertebra was removed
     lost: Callable[[], None]  # another node of the study was removed

@@ -53,7 +53,7 @@ class Act:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open and lock the file at `path`; close it again if it, or what the caller reads from it, is no journal of ours.
+    """Open and lock the file at `path`; close it again if it is no journal of ours, or if the caller cannot read it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the networks do for a reader: detect six key points at a click, or a whole spine along clicked points.
+"""The networks at work for a reader: six key points detected at a click, or a whole spine along clicked points.
 
 Plain data in and out, no MRML, so it may run in any thread. Clicks are straight [R, A, S] or patient RAS mm.
 """
@@ -68,7 +68,7 @@ class Machine:
     def _models(self) -> Models:
         if self.models is None:
             raise self.why or VFQError(
-                "bad_weights", "The networks are not available. Place the six key points by hand."
+                "bad_weights", "The networks are not available. Place the six points by hand (b)."
             )
         return self.models
 

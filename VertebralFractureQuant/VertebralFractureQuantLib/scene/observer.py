@@ -1,4 +1,4 @@
-"""What happens to the vertebrae's markups: drags by the reader, and changes by other modules or scripts.
+"""Observes the vertebrae's markups: drags by the reader, and changes by other modules or scripts.
 
 Only observes and reports; nothing is reported while the study itself changes the nodes (`quiet`).
 """
@@ -20,7 +20,7 @@ Report = Callable[[str], None]
 
 @dataclass
 class Listeners:
-    """Who is called when markups change; each gets the id of the vertebra."""
+    """The functions to call when markups change; each gets the id of the vertebra."""
 
     started: Report = lambda _: None  # a drag began
     moved: Report = lambda _: None  # a point moved, in a drag or by a program
@@ -51,7 +51,7 @@ class MarkupsObserver:
 
     Attributes
     ----------
-    listeners : who is called.
+    listeners : the functions to call.
     busy : True while the study itself changes the nodes.
     """
 
@@ -85,7 +85,7 @@ class MarkupsObserver:
         self._observations = [(n, t) for n, t in self._observations if n not in nodes]
 
     def forget_all(self) -> None:
-        """Stop observing, and forget who is called."""
+        """Stop observing, and forget the listeners."""
         for node, tag in self._observations:
             node.RemoveObserver(tag)
         self._observations = []

@@ -21,7 +21,8 @@ DETACHED = "A vertebra must stay under the study's own transform. It has been pu
 RENAMED = "Vertebrae are named by their level here ([ and ]). The name that another module gave has been replaced."
 REBUILT = "Nodes of the study were removed and have been rebuilt. To close a study, close its scene."
 OUTDATED = (
-    "The CT was changed after it was analysed. The key points and measurements belong to the CT as it was before."
+    "The CT was changed after it was analysed. The key points and measurements belong to the CT as it was before. "
+    "Analyse it again to measure it as it is now."
 )
 HARDENED_MM = 0.1  # the transform is a grid, and its inverse is not exact
 
@@ -62,7 +63,7 @@ class Repairs:
         self._gone: set[str] = set()  # vertebrae whose nodes were removed in the present event
 
     def reports(self, closing: Callable[[], None]) -> Reports:
-        """Return the callbacks for `guard`; `closing` answers to the closing of the scene."""
+        """Return the callbacks for `guard`; `closing` is called when the scene is about to be closed."""
         return Reports(
             removed=self._note_removed,
             lost=lambda: self._later(self._restore),

@@ -1,6 +1,6 @@
 """The review of one study, in 3D Slicer's panel as well as in a browser: opened, saved and closed here.
 
-What the reader does is left to `actions`, what others do to the nodes to `repairs`. All of it runs in the thread to
+The reader's actions are in `actions`, the answers to changes by others in `repairs`. All of it runs in the thread to
 which MRML belongs.
 """
 
@@ -223,7 +223,7 @@ class Review:
 
     @property
     def hint(self) -> str:
-        """What to click next and what the keys do meanwhile; "" while no clicks are taken."""
+        """A sentence on what to click next and on the keys for it; "" while no clicks are taken."""
         return self._actions.clicking.hint
 
     @property
@@ -260,7 +260,7 @@ class Review:
         self._actions.pick(view, point)
 
     def scrolled(self) -> None:
-        """Note that the mouse wheel moved the plane of the straightened view."""
+        """Called when the mouse wheel moved the plane of the straightened view."""
         self._actions.scrolled()
 
     def cancel(self) -> None:

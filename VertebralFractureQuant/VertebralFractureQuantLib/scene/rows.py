@@ -9,7 +9,7 @@ from ..spine.keypoints import FAULTS
 from ..spine.levels import contradictions
 from .study import StudyScene
 
-DOUBT = "{:.0%} certain; name one vertebra correctly, and the others are renamed to match"
+DOUBT = "{:.0%} certain; set the level of one vertebra, and the levels of the others follow"
 
 Row = dict[str, Any]
 

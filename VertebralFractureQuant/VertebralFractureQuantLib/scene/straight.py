@@ -32,7 +32,7 @@ INVERSE_MM = 0.003  # tolerance; where the grid's cells meet, the inverse is no 
 
 @dataclass(frozen=True, eq=False)
 class Reformat:
-    """A straightened image, and the curve's map that it was sampled along. Free of MRML, so made in any thread.
+    """A straightened image, and the curve's map that it was sampled along. It needs no MRML, so any thread may make it.
 
     Attributes
     ----------

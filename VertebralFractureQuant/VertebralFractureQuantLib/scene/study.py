@@ -1,8 +1,8 @@
 """One study in an MRML scene: the CT, its straightened image, six-point markups, and the measurements that follow them.
 
 While a reader edits, the scene is the only place where key points are kept: they are read from the nodes, measured and
-shown, and the record (`analysis`) is written from them. Local points of the markups are patient RAS mm. The scene and
-the IDs of the views are handed in.
+shown, and the record (`analysis`) is written from them. Local points of the markups are patient RAS mm. The caller
+gives the scene and the IDs of the views.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class StudyScene:
 
     @property
     def listeners(self) -> Listeners:
-        """Who is called when markups change."""
+        """The functions that are called when markups change."""
         return self._observer.listeners
 
     @property

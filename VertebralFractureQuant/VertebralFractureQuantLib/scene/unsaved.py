@@ -1,6 +1,6 @@
 """Actions that the disk of their case refuses: written to another folder at the end, recovered when the case is opened.
 
-The file is a JSON list of actions. The reader copies it into the case's folder as `review-unsaved.json`.
+The file is a JSON list of actions. The reader moves it into the case's folder as `review-unsaved.json`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ def recover(journal: Journal, folder: Path) -> str:
         found = json.loads(file.read_text("utf-8"))
         acts = [Act(**{**act, "changes": {k: tuple(v) for k, v in act["changes"].items()}}) for act in found]
         if not journal.recover(acts):
-            return f"{file.name} does not continue the journal of this case. The file was left as it is."
+            return (
+                f"{file.name} does not continue the journal of this case. The file was left as it is. Check that it "
+                "belongs to this case."
+            )
         if not journal.unsaved:
             file.replace(file.with_name(f"recovered-{file.name}"))
         return f"{len(acts)} actions that could not be written last time were recovered."
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
-        return f"{file.name} cannot be read. The file was left as it is."
+        return f"{file.name} is damaged and cannot be read. The file was left as it is."
 
 
 def check_all_saved(journal: Journal) -> None:

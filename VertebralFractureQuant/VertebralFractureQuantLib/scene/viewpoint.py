@@ -1,4 +1,4 @@
-"""What the views of a review look at: the sagittal plane of the straightened view, the centre, and the window."""
+"""Where the views of a review look: the sagittal plane of the straightened view, the centre, and the window."""
 
 from __future__ import annotations
 

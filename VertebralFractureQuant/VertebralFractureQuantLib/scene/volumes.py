@@ -36,7 +36,10 @@ def ct_of(node: Any) -> CTVolume:
 
 
 def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the arguments for `ct.from_array`, which may run in any thread: voxels (not copied), ijk_to_ras, name."""
+    """Return the arguments for `ct.from_array`, which may run in any thread.
+
+    They are the voxels `[k, j, i]` HU, not copied, `ijk_to_ras` `(4, 4)` RAS mm, and the name.
+    """
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
@@ -48,7 +51,7 @@ def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def voxels_of(node: Any) -> np.ndarray | None:
-    """Return the voxels of a volume node, not copied; None if it has none."""
+    """Return the voxels `[k, j, i]` of a volume node, not copied; None if it has none."""
     return slicer.util.arrayFromVolume(node) if node.GetImageData() else None
 
 
@@ -56,7 +59,7 @@ def reviewable(node: Any) -> tuple[Any, str]:
     """Return a volume node that does not move under the key points, and a sentence if that is a copy, else "".
 
     A volume under a transform is copied and hardened; of a sequence, the present frame is copied. Any other `node` is
-    returned itself. VFQError `no_volume`, `not_ct`, `not_3d`.
+    returned as it is. VFQError `no_volume`, `not_ct`, `not_3d`.
     """
     voxels = None if node is None else voxels_of(node)
     if voxels is None:

@@ -3,7 +3,7 @@
 Here a vertebra is key points `(3, 2, 2)` in a sagittal plane, in mm or pixels. Its area is the union of the anterior
 quadrilateral (A+ M+ M- A-) and the posterior one (M+ P+ P- M-). For sound points it is the hexagon A+ M+ P+ P- M- A-.
 Where the outline crosses itself (a point dragged or predicted over another), the area is still well defined.
-shapely computes the polygons, on a grid: without one it fails, or errs, on the hair-thin spikes of folded outlines.
+shapely computes the polygons on a grid; without a grid it fails or is wrong on the hair-thin spikes of folded outlines.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def heights(keypoints: np.ndarray) -> np.ndarray:
 
 
 def genant_ratio(heights_mm: Sequence[float] | np.ndarray) -> float:
-    """Return G = min / max of the three heights.
+    """Return G = min / max of the three heights `(3,)` mm.
 
     ValueError unless all are finite, none is negative and the largest is positive.
     """

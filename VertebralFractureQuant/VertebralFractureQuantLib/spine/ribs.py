@@ -2,8 +2,8 @@
 
 A rib is a bridge of bone from the upper half of a vertebra, sideways and never upwards, to a plane so far out that few
 transverse processes reach it. Its strength is the HU at the weakest place of the best path. The bridges of T1 to T10
-are level. Those of T11 and T12 fall, and so does the path from C7 by the arch to the first rib. All is in straight
-space, R, A, S mm; vertebrae and arc lengths run from cranial to caudal.
+are level. Those of T11 and T12 fall, and so does the path from C7 by the arch to the first rib. Coordinates are
+straight R, A, S mm; vertebrae and arc lengths run from cranial to caudal.
 """
 
 from __future__ import annotations

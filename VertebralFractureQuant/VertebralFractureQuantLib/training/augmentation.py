@@ -32,7 +32,7 @@ def scan_coarse(voxels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def flip(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-    """Return the sample or, every other time, its mirror image: `volume` along r, and `position` accordingly."""
+    """Return the sample or, every other time, its mirror image: `volume` `(s, a, r)` along r, and `position`."""
     if rng.random() < 0.5:
         sample["volume"] = sample["volume"].flip(2)
         sample["position"][:, 1] = sample["volume"].shape[2] - 1 - sample["position"][:, 1]

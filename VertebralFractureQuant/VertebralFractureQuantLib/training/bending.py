@@ -32,7 +32,7 @@ def draw_bend(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def bent(picture: Tensor, bend: np.ndarray) -> Tensor:
-    """Return the image that shows at each pixel what was `bend` away from it."""
+    """Return the image `(rows, columns)` that shows at each pixel what was `bend` away, `(rows, columns, 2)` mm."""
     rows, columns = picture.shape
     place = np.indices(bend.shape[:2])[::-1].transpose(1, 2, 0) + bend
     grid = torch.as_tensor(place / (columns - 1, rows - 1) * 2 - 1, dtype=picture.dtype)

@@ -46,7 +46,7 @@ def detector_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Task:
-    """What one role is trained with: phantoms, samples, loss, and validation on `validated` fixed samples."""
+    """The training of one role: phantoms, samples, loss, and validation on `validated` fixed samples."""
 
     paint: Callable
     sample: Callable

@@ -41,6 +41,7 @@ class Recipe:
 
     Attributes
     ----------
+    role, steps, batch, learning_rate, seed : the network, optimizer steps, samples per step, highest rate, random seed.
     workers : processes that paint phantoms; 0 paints in the training process.
     pool, reuse : phantoms in memory, and samples taken from each (`Stream`).
     validate_every : steps between validations.

@@ -58,7 +58,7 @@ def paint_trunk(rng: np.random.Generator, device: str = "cpu") -> PaintedTrunk:
 
 
 def _slice_targets(anatomy: Anatomy, s: np.ndarray, a0: float, r0: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the curve's (a, r) voxel position on every slice, and if the slice is between C2's top and L5's bottom."""
+    """Return the curve's (a, r) voxel position on every slice, and whether it lies between C2's top and L5's bottom."""
     points = anatomy.curve.points
     order = np.argsort(points[:, 2])
     at = [np.interp(s, points[order, 2], points[order, d]) for d in (1, 0)]
