@@ -21,7 +21,7 @@ from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  #
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 
 DRAG_MS = 2.0
-NO_COHORT = "No cohort is open. Choose a folder of scans under Cohort."
+NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
 FREE = (0.0, 0.0, -212.0)  # a point without a vertebra, below L2, in straight mm
 QT_KEYS = {"ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right", " ": "Space"}
 QT_KEYS |= {"Delete": "Del", "Escape": "Esc", "Enter": "Return", "PageDown": "PgDown", "PageUp": "PgUp"}

@@ -791,7 +791,7 @@ def test_the_command_writes_record_figure_and_rows_and_refuses_to_overwrite(fold
     call = ("predictions", root / "pred", "--reference", root / "ref", "--output", root / "out", "--repeats", 20)
     done = run(*call)
     assert done.exit_code == 0, done.output
-    assert "Butterfly-IoU" in done.output and "not for diagnosis" in done.output
+    assert "Butterfly-IoU" in done.output and "Not for diagnosis" in done.output
     record = json.loads((root / "out" / "evaluation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["figures"]["detection"]["overlap"]["recall"]["value"] == 0.5
     assert (root / "out" / "evaluation.png").stat().st_size > 1000
