@@ -202,6 +202,7 @@ def _entrance(index: Path) -> Any:
     page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}", 1)
 
     async def show(_request: Any) -> web.Response:
+        """Answer with the page."""
         return web.Response(text=page, content_type="text/html")
 
     return show

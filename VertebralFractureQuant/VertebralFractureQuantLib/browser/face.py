@@ -144,6 +144,7 @@ class BrowserFace:
         """See `Face`."""
 
         async def working() -> None:
+            """Do the work in a thread, and show meanwhile that the page is busy."""
             with self.state:
                 self.state.busy = {"stage": stage, "share": None}
             try:

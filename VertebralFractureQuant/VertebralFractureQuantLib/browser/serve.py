@@ -92,6 +92,7 @@ async def _run(
 
     @server.controller.add("on_server_ready")
     def ready(**_: Any) -> None:
+        """Say where the page is, and open the first case."""
         settings.announce(access.page_url(settings.host, server.port, key))
         asyncio.get_running_loop().create_task(session.open_case(0))
 

@@ -128,6 +128,7 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, str, float], None]
         shown = ""
 
         def show(case: str, stage: str, part: float) -> None:
+            """Show the stage of a case, and the share of it that is done."""
             nonlocal shown
             if case != shown:
                 progress.reset(task)

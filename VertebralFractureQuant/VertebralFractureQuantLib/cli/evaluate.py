@@ -67,6 +67,7 @@ def evaluate_annotations(
     """Count the annotated vertebrae by grade and level, and measure the agreement of the experts."""
 
     def evaluate() -> Outcome:
+        """Evaluate the annotations."""
         from ..evaluation.experts import evaluate_annotations as measure
         from ..report.evaluation_figure import write_annotations_figure
         from ..report.evaluation_terminal import annotations_tables
@@ -108,6 +109,7 @@ def evaluate_predictions(
     """
 
     def evaluate() -> Outcome:
+        """Evaluate the predictions."""
         from ..evaluation.predictions import evaluate_predictions as measure
         from ..report.evaluation_figure import write_predictions_figure
         from ..report.evaluation_rows import write_rows
@@ -130,6 +132,7 @@ def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: 
             outcome = evaluate()
 
         def draw(path: Path) -> None:
+            """Write the figure, the rows and the record."""
             outcome.draw(path)
             if outcome.write_rows:
                 write_whole(rows, outcome.write_rows)

@@ -95,6 +95,7 @@ def serve_review(
     from ..browser.serve import Settings, serve
 
     def announce(url: str) -> None:
+        """Print the address of the page, and open it in the browser."""
         console = Console(stderr=True)
         console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)

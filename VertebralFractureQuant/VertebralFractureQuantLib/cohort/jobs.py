@@ -224,16 +224,20 @@ class _ChildProcess:
         self._listener.start()
 
     def lines(self) -> Iterator[str]:
+        """See `Process`."""
         yield from self._pipe(self._popen.stdout)
 
     def wait(self) -> int:
+        """See `Process`."""
         return self._popen.wait()
 
     def last_words(self) -> str:
+        """See `Process`."""
         self._listener.join(timeout=1.0)
         return self._words[0] if self._words else ""
 
     def kill(self) -> None:
+        """See `Process`; the processes that it started end too."""
         if self._popen.poll() is None:
             _kill_tree(self._popen)
             with suppress(subprocess.TimeoutExpired):
@@ -302,6 +306,7 @@ def _channel() -> Callable[[dict[str, Any]], None]:
     os.dup2(2, 1)
 
     def say(message: dict[str, Any]) -> None:
+        """Write one message to the parent."""
         with suppress(OSError):  # the parent has ended; `_end_with_the_parent` handles that
             lines.write(json.dumps(message) + "\n")
             lines.flush()

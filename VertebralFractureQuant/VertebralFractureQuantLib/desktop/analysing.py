@@ -177,6 +177,7 @@ class Analyst:
         what = taken(node)
 
         def ready() -> Opened:
+            """Prepare the study in another thread."""
             return Opened(
                 case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
             )
@@ -193,6 +194,7 @@ class Analyst:
         case = fresh_case(what[2], results)
 
         def ready() -> Opened:
+            """Prepare the study in another thread."""
             return Opened(case, _unseen(from_array(*what), case.name), VFQError("missing_dependency", NO_NETWORKS))
 
         self.opening("opening the study", ready, then)
@@ -203,6 +205,7 @@ class Analyst:
         turn = self._turn
 
         def show(opened: Opened) -> None:
+            """Show the study, unless another one was asked for meanwhile."""
             if turn == self._turn:
                 then(opened)
 
@@ -226,6 +229,7 @@ class Analyst:
         what = taken(node)
 
         def go_on(machine: Machine) -> None:
+            """Resume the review, unless another study was opened meanwhile."""
             if review.editor is None and node.GetScene() is not None:
                 study.reopen()
                 review.resume(machine, home, original)

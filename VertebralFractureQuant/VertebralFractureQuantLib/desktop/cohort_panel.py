@@ -126,6 +126,7 @@ class CohortPanel:
         analyst = self.analyst
 
         def ready() -> Opened:
+            """Read the study in another thread."""
             return Opened(case, read_study(case.source, case.folder, case.name), analyst.models())
 
         self.ui.cohortTable.selectRow(index)

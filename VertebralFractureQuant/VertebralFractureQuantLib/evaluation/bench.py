@@ -83,6 +83,7 @@ def straightening_times(ct: CTVolume, curve: np.ndarray, repeats: int = 5) -> tu
     laterals = np.arange(-HALF_WIDTH_MM, HALF_WIDTH_MM + 1)
 
     def whole_volume() -> None:
+        """Sample every sagittal plane."""
         for lateral in laterals:
             straightening.sample_sagittal(ct, HALF_WIDTH_MM, lateral_mm=float(lateral))
 

@@ -226,6 +226,7 @@ RULES: dict[str, Callable[[AnnotatedPatient, str], list[Scan]]] = {
 
 def _compare(patient: AnnotatedPatient, expert: str, measured: Reading, true: Reading, unit: str) -> Scan:
     def spine(case: str, reading: Reading) -> Spine:
+        """Return the vertebrae of one expert as a `Spine`."""
         points = in_plane(patient, np.array(list(reading.values())), unit)
         return Spine(case, patient.file, points, tuple(reading))
 

@@ -81,6 +81,7 @@ def _from_voxels(spine: Spine, grid: Grid) -> Spine:
     voxel_axes = max(permutations(range(3)), key=lambda order: abs(matrix[range(3), order]).sum())
 
     def to_patient(voxels: np.ndarray) -> np.ndarray:
+        """Return RAS mm of points `(..., 3)` in voxels of the annotation."""
         ijk = np.empty_like(voxels)
         for patient_axis, axis in enumerate(voxel_axes):
             along, size = voxels[..., (1, 0, 2)[patient_axis]], grid.shape[::-1][axis]

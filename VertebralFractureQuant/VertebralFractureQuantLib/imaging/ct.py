@@ -116,6 +116,7 @@ def _trilinear(voxels: np.ndarray, ijk: np.ndarray, last: np.ndarray) -> np.ndar
     u, v, w = (ijk - base).astype(np.float32).T
 
     def row(kk: np.ndarray, jj: np.ndarray) -> np.ndarray:
+        """Interpolate along i, between two neighbours."""
         low, high = voxels[kk, jj, i], voxels[kk, jj, i + di]
         return low * (1 - u) + high * u
 

@@ -144,6 +144,7 @@ class _Sheet:
         self.height = TOP + self.picture_height + BOTTOM
 
     def draw(self) -> Figure:
+        """Draw all panels on one sheet."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

@@ -263,6 +263,7 @@ class Actions:
         editor = self._open_editor
 
         def show(found: Any) -> None:
+            """Show the new curve and its vertebrae."""
             analysis, made = found
             if editor is not self.editor:
                 return  # another study was opened meanwhile

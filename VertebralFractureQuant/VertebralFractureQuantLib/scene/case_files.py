@@ -57,6 +57,7 @@ class CaseFiles:
         turn = self._asked
 
         def write() -> str:
+            """Write the record, unless a newer one was written; return why it is not on disk."""
             with self._lock:
                 if record is None or turn < self._written:
                     return problem

@@ -61,6 +61,7 @@ def answer_later(face: Face, do: Callable[[], None]) -> None:
     """
 
     def answer() -> None:
+        """Do it; an error is shown to the reader."""
         try:
             do()
         except Exception as error:
