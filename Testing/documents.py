@@ -77,10 +77,16 @@ def _commands(app: typer.Typer, name: str) -> Iterator[Command]:
 def _command(name: str, function: Callable[..., Any] | None, help_text: str = "") -> Command:
     if function is None:
         return Command(name, help_text, ())
-    hints = get_type_hints(function, include_extras=True)
+    hints = {name: _annotated(hint) for name, hint in get_type_hints(function, include_extras=True).items()}
     defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
     told = [_parameter(p, hints[p], default) for p, default in defaults.items() if get_origin(hints[p]) is Annotated]
     return Command(name, help_text or inspect.getdoc(function) or "", tuple(told))
+
+
+def _annotated(hint: Any) -> Any:
+    """Undo what Python 3.10 does to a parameter whose default is None: it makes its annotation optional."""
+    inside = [a for a in get_args(hint) if get_origin(a) is Annotated] if get_origin(hint) is Union else []
+    return inside[0] if inside else hint
 
 
 def _parameter(name: str, hint: Any, default: Any) -> Parameter:
