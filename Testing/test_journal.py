@@ -170,7 +170,7 @@ def test_a_second_opener_is_refused_at_once(journal, path):
     with pytest.raises(VFQError, match="open in another window") as caught:
         Journal(path, FIRST)
     assert caught.value.code == "study_in_use"
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 3  # SQLite's own wait for a lock is 5 s
 
 
 def test_another_process_is_refused_until_the_journal_is_closed(journal, path):
