@@ -1,4 +1,4 @@
-"""What all tests share: their tiers (fast, thorough, slow), real CT, and the Slicer module in an empty scene, with a CT
+"""What all tests share: their tiers (fast, thorough), real CT, and the Slicer module in an empty scene, with a CT
 or with a study.
 
 Real CT is in the folder `VFQ_DATA`, else in `shared/data` beside the repository.
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.startswith(THOROUGH):
             item.add_marker("thorough")
-        if not any(item.get_closest_marker(tier) for tier in ("thorough", "slow")):
+        if not item.get_closest_marker("thorough"):
             item.add_marker("fast")
 
 

@@ -296,7 +296,7 @@ def test_a_folder_that_a_killed_process_had_moved_is_restored_before_the_next_ru
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["scan"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_phantom_is_analysed_in_a_child_process(tmp_path):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 

@@ -269,7 +269,6 @@ def test_a_study_by_hand_begins_without_networks(bench):
     assert bench.ui.annotateButton.enabled and bench.review.folder == bench.folder / "CT"
 
 
-@pytest.mark.slow
 def test_a_phantom_is_analysed_by_the_real_child(empty):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 

@@ -173,7 +173,6 @@ def test_a_stream_is_seeded():
     assert draw(1) == draw(1) != draw(2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("role", ["localizer", "refiner", "detector"])
 def test_a_run_resumes_where_it_stopped_and_its_result_loads(tmp_path, role, monkeypatch):
     quick = dataclasses.replace(train.TASKS[role], validate=lambda model, fixed: {"score": 1.0}, validated=0)
