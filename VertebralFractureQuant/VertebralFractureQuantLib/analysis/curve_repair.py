@@ -16,8 +16,9 @@ from ..spine.straightening import Straightening
 from .curve_finding import DISTINCT_MM, DRAWN_SMOOTHING_MM, EXTENSION_MM, LEAST_RISE, LOOK_BEYOND_MM, Spine, extended
 from .models import Models
 
-# A click replaces the present curve this far to both sides, or this many times the distance between click and curve: the
-# farther away the curve lies, the longer is the stretch in which it is wrong. It does not reach beyond another click.
+# A click replaces the present curve this far to both sides, or this many times the distance between click and curve if
+# that is more: the farther away the curve lies, the longer is the stretch in which it is wrong. It does not reach
+# beyond another click.
 REPLACED_MM, REPLACED_TIMES = 40.0, 5.0
 PASSED_MM = 0.5  # how near the repaired curve passes the clicks
 MOST_ROUNDS = 20  # of smoothing; more would follow the unsteadiness of the clicks
@@ -89,7 +90,7 @@ def _arcs_at_heights(curve: SpineCurve, heights: np.ndarray) -> np.ndarray:
 
 
 def _one_a_slice(arcs: np.ndarray, clicks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return arc lengths and clicks from cranial to caudal, without those that a later click on their slice replaces."""
+    """Return arc lengths and clicks, cranial first, without those that a later click on their slice replaces."""
     kept: list[int] = []
     for i, arc in enumerate(arcs):
         kept = [j for j in kept if abs(arcs[j] - arc) > DISTINCT_MM] + [i]
