@@ -395,7 +395,7 @@ def test_one_click_beside_the_curve_leads_it_there_and_undo_brings_it_back(page,
     eventually(lambda: "1 so far" in page.inner_text("[data-test=hint]"))
     press(page, "Enter")
     page.wait_for_function("document.querySelector('[data-test=message]')?.innerText.includes('along your points')")
-    assert "; 1 that a reader edited, named or reviewed stay" in page.inner_text("[data-test=message]")
+    assert "Kept from before: 1." in page.inner_text("[data-test=message]")
     ids = page.eval_on_selector_all("tr[data-id]", "rows => rows.map(r => r.dataset.id)")
     assert len(ids) >= 2 and set(ids) & set(before) == {"v1"}
     record = saved(folder_of(output, 0), lambda r: SpineCurve(r.curve).distance_to(middle[None])[0] > 4.0)

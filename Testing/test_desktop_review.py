@@ -429,7 +429,7 @@ def test_one_click_leads_the_curve_and_what_the_reader_confirmed_stays(opened):
     assert np.abs(curve.points[:, 1:] - wanted[1:]).sum(1).min() < 1.5  # a pixel of the view, and half a step
     np.testing.assert_allclose(curve.points[:40], np.array(before["curve"]["curve"])[:40], atol=0.01)
     assert opened.study.vertebrae[first].state() == before[first] and opened.ui.vertebraTable.rowCount == 3
-    assert "2 vertebrae found along your points; 1 that a reader" in opened.said
+    assert "2 vertebrae found along your points. Kept from before: 1." in opened.said
     opened.desktop.press("undoButton")
     assert opened.study.state() == before
 

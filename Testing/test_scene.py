@@ -471,6 +471,19 @@ def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, ana
     np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)
 
 
+@pytest.mark.parametrize("scene_first", [False, True])
+def test_a_journal_from_before_the_curve_had_networks_and_timing_is_continued(study, ct, tmp_path, scene_first):
+    older = study.state()
+    older["curve"] = {key: older["curve"][key] for key in ("curve", "limits_mm", "status", "message")}
+    journal = Journal(tmp_path / "older.sqlite", older, {})
+    editor = Editor(study, journal, FakeMachine(ct, None), "reader", scene_first)
+    assert journal.trail() == []
+    editor.delete(study.order[0])
+    editor.undo()
+    assert len(study.order) == len(LEVELS)
+    journal.close()
+
+
 def test_after_a_restart_everything_is_as_before_and_undo_still_works(study, editor, analysis, ct, tmp_path):
     drag(study, study.order[0], (0, 1, -4))
     editor.delete(study.order[3])

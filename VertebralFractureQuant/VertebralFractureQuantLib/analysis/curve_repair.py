@@ -13,15 +13,17 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve, cubic, fit_curve, smoothed
 from ..spine.straightening import Straightening
-from .curve_finding import DISTINCT_MM, DRAWN_SMOOTHING_MM, EXTENSION_MM, LEAST_RISE, LOOK_BEYOND_MM, Spine, extended
+from .curve_finding import DISTINCT_MM, EXTENSION_MM, LEAST_RISE, LOOK_BEYOND_MM, Spine, extended
 from .models import Models
 
 # A click replaces the present curve this far to both sides, or this many times the distance between click and curve if
 # that is more: the farther away the curve lies, the longer is the stretch in which it is wrong. It does not reach
 # beyond another click.
 REPLACED_MM, REPLACED_TIMES = 40.0, 5.0
-PASSED_MM = 0.5  # how near the repaired curve passes the clicks
-MOST_ROUNDS = 20  # of smoothing; more would follow the unsteadiness of the clicks
+SHORTEST_MM = 20.0  # a shorter stretch between the reaches of two clicks does not stay: the curve would bend sharply
+SMOOTHING_MM = 10.0  # of the repaired stretch, but the curve passes the clicks as near as `PASSED_MM`
+PASSED_MM = 0.8
+MOST_ROUNDS = 40  # of smoothing; more would follow clicks that contradict each other within a few mm
 FADING_MM = 20.0  # the smoothing ends over this distance
 
 
@@ -36,9 +38,10 @@ class PresentCurve:
 def repaired_curve(present: SpineCurve, clicks: np.ndarray) -> SpineCurve:
     """Return `present` led through clicks `(n, 3)` RAS mm, one or more.
 
-    The curve passes the clicks within 1 mm. Farther from them than `REPLACED_MM`, or `REPLACED_TIMES` the distance
-    between click and curve, it stays as it is; in between it returns to its old course. A click beyond an end lengthens
-    it. Of clicks on one slice the last one counts. VFQError `too_few_points`, `not_along_spine`.
+    The curve passes the clicks within 1 mm; where clicks closer than 1 cm contradict each other, it passes between
+    them. Farther from them than `REPLACED_MM`, or `REPLACED_TIMES` the distance between click and curve, it stays as it
+    is; in between it returns to its old course. A click beyond an end lengthens it. Of clicks on one slice the last one
+    counts. VFQError `too_few_points`, `not_along_spine`.
     """
     clicks = np.asarray(clicks, float).reshape(-1, 3)
     if not len(clicks):
@@ -115,6 +118,8 @@ def _knots(
     """
     own = np.arange(len(present.points)) * present.step
     stays = _beyond(own, arcs, reach) > 0
+    for i in np.flatnonzero(np.diff(arcs) - reach[:-1] - reach[1:] < SHORTEST_MM):
+        stays[(own > arcs[i]) & (own < arcs[i + 1])] = False
     knots, places = [*arcs, *own[stays]], [*(present.at(arcs)[0] + shifts), *present.points[stays]]
     for end, room in ((0, arcs[0]), (-1, own[-1] - arcs[-1])):
         if present.step < room <= reach[end]:
@@ -126,7 +131,7 @@ def _knots(
 
 def _rounded(course: np.ndarray, at: np.ndarray, step: float) -> np.ndarray:
     """Smooth a course `(n, 3)`, but no more than that it still passes its own samples `at`."""
-    sigma = DRAWN_SMOOTHING_MM / step
+    sigma = SMOOTHING_MM / step
     rounded = smoothed(course, sigma)
     for _ in range(MOST_ROUNDS):
         if np.linalg.norm((rounded - course)[at], axis=1).max() < PASSED_MM:

@@ -282,9 +282,9 @@ class Actions:
 
 def rescue_text(merged: Merged, lost: Sequence[str]) -> str:
     """Return what to tell the reader after a rescue; `lost` are the names of vertebrae that the curve left."""
-    kept, left = "", ""
+    told = [f"{len(merged.fresh)} vertebrae found along your points."]
     if merged.kept:
-        kept = f"; {len(merged.kept)} that a reader edited, named or reviewed stay"
+        told.append(f"Kept from before: {len(merged.kept)}.")
     if lost:
-        left = f" The curve no longer passes through {', '.join(lost)}: what a reader did there was replaced."
-    return f"{len(merged.fresh)} vertebrae found along your points{kept}.{left} Undo restores everything."
+        told.append(f"Replaced although a reader had edited or judged them, as the curve left them: {', '.join(lost)}.")
+    return " ".join([*told, "Undo restores everything."])

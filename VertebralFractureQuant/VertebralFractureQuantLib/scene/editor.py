@@ -305,6 +305,7 @@ class Editor:
         Differences that are rounding in that file are put back as the journal has them.
         """
         now, known = self.study.state(), self.journal.state
+        known = {**known, CURVE: {**now[CURVE], **known[CURVE]}}  # older journals lack some facts of the curve
         same = {key: known[key] for key in now if key in known and nearly_equal(now[key], known[key])}
         self.study.put({key: state for key, state in same.items() if key != CURVE})
         self.journal.commit("load", {key: now.get(key) for key in {*now, *known} if key not in same}, self.who)
@@ -312,6 +313,7 @@ class Editor:
     def _show(self, state: dict[str, Any]) -> None:
         """Show a complete state, as after a restart."""
         now = self.study.state()
+        state = {**state, CURVE: {**now[CURVE], **state[CURVE]}}  # older journals lack some facts of the curve
         self._show_changes(
             {key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)}
         )

@@ -22,6 +22,7 @@ NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are the same 
 # A curve passes through a vertebra if it is this near to its middle. Points that no reader placed or confirmed hold for
 # their own sagittal plane only.
 THROUGH_MM, THROUGH_DETECTED_MM = 10.0, 4.0
+APART_MM = 60.0  # vertebrae whose middles are farther apart do not overlap
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def merged(known: Mapping[str, State], found: Sequence[Vertebra], along: Straigh
     the detected ones, if they are sure, or agree with the sure ones of before.
     """
     fresh = [state_of(v) for v in found]
-    same = {i: _in_place_of(state, fresh, along) for i, state in known.items()}
-    kept = [i for i, state in known.items() if _stays(state, same[i], along, detected)]
+    sides = [_from_the_side(state, along) for state in fresh]
+    same = {i: _in_place_of(_from_the_side(state, along), sides) for i, state in known.items()}
+    aside = _distances(known, along)
+    kept = [i for i, state in known.items() if _stays(state, same[i], aside[i], detected)]
     taken = {j for i in kept for j in same[i]}
     before = {same[i][0]: i for i in known if i not in kept and same[i]}
     sure = _sure_names(known)
@@ -77,7 +80,7 @@ def merged(known: Mapping[str, State], found: Sequence[Vertebra], along: Straigh
     for j in set(range(len(fresh))) - taken:
         earlier = before.get(j)
         state = _with_pinned_name(fresh[j], known[earlier]) if earlier else fresh[j]
-        unmoved = earlier and _passes(known[earlier], along, THROUGH_DETECTED_MM)
+        unmoved = earlier and aside[earlier] <= THROUGH_DETECTED_MM
         places.append(_Place(state, None, fresh[j], sure.get(earlier or "") if unmoved else None))
     named = _named(sorted(places, key=lambda place: -float(_from_the_side(place.state, along)[..., 1].mean())))
     return Merged(
@@ -105,22 +108,22 @@ def _is_own(state: State) -> bool:
     return bool(state["origin"] == "reader" or state["review"] == "confirmed")
 
 
-def _passes(state: State, along: Straightening, within: float) -> bool:
-    return bool(along.curve.distance_to(np.asarray(state["keypoints"]).mean((0, 1))[None])[0] <= within)
+def _distances(states: Mapping[str, State], along: Straightening) -> dict[str, float]:
+    """Return how far the curve passes from the middle of each vertebra, mm, by id."""
+    middles = np.reshape([np.mean(state["keypoints"], (0, 1)) for state in states.values()], (-1, 3))
+    return dict(zip(states, along.curve.distance_to(middles).tolist(), strict=True))
 
 
-def _stays(state: State, same: Sequence[int], along: Straightening, detected: bool) -> bool:
-    passes = _passes(state, along, THROUGH_MM if _is_own(state) else THROUGH_DETECTED_MM)
+def _stays(state: State, same: Sequence[int], aside: float, detected: bool) -> bool:
+    passes = aside <= (THROUGH_MM if _is_own(state) else THROUGH_DETECTED_MM)
     return (passes or not same) if is_touched(state) else (passes and not detected)
 
 
-def _in_place_of(state: State, others: Sequence[State], along: Straightening) -> list[int]:
+def _in_place_of(mine: np.ndarray, others: Sequence[np.ndarray]) -> list[int]:
     """Return the indices of the `others` that are in a vertebra's place seen from the side, the nearest first."""
-    mine = _from_the_side(state, along)
-    theirs = [_from_the_side(other, along) for other in others]
-    apart = [float(np.linalg.norm((each - mine).mean((0, 1)))) for each in theirs]
-    same = [i for i, each in enumerate(theirs) if apart[i] < NEAR_MM or butterfly_iou(mine, each) > NMS_THRESHOLD]
-    return sorted(same, key=lambda i: apart[i])
+    apart = [float(np.linalg.norm((each - mine).mean((0, 1)))) for each in others]
+    near = sorted((i for i in range(len(others)) if apart[i] < APART_MM), key=lambda i: apart[i])
+    return [i for i in near if apart[i] < NEAR_MM or butterfly_iou(mine, others[i]) > NMS_THRESHOLD]
 
 
 def _from_the_side(state: State, along: Straightening) -> np.ndarray:
