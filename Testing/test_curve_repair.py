@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.analysis.curve_repair import REPLACED_MM, REPLACED_TIMES, repaired_curve
 from VertebralFractureQuantLib.errors import VFQError
-from VertebralFractureQuantLib.scene.actions import rescue_text
 from VertebralFractureQuantLib.scene.merging import Merged, merged, name_between
 from VertebralFractureQuantLib.scene.state import State, state_of
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve
@@ -197,8 +196,17 @@ def test_a_moved_vertebra_wins_over_the_one_detected_in_its_place():
 def test_a_confirmed_vertebra_that_the_curve_leaves_is_replaced_and_reported():
     result = rescued(study(vertebrae(bulged(spine())), v4=CONFIRMED))
     assert not result.kept and result.lost == ["v4"] and len(result.fresh) == len(LEVELS)
-    told = rescue_text(result, ["T8"])
-    assert told.startswith("10 vertebrae found") and "T8" in told and "Kept" not in told
+
+
+def test_the_reader_is_told_how_many_were_found_and_kept_and_whose_points_were_replaced():
+    pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+    from VertebralFractureQuantLib.scene.actions import rescue_text
+
+    known = study(vertebrae(bulged(spine())), v4=CONFIRMED, v9=CONFIRMED)
+    told = rescue_text(rescued(known), ["T8"])
+    assert told.startswith("9 vertebrae found along your points. Kept from before: 1. Replaced")
+    assert "T8" in told and told.endswith("Undo restores everything.")
+    assert "Kept" not in rescue_text(rescued(study(vertebrae(spine()))), [])
 
 
 def test_a_readers_vertebra_is_never_lost_where_nothing_is_detected():
