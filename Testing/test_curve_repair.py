@@ -238,6 +238,12 @@ def test_a_pinned_name_moves_to_the_vertebra_in_its_place_and_the_others_follow(
     assert [s["level"] for s in result.fresh if s["pinned"]] == ["T8"]
 
 
+def test_of_two_vertebrae_in_one_place_the_pinned_name_is_passed_on():
+    known = study(vertebrae(bulged(spine()), TWO_OFF), v4={"level": "T8", "pinned": True})
+    twice = {**known, "v11": {**known["v4"], "level": "T10", "pinned": False}}
+    assert column(rescued(twice, TWO_OFF)) == list(LEVELS)
+
+
 def test_all_pinned_names_stay_and_names_between_follow_them():
     known = study(
         vertebrae(bulged(spine()), TWO_OFF), v1={"level": "T5", "pinned": True}, v10={"level": "L2", "pinned": True}

@@ -74,7 +74,8 @@ def merged(known: Mapping[str, State], found: Sequence[Vertebra], along: Straigh
     aside = _distances(known, along)
     kept = [i for i, state in known.items() if _stays(state, same[i], aside[i], detected)]
     taken = {j for i in kept for j in same[i]}
-    before = {same[i][0]: i for i in known if i not in kept and same[i]}
+    pinned_last = sorted(known, key=lambda i: bool(known[i]["pinned"]))  # of two in one place the named one counts
+    before = {same[i][0]: i for i in pinned_last if i not in kept and same[i]}
     sure = _sure_names(known)
     places = [_Place(known[i], i, fresh[same[i][0]] if same[i] else None, sure.get(i)) for i in kept]
     for j in set(range(len(fresh))) - taken:
