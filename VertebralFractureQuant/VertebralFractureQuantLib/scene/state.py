@@ -16,7 +16,8 @@ from ..spine.genant import Measurement
 from ..spine.record import SpineAnalysis, Vertebra, to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
-CURVE_KEYS = ("curve", "limits_mm", "status", "message")  # the fields of a record that change with the curve
+# The fields of a record that change with the curve.
+CURVE_KEYS = ("curve", "limits_mm", "status", "message", "models", "timing_s")
 MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
 UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
 MOVED_MM = 0.01  # smaller differences are rounding, from the transform and back or from a file
