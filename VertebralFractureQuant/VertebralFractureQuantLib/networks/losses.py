@@ -49,7 +49,8 @@ def refiner_loss(out: tuple[Tensor, Tensor], position: Tensor, holds_spine: Tens
     heat, logits = out
     error = (soft_argmax(heat) - position).abs().sum(-1) * TUBE_SPACING_MM / 5
     line = (error * holds_spine).sum() / holds_spine.sum().clamp_min(1)
-    return line + LEVEL_SHARE * F.cross_entropy(logits.float(), level, ignore_index=-1)
+    looks = F.cross_entropy(logits.float(), level, ignore_index=-1, reduction="sum") / (level >= 0).sum().clamp_min(1)
+    return line + LEVEL_SHARE * looks
 
 
 def detector_loss(out: Tensor, objectness: Tensor, weight: Tensor, offsets: Tensor, emphasis: Tensor) -> Tensor:

@@ -35,7 +35,9 @@ class Fracture:
     front, back : share of the height that remains in front and behind.
     sunk : share of the height by which the upper and the lower endplate sink.
     deepest : where they sink deepest, as a share of the depth from behind, 0 to 1.
+    wide : share of the depth over which they sink, 0 to 1.
     sharpness : of the depression: 1 is a V, 2 a bow, more a flat floor.
+    band_hu, band : HU and thickness in rows of the dense band that a sunken endplate presses before itself.
     denser : how much denser pressed bone becomes; 1 if its mass is kept.
     """
 
@@ -43,7 +45,10 @@ class Fracture:
     back: float
     sunk: tuple[float, float]
     deepest: float
+    wide: float
     sharpness: float
+    band_hu: float
+    band: float
     denser: float
 
 
@@ -63,9 +68,17 @@ def draw_fracture(rng: np.random.Generator) -> Fracture:
         front, back = left * float(rng.uniform(0.85, 1.1)), left * float(rng.uniform(0.95, 1.2))
         sunk = float(rng.uniform(0, 0.15))
     upper = float(rng.choice([1.0, 0.75, 0.5, 0.25, 0.0], p=[0.3, 0.2, 0.25, 0.1, 0.15]))
-    deepest = float(np.clip(rng.normal(0.52, 0.13), 0.2, 0.8))
-    sharpness = float(rng.choice([1.0, rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)], p=[0.25, 0.4, 0.35]))
-    return Fracture(front, min(back, 1.05), (sunk * upper, sunk * (1 - upper)), deepest, sharpness, rng.uniform(0, 0.8))
+    return Fracture(
+        front=front,
+        back=min(back, 1.05),
+        sunk=(sunk * upper, sunk * (1 - upper)),
+        deepest=float(np.clip(rng.normal(0.52, 0.1), 0.25, 0.75)),
+        wide=float(rng.uniform(0.6, 1.0)),
+        sharpness=float(rng.choice([rng.uniform(0.9, 1.3), rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)])),
+        band_hu=float(rng.uniform(50, 300) * (rng.random() < 0.5)),
+        band=float(rng.uniform(1.5, 5.0)),
+        denser=float(rng.uniform(0, 0.8)),
+    )
 
 
 def broken(
@@ -86,7 +99,7 @@ def broken(
     place = np.stack([_line(np.arange(rows), new_knots[:, x], old_knots[:, x]) for x in range(columns)], 1)
     seen = _taken(picture, place)
     for i, fracture in fractures.items():
-        seen = _compacted(seen, place, new[i], keypoints[i], across, fracture.denser)
+        seen = _compacted(seen, place, new[i], keypoints[i], across, fracture)
     moved = keypoints.copy()
     for index in np.ndindex(keypoints.shape[:3]):
         x = int(np.clip(round(keypoints[index][0] + HALF_WIDTH_MM), 0, columns - 1))
@@ -114,7 +127,7 @@ def _new_plates(
     for i, f in fractures.items():
         back, front = keypoints[i, 2, :, 0].mean(), keypoints[i, 0, :, 0].mean()
         along = np.clip((across - back) / max(front - back, 1.0), 0, 1)
-        reach = np.where(along < f.deepest, f.deepest, 1 - f.deepest)
+        reach = np.where(along < f.deepest, f.deepest, 1 - f.deepest) * f.wide
         dent = np.clip(1 - np.abs((along - f.deepest) / reach) ** f.sharpness, 0, 1)
         height = float(np.median(tall[i]))
         sunk = [part * height * dent for part in f.sunk]
@@ -169,12 +182,16 @@ def _taken(picture: Tensor, place: np.ndarray) -> Tensor:
 
 
 def _compacted(
-    picture: Tensor, place: np.ndarray, plates: np.ndarray, points: np.ndarray, across: np.ndarray, denser: float
+    picture: Tensor, place: np.ndarray, plates: np.ndarray, points: np.ndarray, across: np.ndarray, fracture: Fracture
 ) -> Tensor:
-    """Make the bone between `plates` `(2, columns)` denser where it is pressed."""
+    """Make the bone between `plates` `(2, columns)` denser where it is pressed, and before a sunken endplate."""
     row = np.arange(len(place))[:, None]
     within = (row > plates[0]) & (row < plates[1])
     within &= (across > points[2, :, 0].min() - 1) & (across < points[0, :, 0].max() + 1)
-    pressed = np.clip(np.gradient(place, axis=0) - 1, 0, 1.5) * within * denser
+    pressed = np.clip(np.gradient(place, axis=0) - 1, 0, 1.5) * within * fracture.denser
     more = (picture - MARROW_HU).clamp_min(0) * torch.as_tensor(pressed, dtype=picture.dtype)
-    return picture + more.clamp_max(MOST_DENSER_HU)
+    depth = [row - plates[0], plates[1] - row]
+    tall = max(fracture.back, fracture.front)
+    bands = [part / tall * within * (d > 0) * np.exp(-((d / fracture.band) ** 2)) for part, d in zip(fracture.sunk, depth, strict=True)]
+    dense = torch.as_tensor(fracture.band_hu * np.minimum(3 * sum(bands), 1), dtype=picture.dtype)
+    return picture + more.clamp_max(MOST_DENSER_HU) + dense

@@ -16,7 +16,7 @@ from . import columns, trunks, tubes
 from .validation import validate_detector, validate_localizer, validate_refiner
 
 VALIDATION_SEED = 9_000_000
-GUESS_PIXELS = 1.8  # standard deviation of the error of a key point's place before its map is used
+GUESS_PIXELS = 2.4  # standard deviation of the error of a key point's place before its map is used
 NARROW = 96  # columns of a detector image used in each step: spines off the middle are seen, and it takes less time
 
 
