@@ -1,4 +1,4 @@
-"""A CT from a tilted gantry in a scene: placed by an acquisition transform, shown where its bones are, kept and closed."""
+"""A CT from a tilted gantry in a scene: placed by an acquisition transform, shown where its bones are, and kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 
 import vtk  # noqa: E402
 from test_scene import _box  # noqa: E402
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 from VertebralFractureQuantLib.imaging.axes import is_sheared, tilt_deg  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.scene.guard import Guard, Reports  # noqa: E402
@@ -23,6 +22,7 @@ from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa:
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 TILT_DEG = 20.0
 # Columns R, A, S of slice views as Slicer orients them: horizontal, vertical, normal.

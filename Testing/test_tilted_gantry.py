@@ -252,7 +252,7 @@ def test_the_real_tilted_head_is_read_with_its_tilt_and_varying_slices(data_dir:
         position = np.array([float(v) for v in image.GetMetaData("0020|0032").split("\\")])
         orientation = np.array([float(v) for v in image.GetMetaData("0020|0037").split("\\")]).reshape(2, 3)
         pixels = sitk.GetArrayFromImage(image)[0]
-        rows = np.array([100, 256, 300])
+        rows = np.arange(100, 400, 5)
         spacing = image.GetSpacing()[:2]
         lps = position + 200 * spacing[0] * orientation[0] + rows[:, None] * spacing[1] * orientation[1]
-        np.testing.assert_allclose(ct.sample(lps @ LPS), pixels[rows, 200], atol=40)
+        assert np.median(np.abs(ct.sample(lps @ LPS) - pixels[rows, 200])) < 10

@@ -96,8 +96,8 @@ CODES = {
     ),
     "spine_cut_off": Failure(
         "the field of view ends right behind what may be the spine",
-        "Give a scan or a reformat that contains the whole spine with its canal. If whole vertebral bodies are in view, "
-        "open the scan with vfq review or in 3D Slicer, press s and click the spine.",
+        "Give a scan or a reformat that contains the whole spine with its canal. If whole vertebral bodies are in "
+        "view, open the scan with vfq review or in 3D Slicer, press s and click the spine.",
     ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),

@@ -169,12 +169,12 @@ def check_tilt(ijk_to_ras: np.ndarray) -> None:
         return
     tilt = tilt_deg(ijk_to_ras)
     if not tilt <= GREATEST_TILT_DEG:
-        how = f"one axis leans by {tilt:.1f} degrees" if tilt < 89.9 else "no two axes are at right angles, or all lie in one plane"
+        how = "no two axes are at right angles, or all lie in one plane"
         raise VFQError(
             "bad_direction",
-            f"The axes of the volume are sheared: {how}. A tilted gantry is measured, but it leans by "
-            f"{GREATEST_TILT_DEG:.0f} degrees at most. Give the scan as it was acquired, or resample it to an "
-            "orthogonal grid.",
+            f"The axes of the volume are sheared: {f'one axis leans by {tilt:.1f} degrees' if tilt < 89.9 else how}. "
+            f"A tilted gantry is measured, but it leans by {GREATEST_TILT_DEG:.0f} degrees at most. Give the scan as "
+            "it was acquired, or resample it to an orthogonal grid.",
         )
 
 
