@@ -11,6 +11,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 
 import vtk  # noqa: E402
 from test_scene import _box  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.axes import is_sheared, tilt_deg  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.scene.guard import Guard, Reports  # noqa: E402
@@ -185,6 +186,27 @@ def test_a_volume_under_a_shearing_transform_arrives_with_its_sheared_matrix():
     discard_copy(copy)
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
     assert scene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode") == 1
+
+
+def test_a_volume_flattened_by_a_transform_is_refused_with_a_code():
+    scene = slicer.vtkMRMLScene()
+    node, _ = sheared_input(scene)
+    flat = vtk.vtkMatrix4x4()
+    flat.SetElement(2, 2, 1e-9)
+    node.GetParentTransformNode().SetMatrixTransformToParent(flat)
+    copy, _ = reviewable(node)
+    with pytest.raises(VFQError) as caught:
+        ct_of(copy)
+    assert caught.value.code == "bad_spacing"
+
+
+def test_a_moved_acquisition_transform_is_a_transform_like_others(study):
+    node = study.nodes["ct"]
+    assert reviewable(node) == (node, "")
+    above = study.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    acquisition_of(node).SetAndObserveTransformNodeID(above.GetID())
+    copy, message = reviewable(node)
+    assert copy is not node and "hardened" in message
 
 
 def ct_matrix(node) -> np.ndarray:

@@ -7,6 +7,7 @@ Slicer itself.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import vtk
 
 from ..errors import VFQError
 from ..imaging.axes import is_sheared, upright
+from ..imaging.checks import check_axes
 from ..imaging.ct import CTVolume, from_array
 
 ROLE = "VertebralFractureQuant.role"  # the attribute that names the role of a study's node
@@ -119,13 +121,16 @@ def _copy(node: Any) -> Any:
     copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     copy.HardenTransform()
     copy.SetAttribute(COPY, "1")
-    place(copy, placement(copy))
+    with suppress(VFQError):  # axes that cannot be measured are refused when the CT is read
+        check_axes(placement(copy))
+        place(copy, placement(copy))
     return copy
 
 
 def _is_moved(node: Any) -> bool:
     """True if a volume node is under a transform that is not its own acquisition transform."""
-    return bool(node.GetParentTransformNode()) and acquisition_of(node) is None
+    own = acquisition_of(node)
+    return node.GetParentTransformNode() is not None and (own is None or own.GetParentTransformNode() is not None)
 
 
 def _is_frame(node: Any) -> bool:
