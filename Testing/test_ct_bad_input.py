@@ -232,20 +232,26 @@ def test_an_absurd_but_consistent_spacing(tmp_path: Path, spacing: float) -> Non
     assert f"{spacing:g}" in refused("bad_spacing", tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize("qform_code", [0, 1])
-def test_a_sheared_sform_even_where_itk_would_use_the_qform(tmp_path: Path, qform_code: int) -> None:
-    path = patched(tmp_path / "a.nii", SROW, "12f", 0.7, 0.1, 0, 0, 0, 0.8, 0, 0, 0, 0, 2.5, 0)
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<2h", data, QFORM_CODE, qform_code, 1)
-    path.write_bytes(data)
-    assert "7.1 degrees" in refused("bad_direction", path)
+def test_a_sform_sheared_more_than_by_a_gantry(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", SROW, "12f", 0.7, 0.6, 0, 0, 0, 0.8, 0, 0, 0, 0, 2.5, 0)
+    assert "one axis leans by 36.9 degrees" in refused("bad_direction", path)
 
 
-def test_sheared_text_headers(tmp_path: Path) -> None:
-    shear = "TransformMatrix = 1 0.2 0 0 1 0 0 0 1"
-    refused("bad_direction", edited(tmp_path / "a.mha", r"^TransformMatrix = .*$", shear))
-    directions = "space directions: (0.7,0.2,0) (0,0.8,0) (0,0,2.5)"
-    refused("bad_direction", edited(tmp_path / "a.nrrd", r"^space directions: .*$", directions))
+def test_a_sform_sheared_in_every_plane_is_no_gantry(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", SROW, "12f", 0.7, 0.1, 0.3, 0, 0, 0.8, 0.3, 0, 0, 0, 2.5, 0)
+    assert "no two axes are at right angles" in refused("bad_direction", path)
+
+
+def test_a_sheared_sform_that_contradicts_the_voxel_size(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", SROW, "12f", 0.7, 0, 0, 0, 0, 0.8, 0.6, 0, 0, 0, 3.0, 0)
+    assert "contradicts itself" in refused("bad_spacing", path)
+
+
+def test_text_headers_sheared_more_than_by_a_gantry(tmp_path: Path) -> None:
+    shear = "TransformMatrix = 1 0 0 0 1 0 0 0.71 0.7"
+    assert "leans by 45" in refused("bad_direction", edited(tmp_path / "a.mha", r"^TransformMatrix = .*$", shear))
+    directions = "space directions: (0.7,0,0) (0,0.8,0) (0,2.6,2.5)"
+    assert "leans by 46" in refused("bad_direction", edited(tmp_path / "a.nrrd", r"^space directions: .*$", directions))
 
 
 @pytest.mark.parametrize("matrix", [np.eye(3), np.diag([1.0, 1, 1, 2]), np.full((4, 4), np.nan)])
@@ -586,18 +592,37 @@ def test_a_slice_of_the_same_uid_and_position_but_other_orientation_is_no_copy(t
     assert "different orientation" in refused("mixed_series", tmp_path)
 
 
-def test_a_varying_distance_between_slices(tmp_path: Path) -> None:
-    dicom_series(tmp_path, body((4, 6, 7)))
-    tags = {"0020|000e": "1.2.3", "0008|0018": "1.2.9"}
-    dicom_slice(tmp_path / "z.dcm", body((6, 7)), np.array([-10, -20, 5 + 3.3 * SPACING_MM[2] + 1.5]), np.eye(3), tags)
-    assert "varies from" in refused("mixed_series", tmp_path)
+def spaced(folder: Path, heights: list[float], thickness: list[float] | None = None, hu_per_mm: float = 0) -> Path:
+    """A series with slices at these distances from the first, whose HU grow upwards from -200."""
+    for k, height in enumerate(heights):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.3.{k}"}
+        tags |= {"0018|0050": str(thickness[k])} if thickness else {}
+        plane = np.full((6, 7), round(hu_per_mm * height) - 200, np.int16)
+        plane[0] = body((7,))
+        dicom_slice(folder / f"{k:02d}.dcm", plane, np.array([-10, -20, 5 + height]), np.eye(3), tags)
+    return folder
 
 
-def test_a_gantry_tilt_gives_its_angle(tmp_path: Path) -> None:
+def test_two_interleaved_reconstructions(tmp_path: Path) -> None:
+    message = refused("mixed_series", spaced(tmp_path, [0, 1.1, 2.5, 3.6, 5, 6.1, 7.5, 8.6]))
+    assert "varies from 1.10 to 1.40 mm" in message and "several reconstructions" in message
+
+
+def test_distances_too_wide_to_be_interpolated(tmp_path: Path) -> None:
+    message = refused("mixed_series", spaced(tmp_path, [0, 5, 10, 15, 20, 28, 36, 44]))
+    assert "5.00 to 8.00 mm" in message and "more than 7.5 mm cannot be interpolated" in message
+
+
+def test_a_part_without_every_other_slice_is_no_other_distance(tmp_path: Path) -> None:
+    heights = [0, 2, 4, 6, 8, 12, 16, 20]
+    assert "3 slices are missing" in refused("missing_slices", spaced(tmp_path, heights, [2.0] * 8))
+
+
+def test_slices_displaced_more_than_by_a_gantry(tmp_path: Path) -> None:
     tilted = np.eye(3)
-    tilted[2] = [0, np.tan(np.radians(12)), 1]
+    tilted[2] = [0, np.tan(np.radians(36)), 1]
     dicom_series(tmp_path, body((5, 6, 7)), axes=tilted)
-    assert "12.0 degrees" in refused("bad_direction", tmp_path)
+    assert "sheared by 36.0 degrees" in refused("bad_direction", tmp_path)
 
 
 def test_slices_that_are_shifted_sideways(tmp_path: Path) -> None:

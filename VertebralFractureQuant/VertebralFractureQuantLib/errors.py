@@ -52,9 +52,9 @@ CODES = {
         "Correct the spacing in the header, or export the CT again: millimetres cannot be measured with it.",
     ),
     "bad_direction": Failure(
-        "the axes of the volume are invalid or not at right angles",
-        "Correct the gantry tilt when you convert from DICOM (dcm2niix does), or resample the volume to an orthogonal "
-        "grid. If the position or an axis is invalid, export the CT again.",
+        "the axes of the volume are invalid, or sheared more than a tilted gantry does",
+        "Give the scan as it was acquired, or resample the volume to an orthogonal grid. If the position or an axis is "
+        "invalid, export the CT again.",
     ),
     "too_few_slices": Failure(
         "the volume is too thin to measure",
@@ -76,8 +76,8 @@ CODES = {
     "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
     "mixed_series": Failure(
         "a DICOM series mixes different geometries",
-        "Export each phase, reconstruction or part as a separate series. If only the distance between slices varies, "
-        "resample the series to a constant distance.",
+        "Export each phase, reconstruction or part as a separate series. If only the distance between slices varies "
+        "too much to be interpolated, resample the series to a constant distance.",
     ),
     # Finding and measuring the spine
     "no_spine_found": Failure(
@@ -93,6 +93,11 @@ CODES = {
     "too_few_vertebrae": Failure(
         "only one complete vertebra lies in the field of view",
         "Give a longer scan: at least two vertebrae are needed, because each is compared with its neighbours.",
+    ),
+    "spine_cut_off": Failure(
+        "the field of view ends right behind what may be the spine",
+        "Give a scan or a reformat that contains the whole spine with its canal. If whole vertebral bodies are in "
+        "view, open the scan with vfq review or in 3D Slicer, press s and click the spine.",
     ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),

@@ -33,6 +33,9 @@ FOLLOW_THRESHOLD = 0.05
 SHORTEST_SPINE_MM = 40.0
 # Two groups of slices that look like spine may be different structures if the gap is wider: hips look like spine.
 WIDEST_GAP_MM, SHORTEST_PART_MM = 40.0, 20.0
+# Behind the middle of a body lie 8 (neck) to 18 mm (lumbar) of bone, then a canal of 12 mm or more. In all real scans
+# with a spine, most of the curve has 36 mm or more; in coronal planes that lack the spine, 13 to 15 mm.
+CANAL_BEHIND_MM, MOST_CUT_OFF = 16.0, 0.5
 # A curve through a reader's clicks.
 FEWEST_POINTS = 3
 DISTINCT_MM = 2.0  # closer points count as one
@@ -118,6 +121,22 @@ def longer_curve(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...
     lost = goes_on & (np.array([upper, curve.length - lower]) < LEAST_ROOM * tall)
     own = (-EXTENSION_MM, -EXTENSION_BELOW_MM)  # without the extension, which `refined_spine` adds again
     return (extended(curve, *np.where(lost, LENGTHENED_MM, own)), ends) if lost.any() else None
+
+
+def check_canal_in_view(ct: CTVolume, spine: Spine) -> None:
+    """Raise VFQError `spine_cut_off` if the scan ends right behind most of the curve between its limits.
+
+    Then no spinal canal is in view, and what was found is probably no spine: airways and the heart look similar.
+    """
+    arc = np.arange(spine.limits_mm[0], spine.limits_mm[1] + 1e-6, 2.0)
+    behind = np.stack([0 * arc, np.full_like(arc, -CANAL_BEHIND_MM), -arc], -1)
+    outside = ~inside(ct, Straightening(spine.curve).to_patient(behind))
+    if outside.mean() > MOST_CUT_OFF:
+        raise VFQError(
+            "spine_cut_off",
+            f"The scan ends less than {CANAL_BEHIND_MM:.0f} mm behind {100 * outside.mean():.0f} % of what may be the "
+            "spine, so the spinal canal is not in view. Give a scan or a reformat that contains the whole spine.",
+        )
 
 
 def drawn_curve(points: np.ndarray) -> SpineCurve:

@@ -41,7 +41,11 @@ def midline_offsets(ct: CTVolume, curve: SpineCurve, middles: np.ndarray, tall: 
     depth = np.arange(*BEHIND_MM, DEPTH_STEP_MM)
     up = places[:, 2, None] + np.multiply.outer(tall, AT_HEIGHT)
     grid = np.empty((*up.shape, len(depth), len(across), 3))
-    grid[..., 0], grid[..., 1], grid[..., 2] = across, (places[:, 1, None] + depth)[:, None, :, None], up[..., None, None]
+    grid[..., 0], grid[..., 1], grid[..., 2] = (
+        across,
+        (places[:, 1, None] + depth)[:, None, :, None],
+        up[..., None, None],
+    )
     hu = ct.sample(straightening.to_patient(grid), fill=OUTSIDE_HU)
     shifts = np.arange(-FARTHEST_MM, FARTHEST_MM + STEP_MM / 2, STEP_MM)
     costs = np.stack([_asymmetry(hu, len(across) // 2 + round(s / STEP_MM)) for s in shifts], 1)

@@ -18,7 +18,16 @@ from ..imaging.ct import CTVolume, without_padding
 from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
 from ..spine.record import SpineAnalysis, Vertebra
-from .curve_finding import CoarseCurve, Spine, coarse_curves, drawn_curve, drawn_spine, longer_curve, refined_spine
+from .curve_finding import (
+    CoarseCurve,
+    Spine,
+    check_canal_in_view,
+    coarse_curves,
+    drawn_curve,
+    drawn_spine,
+    longer_curve,
+    refined_spine,
+)
 from .curve_repair import PresentCurve, repaired_spine
 from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .models import Models
@@ -33,7 +42,8 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     """Localise, straighten, detect and measure every vertebra of `ct`.
 
     `progress` is called with the name of each step and the share of the work that is done.
-    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` if there is nothing to measure.
+    VFQError `no_spine_found`, `no_vertebra_found`, `too_few_vertebrae` or `spine_cut_off` if there is nothing to
+    measure.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
@@ -49,6 +59,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
         _check_enough(vertebrae, spine.curve)
+        check_canal_in_view(ct, spine)
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, models, timing)
 

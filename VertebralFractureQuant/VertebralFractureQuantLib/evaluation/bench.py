@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..imaging.axes import directions, upright
 from ..imaging.ct import CTVolume
 from ..spine.curve import fit_curve
 from ..spine.record import SpineAnalysis
@@ -94,7 +95,7 @@ def straightening_times(ct: CTVolume, curve: np.ndarray, repeats: int = 5) -> tu
 def on_grid(ct: CTVolume, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> CTVolume:
     """Resample `ct` onto a grid of `shape` and `spacing_mm`, both [k, j, i], about the same centre; air outside it."""
     kji = np.array(spacing_mm)
-    axes = ct.ijk_to_ras[:3, :3] / np.linalg.norm(ct.ijk_to_ras[:3, :3], axis=0)
+    axes = directions(upright(ct.ijk_to_ras))
     center = ct.ijk_to_ras[:3] @ np.r_[(np.array(ct.voxels.shape[::-1]) - 1) / 2, 1]
     matrix = np.eye(4)
     matrix[:3, :3] = axes * kji[::-1]

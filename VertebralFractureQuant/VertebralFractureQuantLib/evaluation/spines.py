@@ -11,6 +11,7 @@ from itertools import compress
 
 import numpy as np
 
+from ..imaging.axes import plane_distances
 from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
 from .problems import Problem
@@ -101,7 +102,7 @@ def inside(spine: Spine, grid: Grid | None, landmark: np.ndarray | None) -> tupl
     else:
         inverse = np.linalg.inv(grid.ijk_to_ras)
         kji = (points @ inverse[:3, :3].T + inverse[:3, 3])[..., ::-1]
-        margin = BORDER_MM / np.array(grid.spacing_mm)
+        margin = BORDER_MM / plane_distances(grid.ijk_to_ras)[::-1]
         outside = ((kji < -margin) | (kji > np.array(grid.shape) - 1 + margin)).any((1, 2))
     problems = [
         Problem("outside_volume", spine.file, spine.levels[i] or f"V{i + 1}", "It lies outside the analysed scan.")

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
+from .axes import is_sheared, tilt_deg
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_LIMITS_MM = (0.05, 20.0)
-# About 0.3 degrees: far above the rounding of headers, below any gantry tilt that would change a height by 1 %.
-ORTHONORMAL_TOLERANCE = 5e-3
+# Gantries tilt by 30 degrees at most.
+GREATEST_TILT_DEG = 35.0
 MIN_SLICES = 3
 SAMPLED_VOXELS = 1_000_000
 # Padding lies below this (-1200 to -3024); measured air, noise and metal shadows hardly ever do.
@@ -134,7 +135,10 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def check_axes(ijk_to_ras: np.ndarray) -> None:
-    """Raise VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are plausible and orthogonal."""
+    """Raise VFQError `bad_spacing` or `bad_direction` unless the axes of `(4, 4)` are plausible.
+
+    They may be sheared as by a tilted gantry, by `GREATEST_TILT_DEG` at most.
+    """
     axes = np.asarray(ijk_to_ras, float)
     if axes.shape != (4, 4) or not np.allclose(axes[3], [0, 0, 0, 1]):
         raise VFQError(
@@ -144,7 +148,7 @@ def check_axes(ijk_to_ras: np.ndarray) -> None:
     check_spacing(spacing)
     if not np.isfinite(axes).all():
         raise VFQError("bad_direction", "The position of the volume is NaN or infinite. Export the CT again.")
-    check_orthogonal(axes[:3, :3] / spacing)
+    check_tilt(axes)
 
 
 def check_spacing(spacing_mm: np.ndarray) -> None:
@@ -159,15 +163,18 @@ def check_spacing(spacing_mm: np.ndarray) -> None:
         )
 
 
-def check_orthogonal(direction: np.ndarray) -> None:
-    """Raise VFQError `bad_direction` unless the unit columns of `(3, 3)` are at right angles."""
-    error = np.abs(direction.T @ direction - np.eye(3)).max()
-    if not error <= ORTHONORMAL_TOLERANCE:
-        angle = np.degrees(np.arcsin(min(error, 1.0)))
+def check_tilt(ijk_to_ras: np.ndarray) -> None:
+    """Raise VFQError `bad_direction` if the axes of `(4, 4)` are sheared in a way that no tilted gantry does."""
+    if not is_sheared(ijk_to_ras):
+        return
+    tilt = tilt_deg(ijk_to_ras)
+    if not tilt <= GREATEST_TILT_DEG:
+        how = "no two axes are at right angles, or all lie in one plane"
         raise VFQError(
             "bad_direction",
-            f"The axes of the volume deviate from right angles by {angle:.1f} degrees (shear or gantry tilt). "
-            "Resample the scan to an orthogonal grid, or correct the tilt when you convert it from DICOM.",
+            f"The axes of the volume are sheared: {f'one axis leans by {tilt:.1f} degrees' if tilt < 89.9 else how}. "
+            f"A tilted gantry is measured, but it leans by {GREATEST_TILT_DEG:.0f} degrees at most. Give the scan as "
+            "it was acquired, or resample it to an orthogonal grid.",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .axes import plane_distances, voxel_size
 from .checks import check_axes, check_ct, check_shape, to_int16
 
 PADDING_HU = -990.0  # voxels up to this value may be padding
@@ -23,7 +24,7 @@ class CTVolume:
     Attributes
     ----------
     voxels : `[k, j, i]` int16 HU.
-    ijk_to_ras : `(4, 4)`, (i, j, k, 1) to RAS mm; the axes are orthogonal, and may be oblique or flipped.
+    ijk_to_ras : `(4, 4)`, (i, j, k, 1) to RAS mm; the axes may be oblique, flipped, or sheared by a tilted gantry.
     name : the case: the name of the file without its extensions, or that of the DICOM folder.
     notes : decisions made while reading, in sentences for the user. They may list series by UID: keep them out of
         records.
@@ -36,9 +37,8 @@ class CTVolume:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distances between voxel centres along k, j, i, mm."""
-        i, j, k = np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
-        return float(k), float(j), float(i)
+        """Voxel size along k, j, i, mm: pixels, and the distance of slices along their normal (`axes.voxel_size`)."""
+        return voxel_size(self.ijk_to_ras)
 
     @property
     def ras_to_ijk(self) -> np.ndarray:
@@ -81,7 +81,7 @@ def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarr
     """
     ijk = points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]
     size = np.array(ct.voxels.shape[::-1])
-    margin = 0.5 + margin_mm / np.array(ct.spacing_mm[::-1])
+    margin = 0.5 + margin_mm / plane_distances(ct.ijk_to_ras)
     return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)
 
 

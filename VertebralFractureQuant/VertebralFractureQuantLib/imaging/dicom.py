@@ -26,7 +26,7 @@ from .dicom_slices import (
     image_reader,
     series_of,
 )
-from .dicom_stack import stack
+from .dicom_stack import Stack, stack
 
 
 def read_dicom(
@@ -53,10 +53,10 @@ def read_dicom(
     if repeats:
         notes += (f"{repeats} files that repeat a slice of the series were left out.",)
     _refuse_damaged(found, slices)
-    slices, matrix = stack(slices)
+    stacked = stack(slices)
     columns, rows, _ = slices[0].size
-    require_memory(len(slices) * rows * columns * 2, max_bytes)
-    return _read_voxels(slices), matrix, notes
+    require_memory(stacked.count * rows * columns * 2, max_bytes)
+    return _read_voxels(stacked), stacked.ijk_to_ras, notes + stacked.notes
 
 
 def _choose(found: Findings, series: str | None) -> tuple[list[Slice], tuple[str, ...]]:
@@ -177,12 +177,15 @@ def _identity(path: Path) -> tuple[str | None, str | None]:
     return sop_class and str(sop_class), series and str(series)
 
 
-def _read_voxels(slices: list[Slice]) -> np.ndarray:
+def _read_voxels(stacked: Stack) -> np.ndarray:
     """Read `[k, j, i]` HU slice by slice: ITK's series reader would truncate all slices to the first one's type."""
-    columns, rows, _ = slices[0].size
-    voxels = np.empty((len(slices), rows, columns), np.int16)
-    for k, one in enumerate(slices):
-        voxels[k] = _read_slice(one.path)
+    columns, rows, _ = stacked.slices[0].size
+    voxels = np.empty((stacked.count, rows, columns), np.int16)
+    before = None
+    for index, one in enumerate(stacked.slices):
+        plane = _read_slice(one.path)
+        stacked.fill(voxels, index, before, plane)
+        before = plane.astype(np.float32)
     return voxels
 
 

@@ -21,7 +21,7 @@ CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = (CT_STORAGE + ".1", CT_STORAGE + ".2")
 SOP_CLASS, SOP_UID, STUDY_UID, SERIES_UID = "0008|0016", "0008|0018", "0020|000d", "0020|000e"
 MODALITY, IMAGE_TYPE = "0008|0060", "0008|0008"
-POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
+POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS = "0020|0032", "0020|0037", "0028|0030", "0018|0050"
 # CT images that are not slices, as messages name them.
 SCOUT, COLOURED = "CT scout or secondary image", "CT colour image"
 FRAMES, ENHANCED = "CT image with several frames", "enhanced CT with several frames"
@@ -39,6 +39,7 @@ class Slice:
     position: np.ndarray  # (3,)
     axes: np.ndarray  # (2, 3): unit vectors along i and j
     pixel_spacing: tuple[float, float]
+    thickness_mm: float = 0.0  # nominal; 0 if unknown
 
     @property
     def normal(self) -> np.ndarray:
@@ -176,6 +177,7 @@ def _slice(path: Path, header: dict[str, Any]) -> Slice:
         position=np.array(position),
         axes=np.array(axes).reshape(2, 3),
         pixel_spacing=(spacing[1], spacing[0]),  # DICOM puts the distance between rows first
+        thickness_mm=next(iter(_numbers(header, THICKNESS)), 0.0),
     )
 
 

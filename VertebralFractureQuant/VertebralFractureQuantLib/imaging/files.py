@@ -15,11 +15,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
+from .axes import directions, is_sheared
 from .checks import LPS_TO_RAS, check_shape, itk_name, require_memory, to_int16
 from .ct import CTVolume, from_array
 from .dicom import read_dicom
 from .dicom_slices import is_dicom
-from .headers import NIFTI_PAIR, check_text_header, nifti_files, read_nifti_header, read_nifti_voxels
+from .headers import (
+    NIFTI_PAIR,
+    check_text_header,
+    nifti_files,
+    read_nifti_header,
+    read_nifti_voxels,
+    write_sheared_nifti,
+)
 
 NIFTI = (".nii", ".nii.gz")
 WRITTEN = (*NIFTI, ".nrrd", ".mha")  # formats with the whole image in one file
@@ -79,7 +87,8 @@ def _read_nifti(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarr
     header_file, voxel_file = nifti_files(path)
     header = read_nifti_header(header_file, alone=header_file == voxel_file)
     voxels = read_nifti_voxels(voxel_file, header, max_bytes)
-    return to_int16(voxels, header.slope, header.intercept), _matrix(_itk_header(header_file))
+    matrix = _matrix(_itk_header(header_file)) if header.sheared is None else header.sheared
+    return to_int16(voxels, header.slope, header.intercept), matrix
 
 
 def _read_itk(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -175,20 +184,26 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
 
     VFQError `output_not_writable`.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     name = itk_name(path, "output_not_writable")
-    image = sitk.GetImageFromArray(ct.voxels)
-    lps = LPS_TO_RAS @ ct.ijk_to_ras
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
     try:
-        sitk.WriteImage(image, name, path.suffix.lower() in (".gz", ".nrrd"))
-    except RuntimeError:
+        if path.name.lower().endswith(NIFTI) and is_sheared(ct.ijk_to_ras):
+            write_sheared_nifti(path, ct.voxels, ct.ijk_to_ras)
+        else:
+            _write_itk(ct, name, compressed=path.suffix.lower() in (".gz", ".nrrd"))
+    except (RuntimeError, OSError):
         raise VFQError(
             "output_not_writable",
             f"{path.name!r} cannot be written. Check the extension, the folder's permissions and the free space.",
         ) from None
+
+
+def _write_itk(ct: CTVolume, name: str, compressed: bool) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(ct.voxels)
+    lps = LPS_TO_RAS @ ct.ijk_to_ras
+    image.SetSpacing(np.linalg.norm(lps[:3, :3], axis=0).tolist())
+    image.SetDirection(directions(lps).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, name, compressed)

@@ -18,11 +18,13 @@ from typing import IO
 import numpy as np
 
 from ..errors import VFQError
-from .checks import check_orthogonal, check_shape, require_memory
+from .axes import is_sheared, voxel_size
+from .checks import check_shape, check_tilt, require_memory
 
 NIFTI_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
+UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of NIfTI
 NIFTI_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 TEXT_HEADER_BYTES = 1 << 16
 
@@ -38,7 +40,15 @@ class NiftiHeader:
     slope: float
     intercept: float
     spacing: np.ndarray  # (3,)
-    sform: np.ndarray | None  # (3, 4); None if its code says that it is not used
+    sform: np.ndarray | None  # (4, 4) RAS; None if its code says that it is not used
+    unit_mm: float  # the unit of spacing and sform
+
+    @property
+    def sheared(self) -> np.ndarray | None:
+        """The sform in mm if it is sheared, else None. ITK cannot read it, or would use the qform in its place."""
+        if self.sform is None or not is_sheared(self.sform):
+            return None
+        return np.diag([self.unit_mm] * 3 + [1.0]) @ self.sform
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,6 +136,24 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         ) from None
 
 
+def write_sheared_nifti(path: Path, voxels: np.ndarray, ijk_to_ras: np.ndarray) -> None:
+    """Write `[k, j, i]` int16 and a sheared `(4, 4)` as NIfTI-1 with an sform alone: ITK would write another matrix.
+
+    It is compressed if the name ends in .gz. OSError if it cannot be written.
+    """
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *voxels.shape[::-1], 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, *np.linalg.norm(ijk_to_ras[:3, :3], axis=0), 0, 0, 0, 0)
+    struct.pack_into("<f2fh2b", header, 108, 352, 1, 0, 0, 0, 2)
+    struct.pack_into("<2h", header, 252, 0, 1)
+    struct.pack_into("<12f", header, 280, *ijk_to_ras[:3].ravel())
+    header[344:348] = b"n+1\0"
+    data = bytes(header) + np.ascontiguousarray(voxels, "<i2").tobytes()
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix.lower() == ".gz" else data)
+
+
 def _fill(stream: IO[bytes], buffer: memoryview) -> int:
     held = 0
     while held < len(buffer):
@@ -157,6 +185,7 @@ def _parse_nifti1(data: bytes, order: str, least_offset: int) -> NiftiHeader:
         **_scaling(*struct.unpack_from(order + "2f", data, 112)),
         spacing=np.array(struct.unpack_from(order + "3f", data, 80)),
         sform=_sform(struct.unpack_from(order + "12f", data, 280), sform_code),
+        unit_mm=UNITS_MM.get(data[123] & 7, 1.0),
     )
 
 
@@ -170,6 +199,7 @@ def _parse_nifti2(data: bytes, order: str, least_offset: int) -> NiftiHeader:
         **_scaling(*struct.unpack_from(order + "2d", data, 176)),
         spacing=np.array(struct.unpack_from(order + "3d", data, 112)),
         sform=_sform(struct.unpack_from(order + "12d", data, 400), sform_code),
+        unit_mm=UNITS_MM.get(struct.unpack_from(order + "i", data, 500)[0] & 7, 1.0),
     )
 
 
@@ -189,7 +219,7 @@ def _scaling(slope: float, intercept: float) -> dict[str, float]:
 
 
 def _sform(values: tuple[float, ...], code: int) -> np.ndarray | None:
-    return np.array(values).reshape(3, 4) if code > 0 else None
+    return np.array([*values, 0, 0, 0, 1], float).reshape(4, 4) if code > 0 else None
 
 
 def _check_dimensions(header: NiftiHeader) -> None:
@@ -209,11 +239,13 @@ def _check_nifti_spacing(header: NiftiHeader) -> None:
     check_positive(header.spacing)
     if header.sform is None:
         return
-    lengths = np.linalg.norm(header.sform[:, :3], axis=0)
+    lengths = np.linalg.norm(header.sform[:3, :3], axis=0)
     check_positive(lengths)
     # Before the lengths are compared: shear changes them too, and explains the error better.
-    check_orthogonal(header.sform[:, :3] / lengths)
-    if not np.allclose(lengths, header.spacing, rtol=0.01):
+    check_tilt(header.sform)
+    # Of sheared slices, some writers give the distance along their normal.
+    sizes = (lengths, voxel_size(header.sform)[::-1])
+    if not any(np.allclose(size, header.spacing, rtol=0.01) for size in sizes):
         raise VFQError(
             "bad_spacing",
             f"The header contradicts itself: the voxel spacing is {_listed(header.spacing)} by its pixdim, but "

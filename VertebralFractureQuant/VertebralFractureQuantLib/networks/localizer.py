@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ..imaging.axes import directions
 from ..imaging.ct import CTVolume
 from .predictor import Predictor
 
@@ -120,7 +121,7 @@ def _as_scanned(ct: CTVolume) -> CTVolume:
     """
     from scipy.optimize import linear_sum_assignment
 
-    _, nearest = linear_sum_assignment(-np.abs(ct.ijk_to_ras[:3, :3] / ct.spacing_mm[::-1]))
+    _, nearest = linear_sum_assignment(-np.abs(directions(ct.ijk_to_ras)))
     voxels, to_ras = ct.voxels.transpose(2 - nearest[::-1]), ct.ijk_to_ras.copy()
     to_ras[:3, :3] = to_ras[:3, nearest]
     for axis, towards in enumerate((-1, -1, 1)):

@@ -13,6 +13,7 @@ import slicer
 import vtk
 
 from .study import StudyScene
+from .volumes import is_bent, placement
 
 Fingerprint = tuple[Any, ...]
 
@@ -82,10 +83,8 @@ class Guard:
 
 
 def _fingerprint(ct: Any) -> Fingerprint:
-    """Return values that change with a volume's voxels or geometry, and with nothing else."""
-    matrix = vtk.vtkMatrix4x4()
-    ct.GetIJKToRASMatrix(matrix)
+    """Return values that change with a volume's voxels or place in the world, and with nothing else."""
     image = ct.GetImageData()
     scalars = image.GetPointData().GetScalars() if image else None
-    place = tuple(matrix.GetElement(i, j) for i in range(3) for j in range(4))
+    place = None if is_bent(ct) else placement(ct).tobytes()
     return place, ct.GetTransformNodeID(), scalars and scalars.GetMTime(), image and image.GetDimensions()

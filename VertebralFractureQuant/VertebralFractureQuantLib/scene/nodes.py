@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import VFQError
 from . import outlines
 from .views import Views
-from .volumes import ROLE, Window, nodes_of, set_window, window_of
+from .volumes import ROLE, Window, acquisition_of, nodes_of, set_window, window_of
 
 ROLES = {
     "ct": "vtkMRMLScalarVolumeNode",
@@ -99,8 +99,13 @@ class StudyNodes:
         outlines.draw_curve(self.by_role["curve"], curve)
 
     def created(self) -> list[Any]:
-        """Return the nodes that belong to the study alone: all but a CT that was in the scene before."""
-        return [n for role, n in self.by_role.items() if role != "ct" or not self._foreign_ct]
+        """Return the nodes that belong to the study alone: all but a CT that was in the scene before.
+
+        A CT's acquisition transform is among them, after the CT.
+        """
+        nodes = [n for role, n in self.by_role.items() if role != "ct" or not self._foreign_ct]
+        own = "ct" in self.by_role and not self._foreign_ct and acquisition_of(self.by_role["ct"])
+        return [*nodes, own] if own else nodes
 
     def hand_back_ct(self) -> None:
         """Show a CT that was in the scene before the study as it was shown then."""

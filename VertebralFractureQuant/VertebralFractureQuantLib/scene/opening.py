@@ -20,7 +20,7 @@ from ..spine.record import SpineAnalysis, check_belongs, read_analysis
 from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
-RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
+RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off")
 STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 

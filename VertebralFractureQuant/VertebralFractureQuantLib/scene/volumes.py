@@ -1,10 +1,13 @@
 """Volume nodes: reading a CT from one and writing it into one, checking what a user chose, and the display window.
 
-Voxels are `[k, j, i]` HU, ijk_to_ras is in RAS mm.
+Voxels are `[k, j, i]` HU, ijk_to_ras is in RAS mm. Slicer's modules and files expect volume nodes with axes at right
+angles. So a sheared CT (tilted gantry) is an upright node under a linear "acquisition" transform that shears it, as in
+Slicer itself.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,12 @@ import slicer
 import vtk
 
 from ..errors import VFQError
+from ..imaging.axes import is_sheared, upright
+from ..imaging.checks import check_axes
 from ..imaging.ct import CTVolume, from_array
 
 ROLE = "VertebralFractureQuant.role"  # the attribute that names the role of a study's node
+ACQUISITION = "acquisition"  # the role of the transform that shears an upright node
 COPY = "VertebralFractureQuant.copy"  # the attribute that marks a copy made by `reviewable`
 
 Window = tuple[bool, float, float]  # automatic or not, width HU, level HU
@@ -40,6 +46,11 @@ def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
 
     They are the voxels `[k, j, i]` HU, not copied, `ijk_to_ras` `(4, 4)` RAS mm, and the name.
     """
+    return slicer.util.arrayFromVolume(node), placement(node), node.GetName()
+
+
+def placement(node: Any) -> np.ndarray:
+    """Return ijk_to_ras `(4, 4)` of a volume node in the world, with a linear parent transform applied."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
@@ -47,7 +58,13 @@ def taken(node: Any) -> tuple[np.ndarray, np.ndarray, str]:
         to_world = vtk.vtkMatrix4x4()
         node.GetParentTransformNode().GetMatrixTransformToWorld(to_world)
         ijk_to_ras = slicer.util.arrayFromVTKMatrix(to_world) @ ijk_to_ras
-    return slicer.util.arrayFromVolume(node), np.asarray(ijk_to_ras), node.GetName()
+    return np.asarray(ijk_to_ras)
+
+
+def acquisition_of(node: Any) -> Any:
+    """Return the acquisition transform that this module put above a volume node, or None."""
+    transform = node.GetParentTransformNode()
+    return transform if transform is not None and transform.GetAttribute(ROLE) == ACQUISITION else None
 
 
 def voxels_of(node: Any) -> np.ndarray | None:
@@ -58,8 +75,8 @@ def voxels_of(node: Any) -> np.ndarray | None:
 def reviewable(node: Any) -> tuple[Any, str]:
     """Return a volume node that does not move under the key points, and a sentence if that is a copy, else "".
 
-    A volume under a transform is copied and hardened; of a sequence, the present frame is copied. Any other `node` is
-    returned as it is. VFQError `no_volume`, `not_ct`, `not_3d`.
+    A volume under a transform is copied and hardened, unless the transform is this module's own; of a sequence, the
+    present frame is copied. Any other `node` is returned as it is. VFQError `no_volume`, `not_ct`, `not_3d`.
     """
     voxels = None if node is None else voxels_of(node)
     if voxels is None:
@@ -70,7 +87,7 @@ def reviewable(node: Any) -> tuple[Any, str]:
         raise VFQError("not_ct", f"{node.GetName()!r} is a label map. Choose the CT that it belongs to.")
     if voxels.ndim != 3:
         raise VFQError("not_3d", f"{node.GetName()!r} has several values per voxel. Choose a CT.")
-    if node.GetParentTransformNode():
+    if _is_moved(node):
         return _copy(node), f"{node.GetName()!r} is under a transform: a copy was hardened and is used."
     if _is_frame(node):
         return _copy(node), f"{node.GetName()!r} is a sequence: a copy of the frame on display is used."
@@ -79,7 +96,7 @@ def reviewable(node: Any) -> tuple[Any, str]:
 
 def reviewable_name(node: Any) -> str:
     """Return the name of the node that `reviewable` returns."""
-    if node.GetParentTransformNode():
+    if _is_moved(node):
         return f"{node.GetName()} hardened"
     return f"{node.GetName()} frame" if _is_frame(node) else str(node.GetName())
 
@@ -87,7 +104,10 @@ def reviewable_name(node: Any) -> str:
 def discard_copy(node: Any) -> None:
     """Remove a copy that `reviewable` made but that was not used; any other volume stays."""
     if node.GetAttribute(COPY) and node.GetScene():
-        node.GetScene().RemoveNode(node)
+        scene, acquisition = node.GetScene(), acquisition_of(node)
+        scene.RemoveNode(node)
+        if acquisition:
+            scene.RemoveNode(acquisition)
 
 
 def is_bent(node: Any) -> bool:
@@ -101,7 +121,16 @@ def _copy(node: Any) -> Any:
     copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     copy.HardenTransform()
     copy.SetAttribute(COPY, "1")
+    with suppress(VFQError):  # axes that cannot be measured are refused when the CT is read
+        check_axes(placement(copy))
+        place(copy, placement(copy))
     return copy
+
+
+def _is_moved(node: Any) -> bool:
+    """True if a volume node is under a transform that is not its own acquisition transform."""
+    own = acquisition_of(node)
+    return node.GetParentTransformNode() is not None and (own is None or own.GetParentTransformNode() is not None)
 
 
 def _is_frame(node: Any) -> bool:
@@ -111,9 +140,24 @@ def _is_frame(node: Any) -> bool:
 
 
 def show_ct(node: Any, ct: CTVolume) -> None:
-    """Write a CT into a vtkMRMLScalarVolumeNode."""
+    """Write a CT into a vtkMRMLScalarVolumeNode that is in a scene; one with shear gets an acquisition transform."""
     slicer.util.updateVolumeFromArray(node, ct.voxels)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ct.ijk_to_ras))
+    place(node, ct.ijk_to_ras)
+
+
+def place(node: Any, ijk_to_ras: np.ndarray) -> None:
+    """Put a volume node without a parent transform at `(4, 4)` ijk_to_ras in the world.
+
+    With shear, the node gets the upright matrix of the same slices, and a linear transform above it does the rest.
+    """
+    straight = upright(ijk_to_ras)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(straight))
+    if is_sheared(ijk_to_ras):
+        transform = node.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode", f"{node.GetName()} acquisition")
+        transform.SetAttribute(ROLE, ACQUISITION)
+        shear = slicer.util.vtkMatrixFromArray(ijk_to_ras @ np.linalg.inv(straight))
+        transform.SetMatrixTransformToParent(shear)
+        node.SetAndObserveTransformNodeID(transform.GetID())
 
 
 def window_of(node: Any) -> Window | None:

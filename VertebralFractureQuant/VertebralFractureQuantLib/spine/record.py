@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
+from ..imaging.axes import voxel_size
 from .genant import GRADES, SHAPES, Measurement, deciding_text, deformity_index, severity, worst_grade
 from .levels import in_doubt
 
@@ -212,7 +213,7 @@ def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ra
 
     For records without a matrix, only shape and spacing are compared.
     """
-    spacing = np.linalg.norm(np.asarray(ct_ijk_to_ras)[:3, :3], axis=0)[::-1]
+    spacing = voxel_size(np.asarray(ct_ijk_to_ras))
     same = analysis.shape is not None and tuple(analysis.shape) == tuple(ct_shape)
     same = same and np.allclose(analysis.spacing_mm or np.nan, spacing, rtol=0, atol=SAME_SPACING_MM)
     if same and analysis.ijk_to_ras is not None:

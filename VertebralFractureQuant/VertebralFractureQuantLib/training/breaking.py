@@ -150,7 +150,9 @@ def _straightened(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     middle = new.mean(1)
     weight = np.exp(-0.5 * ((middle[:, None] - middle) / LOCAL_ROWS) ** 2)
     straight = new - (weight / weight.sum(1, keepdims=True)) @ tilt
-    steps = np.maximum(np.diff(straight, axis=0), np.where(np.arange(len(new) - 1) % 2, LEAST_DISC, LEAST_BODY)[:, None])
+    steps = np.maximum(
+        np.diff(straight, axis=0), np.where(np.arange(len(new) - 1) % 2, LEAST_DISC, LEAST_BODY)[:, None]
+    )
     return np.concatenate([straight[:1], straight[:1] + np.cumsum(steps, axis=0)])
 
 
@@ -192,6 +194,9 @@ def _compacted(
     more = (picture - MARROW_HU).clamp_min(0) * torch.as_tensor(pressed, dtype=picture.dtype)
     depth = [row - plates[0], plates[1] - row]
     tall = max(fracture.back, fracture.front)
-    bands = [part / tall * within * (d > 0) * np.exp(-((d / fracture.band) ** 2)) for part, d in zip(fracture.sunk, depth, strict=True)]
+    bands = [
+        part / tall * within * (d > 0) * np.exp(-((d / fracture.band) ** 2))
+        for part, d in zip(fracture.sunk, depth, strict=True)
+    ]
     dense = torch.as_tensor(fracture.band_hu * np.minimum(3 * sum(bands), 1), dtype=picture.dtype)
     return picture + more.clamp_max(MOST_DENSER_HU) + dense

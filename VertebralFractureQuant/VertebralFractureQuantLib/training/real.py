@@ -7,7 +7,7 @@ Each role gets what its phantoms give: a column for the detector, a tube for the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 

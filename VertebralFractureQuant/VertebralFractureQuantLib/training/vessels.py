@@ -38,7 +38,9 @@ def with_vessel(rng: np.random.Generator, voxels: Tensor, position: np.ndarray, 
     lumen = torch.full_like(far, hu)
     if rng.random() < 0.3:  # a flap parts a brighter from a darker lumen
         turn = rng.uniform(0, 6.3)
-        lumen = torch.where(at_a * np.sin(turn) + at_r * np.cos(turn) > rng.uniform(-5, 5), lumen, hu * rng.uniform(0.3, 1))
+        lumen = torch.where(
+            at_a * np.sin(turn) + at_r * np.cos(turn) > rng.uniform(-5, 5), lumen, hu * rng.uniform(0.3, 1)
+        )
     inner = rng.uniform(0, 4) * (rng.random() < 0.4)  # a wall of thrombus
     painted = torch.where(far < -inner, lumen, WALL_HU)
     if rng.random() < 0.35:
