@@ -19,17 +19,21 @@ from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
 from ..spine.record import SpineAnalysis, Vertebra
 from .curve_finding import (
+    EXTENSION_BELOW_MM,
+    EXTENSION_MM,
     CoarseCurve,
     Spine,
     check_canal_in_view,
     coarse_curves,
     drawn_curve,
     drawn_spine,
+    extended,
     longer_curve,
     refined_spine,
 )
 from .curve_repair import PresentCurve, repaired_spine
 from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
+from .midline import midline_offsets, on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
 
@@ -58,6 +62,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
             further, found = _lengthened(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
+        spine, vertebrae = _on_bone(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
         check_canal_in_view(ct, spine)
     _report(progress, "measure", 1.0)
@@ -117,6 +122,40 @@ def _lengthened(
             break
         spine, vertebrae = further, found
     return spine, vertebrae
+
+
+def _on_bone(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+) -> tuple[Spine, tuple[Vertebra, ...]]:
+    """Bring back a curve that lies beside the midline of the arches, and detect again; else return what is given.
+
+    The refiner looks again along the midline. If it leads away once more, the curve stays on the midline.
+    """
+    with _timed("check", timing):
+        offsets = _off_midline(ct, spine, vertebrae)
+    if not stretch_off_midline(offsets).any():
+        return spine, vertebrae
+    middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
+    curve = on_midline(spine.curve, middles, offsets)
+    ends = curve.at(np.array(spine.limits_mm))[0]
+    coarse = extended(curve, -EXTENSION_MM, -EXTENSION_BELOW_MM)
+    tried = [_lengthened(ct, *_refined_along(ct, (coarse, ends), models, timing, None), models, timing)]
+    if stretch_off_midline(_off_midline(ct, *tried[0])).any():
+        drawn = drawn_spine(ct, coarse, models)
+        tried.append((drawn, _along(ct, drawn, models, timing, None)))
+    return min([*tried, (spine, vertebrae)], key=lambda t: _lost_share(_off_midline(ct, *t)))
+
+
+def _off_midline(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
+    """Return `midline_offsets` of the vertebrae `(n,)` mm."""
+    middles = centers(np.reshape([v.keypoints for v in vertebrae], (-1, 3, 2, 3)))
+    tall = np.array([np.mean(v.measurement.heights_mm) for v in vertebrae])
+    return midline_offsets(ct, spine.curve, middles, tall)
+
+
+def _lost_share(offsets: np.ndarray) -> float:
+    """Return the share of vertebrae off the midline; 1 if there are none."""
+    return float(stretch_off_midline(offsets).mean()) if len(offsets) else 1.0
 
 
 def _along(
