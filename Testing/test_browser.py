@@ -37,7 +37,8 @@ from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)

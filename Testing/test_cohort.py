@@ -29,7 +29,8 @@ from VertebralFractureQuantLib.report import reviews as saving
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.genant import measure_column
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.spine.record_json import from_json, to_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="counts processes as POSIX does")
 

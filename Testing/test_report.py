@@ -29,7 +29,8 @@ from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, w
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, vertebra_table
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, worst_text
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, worst_text
+from VertebralFractureQuantLib.spine.record_json import from_json
 
 
 def box(center: tuple[float, float, float], anterior_height: float = 22.0, height: float = 22.0) -> np.ndarray:

@@ -32,7 +32,8 @@ from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa:
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, from_json, read_analysis, to_json  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")

@@ -56,7 +56,7 @@ def analyze(
 
     Existing results of the same scan are kept, so that an interrupted run can be resumed with the same command.
     """
-    from ..spine.record import to_json
+    from ..spine.record_json import to_json
 
     cases = find_cases(inputs, output)
     if series and len(cases) > 1:

@@ -82,7 +82,7 @@ def passed_over(inputs: Sequence[Path]) -> list[Path]:
 
 def case_status(case: Case) -> CaseStatus:
     """Read the state of `case` from its folder; a damaged file gives "failed" with a code, not an exception."""
-    from ..spine.record import read_analysis
+    from ..spine.record_json import read_analysis
 
     file = case.folder / "analysis.json"
     try:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..spine.genant import Measurement
-from ..spine.record import SpineAnalysis, Vertebra, to_json, vertebra_from_json, vertebra_to_json
+from ..spine.record import SpineAnalysis, Vertebra
+from ..spine.record_json import to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
-CURVE_KEYS = ("curve", "limits_mm", "status", "message")  # the fields of a record that change with the curve
+CURVE_KEYS = ("curve", "limits_mm", "status", "message", "quality")  # the fields of a record that change with the curve
 MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
+DERIVED = (*MEASURED, "physiologic")  # not in a state: they follow from key points and levels
 UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
 MOVED_MM = 0.01  # smaller differences are rounding, from the transform and back or from a file
 
@@ -26,7 +28,7 @@ State = dict[str, Any]
 
 def state_of(vertebra: Vertebra) -> State:
     """Return a vertebra as JSON values, without its measurement."""
-    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in MEASURED}
+    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in DERIVED}
 
 
 def vertebra_of(state: State, measurement: Measurement = UNMEASURED) -> Vertebra:
@@ -52,7 +54,8 @@ def reopened(state: State) -> State:
 def nearly_equal(one: State, other: State) -> bool:
     """True if two states differ by no more than rounding in a file: `MOVED_MM` in each coordinate of their points."""
     points = ("keypoints", "curve")
-    rest = [{key: value for key, value in state.items() if key not in points} for state in (one, other)]
+    older = {"quality": []}  # absent in the states of older programs
+    rest = [{**older, **{k: value for k, value in state.items() if k not in points}} for state in (one, other)]
     if rest[0] != rest[1]:
         return False
     pairs = [(np.asarray(one.get(key, ())), np.asarray(other.get(key, ()))) for key in points]

@@ -17,7 +17,8 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement, measure_column
-from ..spine.record import SpineAnalysis, Vertebra, from_json, to_json
+from ..spine.record import SpineAnalysis, Vertebra
+from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, vertebra
 from .column import LiveColumn

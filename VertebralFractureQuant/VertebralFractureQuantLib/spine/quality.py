@@ -1,0 +1,84 @@
+"""Quality flags: reasons to doubt a measurement, each with a code, a place and a message that says what to do.
+
+A flag never changes a measurement. Flags of single vertebrae are kept with the vertebra; flags of the study are made
+from them and name the vertebrae concerned. Which conditions raise a flag is decided in `analysis.quality`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Doubt(NamedTuple):
+    """What a code means, what the reader should do, and if it suggests that the measurement has failed."""
+
+    meaning: str
+    remedy: str
+    suspect: bool = True
+
+
+# From the most to the least serious; flags are listed in this order.
+CODES = {
+    "curve_off_bone": Doubt(
+        "the curve may have left the spine", "Press s and click the middle of the vertebral bodies there."
+    ),
+    "implausible_size": Doubt(
+        "a vertebra has a size that is hardly possible at its level",
+        "Check the voxel spacing of the scan, and that the points lie on a vertebral body; reject the vertebra if not.",
+    ),
+    "column_gap": Doubt(
+        "a vertebra seems to be missing, or to be found twice",
+        "Press a and click the missing vertebra, or reject the one that is too many.",
+    ),
+    "cut_by_border": Doubt(
+        "the vertebra or the curve reaches the border of the scan",
+        "Check the points at the border, and reject the vertebra if a part of its body is missing.",
+    ),
+    "metal": Doubt("there is metal in or beside the vertebra", "Check the points: metal hides endplates."),
+    "low_score": Doubt(
+        "the network is less certain of the vertebra or of its key points than usual",
+        "Check the points, and reject the vertebra if there is none.",
+    ),
+    "thick_slices": Doubt(
+        "the slices are thick, so heights are less exact",
+        "Use a reconstruction with slices of 3 mm or less if there is one.",
+        suspect=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One reason to doubt.
+
+    Attributes
+    ----------
+    code : a key of `CODES`, or the code of a newer program.
+    message : what is wrong and what to do, one or two sentences.
+    where : names of the vertebrae concerned, cranial first; empty for the whole study, and for a vertebra's own flag.
+    """
+
+    code: str
+    message: str
+    where: tuple[str, ...] = ()
+
+
+def is_suspect(flag: Flag) -> bool:
+    """True if the flag suggests that the measurement has failed, which thick slices alone do not."""
+    return flag.code not in CODES or CODES[flag.code].suspect
+
+
+def place(where: Sequence[str]) -> str:
+    """Return names as text: "T6", "T6 and T7", "T6 to T9"; "" without names."""
+    if len(where) < 3:
+        return " and ".join(where)
+    return f"{where[0]} to {where[-1]}"
+
+
+def codes_text(flags: Iterable[Flag]) -> str:
+    """Return the codes of flags, each once, most serious first, separated by spaces."""
+    order = [*CODES]
+    codes = dict.fromkeys(flag.code for flag in flags)
+    return " ".join(sorted(codes, key=lambda code: order.index(code) if code in CODES else -1))
