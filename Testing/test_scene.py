@@ -735,3 +735,21 @@ def test_without_an_assessed_vertebra_there_is_no_sdi(study, editor):
     for vertebra_id in study.order:
         editor.review(vertebra_id, "rejected")
     assert (summary(study)["sdi"], summary(study)["assessed"]) == (None, 0)
+
+
+def test_a_physiologic_shape_follows_the_level_and_the_points(study, editor):
+    last = study.order[-1]
+    editor.name(last, "L5")
+    low = study.vertebrae[last].straight()[2]
+    shift = (0.0, 0.0, -0.24 * float(np.ptp(low[:, 2])))
+    drag(study, last, shift, point=2)  # P+
+    assert study.measurements[last].grade in ("mild", "moderate")
+    assert study.physiologic == {last: "Lower behind, as usual for L5."}
+    told = summary(study)
+    assert (told["grade"], told["sdi"], told["physiologic"]) == ("normal", 0, "L5")
+    assert study.analysis().vertebrae[-1].physiologic == "Lower behind, as usual for L5."
+    assert rows(study, study.order)[-1]["physiologic"] and rows(study, study.order)[-1]["grade"] != "normal"
+    editor.name(last, "L1")
+    assert study.physiologic == {} and summary(study)["grade"] in ("mild", "moderate")
+    editor.undo()
+    assert study.physiologic

@@ -14,6 +14,7 @@ import numpy as np
 from ..spine.genant import Measurement, crush_neighbourhood, measure_column, ratio_text
 from ..spine.keypoints import faults, outline
 from ..spine.levels import in_doubt, steps_between
+from ..spine.physiologic import physiologic_shapes
 from ..spine.record import Vertebra
 from . import outlines, table
 from .nodes import StudyNodes
@@ -27,6 +28,7 @@ class LiveColumn:
     Attributes
     ----------
     vertebrae, measurements, faults : vertebra's id -> markups, measurement, faults of its key points.
+    physiologic : vertebra's id -> why its shape is physiologic; only those whose shape is.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
     """
@@ -41,6 +43,7 @@ class LiveColumn:
         self.vertebrae: dict[str, VertebraMarkups] = {}
         self.measurements: dict[str, Measurement] = {}
         self.faults: dict[str, tuple[str, ...]] = {}
+        self.physiologic: dict[str, str] = {}
         self.order: list[str] = []
 
     # -- measuring
@@ -50,6 +53,7 @@ class LiveColumn:
         self.order = sorted(self.vertebrae, key=lambda i: -self.vertebrae[i].straight()[..., 2].mean())
         measured = measure_column(self.keypoints(), [self._spread(i) for i in self.order])
         self.measurements = dict(zip(self.order, measured, strict=True))
+        self.physiologic = self._judged()
         for vertebra_id in self.order:
             self._show(vertebra_id)
         self._draw_outlines()
@@ -69,14 +73,19 @@ class LiveColumn:
             if i == index or before.grade != measurement.grade:
                 self._show(each)
                 self._draw_outline(i)
-            table.fill_row(self._nodes["measurements"], i, measurement, self.faults[each])
+        before_move, self.physiologic = self.physiologic, self._judged()
+        changed = {i for i, each in enumerate(self.order) if before_move.get(each) != self.physiologic.get(each)}
+        for i in sorted(changed.union(near)):
+            each = self.order[i]
+            reason = self.physiologic.get(each)
+            table.fill_row(self._nodes["measurements"], i, self.measurements[each], self.faults[each], reason)
 
     # -- what is known of a vertebra
 
     def vertebra(self, vertebra_id: str) -> Vertebra:
         """Return the record of one vertebra, with its measurement."""
         found = vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
-        return replace(found, spread=self._spread(vertebra_id))
+        return replace(found, spread=self._spread(vertebra_id), physiologic=self.physiologic.get(vertebra_id))
 
     def keypoints(self) -> np.ndarray:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
@@ -112,6 +121,13 @@ class LiveColumn:
             if _encloses(points[:, 1:], point[1:]):
                 return vertebra_id
         return None
+
+    def _judged(self) -> dict[str, str]:
+        """Return why shapes are physiologic, by the vertebra's id."""
+        details = [self.vertebrae[i].details for i in self.order]
+        levels, shares, pinned = ([d[k] for d in details] for k in ("level", "level_probabilities", "pinned"))
+        reasons = physiologic_shapes([self.measurements[i] for i in self.order], levels, shares, pinned)
+        return {i: reason for i, reason in zip(self.order, reasons, strict=True) if reason}
 
     def _spread(self, vertebra_id: str) -> float | None:
         """The network's standard deviation of G holds for its own points only; `details` keep it for a reset."""

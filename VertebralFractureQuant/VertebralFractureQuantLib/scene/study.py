@@ -17,7 +17,7 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement, measure_column
-from ..spine.record import SpineAnalysis, Vertebra
+from ..spine.record import SpineAnalysis, Vertebra, with_physiologic
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, vertebra
@@ -134,6 +134,11 @@ class StudyScene:
         return self._column.faults
 
     @property
+    def physiologic(self) -> dict[str, str]:
+        """Why shapes are physiologic, by the vertebra's id; only vertebrae whose shape is."""
+        return self._column.physiologic
+
+    @property
     def order(self) -> list[str]:
         """The vertebrae's ids from cranial to caudal."""
         return list(self._column.order)
@@ -203,7 +208,7 @@ class StudyScene:
         if held:
             found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(order, found, strict=True)]
             measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
-            found = [replace(v, measurement=m) for v, m in zip(found, measured, strict=True)]
+            found = [*with_physiologic([replace(v, measurement=m) for v, m in zip(found, measured, strict=True)])]
         record = replace(self._record(), vertebrae=tuple(found))
         # A scan in which nothing was found automatically is measured once a reader has placed a vertebra.
         return replace(record, status="ok", message="") if record.vertebrae else record

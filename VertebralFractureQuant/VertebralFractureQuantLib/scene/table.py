@@ -16,7 +16,7 @@ from ..spine.keypoints import FAULTS
 from ..spine.record import Vertebra
 
 NUMBERS = ("ha mm", "hm mm", "hp mm", "G")
-WORDS = ("grade", "shape", "borderline", "fault")
+WORDS = ("grade", "shape", "borderline", "fault", "physiologic")
 COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin")
 DOUBLES = (*NUMBERS, "spread")
 
@@ -38,14 +38,17 @@ def fill(node: Any, rows: Iterable[Row]) -> None:
             _set(node, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
             _set(node, index, "review", vertebra.review)
             _set(node, index, "origin", vertebra.origin)
-            fill_row(node, index, vertebra.measurement, faults)
+            fill_row(node, index, vertebra.measurement, faults, vertebra.physiologic)
 
 
-def fill_row(node: Any, index: int, measurement: Measurement, faults: tuple[str, ...]) -> None:
-    """Write the measurement and faults of one vertebra."""
+def fill_row(
+    node: Any, index: int, measurement: Measurement, faults: tuple[str, ...], physiologic: str | None = None
+) -> None:
+    """Write the measurement of one vertebra, its faults, and why its shape is physiologic."""
     m = measurement
     values = (*m.heights_mm, m.genant_ratio, m.grade, m.shape or "", "~" if m.borderline else "")
-    for name, value in zip((*NUMBERS, *WORDS), (*values, "; ".join(FAULTS[f] for f in faults)), strict=True):
+    values = (*values, "; ".join(FAULTS[f] for f in faults), physiologic or "")
+    for name, value in zip((*NUMBERS, *WORDS), values, strict=True):
         _set(node, index, name, value)
     node.Modified()
 

@@ -7,13 +7,14 @@ name, id, date, UID or a path.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import VFQError
 from .genant import Measurement, deciding_text, deformity_index, severity, worst_grade
 from .levels import in_doubt
+from .physiologic import physiologic_shapes
 from .quality import Flag
 
 ORIGINS = ("model", "reader")
@@ -157,6 +158,17 @@ def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
         vertebra_name(v, i) + ("" if doubt is None else "?")
         for i, (v, doubt) in enumerate(zip(vertebrae, doubts, strict=True))
     ]
+
+
+def with_physiologic(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of a column, cranial first, each with the reason why its shape is physiologic, or None."""
+    told = physiologic_shapes(
+        [v.measurement for v in vertebrae],
+        [v.level for v in vertebrae],
+        [v.level_probabilities for v in vertebrae],
+        [v.pinned for v in vertebrae],
+    )
+    return tuple(replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True))
 
 
 def worst_text(analysis: SpineAnalysis) -> str | None:
