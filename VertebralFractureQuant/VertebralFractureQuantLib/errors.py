@@ -94,6 +94,11 @@ CODES = {
         "only one complete vertebra lies in the field of view",
         "Give a longer scan: at least two vertebrae are needed, because each is compared with its neighbours.",
     ),
+    "implausible_size": Failure(
+        "most of what looks like vertebrae has sizes that no human spine has",
+        "Check the voxel spacing in the scan's header. Give a scan that contains whole vertebral bodies from front to "
+        "back, or open it with vfq review or in 3D Slicer, press s and click the spine.",
+    ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
     "missing_dependency": Failure(

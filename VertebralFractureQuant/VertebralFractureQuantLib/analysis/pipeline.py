@@ -17,11 +17,13 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume, without_padding
 from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
+from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra
 from .curve_finding import CoarseCurve, Spine, coarse_curves, drawn_curve, drawn_spine, longer_curve, refined_spine
 from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
+from .quality import judged
 
 COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
@@ -32,7 +34,8 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     """Localise, straighten, detect and measure every vertebra of `ct`.
 
     `progress` is called with the name of each step and the share of the work that is done.
-    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` if there is nothing to measure.
+    VFQError `no_spine_found`, `no_vertebra_found` or `too_few_vertebrae` if there is nothing to measure;
+    `implausible_size` if most of what was found cannot be vertebrae.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
@@ -48,8 +51,10 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
         _check_enough(vertebrae, spine.curve)
+        with _timed("check", timing):
+            vertebrae, flags = judged(ct, spine, vertebrae, models)
     _report(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, flags, models, timing)
 
 
 def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
@@ -65,8 +70,10 @@ def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Pr
         with _timed("refine", timing):
             spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
+        with _timed("check", timing):
+            vertebrae, flags = judged(ct, spine, vertebrae, models, drawn=True)
     _report(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, flags, models, timing)
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
@@ -114,7 +121,12 @@ def _along(
 
 
 def _record(
-    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+    ct: CTVolume,
+    spine: Spine,
+    vertebrae: tuple[Vertebra, ...],
+    flags: tuple[Flag, ...],
+    models: Models,
+    timing: dict[str, float],
 ) -> SpineAnalysis:
     return SpineAnalysis(
         case=ct.name,
@@ -126,6 +138,7 @@ def _record(
         limits_mm=spine.limits_mm,
         vertebrae=vertebrae,
         timing_s=timing,
+        quality=flags,
     )
 
 

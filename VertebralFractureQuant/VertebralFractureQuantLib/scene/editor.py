@@ -18,6 +18,7 @@ from ..spine.curve import SpineCurve
 from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
 from ..spine.keypoints import FAULTS, from_outline
 from ..spine.levels import NAMES, renamed
+from ..spine.quality import is_suspect
 from ..spine.record import SpineAnalysis, Vertebra
 from .journal import Journal
 from .machine import Machine
@@ -221,12 +222,16 @@ class Editor:
         return sorted(self.study.order, key=lambda i: (self._state(i)["review"] != "open", -self.doubt(i)))
 
     def doubt(self, vertebra_id: str) -> float:
-        """Return 0..1: the probability of another grade or, if larger, of no vertebra; 1 for faulty key points."""
+        """Return 0..2: the probability of another grade or, if larger, of no vertebra.
+
+        1 for faulty key points; vertebrae with a reason to doubt them come before all others.
+        """
         if self.study.faults[vertebra_id]:
             return 1.0
+        suspect = any(map(is_suspect, self.study.flags[vertebra_id]))
         v = self.study.vertebra(vertebra_id)
         spread = BORDERLINE_MARGIN if v.spread is None else v.spread
-        return max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
+        return suspect + max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
 
     # -- drags
 

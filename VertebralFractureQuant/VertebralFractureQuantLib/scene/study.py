@@ -17,6 +17,7 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement, measure_column
+from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra, with_physiologic
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
@@ -139,6 +140,16 @@ class StudyScene:
         return self._column.physiologic
 
     @property
+    def flags(self) -> dict[str, tuple[Flag, ...]]:
+        """The reasons to doubt each vertebra, by its id."""
+        return self._column.flags
+
+    def quality(self) -> tuple[Flag, ...]:
+        """Return the reasons to doubt the study; those of vertebrae that a reader has reviewed are over."""
+        whole = [flag for flag in self._record().quality if not flag.where] if self.nodes else []
+        return self._column.study_flags(whole)
+
+    @property
     def order(self) -> list[str]:
         """The vertebrae's ids from cranial to caudal."""
         return list(self._column.order)
@@ -209,7 +220,7 @@ class StudyScene:
             found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(order, found, strict=True)]
             measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
             found = [*with_physiologic([replace(v, measurement=m) for v, m in zip(found, measured, strict=True)])]
-        record = replace(self._record(), vertebrae=tuple(found))
+        record = replace(self._record(), vertebrae=tuple(found), quality=self.quality())
         # A scan in which nothing was found automatically is measured once a reader has placed a vertebra.
         return replace(record, status="ok", message="") if record.vertebrae else record
 

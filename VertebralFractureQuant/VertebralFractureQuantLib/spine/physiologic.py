@@ -18,8 +18,8 @@ from .levels import CERVICAL, NAMES
 Shape = tuple[float, float, float]
 
 # Ratio of anterior to posterior height of healthy adults. From T1 to L3 the means of `phantom.morphometry` (Panjabi et
-# al. 1991, 1992; readings of CT), which agree with Palm et al. 2025 on CT and, within 0.03, with MRI of healthy adults
-# at T10 to T12 (0.92, 0.92, 0.90, SD 0.06 to 0.08). L4 and L5 are lower behind (Berry et al. 1987).
+# al. 1991, 1992; readings of CT), which lie within 0.03 of MRI of healthy adults at T10 to T12 (0.92, 0.92, 0.90, SD
+# 0.06 to 0.08; Surg Radiol Anat 2011;33:223). L4 and L5 are lower behind (Berry et al. 1987).
 FRONT_TO_BACK = {
     **dict.fromkeys(CERVICAL, 0.97),
     **{"T1": 0.96, "T2": 0.97, "T3": 0.95, "T4": 0.935, "T5": 0.92, "T6": 0.89, "T7": 0.88, "T8": 0.895, "T9": 0.925},

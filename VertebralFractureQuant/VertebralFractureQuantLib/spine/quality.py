@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Doubt(NamedTuple):
     """What a code means, what the reader should do, and if it suggests that the measurement has failed."""
@@ -79,6 +81,35 @@ def place(where: Sequence[str]) -> str:
 
 def codes_text(flags: Iterable[Flag]) -> str:
     """Return the codes of flags, each once, most serious first, separated by spaces."""
+    return " ".join(dict.fromkeys(flag.code for flag in sorted_flags(flags)))
+
+
+def sorted_flags(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Return flags with the most serious first; codes of a newer program come before all."""
     order = [*CODES]
-    codes = dict.fromkeys(flag.code for flag in flags)
-    return " ".join(sorted(codes, key=lambda code: order.index(code) if code in CODES else -1))
+    return tuple(sorted(flags, key=lambda flag: order.index(flag.code) if flag.code in CODES else -1))
+
+
+def of_study(names: Sequence[str], own: Sequence[Iterable[Flag]], whole: Iterable[Flag] = ()) -> tuple[Flag, ...]:
+    """Return the flags of a study from those of its vertebrae, cranial first: one for each stretch with the same code.
+
+    Parameters
+    ----------
+    names, own : of each vertebra, its name and its flags; give no flags for one that a reader has settled.
+    whole : flags of the whole study.
+    """
+    found = list(whole)
+    for code in dict.fromkeys(flag.code for flags in own for flag in flags):
+        concerned = [i for i, flags in enumerate(own) if code in (flag.code for flag in flags)]
+        for stretch in np.split(np.array(concerned), np.flatnonzero(np.diff(concerned) > 1) + 1):
+            first = next(flag for flag in own[stretch[0]] if flag.code == code)
+            found.append(_of_stretch(first, tuple(names[i] for i in stretch)))
+    return sorted_flags(found)
+
+
+def _of_stretch(flag: Flag, where: tuple[str, ...]) -> Flag:
+    if flag.code not in CODES:
+        return Flag(flag.code, flag.message, where)
+    doubt = CODES[flag.code]
+    told = f"{doubt.meaning[0].upper()}{doubt.meaning[1:]}: {place(where)}. {doubt.remedy}"
+    return Flag(flag.code, told, where)

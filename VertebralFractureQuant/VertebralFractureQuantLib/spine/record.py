@@ -171,6 +171,11 @@ def with_physiologic(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
     return tuple(replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True))
 
 
+def physiologic_text(analysis: SpineAnalysis) -> str:
+    """Say which vertebrae are left out of the patient's grade, "L5 physiologic, counted as normal"; "" if none is."""
+    return f"{', '.join(analysis.physiologic)} physiologic, counted as normal" if analysis.physiologic else ""
+
+
 def worst_text(analysis: SpineAnalysis) -> str | None:
     """Describe the worst of the counted vertebrae, "T9 severe 0.55"; None if there are none."""
     named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
