@@ -3,24 +3,26 @@
 import numpy as np
 import pytest
 from VertebralFractureQuantLib.spine.genant import measure_column
-from VertebralFractureQuantLib.spine.levels import LUMBAR, NAMES, THORACIC
+from VertebralFractureQuantLib.spine.levels import LUMBAR, NAMES, TALLEST_MM, THORACIC
 from VertebralFractureQuantLib.spine.physiologic import corrected_ratio, expected_shape, physiologic_shapes
 
 USUAL = {"T7": (0.90, 0.93, 1.0), "L5": (1.0, 0.93, 0.88)}
 
 
-def column(shapes):
-    """Bodies with relative heights (anterior, middle, posterior), 20 mm high, 30 mm deep, cranial first."""
-    bodies = []
-    for i, shape in enumerate(shapes):
-        low = -26.0 * i
-        bodies.append([[[0, a, low + 20 * h], [0, a, low]] for a, h in zip((15.0, 0.0, -15.0), shape, strict=True)])
+def column(shapes, levels=None):
+    """Bodies with relative heights (anterior, middle, posterior), 30 mm deep, cranial first, as high as usual."""
+    bodies, low = [], 0.0
+    for shape, level in zip(shapes, levels or ["L3"] * len(shapes), strict=True):
+        size = TALLEST_MM[level or "L3"]
+        low -= 1.25 * size
+        bodies.append([[[0, a, low + size * h], [0, a, low]] for a, h in zip((15.0, 0.0, -15.0), shape, strict=True)])
     return measure_column(np.array(bodies))
 
 
 def judged(levels, shapes, probabilities=None, pinned=False, expected_mm=None):
     shares = [{}] * len(levels) if probabilities is None else probabilities
-    return physiologic_shapes(column(shapes), levels, shares, [pinned] + [False] * (len(levels) - 1), expected_mm)
+    pins = [pinned] + [False] * (len(levels) - 1)
+    return physiologic_shapes(column(shapes, levels), levels, shares, pins, expected_mm)
 
 
 PLAIN = (0.95, 0.92, 1.0)
@@ -28,7 +30,7 @@ PLAIN = (0.95, 0.92, 1.0)
 
 def test_an_l5_that_is_lower_behind_is_physiologic_and_its_grade_stays():
     shapes = [(0.96, 0.93, 1.0), (1.0, 0.93, 0.97), (1.0, 0.87, 0.74)]
-    measured = column(shapes)
+    measured = column(shapes, ["L3", "L4", "L5"])
     assert measured[2].grade == "moderate"
     why = physiologic_shapes(measured, ["L3", "L4", "L5"], [{}] * 3, [False] * 3)
     assert why == [None, None, "Lower behind, as usual for L5."]
@@ -55,6 +57,13 @@ def test_no_wedge_or_biconcave_vertebra_with_g_up_to_072_is_physiologic(level, l
     levels = [n for n in NAMES[at - 2 : at + 4] if n not in ("T13",)][:5]
     shapes = [shape if n == level else beside for n in levels]
     assert judged(levels, shapes)[levels.index(level)] is None
+
+
+def test_a_vertebra_that_lost_height_against_its_neighbours_is_a_fracture():
+    """As the severe T11 of a real scan, of which two heights were measured too high and the third too low."""
+    levels, lost = ["T11", "T12", "L1", "L2"], tuple(0.82 * h for h in (0.757, 0.752, 1.0))
+    shapes = [(0.97, 0.93, 1.0), (0.97, 0.92, 1.0), (0.757, 0.752, 1.0), (0.9, 0.92, 1.0)]
+    assert judged(levels, [*shapes[:2], lost, shapes[3]])[2] is None
 
 
 def test_a_crushed_vertebra_is_never_physiologic():

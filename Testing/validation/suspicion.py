@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,15 @@ from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.networks.detector import detect
 from VertebralFractureQuantLib.phantom import make_phantom
 from VertebralFractureQuantLib.spine.curve import fit_curve
-from VertebralFractureQuantLib.spine.quality import Flag, is_suspect
+from VertebralFractureQuantLib.spine.quality import Flag, is_suspect, place
 from VertebralFractureQuantLib.spine.record import Vertebra
 from worsened import Alteration, moved, part, stabilised, thick_slices
 
-FAR_MM, SAME_MM = 4.0, 10.0
+FAR_MM, SAME_MM, OF_PARTIAL_MM = 4.0, 10.0, 25.0
 KNOWN_WRONG = ("TS_aorta_ct_cropped", "VHM_head_neck_ct_spine", "TPTBox_label22_ct", "IBSI_STS_007_ct")
-PUSHES_MM = (3, 5, 8, 12, 20)
+UNSPOILED = ("as it is", "phantom")
+# Axis (0 right, 1 front) and mm.
+PUSHES = ((0, 3), (0, -5), (0, 8), (0, -12), (0, 20), (1, 8), (1, 20))
 SPOILED: dict[str, Alteration] = {
     "slices of 5 mm": thick_slices(5),
     "screws": stabilised,
@@ -71,11 +74,11 @@ def has_failed(found: np.ndarray, truth: np.ndarray, partial: np.ndarray) -> boo
     if not len(found):
         return bool(len(truth))
     lost = apart[:, : len(truth)].min(0) > SAME_MM
-    off = apart.min(1) > FAR_MM
+    off = apart.min(1) > np.where(apart.argmin(1) < len(truth), FAR_MM, OF_PARTIAL_MM)
     return bool(lost.any() or off.any())
 
 
-def pushed(ct: CTVolume, spine: Spine, axis: int, mm: float, rng: np.random.Generator) -> Spine:
+def pushed(spine: Spine, axis: int, mm: float, rng: np.random.Generator) -> Spine:
     """Return the spine with its curve pushed by `mm` to the right (axis 0) or the front (1) over some vertebrae."""
     points, arcs = spine.curve.points, np.arange(len(spine.curve.points))
     at, width = rng.uniform(30, max(31, len(points) - 50)), rng.uniform(15, 35)
@@ -93,15 +96,14 @@ def pushes(name: str, ct: CTVolume, truth: np.ndarray, models: Models) -> Iterat
     """Yield a result for each push of the scan's curve."""
     ct, rng = without_padding(ct), np.random.default_rng(0)
     spine = refined_spine(ct, *coarse_curves(ct, models)[0], models)
-    for axis, sign, side in ((0, 1, "right"), (0, -1, "left"), (1, 1, "front")):
-        for mm in PUSHES_MM:
-            other = pushed(ct, spine, axis, sign * mm, rng)
-            kind = f"pushed {mm} mm to the {side}"
-            try:
-                found, flags = judged(ct, other, along(ct, other, models), models)
-                yield Result(kind, name, has_failed(middles(found), truth, np.empty((0, 3))), flags)
-            except VFQError as error:
-                yield Result(kind, name, True, refused=error.code)
+    for axis, mm in PUSHES:
+        other = pushed(spine, axis, mm, rng)
+        kind = f"pushed {abs(mm)} mm {'to the side' if axis == 0 else 'forward'}"
+        try:
+            found, flags = judged(ct, other, along(ct, other, models), models)
+            yield Result(kind, name, has_failed(middles(found), truth, np.empty((0, 3))), flags)
+        except VFQError as error:
+            yield Result(kind, name, True, refused=error.code)
 
 
 def analysed(kind: str, name: str, ct: CTVolume, truth: np.ndarray, partial: np.ndarray, models: Models) -> Result:
@@ -132,18 +134,18 @@ def of_phantoms(count: int, models: Models) -> Iterator[Result]:
     """Yield the results of phantoms, compared with their truth."""
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         ct, truth = make_phantom(seed, options_of(seed))
-        partial = np.reshape([p.center for p in truth.partial], (-1, 3))
-        kept = [v for v in truth.vertebrae if v.level != "C2"]
-        c2 = [v.keypoints.mean((0, 1)) for v in truth.vertebrae if v.level == "C2"]
-        centres = np.reshape([v.keypoints.mean((0, 1)) for v in kept], (-1, 3))
-        yield analysed("phantom", ct.name, ct, centres, np.concatenate([partial, np.reshape(c2, (-1, 3))]), models)
+        partial = np.reshape([center for _, center in truth.partial], (-1, 3))  # C2 is one of them
+        centres = truth.keypoints.mean((1, 2))
+        yield analysed("phantom", f"phantom {seed}", ct, centres, partial, models)
 
 
 def table(results: list[Result]) -> str:
-    """Return one line for each kind, and one for all: failed studies, flagged ones of them, and of the others."""
+    """Return a line for each kind, and for groups of them: failed studies, how many are flagged; the others, too."""
     lines = []
-    wrong_size = [r for r in results if r.kind.startswith("slice distance")]
-    kinds = {"all but slice distances": [r for r in results if r not in wrong_size], "slice distances": wrong_size}
+    kinds = {
+        "unspoiled": [r for r in results if r.kind in UNSPOILED],
+        "failed or not, all but wrong slice distances": [r for r in results if not r.kind.startswith("slice distance")],
+    }
     for kind in dict.fromkeys(r.kind for r in results):
         kinds[kind] = [r for r in results if r.kind == kind]
     for kind, these in kinds.items():
@@ -159,11 +161,10 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     networks, everything = load_models("cpu"), []
-    for file in sorted(Path(sys.argv[1], "ct").iterdir()):
-        if not file.name.startswith(KNOWN_WRONG):
-            everything += of_scan(file, networks)
-    everything += of_phantoms(int(sys.argv[2]) if len(sys.argv) == 3 else 0, networks)
-    for r in everything:
-        if r.failed != r.flagged:
-            print(f"{'not ' * r.failed}flagged: {r.name}, {r.kind} {[(f.code, f.where) for f in r.flags]} {r.refused}")
+    files = [f for f in sorted(Path(sys.argv[1], "ct").iterdir()) if not f.name.startswith(KNOWN_WRONG)]
+    scans = chain.from_iterable(of_scan(file, networks) for file in files)
+    for r in chain(scans, of_phantoms(int(sys.argv[2]) if len(sys.argv) == 3 else 0, networks)):
+        everything.append(r)
+        told = " ".join([r.refused, *(f"{f.code} {place(f.where)}" for f in r.flags)])
+        print(f"{r.name}, {r.kind}: {'failed' if r.failed else 'good'}; {told}", flush=True)
     print(table(everything))

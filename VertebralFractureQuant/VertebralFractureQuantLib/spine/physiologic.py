@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import exp, log
+from statistics import median
 
 from .genant import CRUSH_RATIO, MILD, ROUNDING, Measurement
-from .levels import CERVICAL, NAMES
+from .levels import CERVICAL, NAMES, TALLEST_MM
 
 Shape = tuple[float, float, float]
 
@@ -34,6 +35,9 @@ MIDDLE, MIDDLE_OF_NECK = 0.96, 0.90
 LEAST: Shape = (0.90, 0.93, 0.84)
 # A middle height below this share of both others is biconcave, whatever is usual.
 BICONCAVE = 0.80
+# A vertebra whose mean height is at most this share of what its neighbours lead to expect has lost height: a fracture.
+# In the readings of 100 patients this is so for 0.3 % of normal vertebrae and 43 % of those with G <= 0.75.
+LOST_HEIGHT = 0.90
 LIKELY = 0.2  # a level counts as possible from this probability on; the least favourable one decides
 HABIT_NEIGHBOURS = 2  # on either side
 HABIT_PRIOR = 2.0  # the level's norm weighs as much as this many neighbours
@@ -74,7 +78,7 @@ def physiologic_shapes(
     certain = any(pinned)
     told: list[str | None] = []
     for i, (m, level) in enumerate(zip(measurements, levels, strict=True)):
-        if m.grade == "normal" or level is None or _is_collapsed(m):
+        if m.grade == "normal" or level is None or _is_collapsed(m) or _lost_height(i, measurements, levels):
             told.append(None)
             continue
         given = expected_mm[i] if expected_mm else None
@@ -103,6 +107,22 @@ def _is_collapsed(m: Measurement) -> bool:
     return crushed or middle < BICONCAVE * min(front, back)
 
 
+def _lost_height(index: int, measurements: Sequence[Measurement], levels: Sequence[str | None]) -> bool:
+    """True if the mean height is low against that of the neighbours, each relative to the usual one at its level."""
+    shares = [_share(measurements[j], str(levels[j])) for j in _near(index, levels)]
+    return bool(shares) and _share(measurements[index], str(levels[index])) <= LOST_HEIGHT * median(shares)
+
+
+def _share(m: Measurement, level: str) -> float:
+    return sum(m.heights_mm) / (TALLEST_MM[level] * sum(expected_shape(level)))
+
+
+def _near(index: int, levels: Sequence[str | None]) -> list[int]:
+    """Return the indices of the neighbours with a level."""
+    near = range(max(0, index - HABIT_NEIGHBOURS), min(len(levels), index + HABIT_NEIGHBOURS + 1))
+    return [j for j in near if j != index and levels[j] is not None]
+
+
 def _possible(level: str, probabilities: Mapping[str, float]) -> list[str]:
     """Return the names that a vertebra may have, its own first."""
     others = [name for name, p in probabilities.items() if p >= LIKELY and name != level and name in NAMES]
@@ -111,12 +131,8 @@ def _possible(level: str, probabilities: Mapping[str, float]) -> list[str]:
 
 def _habit(index: int, measurements: Sequence[Measurement], levels: Sequence[str | None]) -> tuple[float, float]:
     """Return what the normal neighbours share, a fracture never being one of them; shrunk to 0, the norm."""
-    near = range(max(0, index - HABIT_NEIGHBOURS), min(len(levels), index + HABIT_NEIGHBOURS + 1))
-    shifts = [
-        _shift(measurements[j], str(levels[j]))
-        for j in near
-        if j != index and levels[j] is not None and measurements[j].grade == "normal"
-    ]
+    near = [j for j in _near(index, levels) if measurements[j].grade == "normal"]
+    shifts = [_shift(measurements[j], str(levels[j])) for j in near]
     front, middle = (sum(s[axis] for s in shifts) / (len(shifts) + HABIT_PRIOR) for axis in (0, 1))
     return _limited(front), _limited(middle)
 
