@@ -21,6 +21,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from harness.desktop import Desktop  # noqa: E402
 from harness.drag import press_and_release  # noqa: E402
+from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve, repaired_curve  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
@@ -100,8 +101,8 @@ class FakeMachine(Machine):
         keypoints = Straightening(curve).to_patient(box(float(straight[2])) + [0, float(straight[1]), 0])
         return Vertebra(keypoints, measure_column(keypoints[None])[0], 0.8, spread=0.04)
 
-    def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
-        curve = fit_curve(points[np.argsort(-points[:, 2])])
+    def along(self, points: np.ndarray, present: PresentCurve | None = None) -> tuple[SpineAnalysis, Reformat]:
+        curve = repaired_curve(present.curve, points) if present else fit_curve(points[np.argsort(-points[:, 2])])
         found = make_analysis(self.ct, "along", LEVELS[:3])
         return replace(found, curve=curve.points, limits_mm=(0.0, curve.length)), reformat(self.ct, curve)
 

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LENGTHENED_MM  # noqa: E402
+from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside  # noqa: E402
@@ -172,6 +173,36 @@ def test_along_a_readers_curve_no_vertebra_is_a_result_and_no_failure(models):
     result = analysis.analyze_along(empty, models, np.array([[60.0, 60, s] for s in (20, 70, 130)]))
     assert (result.status, result.vertebrae) == ("ok", ())
     assert result.limits_mm == pytest.approx((20.0, 130.0), abs=1)
+
+
+def test_one_click_repairs_a_curve_that_was_pulled_aside(models, phantom):
+    """It would be measured up to 15 mm beside the bodies' middles."""
+    ct, truth = phantom
+    right = analysis.analyze(ct, models)
+    middles = truth.keypoints.mean((1, 2))
+    at = len(middles) // 2
+    near = np.linalg.norm(right.curve - middles[at], axis=1)
+    pulled = fit_curve(right.curve - np.outer(15 * np.exp(-((near / 35) ** 2)), [1.0, 0.0, 0.0]))
+    present = PresentCurve(pulled, right.limits_mm)
+    assert pulled.distance_to(middles).max() > 12
+    result = analysis.analyze_along(ct, models, middles[[at]], present=present)
+    repaired = SpineCurve(result.curve)
+    assert repaired.distance_to(middles[[at]])[0] < 1.0 and repaired.distance_to(middles).max() < 4.0
+    assert result.limits_mm == pytest.approx(right.limits_mm, abs=15)
+    found = np.stack([v.keypoints for v in result.vertebrae])
+    matching = match(found, truth.keypoints)
+    assert not matching.missed and point_errors(found, truth.keypoints, matching).mean() < 2.0
+    assert [v.level for v in result.vertebrae] == [v.level for v in right.vertebrae]
+
+
+def test_a_repaired_curve_reaches_beyond_a_click_at_its_end(models, phantom):
+    ct, truth = phantom
+    middles = truth.keypoints.mean((1, 2))
+    curve = fit_curve(middles[:-2])
+    result = analysis.analyze_along(ct, models, middles[[-1]], present=PresentCurve(curve, (0.0, curve.length)))
+    end = SpineCurve(result.curve).points[-1]
+    assert np.linalg.norm(end - middles[-1]) == pytest.approx(EXTENSION_MM, abs=1.5)
+    assert result.limits_mm[1] == pytest.approx(len(result.curve) - 1 - EXTENSION_MM, abs=1.5)
 
 
 def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():

@@ -378,31 +378,33 @@ def test_six_clicks_make_a_vertebra_in_their_order(page, output):
     assert np.linalg.norm(placed.keypoints - k, axis=-1).max() < 3 * picture.mm
 
 
-def test_three_clicks_on_the_spine_rebuild_the_study_and_undo_brings_it_back(page, output):
+def test_one_click_beside_the_curve_leads_it_there_and_undo_brings_it_back(page, output):
+    """The confirmed vertebra and its name stay; the others are detected again."""
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     before = {f"v{i + 1}": v.measurement.genant_ratio for i, v in enumerate(analysis.vertebrae)}
     picture = Picture(page, analysis)
+    press(page, "c")
     press(page, "z")
     press(page, "s")
+    eventually(lambda: "one or more vertebral bodies" in page.inner_text("[data-test=hint]"))
     box = page.query_selector("[data-view=Sagittal]").bounding_box()
     mm = max(CLOSE_UP_MM / box["width"], CLOSE_UP_MM / box["height"])
     middle = picture.straightening.to_patient(np.array([0.0, 0.0, picture.middle]))
-    for clicks, s in enumerate((40.0, 0.0, -40.0)):
-        eventually(lambda clicks=clicks: f"{clicks} so far" in page.inner_text("[data-test=hint]"))
-        point = picture.straightening.to_patient(np.array([0.0, 0.0, picture.middle + s])) - middle
-        x, y = box["x"] + box["width"] / 2 - point[1] / mm, box["y"] + box["height"] / 2 - point[2] / mm
-        page.mouse.move(x, y)
-        page.mouse.click(x, y)
-    eventually(lambda: "3 so far" in page.inner_text("[data-test=hint]"))
+    x, y = box["x"] + box["width"] / 2 - 6.0 / mm, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.click(x, y)
+    eventually(lambda: "1 so far" in page.inner_text("[data-test=hint]"))
     press(page, "Enter")
     page.wait_for_function("document.querySelector('[data-test=message]')?.innerText.includes('along your points')")
+    assert "Kept from before: 1." in page.inner_text("[data-test=message]")
     ids = page.eval_on_selector_all("tr[data-id]", "rows => rows.map(r => r.dataset.id)")
-    assert len(ids) >= 2 and not set(ids) & set(before)
-    record = saved(folder_of(output, 0), lambda r: len(r.curve) != len(analysis.curve))
-    drawn = SpineCurve(record.curve)
-    assert drawn.distance_to(picture.straightening.to_patient(np.array([[0.0, 0.0, picture.middle]])))[0] < 3.0
+    assert len(ids) >= 2 and set(ids) & set(before) == {"v1"}
+    record = saved(folder_of(output, 0), lambda r: SpineCurve(r.curve).distance_to(middle[None])[0] > 4.0)
+    led = SpineCurve(record.curve)
+    assert led.distance_to(middle[None] + [0.0, 6.0, 0.0])[0] < 1.5  # a pixel of the view, and half a step
+    assert record.vertebrae[0].review == "confirmed"
     press(page, "u")
-    page.wait_for_selector("tr[data-id=v1]")
+    page.wait_for_selector("tr[data-id=v2]")
     becomes(lambda: {i: g(page, i) for i in before}, pytest.approx(before, abs=1e-9))
 
 

@@ -270,6 +270,22 @@ def test_a_study_by_hand_begins_without_networks(bench):
     assert bench.ui.annotateButton.enabled and bench.review.folder == bench.folder / "CT"
 
 
+def test_without_a_curve_three_clicks_are_needed(bench):
+    bench.desktop.press("beginButton")
+    bench.wait_for_study()
+    middle = bench.study.straightening.curve.points.mean(0)
+    bench.desktop.press("drawCurveButton")
+    assert "three or more vertebral bodies" in bench.ui.hintLabel.text
+    for s in (40.0, 0.0):
+        bench.click("Yellow", middle + [0.0, 0.0, s])
+    bench.desktop.press("finishButton")
+    assert "2 points were clicked, but a curve needs at least 3" in bench.said
+    bench.click("Yellow", middle - [0.0, 0.0, 40.0])
+    bench.desktop.press("finishButton")
+    bench.rest()
+    assert bench.study.straightening.curve.length == pytest.approx(80.0, abs=2.0)
+
+
 def test_a_phantom_is_analysed_by_the_real_child(empty):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 

@@ -118,7 +118,7 @@ DEEDS = {
     "toggle_pin": Deed(acted(row=2), lambda b: b.markups(2).details["pinned"] and b.ui.pinButton.checked),
     "start_adding": Deed(nothing, partial(asks_for, "Click the middle of the vertebra")),
     "start_placing": Deed(nothing, partial(asks_for, "Click A+ upper anterior")),
-    "start_rescue": Deed(nothing, partial(asks_for, "three or more vertebral bodies")),
+    "start_rescue": Deed(nothing, partial(asks_for, "one or more vertebral bodies")),
     "finish_clicks": Deed(three_clicks, lambda b: last_act(b) == "rescue"),
     "cancel": Deed(acted("start_rescue"), lambda b: not (b.review.mode or b.ui.hintLabel.visible)),
     "reset": Deed(dragged, lambda b: b.markups(1).details["origin"] == "model" and last_act(b) == "reset"),
@@ -400,14 +400,13 @@ def test_escape_leaves_the_click_mode_without_a_trace(opened):
 def test_a_spine_is_rebuilt_along_clicks_in_the_patients_views(opened):
     seen = []
     along = opened.editor.machine.along
-    opened.editor.machine.along = lambda points: seen.append(points) or along(points)
+    opened.editor.machine.along = lambda points, present: seen.append(points) or along(points, present)
     wanted = [opened.markups(row).keypoints().mean((0, 1)) for row in (0, 2, 4)]
     opened.desktop.key("s")
-    for point in wanted[:2]:
-        opened.click("Yellow", point)
     opened.desktop.key("Return")
-    assert "2 points were clicked, but a curve needs at least 3" in opened.said
-    opened.click("Yellow", wanted[2])
+    assert "No point was clicked" in opened.said
+    for point in wanted:
+        opened.click("Yellow", point)
     before = opened.study.state()
     opened.desktop.key("Return")
     opened.rest()
@@ -415,6 +414,24 @@ def test_a_spine_is_rebuilt_along_clicks_in_the_patients_views(opened):
     assert "3 vertebrae found along your points" in opened.said and opened.ui.vertebraTable.rowCount == 3
     opened.desktop.press("undoButton")
     assert opened.study.state() == before and opened.ui.vertebraTable.rowCount == 6
+
+
+def test_one_click_leads_the_curve_and_what_the_reader_confirmed_stays(opened):
+    opened.review.act("confirm")
+    first = opened.study.order[0]
+    wanted = opened.markups(3).keypoints().mean((0, 1)) + [0.0, 9.0, 0.0]
+    before = opened.study.state()
+    opened.desktop.key("s")
+    opened.click("Yellow", wanted)
+    opened.desktop.key("Return")
+    opened.rest()
+    curve = opened.study.straightening.curve
+    assert np.abs(curve.points[:, 1:] - wanted[1:]).sum(1).min() < 1.5  # a pixel of the view, and half a step
+    np.testing.assert_allclose(curve.points[:40], np.array(before["curve"]["curve"])[:40], atol=0.01)
+    assert opened.study.vertebrae[first].state() == before[first] and opened.ui.vertebraTable.rowCount == 3
+    assert "2 vertebrae found along your points. Kept from before: 1." in opened.said
+    opened.desktop.press("undoButton")
+    assert opened.study.state() == before
 
 
 def test_a_click_into_a_vertebra_selects_it(opened):

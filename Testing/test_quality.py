@@ -128,7 +128,7 @@ def beside(monkeypatch):
     return found
 
 
-def judged(ct, points, levels=LEVELS, drawn=False, **changed):
+def judged(ct, points, levels=LEVELS, clicks=None, **changed):
     measured = measure_column(points)
     vertebrae = tuple(
         replace(Vertebra(k, m, 0.99, level, spread=0.05), **changed)
@@ -138,7 +138,7 @@ def judged(ct, points, levels=LEVELS, drawn=False, **changed):
     line = ends[0] + np.linspace(-0.2, 1.2, 30)[:, None] * (ends[1] - ends[0])
     curve = fit_curve(line)
     spine = Spine(curve, (0.0, curve.length), Straightening(curve), SimpleNamespace())
-    found, flags = quality.judged(ct, spine, vertebrae, SimpleNamespace(), drawn)
+    found, flags = quality.judged(ct, spine, vertebrae, SimpleNamespace(), clicks)
     return codes(v.quality for v in found), flags
 
 
@@ -155,7 +155,8 @@ def test_a_body_beside_the_curve_is_doubted_with_its_place(points, beside):
     own, flags = judged(block(points), points)
     assert own == [[], [], ["curve_off_bone"], ["curve_off_bone"], [], [], []]
     assert [(f.code, f.where) for f in flags] == [("curve_off_bone", ("T10", "T11"))]
-    assert judged(block(points), points, drawn=True) == (NONE, ())  # a reader drew the curve
+    own, _ = judged(block(points), points, clicks=points[2].mean((0, 1)) + (3, 0, 0))  # a reader led the curve there
+    assert own == [[], [], [], ["curve_off_bone"], [], [], []]
 
 
 def test_thick_slices_are_told_for_the_whole_study_whatever_the_axis(points):
@@ -192,5 +193,5 @@ def test_a_study_of_sizes_that_no_human_has_is_refused_unless_a_reader_drew_the_
     with pytest.raises(VFQError) as caught:
         judged(block(flat), flat)
     assert caught.value.code == "implausible_size" and "7 of 7" in caught.value.message
-    own, _ = judged(block(flat), flat, drawn=True)
+    own, _ = judged(block(flat), flat, clicks=flat.mean((1, 2)))
     assert own == [["implausible_size"]] * len(LEVELS)

@@ -33,7 +33,7 @@ from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  #
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
 from VertebralFractureQuantLib.spine.quality import Flag  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra  # noqa: E402
 from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
@@ -441,11 +441,17 @@ def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, ana
     moved, named = study.order[1], study.order[4]
     drag(study, moved, (0, 2, -3))
     editor.name(named, "L1")
-    before = study.state()
+    before, record = study.state(), to_json(study.analysis())
     kept = study.vertebrae[moved].keypoints()
     points = analysis.curve[::40] + [2.0, 1.0, 0.0]
     curve = fit_curve(points)
-    found = replace(analysis, curve=curve.points, vertebrae=analysis.vertebrae[:3])
+    found = replace(
+        analysis,
+        models=(ModelStamp("detector", "another", "ab" * 32),),
+        curve=curve.points,
+        vertebrae=analysis.vertebrae[:3],
+        timing_s={"total": 7.0},
+    )
     editor.rescue(found, reformat(ct, curve))
     assert len(study.order) == 4  # two edited ones, and two of the three found: one of them is where an edited one is
     np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
@@ -454,9 +460,23 @@ def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, ana
     levels = [study.vertebra(i).level for i in study.order]
     assert levels[study.order.index(named)] == "L1"
     assert levels == sorted(levels, key=NAMES.index)  # the new ones are named to match the reader's name
+    assert (study.analysis().models, study.analysis().timing_s) == (found.models, found.timing_s)
     editor.undo()
-    assert study.state() == before
+    assert study.state() == before and to_json(study.analysis()) == record
     np.testing.assert_allclose(study.straightening.curve.points, analysis.curve)
+
+
+@pytest.mark.parametrize("scene_first", [False, True])
+def test_a_journal_from_before_the_curve_had_networks_and_timing_is_continued(study, ct, tmp_path, scene_first):
+    older = study.state()
+    older["curve"] = {key: older["curve"][key] for key in ("curve", "limits_mm", "status", "message")}
+    journal = Journal(tmp_path / "older.sqlite", older, {})
+    editor = Editor(study, journal, FakeMachine(ct, None), "reader", scene_first)
+    assert journal.trail() == []
+    editor.delete(study.order[0])
+    editor.undo()
+    assert len(study.order) == len(LEVELS)
+    journal.close()
 
 
 def test_after_a_restart_everything_is_as_before_and_undo_still_works(study, editor, analysis, ct, tmp_path):

@@ -160,10 +160,12 @@ CODES = {
     "study_in_use": Failure("another process has this case open", "Close the case in the other window first."),
     "too_few_points": Failure(
         "too few points were clicked for a curve",
-        "Click the middles of at least 3 vertebral bodies, at least 20 mm from the top one to the bottom one.",
+        "Click the middles of at least 3 vertebral bodies, at least 20 mm from the top one to the bottom one. Where "
+        "there is a curve already, one click is enough.",
     ),
     "not_along_spine": Failure(
-        "the clicked points do not follow the spine", "Click the middles of vertebral bodies, one below the other."
+        "the clicked points do not follow the spine",
+        "Click the middles of vertebral bodies, one below the other; more of them where the curve is far away.",
     ),
     "outside_reformat": Failure(
         "the click lies outside the straightened image", "Click on a vertebra in the straightened image."

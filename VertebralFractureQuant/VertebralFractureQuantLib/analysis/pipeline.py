@@ -20,6 +20,7 @@ from ..spine.keypoints import centers
 from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra
 from .curve_finding import CoarseCurve, Spine, coarse_curves, drawn_curve, drawn_spine, longer_curve, refined_spine
+from .curve_repair import PresentCurve, repaired_spine
 from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
@@ -57,10 +58,17 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
     return _record(whole, spine, vertebrae, flags, models, timing)
 
 
-def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Progress | None = None) -> SpineAnalysis:
+def analyze_along(
+    ct: CTVolume,
+    models: Models,
+    points: np.ndarray,
+    progress: Progress | None = None,
+    present: PresentCurve | None = None,
+) -> SpineAnalysis:
     """Straighten along a reader's three or more points `(n, 3)` RAS mm on the spine, in any order; detect and measure.
 
-    The curve follows the points. Finding no vertebra, or a single one, is no error here: the reader adds the others.
+    The curve follows the points. With a `present` curve one point is enough: it is led through the points, and stays
+    elsewhere (`curve_repair`). Finding no vertebra, or a single one, is no error here: the reader adds the others.
     VFQError `too_few_points`, `not_along_spine`.
     """
     timing: dict[str, float] = {}
@@ -68,10 +76,13 @@ def analyze_along(ct: CTVolume, models: Models, points: np.ndarray, progress: Pr
     with _timed("total", timing):
         _report(progress, "refine", 0.0)
         with _timed("refine", timing):
-            spine = drawn_spine(ct, drawn_curve(points), models)
+            if present:
+                spine = repaired_spine(ct, present, points, models)
+            else:
+                spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
         with _timed("check", timing):
-            vertebrae, flags = judged(ct, spine, vertebrae, models, drawn=True)
+            vertebrae, flags = judged(ct, spine, vertebrae, models, np.asarray(points, float))
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, flags, models, timing)
 

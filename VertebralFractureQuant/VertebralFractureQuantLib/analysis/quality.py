@@ -25,6 +25,7 @@ from .models import Models
 OFF_BONE_MM = 3.5
 # Coarse and refined curves of good scans differ by at most 3.3 mm beside a vertebra, where the refined one left by 7.9.
 CURVES_APART_MM = 6.0
+CLICKED_MM = 25.0  # about a vertebra: nearer to a reader's click the curve is not doubted
 # In good scans the score is 0.96 or more and the standard deviation of G at most 0.10.
 LEAST_SCORE, MOST_SPREAD = 0.90, 0.11
 # Points whose standard deviation of G exceeds this are hardly those of a vertebra.
@@ -39,21 +40,22 @@ MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
 
 
 def judged(
-    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, drawn: bool = False
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, clicks: np.ndarray | None = None
 ) -> tuple[tuple[Vertebra, ...], tuple[Flag, ...]]:
     """Return the vertebrae with their flags, and the flags of the study.
 
-    drawn : a reader drew the curve: it is not doubted, and the study is not refused.
+    clicks : the points `(n, 3)` through which a reader led the curve: it is not doubted there, and the study is not
+        refused.
     VFQError `implausible_size` if most of the vertebrae have sizes that no human has.
     """
     if not vertebrae:
         return vertebrae, ()
     points, levels = np.stack([v.keypoints for v in vertebrae]), [v.level for v in vertebrae]
-    if not drawn:
+    if clicks is None:
         _check_plausible(points, vertebrae)
     found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
     raised = {
-        "curve_off_bone": np.zeros(len(points), bool) if drawn else _off_bone(ct, spine, vertebrae, models),
+        "curve_off_bone": _off_bone(ct, spine, vertebrae, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
         "metal": _has_metal(ct, spine, points),
         "low_score": np.array([v.score < LEAST_SCORE or (v.spread or 0.0) > MOST_SPREAD for v in vertebrae]),
@@ -99,6 +101,15 @@ def _off_bone(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], model
     apart = np.abs(spine.coarse.to_straight(middles)[:, 0])
     found: np.ndarray = (off_bone(ct, spine.curve, vertebrae, models) > OFF_BONE_MM) | (apart > CURVES_APART_MM)
     return found
+
+
+def _is_clicked(points: np.ndarray, clicks: np.ndarray | None) -> np.ndarray:
+    """True where a click of the reader lies near the vertebra's middle: `(n,)`."""
+    if clicks is None:
+        return np.zeros(len(points), bool)
+    apart = points.mean((1, 2))[:, None] - np.reshape(clicks, (-1, 3))
+    near: np.ndarray = np.linalg.norm(apart, axis=-1).min(1) < CLICKED_MM
+    return near
 
 
 def _is_cut(ct: CTVolume, spine: Spine, points: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class ReviewPage:
             self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
             self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")
             self._button("mdi-draw", "Place six points of a vertebra (b)", "start_placing")
-            self._button("mdi-lifebuoy", "Draw curve along the spine (s)", "start_rescue")
+            self._button("mdi-lifebuoy", "Click the spine: not found, or curve wrong (s)", "start_rescue")
             self._button("mdi-contrast-box", "Switch window: bone or soft tissue (w)", "toggle_window")
             self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
             self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")

@@ -58,10 +58,20 @@ def train(
         str | None,
         typer.Option(help="Channels of each depth, such as 16-32-64-96-128.", show_default="those of the network"),
     ] = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of six-point references of real CT to learn from as well; can be repeated."),
+    ] = None,
+    scans: Annotated[Path | None, typer.Option(help="Folder with the CTs of the references.")] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Case, or beginning of its name, that is not learned from; can be repeated."),
+    ] = None,
+    real_share: Annotated[float, typer.Option(min=0, max=1, help="Share of real scans among the images.")] = 0.5,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network on phantoms that are made during training."""
+    """Train a network on phantoms that are made during training, and on real CT with references."""
     with coded_exit(debug):
         from ..analysis.models import choose_device
         from ..training.train import RECIPES
@@ -70,6 +80,8 @@ def train(
         wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
         wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
         wanted["channels"] = _channels(channels)
+        wanted |= {"references": tuple(map(str, references or ())), "scans": scans and str(scans)}
+        wanted |= {"left_out": tuple(leave_out or ()), "real_share": real_share}
         recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
         with _written_to(output):
             path = run(recipe, output, choose_device(device.value), typer.echo)

@@ -6,7 +6,7 @@ face's `work`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import numpy as np
 from ..errors import VFQError
 from ..report.markups import POINT_NAMES
 from ..spine.genant import crush_neighbourhood
-from .clicking import Clicking
+from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
+from .merging import Merged
 from .rows import following_row, stepped_row
 from .study import StudyScene
 from .viewpoint import Viewpoint
@@ -171,11 +172,12 @@ class Actions:
         self.clicking.start("place", self._place)
 
     def start_rescue(self) -> None:
-        """Take clicks along the spine in the patient's views."""
+        """Take clicks on the spine in the patient's views, for another curve."""
+        self.clicking.fewest = 1 if self._open_editor.present_curve() else FEWEST_CLICKS
         self.clicking.start("rescue", lambda _: self.face.changed())
 
     def finish_clicks(self) -> None:
-        """Rebuild the study along the clicks. VFQError `too_few_points`."""
+        """Lead the curve through the clicks, and detect again. VFQError `too_few_points`."""
         if self.clicking.mode == "rescue":
             points = self.clicking.curve_points()
             self.clicking.end()
@@ -264,15 +266,25 @@ class Actions:
 
         def show(found: Any) -> None:
             """Show the new curve and its vertebrae."""
-            analysis, made = found
             if editor is not self.editor:
                 return  # another study was opened meanwhile
-            editor.rescue(analysis, made)
+            labels = {i: self.study.label(i) for i in self.order}
+            place = self.study.vertebrae[self.selected].keypoints().mean((0, 1)) if self.selected else points[0]
+            merged = editor.rescue(*found)
+            self.study.select(self.study.nearest(place))
             self.fit_views()
-            self.face.tell(
-                f"{len(analysis.vertebrae)} vertebrae found along your points. Vertebrae that no reader had edited or "
-                "reviewed were replaced; undo brings them back."
-            )
+            self.face.tell(rescue_text(merged, [labels[i] for i in merged.lost]))
 
+        present = editor.present_curve()
         self.face.changed()
-        self.face.work("rebuilding along your points", lambda: editor.machine.along(points), show)
+        self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
+
+
+def rescue_text(merged: Merged, lost: Sequence[str]) -> str:
+    """Return what to tell the reader after a rescue; `lost` are the names of vertebrae that the curve left."""
+    told = [f"{len(merged.fresh)} vertebrae found along your points."]
+    if merged.kept:
+        told.append(f"Kept from before: {len(merged.kept)}.")
+    if lost:
+        told.append(f"Replaced although a reader had edited or judged them, as the curve left them: {', '.join(lost)}.")
+    return " ".join([*told, "Undo restores everything."])

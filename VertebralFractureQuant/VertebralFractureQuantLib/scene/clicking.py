@@ -15,7 +15,7 @@ from .face import Face, answer_later
 from .placing import Placing
 from .study import StudyScene
 
-FEWEST_CLICKS = 3
+FEWEST_CLICKS = 3  # for a curve, if there is none yet
 POINTS = (
     "A+ upper anterior",
     "M+ upper middle",
@@ -32,10 +32,12 @@ class Clicking:
     Attributes
     ----------
     mode : "add", "place" (both in the straightened view) or "rescue" (in the patient's views); else None.
+    fewest : how many clicks the mode "rescue" needs: one if it repairs a curve, three without a curve.
     """
 
     def __init__(self, study: StudyScene, face: Face):
         self.mode: str | None = None
+        self.fewest = FEWEST_CLICKS
         self._study = study
         self._face = face
         self._placing: Placing | None = None
@@ -72,15 +74,18 @@ class Clicking:
         return self._placing.points() if self._placing else np.empty((0, 3))
 
     def curve_points(self) -> np.ndarray:
-        """Return the clicks for a curve, `(n, 3)` RAS mm. VFQError `too_few_points` if there are fewer than three."""
+        """Return the clicks for a curve, `(n, 3)` RAS mm. VFQError `too_few_points` if there are less than `fewest`."""
         points = self.points()
-        if len(points) < FEWEST_CLICKS:
-            raise VFQError(
-                "too_few_points",
-                f"{len(points)} points were clicked, but a curve needs at least {FEWEST_CLICKS}. Click more vertebral "
-                "bodies first.",
+        if len(points) >= self.fewest:
+            return points
+        if self.fewest == 1:
+            told = "No point was clicked. Click the middle of a vertebral body where the curve is wrong."
+        else:
+            told = (
+                f"{len(points)} points were clicked, but a curve needs at least {self.fewest}. Click more vertebral "
+                "bodies first."
             )
-        return points
+        raise VFQError("too_few_points", told)
 
     @property
     def hint(self) -> str:
@@ -94,8 +99,13 @@ class Clicking:
                 f"Click {following} in the straightened image ({count} of 6). Del: remove the last click. Esc: cancel."
             )
         if self.mode == "rescue":
+            where = (
+                "Where the curve is wrong, click the middles of one or more vertebral bodies in the patient's views"
+                if self.fewest == 1
+                else "Click the middles of three or more vertebral bodies in the patient's views"
+            )
             return (
-                f"Click the middles of three or more vertebral bodies in the patient's views ({count} so far); scroll "
-                "as needed. Enter: rebuild the study along these points. Del: remove the last click. Esc: cancel."
+                f"{where} ({count} so far); scroll as needed. Enter: rebuild the curve through these points. Del: "
+                "remove the last click. Esc: cancel."
             )
         return ""

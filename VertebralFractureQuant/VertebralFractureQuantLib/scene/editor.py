@@ -6,13 +6,14 @@ straight RAS mm. Who acted and when is recorded in the journal and with the vert
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
+from ..analysis.curve_repair import PresentCurve
 from ..errors import VFQError
 from ..spine.curve import SpineCurve
 from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
@@ -22,13 +23,14 @@ from ..spine.quality import is_suspect
 from ..spine.record import SpineAnalysis, Vertebra
 from .journal import Journal
 from .machine import Machine
-from .state import CURVE, MOVED_MM, State, is_touched, nearly_equal, reopened, state_of
+from .merging import NEAR_MM, Merged, merged, name_between
+from .opening import stands_in
+from .state import CURVE, MOVED_MM, State, nearly_equal, reopened, state_of
 from .straight import Reformat, reformat
 from .study import StudyScene
 
 LEAST_SCORE = 0.02  # objectness; low for a vertebra that the detector missed, almost 0 where there is no vertebra
 LEAST_HEIGHT_MM = 0.5  # an upper and a lower point nearer than this are the same point
-NEAR_MM = 10.0  # two vertebrae whose middles are nearer than this are the same vertebra
 
 
 class Editor:
@@ -184,22 +186,29 @@ class Editor:
             verdict, {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}}
         )
 
-    def rescue(self, analysis: SpineAnalysis, made: Reformat) -> None:
+    def present_curve(self) -> PresentCurve | None:
+        """Return the curve that clicks would repair; None if a straight line stands in, as no spine was found."""
+        curve = self._curve()
+        if stands_in(curve, self.machine.ct):
+            return None
+        limits = self.study.curve_state()["limits_mm"]
+        return PresentCurve(curve, tuple(limits) if limits else (0.0, curve.length))
+
+    def rescue(self, analysis: SpineAnalysis, made: Reformat) -> Merged:
         """Replace the curve, and the vertebrae by those found along it (`Machine.along`).
 
-        Vertebrae that a reader moved, placed, named, confirmed or rejected are kept.
+        Vertebrae that a reader moved, placed, named, confirmed or rejected are kept; see `merging.merged`, whose result
+        is returned.
         """
         self._end_drag_first()
-        kept = {i: v for i, v in self.study.vertebrae.items() if is_touched(v.details)}
-        changes: dict[str, Any] = {i: None for i in self.study.vertebrae if i not in kept}
-        middles = [v.keypoints().mean((0, 1)) for v in kept.values()]
-        fresh = [v for v in analysis.vertebrae if not _near(v, middles)]
-        changes.update(zip(self._new_ids(len(fresh)), map(state_of, fresh), strict=True))
+        known = {i: self._state(i) for i in self.study.order}
+        detected = bool(analysis.vertebrae or analysis.models)
+        found = merged(known, analysis.vertebrae, made.straightening, detected)
+        changes: dict[str, Any] = {i: found.kept.get(i) for i in known}
+        changes.update(zip(self._new_ids(len(found.fresh)), found.fresh, strict=True))
         self.study.put_curve(replace(analysis, case=self.study.analysis().case), made)
-        self.study.put(changes)
-        for vertebra_id, level in self._names_after_pins().items():
-            changes[vertebra_id] = {**self._state(vertebra_id), "level": level}
         self._commit("rescue", {**changes, CURVE: self.study.curve_state()})
+        return found
 
     def undo(self) -> str | None:
         """Take the last action back; return its kind, or None if there is none."""
@@ -284,24 +293,9 @@ class Editor:
         self._commit(kind, {vertebra_id: {**state, "level": self._name_between(vertebra_id)}})
         return vertebra_id
 
-    def _names_after_pins(self) -> dict[str, str | None]:
-        """Return the names that follow from the pinned ones; empty if none is pinned."""
-        order, details = self.study.order, [self.study.vertebrae[i].details for i in self.study.order]
-        pinned, names = [bool(d["pinned"]) for d in details], [d["level"] for d in details]
-        for at, name in enumerate(list(names)):
-            if pinned[at] and name:
-                names = renamed(names, pinned, self.study.steps(), at, name)
-        return dict(zip(order, names, strict=True)) if any(pinned) else {}
-
     def _name_between(self, vertebra_id: str) -> str | None:
         order = self.study.order
-        at, names = order.index(vertebra_id), [self._state(i)["level"] for i in order]
-        neighbour = next((i for i in (at - 1, at + 1) if 0 <= i < len(order) and names[i]), None)
-        if neighbour is None:
-            return None
-        held = [i != at for i in range(len(order))]
-        name = renamed(names, held, self.study.steps(), neighbour, str(names[neighbour]))[at]
-        return None if name in names else name
+        return name_between([self._state(i)["level"] for i in order], self.study.steps(), order.index(vertebra_id))
 
     def _commit(self, kind: str, changes: dict[str, Any]) -> None:
         known = self.journal.state
@@ -316,6 +310,7 @@ class Editor:
         Differences that are rounding in that file are put back as the journal has them.
         """
         now, known = self.study.state(), self.journal.state
+        known = {**known, CURVE: {**now[CURVE], **known[CURVE]}}  # older journals lack some facts of the curve
         same = {key: known[key] for key in now if key in known and nearly_equal(now[key], known[key])}
         self.study.put({key: state for key, state in same.items() if key != CURVE})
         self.journal.commit("load", {key: now.get(key) for key in {*now, *known} if key not in same}, self.who)
@@ -323,6 +318,7 @@ class Editor:
     def _show(self, state: dict[str, Any]) -> None:
         """Show a complete state, as after a restart."""
         now = self.study.state()
+        state = {**state, CURVE: {**now[CURVE], **state[CURVE]}}  # older journals lack some facts of the curve
         self._show_changes(
             {key: (now.get(key), state.get(key)) for key in {*now, *state} if now.get(key) != state.get(key)}
         )
@@ -352,11 +348,6 @@ class Editor:
         known = {key for act in self.journal.trail() for key in act.changes} | set(self.journal.original)
         first = 1 + max((int(key[1:]) for key in known if key[1:].isdigit()), default=0)
         return [f"v{first + i}" for i in range(count)]
-
-
-def _near(vertebra: Vertebra, middles: Sequence[np.ndarray]) -> bool:
-    middle = vertebra.keypoints.mean((0, 1))
-    return any(np.linalg.norm(m - middle) < NEAR_MM for m in middles)
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..analysis import Models, analyze_along
 from ..analysis.curve_finding import drawn_curve
+from ..analysis.curve_repair import PresentCurve, repaired_curve
 from ..analysis.detection import propose_vertebra, straightened_slab
 from ..errors import VFQError
 from ..imaging.ct import CTVolume
@@ -45,16 +46,20 @@ class Machine:
             raise VFQError("outside_reformat", "The click is outside the straightened image. Click on a vertebra.")
         return found
 
-    def along(self, points: np.ndarray) -> tuple[SpineAnalysis, Reformat]:
-        """Return the analysis along at least three points `(n, 3)` patient RAS mm, and its straightened image.
+    def along(self, points: np.ndarray, present: PresentCurve | None = None) -> tuple[SpineAnalysis, Reformat]:
+        """Return the analysis along points `(n, 3)` patient RAS mm, and its straightened image.
 
-        Without networks the analysis has the curve and no vertebrae. VFQError `too_few_points` and others.
+        The `present` curve is led through the points, of which one is enough; without one, three are needed. Without
+        networks the analysis has the curve and no vertebrae. VFQError `too_few_points` and others.
         """
-        analysis = analyze_along(self.ct, self.models, points) if self.models else self._drawn(points)
+        if self.models:
+            analysis = analyze_along(self.ct, self.models, points, present=present)
+        else:
+            analysis = self._drawn(repaired_curve(present.curve, points) if present else drawn_curve(points))
         return analysis, reformat(self.ct, SpineCurve(analysis.curve))
 
-    def _drawn(self, points: np.ndarray) -> SpineAnalysis:
-        ct, curve = self.ct, drawn_curve(points)
+    def _drawn(self, curve: SpineCurve) -> SpineAnalysis:
+        ct = self.ct
         return SpineAnalysis(
             ct.name,
             shape=ct.voxels.shape,

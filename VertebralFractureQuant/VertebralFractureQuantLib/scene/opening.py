@@ -22,6 +22,7 @@ from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
 RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
+STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,12 @@ def machine_analysis(folder: Path) -> SpineAnalysis:
     """
     machine = folder / "machine.json"
     return read_analysis(machine if machine.exists() else folder / "analysis.json")
+
+
+def stands_in(curve: SpineCurve, ct: CTVolume) -> bool:
+    """True if `curve` is the `middle_line` of the CT: there is no curve of the spine yet."""
+    line = middle_line(ct).points
+    return line.shape == curve.points.shape and np.allclose(line, curve.points, atol=STAND_IN_MM)
 
 
 def middle_line(ct: CTVolume) -> SpineCurve:

@@ -19,7 +19,8 @@ from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
-CURVE_KEYS = ("curve", "limits_mm", "status", "message", "quality")  # the fields of a record that change with the curve
+# The fields of a record that change with the curve.
+CURVE_KEYS = ("curve", "limits_mm", "status", "message", "models", "timing_s", "quality")
 MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
 DERIVED = (*MEASURED, "physiologic")  # not in a state: they follow from key points and levels
 OF_THE_SCAN = ("cut_by_border", "metal")  # reasons to doubt a vertebra that stay when a reader sets its points

@@ -194,6 +194,11 @@ class StudyScene:
         """Return the vertebra whose outline contains a point `(3,)`, seen from the side; straight or patient RAS mm."""
         return self._column.at(point, straightened)
 
+    def nearest(self, point: np.ndarray) -> str | None:
+        """Return the vertebra whose middle is nearest to a point `(3,)` RAS mm; None if there is none."""
+        middles = {i: v.keypoints().mean((0, 1)) for i, v in self.vertebrae.items()}
+        return min(middles, key=lambda i: float(np.linalg.norm(middles[i] - point)), default=None)
+
     # -- state and record
 
     def state(self) -> State:

@@ -97,7 +97,7 @@ def fit_curve(points: np.ndarray, smoothing_mm: float = 0.0, step: float = 1.0) 
     if points[0, 2] < points[-1, 2]:
         points = points[::-1]
     if smoothing_mm > 0:
-        points = _smooth(_resample(points, step, to_the_end=True), smoothing_mm / step)
+        points = smoothed(_resample(points, step, to_the_end=True), smoothing_mm / step)
     return SpineCurve(_resample(points, step), step)
 
 
@@ -109,21 +109,24 @@ def _resample(points: np.ndarray, step: float, to_the_end: bool = False) -> np.n
     """
     chords = _arc_lengths(points)
     fine = np.linspace(0, chords[-1], FINER * int(np.ceil(chords[-1] / step)) + 1)
-    arc = _arc_lengths(_cubic(chords, points, fine))
+    arc = _arc_lengths(cubic(chords, points, fine))
     count = int(np.floor(arc[-1] / step + WHOLE_STEP))
     if count < 2:
         raise ValueError(f"a curve needs at least two steps of {step} mm, got {arc[-1]:.2f} mm")
     wanted = np.linspace(0, arc[-1], count + 2) if to_the_end else np.arange(count + 1) * step
     beyond = np.maximum(wanted - arc[-1], 0)
-    return _cubic(chords, points, np.interp(wanted, arc, fine) + beyond)
+    return cubic(chords, points, np.interp(wanted, arc, fine) + beyond)
 
 
 def _arc_lengths(points: np.ndarray) -> np.ndarray:
     return np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
 
 
-def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Interpolate `y` `(n, d)` by cubic Hermite pieces with central-difference slopes, which act locally."""
+def cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Interpolate `y` `(n, d)`, given at ascending `x` `(n,)`, by cubic Hermite pieces; return the values `at` `(m,)`.
+
+    Slopes are central differences, so each value acts locally.
+    """
     slopes = np.gradient(y, x, axis=0)
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     h = (x[i + 1] - x[i])[:, None]
@@ -136,8 +139,8 @@ def _cubic(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     )
 
 
-def _smooth(points: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth by a Gaussian along the first axis; the ends are continued by point reflection."""
+def smoothed(points: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth points `(n, d)` by a Gaussian of `sigma` samples; the ends are continued by point reflection."""
     reach = min(int(np.ceil(3 * sigma)), len(points) - 1)
     head = 2 * points[:1] - points[reach:0:-1]
     tail = 2 * points[-1:] - points[-2 : -reach - 2 : -1]

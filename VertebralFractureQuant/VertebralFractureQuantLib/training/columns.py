@@ -5,7 +5,7 @@ An image is `(rows, 128)` HU at 1 mm; key points are (A, row) mm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ..phantom.keypoints import Endplates, endplates_of, exact_keypoints
 from ..phantom.metal import sagittal_bands
 from ..phantom.options import PhantomOptions
 from ..phantom.painting import Painter
-from ..phantom.scanner import AIR, acquire_picture, draw_protocol
+from ..phantom.scanner import AIR, Protocol, acquire_picture, draw_protocol
 from ..spine.curve import fit_curve
 from ..spine.genant import expected_height, genant_ratio, heights
 from ..spine.levels import LEVELS
@@ -28,24 +28,34 @@ from .bending import bent, bent_keypoints, draw_bend
 
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0
+IGNORED_MM = 14.0
 MOST_VERTEBRAE = 24  # in one image
 TURNED_DEG = 8.0  # standard deviation of the patients' rotation about S; the image's plane is the scanner's
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
 # In thick slices two endplates and a thin disc are one bright band, so thick slices are more frequent than in practice.
 THICK_SHARE, THICK_MM = 0.2, (3.0, 4.0, 5.0, 5.0, 6.0, 7.0)
+MEASURED = slice(1, len(LEVELS))  # of a phantom's bodies: C2 has no upper endplate, the sacrum is not to be detected
+# A real image is already a scan: half of the samples keep its slices, the others get thicker ones, and less noise.
+AS_IT_IS_SHARE, AS_IT_IS_MM, LESS_NOISE, LESS_BLUR = 0.5, 0.4, 0.6, 0.5
 SCREWED_SHARE = 0.2  # of the samples have screws, whose bands are not endplates; about half of these crops show some
 
 
 @dataclass(frozen=True)
 class PaintedColumn:
-    """The straightened image of a whole column before it is scanned, with its pixels' places and its key points."""
+    """The straightened image of a whole column, with its pixels' places and its key points.
+
+    A phantom is not yet scanned: it has `endplates`, and its key points lie on the bone's surface. A real scan
+    (`real`) has none, and its key points lie where a reader sees the edge.
+    """
 
     picture: Tensor  # (rows, columns) HU
     points: Tensor  # (rows, columns, 3) RAS mm
-    keypoints: np.ndarray  # (n, 3, 2, 2): (A, row) mm on the bone's surface, C2 first
+    keypoints: np.ndarray  # (n, 3, 2, 2): (A, row) of the vertebrae to be detected, from cranial to caudal
     outward: np.ndarray  # (n, 3, 2, 2): step in the image for each mm out of the body
     heights: np.ndarray  # (n, 3) patient mm
-    endplates: Endplates
+    endplates: Endplates | None
+    ignored: np.ndarray  # (m, 2): (A, row) of vertebrae that are neither to be detected nor background
+    held: Tensor | None = None  # (rows, columns): whether the scan contains the pixel; None if it contains all
 
 
 def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn:
@@ -58,7 +68,15 @@ def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn
     exact = exact_keypoints(anatomy)
     plates = endplates_of(anatomy, exact)
     flat, outside = (_flat(straightening, p @ lying) for p in (exact, exact + plates.outward))
-    return PaintedColumn(picture.cpu(), points.cpu(), flat, outside - flat, heights(exact), plates)
+    return PaintedColumn(
+        picture=picture.cpu(),
+        points=points.cpu(),
+        keypoints=flat[MEASURED],
+        outward=(outside - flat)[MEASURED],
+        heights=heights(exact)[MEASURED],
+        endplates=plates,
+        ignored=flat[:1].mean((1, 2)),
+    )
 
 
 def _painted_slab(
@@ -99,7 +117,7 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     inside = slice(max(0, start), min(rows, start + ROWS))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     wide = slice(max(0, start - 20), min(rows, start + ROWS + 20))  # the slice profile reaches beyond the crop's edge
-    protocol = draw_protocol(rng, float(rng.choice(THICK_MM)) if rng.random() < THICK_SHARE else None)
+    protocol = _protocol(column, rng)
     bend = draw_bend(rng, column.picture[wide].shape)
     seen = acquire_picture(bent(column.picture[wide], bend), column.points[wide], protocol, generator)
     if rng.random() < SCREWED_SHARE:
@@ -107,18 +125,30 @@ def detector_sample(column: PaintedColumn, rng: np.random.Generator) -> dict[str
     seen = seen[inside.start - wide.start : inside.stop - wide.start]
     box = _field_of_view(rng, column.points[inside])
     outside = ((column.points[inside] < box[0]) | (column.points[inside] > box[1])).any(-1)
+    if column.held is not None:
+        outside |= ~column.held[inside]
     seen = torch.where(outside, float(rng.choice([AIR, AIR, -1024.0, 0.0], p=[0.5, 0.3, 0.15, 0.05])), seen)
     picture = torch.full((ROWS, COLUMNS), AIR)
     top = inside.start - start
     picture[top : top + seen.shape[0]] = seen
     visible = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
     visible[top : top + seen.shape[0]] = ~outside
-    shifts = column.endplates.shifts(protocol)
+    shifts = column.endplates.shifts(protocol)[MEASURED] if column.endplates else np.zeros((1, 3, 2, 1))
     exact, stretch = bent_keypoints(column.keypoints, bend, wide.start)
     keypoints = exact + shifts * column.outward - np.array([0.0, start])
-    known = slice(len(LEVELS))  # the sacrum is not to be detected
-    remaining = _remaining((column.heights * stretch + shifts.sum((2, 3)))[known])
-    return {"picture": picture, **_targets(keypoints[known], remaining, visible.numpy())}
+    remaining = _remaining(column.heights * stretch + shifts.sum((2, 3)))
+    ignored = column.ignored - np.array([0.0, start])
+    return {"picture": picture, **_targets(keypoints, remaining, ignored, visible.numpy())}
+
+
+def _protocol(column: PaintedColumn, rng: np.random.Generator) -> Protocol:
+    """Draw how the column is scanned; a real image is not blurred by thin slices once more."""
+    drawn = draw_protocol(rng, float(rng.choice(THICK_MM)) if rng.random() < THICK_SHARE else None)
+    if column.endplates:
+        return drawn
+    softer = replace(drawn, noise_hu=LESS_NOISE * drawn.noise_hu, blur_mm=LESS_BLUR * drawn.blur_mm)
+    as_it_is = rng.random() < AS_IT_IS_SHARE
+    return replace(softer, slice_mm=AS_IT_IS_MM, thickness_mm=AS_IT_IS_MM) if as_it_is else softer
 
 
 def _screw_tips(patient: PaintedColumn, rng: np.random.Generator) -> np.ndarray:
@@ -127,7 +157,8 @@ def _screw_tips(patient: PaintedColumn, rng: np.random.Generator) -> np.ndarray:
     The first and the last have screws; those between may have none.
     """
     count = int(rng.integers(2, 6))
-    first = int(rng.integers(1, len(LEVELS) - count + 1))
+    count = min(count, len(patient.keypoints))
+    first = int(rng.integers(0, len(patient.keypoints) - count + 1))
     chosen = [i for i in range(first, first + count) if i in (first, first + count - 1) or rng.random() < 0.7]
     a, row = patient.keypoints[chosen].mean((1, 2)).T
     rows, columns = patient.picture.shape
@@ -137,13 +168,13 @@ def _screw_tips(patient: PaintedColumn, rng: np.random.Generator) -> np.ndarray:
 
 
 def _remaining(heights_mm: np.ndarray) -> np.ndarray:
-    """Return what remains of each vertebra's height `(n,)`, from heights `(n, 3)` mm, C2 first.
+    """Return what remains of each vertebra's height `(n,)`, from heights `(n, 3)` mm, cranial first.
 
     It is G or, if lower, the mean height relative to what the neighbours predict. In a crush all three heights are low:
     G is near 1, yet an error of one mm changes it much.
     """
-    means = heights_mm[1:].mean(1)  # C2 does not predict C3
-    parts = [1.0, *(mean / expected_height(means, i) for i, mean in enumerate(means))]
+    means = heights_mm.mean(1)
+    parts = [mean / expected_height(means, i) for i, mean in enumerate(means)]
     return np.fmin([genant_ratio(h) for h in heights_mm], parts)
 
 
@@ -163,21 +194,25 @@ def _field_of_view(rng: np.random.Generator, points: Tensor) -> Tensor:
     return torch.stack([low, high])
 
 
-def _targets(keypoints: np.ndarray, remaining: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
+def _targets(
+    keypoints: np.ndarray, remaining: np.ndarray, ignored: np.ndarray, visible: np.ndarray
+) -> dict[str, Tensor]:
     """Return the targets of the detector.
 
     By pixel: `objectness` and its `weight` (0 = ignored), `offsets` and their `emphasis`, which is 1/G as in the paper,
     or more for a crush. By vertebra: the `places` (row, column) of the key points, and `known`, their emphasis or 0.
 
     A vertebra that the field of view cuts keeps its true points beyond the border, so that the network learns to place
-    them outside, and inference can leave the vertebra out. C2, which has no superior endplate, and what the crop's own
-    edge cuts are ignored.
+    them outside, and inference can leave the vertebra out. What the crop's own edge cuts is ignored, and so is the
+    surrounding of the places `ignored` `(m, 2)`: C2, which has no superior endplate, and vertebrae without key points.
     """
     objectness, weight = np.zeros((ROWS, COLUMNS), np.float32), np.ones((ROWS, COLUMNS), np.float32)
     offsets, emphasis = np.zeros((12, ROWS, COLUMNS), np.float32), np.zeros((ROWS, COLUMNS), np.float32)
     places, known = np.zeros((MOST_VERTEBRAE, 6, 2), np.float32), np.zeros((MOST_VERTEBRAE, 6), np.float32)
     a = np.arange(COLUMNS)[None] - HALF_WIDTH_MM
     row = np.arange(ROWS)[:, None]
+    for place in ignored:
+        weight[np.hypot(a - place[0], row - place[1]) < IGNORED_MM] = 0
     for i, points in enumerate(keypoints):
         center = points.mean((0, 1))
         if not -25 < center[1] < ROWS + 25:
@@ -186,8 +221,8 @@ def _targets(keypoints: np.ndarray, remaining: np.ndarray, visible: np.ndarray) 
         distance = np.hypot(a - center[0], row - center[1])
         cut_by_crop = points[..., 1].min() < 1 or points[..., 1].max() > ROWS - 2
         disc = distance < min(OBJECT_RADIUS_MM, max(2.5, 0.4 * height))
-        if i == 0 or cut_by_crop:
-            weight[distance < 14] = 0
+        if cut_by_crop:
+            weight[distance < IGNORED_MM] = 0
             continue
         seen = visible[np.clip(int(center[1]), 0, ROWS - 1), np.clip(int(center[0] + HALF_WIDTH_MM), 0, COLUMNS - 1)]
         if not seen:

@@ -11,7 +11,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ..spine.record import ModelStamp
 from . import checkpoints
 from .crew import Crew, joined
 from .export import export_or_report
+from .real import read_cases, with_real
 from .stream import Stream
 from .tasks import TASKS, Task, validation_set
 
@@ -48,6 +49,9 @@ class Recipe:
     minutes : stop after this time; the run can be resumed.
     start : initial weights, a file or `SHIPPED`; random if None.
     channels : of each depth; those of the architecture if None.
+    references, scans : folders of six-point references, and the folder of their CTs, to learn from beside the phantoms.
+    left_out : beginnings of the names of cases that are not learned from.
+    real_share : share of real scans among the images that are painted or taken.
     """
 
     role: str
@@ -62,6 +66,10 @@ class Recipe:
     minutes: float | None = None
     start: str | None = None
     channels: tuple[int, ...] | None = None
+    references: tuple[str, ...] = ()
+    scans: str | None = None
+    left_out: tuple[str, ...] = ()
+    real_share: float = 0.5
 
 
 RECIPES = {
@@ -93,7 +101,7 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
 
 def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], None]) -> None:
     torch.manual_seed(recipe.seed)
-    task = TASKS[recipe.role]
+    task, cases = _task(recipe)
     layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # halves the time on a CPU
     saved = checkpoints.read(folder, recipe.role, crew.device)
     model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved)
@@ -108,7 +116,7 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     # The crops differ between processes, and between the starts of a run.
     torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)
     together = crew.together(model)
-    stream = iter(_loader(recipe, state["step"], crew))
+    stream = iter(_loader(task, recipe, state["step"], crew))
     fixed = validation_set(task) if crew.leads else []
     started, before, losses, late = time.monotonic(), state["seconds"], [], False
     while state["step"] < recipe.steps and not late:
@@ -124,10 +132,20 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
             state["seconds"] = round(before + seconds)
             spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
             losses, figures = [], {**spent, **figures}
-            _keep(folder, recipe, origin, average.module, figures, state)
+            _keep(folder, recipe, origin, cases, average.module, figures, state)
             begun = {"channels": list(model.channels), "started_from": origin and asdict(origin)}
             checkpoints.write(folder, recipe.role, {**begun, **state}, model, average, optimizer)
             report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+
+def _task(recipe: Recipe) -> tuple[Task, list[str]]:
+    """Return the task of a recipe, and the real cases that it learns from."""
+    task = TASKS[recipe.role]
+    if not recipe.references:
+        return task, []
+    cases = read_cases([Path(r) for r in recipe.references], Path(recipe.scans or "."), recipe.left_out)
+    mixed = replace(task, paint=with_real(recipe.role, task.paint, cases, recipe.real_share))
+    return mixed, [case.reference.case for case in cases]
 
 
 def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
@@ -199,12 +217,11 @@ def _resumed(recipe: Recipe, saved: dict) -> tuple[nn.Module, ModelStamp | None]
     return ARCHITECTURES[recipe.role](tuple(channels)), origin
 
 
-def _loader(recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
+def _loader(task: Task, recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
     """Return a loader of samples from new phantoms, which differ between starts and between processes of the crew.
 
     Without workers the phantoms are painted on the crew's device.
     """
-    task = TASKS[recipe.role]
     paint = partial(task.paint, device="cpu" if recipe.workers else crew.device)
     seed = (recipe.seed + 1000 * done, crew.rank)
     stream = Stream(paint, task.sample, seed, recipe.pool, recipe.reuse)
@@ -236,7 +253,13 @@ def _step(
 
 
 def _keep(
-    folder: Path, recipe: Recipe, origin: ModelStamp | None, model: nn.Module, figures: dict, state: dict
+    folder: Path,
+    recipe: Recipe,
+    origin: ModelStamp | None,
+    cases: list[str],
+    model: nn.Module,
+    figures: dict,
+    state: dict,
 ) -> None:
     log = folder / "log.csv"
     fresh = not log.exists()
@@ -248,10 +271,12 @@ def _keep(
     if figures["score"] < state["best"]:
         state["best"] = figures["score"]
         start = recipe.start and Path(recipe.start).name  # a model card contains no folder names
+        own = {**asdict(recipe), "start": start, "scans": None, "references": [Path(r).name for r in recipe.references]}
+        real = f"; real CT: {', '.join(cases)}" if cases else "; no patient data"
         card = {
             "name": f"{recipe.role}-1",
-            "data": "synthetic phantoms made on the fly; no patient data",
-            "recipe": {**asdict(recipe), "start": start},
+            "data": f"synthetic phantoms made on the fly{real}",
+            "recipe": own,
             "started_from": origin and asdict(origin),
             "validation": figures,
         }

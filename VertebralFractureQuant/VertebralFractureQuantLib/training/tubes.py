@@ -17,6 +17,7 @@ from ..phantom.scanner import AIR
 from ..spine.levels import LEVELS
 from ..spine.straightening import Straightening
 from .augmentation import flip, imperfect, scan_coarse
+from .vessels import with_vessel
 
 ROWS = 64
 COARSE_CURVE = 2.5  # error of the localizer's curve relative to the refined curve's
@@ -48,13 +49,13 @@ def paint_tube(rng: np.random.Generator, device: str = "cpu") -> PaintedTube:
     return PaintedTube(
         voxels=voxels.reshape(grid.shape[:3]).cpu(),
         height=points[..., 2].cpu(),
-        position=_positions(straightening.to_straight(anatomy.curve.points), arcs),
+        position=positions(straightening.to_straight(anatomy.curve.points), arcs),
         holds_spine=(arcs > ends[0, 0]) & (arcs < ends[len(LEVELS), 1]),
         level=np.searchsorted(borders, arcs),
     )
 
 
-def _positions(curve: np.ndarray, arcs: np.ndarray) -> np.ndarray:
+def positions(curve: np.ndarray, arcs: np.ndarray) -> np.ndarray:
     """Return the (a, r) voxels `(s, 2)` of the true `curve` `(n, 3)`, straight-space mm, in the slices at `arcs`."""
     curve = curve[np.argsort(curve[:, 2])]
     at = [np.interp(-arcs, curve[:, 2], curve[:, axis]) for axis in (1, 0)]
@@ -73,7 +74,8 @@ def refiner_sample(tube: PaintedTube, rng: np.random.Generator) -> dict[str, Ten
     target = slice(inside.start - start, inside.stop - start)
     kept = _field_of_view(rng, tube.height[inside])
     volume = torch.full((ROWS, *tube.voxels.shape[1:]), AIR)
-    volume[target] = torch.where(kept, scan_coarse(tube.voxels[inside], rng), torch.tensor(AIR))
+    seen = scan_coarse(with_vessel(rng, tube.voxels[inside], tube.position[inside], SPACING_MM), rng)
+    volume[target] = torch.where(kept, seen, torch.tensor(AIR))
     position, spine, level = np.zeros((ROWS, 2)), np.zeros(ROWS), np.full(ROWS, UNKNOWN)
     position[target] = tube.position[inside]
     cell = np.clip(np.round(position[target]).astype(int), 0, np.array(kept.shape[1:]) - 1)

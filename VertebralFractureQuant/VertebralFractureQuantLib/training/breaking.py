@@ -1,0 +1,180 @@
+"""Breaking of vertebrae in a straightened image: real bodies become wedges, biconcaves and crushes.
+
+An image is `(rows, columns)` HU; places are (A, row) in pixels, A = 0 at column 64. In each column of pixels the
+endplates get new rows, and everything between them is stretched or pressed along the column: the bone keeps its own
+texture and its endplates their thickness, the disc follows a sunken endplate, and the key points go with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..networks.detector import HALF_WIDTH_MM
+
+PLATE, FLANK = 2.5, 1.2  # rows inside and outside of an endplate that keep their thickness
+LEAST_BODY, LEAST_DISC = 3.5, 0.6  # rows
+LOCAL_ROWS = 22.0  # the curve follows a wedge: farther from it than about this, the column is straight again
+MARROW_HU, MOST_DENSER_HU = -80.0, 350.0
+# Shares of shapes and ranges of what remains, as among the fractured vertebrae of the public annotations: more than
+# half are wedges, a third is lowest in the middle, few are crushed.
+KINDS, SHARES = ("wedge", "biconcave", "crush"), (0.5, 0.35, 0.15)
+LEAST_LEFT, MOST_LEFT = 0.35, 0.88
+
+
+@dataclass(frozen=True)
+class Fracture:
+    """How one body is deformed.
+
+    Attributes
+    ----------
+    front, back : share of the height that remains in front and behind.
+    sunk : share of the height by which the upper and the lower endplate sink.
+    deepest : where they sink deepest, as a share of the depth from behind, 0 to 1.
+    sharpness : of the depression: 1 is a V, 2 a bow, more a flat floor.
+    denser : how much denser pressed bone becomes; 1 if its mass is kept.
+    """
+
+    front: float
+    back: float
+    sunk: tuple[float, float]
+    deepest: float
+    sharpness: float
+    denser: float
+
+
+def draw_fracture(rng: np.random.Generator) -> Fracture:
+    """Draw a fracture, from barely visible to nearly flat."""
+    kind = str(rng.choice(KINDS, p=SHARES))
+    left = float(rng.uniform(LEAST_LEFT, MOST_LEFT))
+    front = back = float(rng.uniform(0.92, 1.0))
+    sunk = float(rng.uniform(0, 0.1))
+    if kind == "wedge":
+        front = left
+        sunk = float(rng.uniform(0, 0.25)) * left
+    elif kind == "biconcave":
+        sunk = back - left
+        front = back * float(rng.uniform(0.85, 1.0))
+    else:
+        front, back = left * float(rng.uniform(0.85, 1.1)), left * float(rng.uniform(0.95, 1.2))
+        sunk = float(rng.uniform(0, 0.15))
+    upper = float(rng.choice([1.0, 0.75, 0.5, 0.25, 0.0], p=[0.3, 0.2, 0.25, 0.1, 0.15]))
+    deepest = float(np.clip(rng.normal(0.52, 0.13), 0.2, 0.8))
+    sharpness = float(rng.choice([1.0, rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)], p=[0.25, 0.4, 0.35]))
+    return Fracture(front, min(back, 1.05), (sunk * upper, sunk * (1 - upper)), deepest, sharpness, rng.uniform(0, 0.8))
+
+
+def broken(
+    picture: Tensor, keypoints: np.ndarray, fractures: dict[int, Fracture], discs: np.ndarray | None = None
+) -> tuple[Tensor, np.ndarray]:
+    """Return an image in which the vertebrae of these indices are fractured, and its key points.
+
+    picture : `(rows, columns)` HU; keypoints : `(n, 3, 2, 2)` (A, row) pixels, from cranial to caudal.
+    discs : `(n - 1,)` factors of the discs' heights; 1 if None.
+    """
+    if len(keypoints) == 0:
+        return picture, keypoints
+    rows, columns = picture.shape
+    across = np.arange(columns) - HALF_WIDTH_MM
+    plates = np.stack([_plates(k, across) for k in keypoints])  # (n, 2, columns)
+    new = _new_plates(plates, keypoints, across, fractures, np.ones(len(keypoints) - 1) if discs is None else discs)
+    old_knots, new_knots = _knots(plates), _knots(new)
+    place = np.stack([_line(np.arange(rows), new_knots[:, x], old_knots[:, x]) for x in range(columns)], 1)
+    seen = _taken(picture, place)
+    for i, fracture in fractures.items():
+        seen = _compacted(seen, place, new[i], keypoints[i], across, fracture.denser)
+    moved = keypoints.copy()
+    for index in np.ndindex(keypoints.shape[:3]):
+        x = int(np.clip(round(keypoints[index][0] + HALF_WIDTH_MM), 0, columns - 1))
+        moved[index][1] = _line(keypoints[index][1], old_knots[:, x], new_knots[:, x])
+    return seen, moved
+
+
+def _plates(points: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Return the rows `(2, columns)` of both endplates of key points `(3, 2, 2)`, level beyond the walls."""
+    found = []
+    for end in (0, 1):
+        a, row = points[::-1, end].T  # posterior first
+        x = np.clip(across, a[0], a[2])
+        found.append(np.polyval(np.polyfit(a, row, 2), x))
+    return np.stack(found)
+
+
+def _new_plates(
+    plates: np.ndarray, keypoints: np.ndarray, across: np.ndarray, fractures: dict[int, Fracture], discs: np.ndarray
+) -> np.ndarray:
+    """Return the rows `(n, 2, columns)` of the endplates after the fractures; the first upper endplate stays."""
+    tall, gap = plates[:, 1] - plates[:, 0], (plates[1:, 0] - plates[:-1, 1]) * discs[:, None]
+    tall, gap = np.maximum(tall, LEAST_BODY), np.maximum(gap, LEAST_DISC)
+    shift = np.zeros_like(plates)
+    for i, f in fractures.items():
+        back, front = keypoints[i, 2, :, 0].mean(), keypoints[i, 0, :, 0].mean()
+        along = np.clip((across - back) / max(front - back, 1.0), 0, 1)
+        reach = np.where(along < f.deepest, f.deepest, 1 - f.deepest)
+        dent = np.clip(1 - np.abs((along - f.deepest) / reach) ** f.sharpness, 0, 1)
+        height = float(np.median(tall[i]))
+        sunk = [part * height * dent for part in f.sunk]
+        pressed = tall[i] * (f.back + (f.front - f.back) * along) - sunk[0] - sunk[1]
+        tall[i] = np.maximum(pressed, LEAST_BODY)
+        for side, part in ((i - 1, sunk[0]), (i, sunk[1])):
+            if 0 <= side < len(gap):
+                gap[side] = gap[side] + part
+        shift[i, 0] += sunk[0]
+    ends = np.concatenate([plates[:1, 0] + shift[:1, 0], np.empty((2 * len(plates) - 1, len(across)))])
+    ends[1::2], ends[2::2] = tall, gap
+    ends = np.cumsum(ends, axis=0)
+    return _straightened(ends, plates.reshape(ends.shape)).reshape(plates.shape)
+
+
+def _straightened(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Take from the rows `(knots, columns)` the tilt that the curve would follow, but not their order."""
+    moved = new - old
+    tilt = moved - moved.mean(1, keepdims=True)
+    middle = new.mean(1)
+    weight = np.exp(-0.5 * ((middle[:, None] - middle) / LOCAL_ROWS) ** 2)
+    straight = new - (weight / weight.sum(1, keepdims=True)) @ tilt
+    steps = np.maximum(np.diff(straight, axis=0), np.where(np.arange(len(new) - 1) % 2, LEAST_DISC, LEAST_BODY)[:, None])
+    return np.concatenate([straight[:1], straight[:1] + np.cumsum(steps, axis=0)])
+
+
+def _knots(plates: np.ndarray) -> np.ndarray:
+    """Return rows `(6 n, columns)`: for each body a flank, a plate and its inside, above and below."""
+    tall = plates[:, 1] - plates[:, 0]
+    gap = np.concatenate([np.full((1, plates.shape[2]), 9.0), plates[1:, 0] - plates[:-1, 1]])
+    below = np.concatenate([gap[1:], gap[:1]])
+    inner = np.minimum(PLATE, 0.33 * tall)
+    top, bottom = plates[:, 0], plates[:, 1]
+    flank_above, flank_below = np.minimum(FLANK, 0.3 * gap), np.minimum(FLANK, 0.3 * below)
+    knots = np.stack([top - flank_above, top, top + inner, bottom - inner, bottom, bottom + flank_below], 1)
+    return knots.reshape(-1, plates.shape[2])
+
+
+def _line(at: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Interpolate `y(x)` linearly; beyond the ends the slope is 1."""
+    inside = np.interp(at, x, y)
+    return inside + np.minimum(at - x[0], 0) + np.maximum(at - x[-1], 0)
+
+
+def _taken(picture: Tensor, place: np.ndarray) -> Tensor:
+    """Return the image that shows at each pixel what was at the row `place` `(rows, columns)` of its column."""
+    rows, columns = picture.shape
+    down = torch.as_tensor(place / (rows - 1) * 2 - 1, dtype=picture.dtype)
+    right = (torch.arange(columns, dtype=picture.dtype) / (columns - 1) * 2 - 1).expand_as(down)
+    grid = torch.stack([right, down], -1)[None]
+    return F.grid_sample(picture[None, None], grid, mode="bicubic", align_corners=True, padding_mode="border")[0, 0]
+
+
+def _compacted(
+    picture: Tensor, place: np.ndarray, plates: np.ndarray, points: np.ndarray, across: np.ndarray, denser: float
+) -> Tensor:
+    """Make the bone between `plates` `(2, columns)` denser where it is pressed."""
+    row = np.arange(len(place))[:, None]
+    within = (row > plates[0]) & (row < plates[1])
+    within &= (across > points[2, :, 0].min() - 1) & (across < points[0, :, 0].max() + 1)
+    pressed = np.clip(np.gradient(place, axis=0) - 1, 0, 1.5) * within * denser
+    more = (picture - MARROW_HU).clamp_min(0) * torch.as_tensor(pressed, dtype=picture.dtype)
+    return picture + more.clamp_max(MOST_DENSER_HU)

@@ -1,0 +1,168 @@
+"""Real scans with references as a source of training data, beside the phantoms.
+
+Each role gets what its phantoms give: a column for the detector, a tube for the refiner, a trunk for the localizer
+(`columns`, `tubes`, `trunks`). Only scans whose licence allows it may be used for weights that are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import VFQError
+from ..imaging.ct import CTVolume, inside
+from ..imaging.files import read_ct
+from ..networks.detector import COLUMNS, HALF_WIDTH_MM
+from ..networks.refiner import tube_arcs, tube_grid
+from ..spine.curve import SpineCurve, fit_curve
+from ..spine.genant import heights
+from ..spine.levels import CLASSES
+from ..spine.reference import Reference, read_reference
+from ..spine.straightening import Straightening
+from . import columns, tubes
+from .augmentation import imperfect
+from .breaking import broken, draw_fracture
+
+SMOOTHING_MM = 20.0  # as of the curves that the networks find
+BEYOND_MM = 40.0  # the image continues beyond the outermost vertebrae
+PIXELS_MM = (0.8, 1.05)  # the detector is used with pixels of 0.85 mm
+THICKEST_SLAB_MM = 4.5
+INTACT_SHARE = 0.35  # of the columns have no fracture but their own
+FRACTURED_SHARE = 0.3  # of the vertebrae of the others are fractured
+FUSED_SHARE, FUSED = 0.2, (0.45, 1.0)  # of the columns have thinner discs
+LOST_SHARE = 0.3  # of the tubes follow a curve that has left the bodies
+LOST_MM, LOST_OVER_MM = 9.0, (25.0, 90.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RealCase:
+    """One CT and its reference; `curve` runs along the middles of its bodies and beyond them."""
+
+    ct: CTVolume
+    reference: Reference
+    curve: SpineCurve
+
+
+def read_cases(references: Sequence[Path], scans: Path, left_out: Sequence[str] = ()) -> list[RealCase]:
+    """Read the references in these folders with their CTs in `scans`; the cases named by their beginning stay out.
+
+    VFQError `not_found`, `not_a_reference`, and those of `read_ct`.
+    """
+    found = []
+    for path in sorted(p for folder in references for p in folder.glob("*.json")):
+        reference = read_reference(path)
+        if len(reference.keypoints) < 2 or any(reference.case.startswith(name) for name in left_out):
+            continue
+        middles = fit_curve(reference.curve, SMOOTHING_MM)
+        count = round(BEYOND_MM / middles.step)
+        arcs = np.arange(-count, len(middles.points) + count) * middles.step
+        ct = read_ct(scans / reference.ct_file)
+        found.append(RealCase(ct, reference, SpineCurve(middles.at(arcs)[0], middles.step)))
+    if not found:
+        raise VFQError("not_found", "The folders contain no reference with a CT that may be used. Check the paths.")
+    return found
+
+
+def mixed(paint: Callable, real: Callable, share: float) -> Callable:
+    """Return a function that makes a phantom with `paint`, or with probability `share` takes a scan with `real`."""
+    return partial(_either, paint, real, share)
+
+
+def _either(paint: Callable, real: Callable, share: float, rng: np.random.Generator, device: str = "cpu") -> object:
+    return real(rng) if rng.random() < share else paint(rng, device=device)
+
+
+def real_column(cases: list[RealCase], rng: np.random.Generator) -> columns.PaintedColumn:
+    """Return a scan straightened along an imperfect curve, some of its vertebrae broken, for the detector."""
+    case = cases[int(rng.integers(len(cases)))]
+    straightening = Straightening(imperfect(rng, case.curve))
+    pixel = float(rng.uniform(*PIXELS_MM))
+    half = float(rng.uniform(0.0, THICKEST_SLAB_MM))
+    grids = [straightening.sagittal_grid(HALF_WIDTH_MM * pixel, pixel, x)[:, :COLUMNS] for x in (-half, 0.0, half)]
+    picture = torch.as_tensor(np.mean([case.ct.sample(g, fill=columns.AIR) for g in grids], 0))
+    flat = _flat(straightening, case.reference.keypoints, pixel)
+    partial_places = _flat(straightening, case.reference.partial, pixel)
+    if rng.random() >= INTACT_SHARE:
+        chosen = np.flatnonzero(rng.random(len(flat)) < FRACTURED_SHARE)
+        fused = rng.uniform(*FUSED, len(flat) - 1) if rng.random() < FUSED_SHARE else None
+        before = flat
+        picture, flat = broken(picture, flat, {int(i): draw_fracture(rng) for i in chosen}, fused)
+        partial_places = _moved_with(partial_places, before, flat)
+    return columns.PaintedColumn(
+        picture=picture,
+        points=torch.as_tensor(grids[1], dtype=torch.float32),
+        keypoints=flat,
+        outward=np.zeros_like(flat),
+        heights=heights(flat) * pixel,
+        endplates=None,
+        ignored=partial_places,
+        held=torch.as_tensor(inside(case.ct, grids[1])),
+    )
+
+
+def _flat(straightening: Straightening, points: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Return (A, row) in pixels of RAS mm points `(..., 3)`."""
+    straight = straightening.to_straight(points)
+    return np.stack([straight[..., 1], -straight[..., 2]], -1) / pixel_mm
+
+
+def _moved_with(places: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Move places `(m, 2)` beyond the outermost vertebrae `(n, 3, 2, 2)` as these moved."""
+    old, new = before[..., 1].mean((1, 2)), after[..., 1].mean((1, 2))
+    row = places[:, 1]
+    shift = np.interp(row, old, new - old)
+    return np.stack([places[:, 0], row + shift], -1)
+
+
+def real_tube(cases: list[RealCase], rng: np.random.Generator) -> tubes.PaintedTube:
+    """Return a scan straightened along a curve as the localizer might find it, or one that has left the bone."""
+    case = cases[int(rng.integers(len(cases)))]
+    coarse = imperfect(rng, case.curve, tubes.COARSE_CURVE)
+    if rng.random() < LOST_SHARE:
+        coarse = _lost(rng, coarse)
+    straightening = Straightening(coarse)
+    arcs = tube_arcs(coarse.length)
+    points = straightening.to_patient(tube_grid(arcs))
+    middles = case.reference.keypoints.mean((1, 2))
+    ends = np.concatenate([case.reference.keypoints[:1, :, 0], case.reference.keypoints[-1:, :, 1]]).mean(1)
+    upper, lower = -straightening.to_straight(ends)[:, 2]
+    return tubes.PaintedTube(
+        voxels=torch.as_tensor(case.ct.sample(points, fill=tubes.AIR)),
+        height=torch.as_tensor(points[..., 2], dtype=torch.float32),
+        position=tubes.positions(straightening.to_straight(case.curve.points), arcs),
+        holds_spine=(arcs > upper) & (arcs < lower),
+        level=_levels(case.reference, -straightening.to_straight(middles)[:, 2], arcs),
+    )
+
+
+def _lost(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
+    """Push the curve aside over a part of its length."""
+    arcs = np.arange(len(curve.points)) * curve.step
+    at, over = rng.uniform(0, curve.length), rng.uniform(*LOST_OVER_MM)
+    side = rng.normal(0, LOST_MM, 2)
+    bump = np.exp(-(((arcs - at) / (over / 2)) ** 4))
+    pushed = curve.points + bump[:, None] * (side[0] * curve.frames[:, 0] + side[1] / 2 * curve.frames[:, 1])
+    return fit_curve(pushed)
+
+
+def _levels(reference: Reference, middles: np.ndarray, arcs: np.ndarray) -> np.ndarray:
+    """Return the class in `levels.CLASSES` of each slice; `UNKNOWN` beyond the vertebrae and where a name is doubtful."""
+    known = [CLASSES.index(name) if name in CLASSES else tubes.UNKNOWN for name in reference.levels]
+    half = np.diff(middles, prepend=2 * middles[0] - middles[1], append=2 * middles[-1] - middles[-2]) / 2
+    level = np.full(len(arcs), tubes.UNKNOWN)
+    for i, middle in enumerate(middles):
+        level[(arcs > middle - half[i]) & (arcs <= middle + half[i + 1])] = known[i]
+    return level
+
+
+def with_real(role: str, paint: Callable, cases: list[RealCase], share: float) -> Callable:
+    """Return the painter of a role that mixes phantoms with `cases`. VFQError `no_real_data` for the localizer."""
+    makers = {"detector": real_column, "refiner": real_tube}
+    if role not in makers:
+        raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references.")
+    return mixed(paint, partial(makers[role], cases), share)
