@@ -21,7 +21,7 @@ from ..spine.record_json import read_analysis
 from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
-RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae")
+RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "implausible_size")
 STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 
