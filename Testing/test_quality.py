@@ -94,6 +94,7 @@ def test_flags_of_a_study_name_each_stretch():
     )
     assert found[0].message == "New."
     assert [is_suspect(f) for f in found] == [True, True, True, False]
+    assert [is_suspect(Flag("low_score", "", where)) for where in (("T6",), ("T6", "T7"))] == [False, True]
     assert codes_text(found) == "newer_code curve_off_bone thick_slices"
     assert [place(()), place(("T6",)), place(("T6", "T7"))] == ["", "T6", "T6 and T7"]
 

@@ -19,7 +19,7 @@ NEAR_MM = 10.0  # slices this near to a vertebra's middle count for it
 
 
 def off_bone(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...], models: Models) -> np.ndarray:
-    """Return `(n,)` mm: how far beside the curve the middle of each vertebral body seems to lie."""
+    """Return `(n,)` mm: how far from the curve, in its normal plane, the middle of each body seems to lie."""
     from ..networks.refiner import refine
 
     if not vertebrae:
@@ -30,4 +30,4 @@ def off_bone(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...], m
     part = SpineCurve(curve.points[first : int((arcs.max() + AROUND_MM) / curve.step) + 1], curve.step)
     seen = refine(models.refiner, ct, Straightening(part)).middles
     beside = [np.abs(-seen[:, 2] - (arc - first * curve.step)) <= NEAR_MM for arc in arcs]
-    return np.array([abs(float(np.median(seen[near, 0]))) if near.any() else 0.0 for near in beside])
+    return np.array([float(np.hypot(*np.median(seen[near, :2], 0))) if near.any() else 0.0 for near in beside])

@@ -19,7 +19,7 @@ from ..imaging.ct import CTVolume
 from ..spine.curve import fit_curve
 from ..spine.genant import MILD, MODERATE, SEVERE, deciding_text
 from ..spine.keypoints import outline
-from ..spine.quality import is_suspect, place
+from ..spine.quality import place
 from ..spine.record import SpineAnalysis, Vertebra, physiologic_text, shown_names, worst_text
 from .markups import GRADE_COLORS
 from .panels import PIXEL_MM, Panel, patient_panel, straightened_panel
@@ -117,10 +117,10 @@ def _verdict(vertebra: Vertebra, detailed: bool) -> str:
     if vertebra.review == "rejected":
         return "rejected"
     if not detailed:
-        return deciding_text(m) + (" !" if any(map(is_suspect, vertebra.quality)) else "")
+        return deciding_text(m) + (" !" if vertebra.quality else "")
     grade = () if m.grade == "normal" else (m.grade, m.shape or "")
     usual = "(physiologic)" if vertebra.physiologic else ""
-    doubt = "!" if any(map(is_suspect, vertebra.quality)) else ""
+    doubt = "!" if vertebra.quality else ""
     return " ".join(filter(None, (deciding_text(m), *grade, usual, "~" if m.borderline else "", doubt)))
 
 

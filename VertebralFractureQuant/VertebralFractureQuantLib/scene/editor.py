@@ -19,7 +19,6 @@ from ..spine.curve import SpineCurve
 from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
 from ..spine.keypoints import FAULTS, from_outline
 from ..spine.levels import NAMES, renamed
-from ..spine.quality import is_suspect
 from ..spine.record import SpineAnalysis, Vertebra
 from .journal import Journal
 from .machine import Machine
@@ -237,10 +236,10 @@ class Editor:
         """
         if self.study.faults[vertebra_id]:
             return 1.0
-        suspect = any(map(is_suspect, self.study.flags[vertebra_id]))
+        flagged = bool(self.study.flags[vertebra_id])
         v = self.study.vertebra(vertebra_id)
         spread = BORDERLINE_MARGIN if v.spread is None else v.spread
-        return suspect + max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
+        return flagged + max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
 
     # -- drags
 

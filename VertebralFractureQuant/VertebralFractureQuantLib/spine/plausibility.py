@@ -29,7 +29,7 @@ DEPTH_TO_HEIGHT_WITHIN = (0.55, 2.0)
 # Logarithms of size, and of depth / height, relative to an adult's at this level. In 269 readings of 100 patients by
 # experts the patients' medians lie within 0.17 and 0.28; the rest is for small people, single vertebrae and children.
 SIZE_OFF, DEPTH_OFF = 0.5, 0.5
-# A vertebra is this much taller than the median of its up to four neighbours: only if they are no vertebrae.
+# A vertebra is this much taller than the median of its three or four neighbours only if they are no vertebrae.
 TALLER = 1.4
 # Half the difference of both logarithms, as a wrong slice distance changes them: 98 % of those readings lie within
 # -0.14 and 0.11.
@@ -99,7 +99,7 @@ def _size_fault(tall: np.ndarray, deep: np.ndarray, i: int, level: str | None) -
     if not DEPTHS_MM[0] <= d <= DEPTHS_MM[1]:
         return f"A depth of {d:.0f} mm is hardly possible for a vertebral body."
     others = [tall[j] for j in range(max(0, i - 2), min(len(tall), i + 3)) if j != i]
-    if len(others) > 1 and h > TALLER * float(np.median(others)):
+    if len(others) > 2 and h > TALLER * float(np.median(others)):
         return f"It is {h:.0f} mm high, much higher than the vertebrae beside it."
     usual = max(h, float(np.median(others))) if len(others) > 1 else h  # a crushed body is low, and as deep as before
     ratio = d / usual

@@ -37,8 +37,11 @@ CODES = {
     "cut_by_border": Doubt(
         "the vertebra or the curve reaches the border of the scan",
         "Check the points at the border, and reject the vertebra if a part of its body is missing.",
+        suspect=False,
     ),
-    "metal": Doubt("there is metal in or beside the vertebra", "Check the points: metal hides endplates."),
+    "metal": Doubt(
+        "there is metal in or beside the vertebra", "Check the points: metal hides endplates.", suspect=False
+    ),
     "low_score": Doubt(
         "the network is less certain of the vertebra or of its key points than usual",
         "Check the points, and reject the vertebra if there is none.",
@@ -68,7 +71,12 @@ class Flag:
 
 
 def is_suspect(flag: Flag) -> bool:
-    """True if the flag suggests that the measurement has failed, which thick slices alone do not."""
+    """True if a study's flag suggests a failure, such as a missed vertebra, and not just a difficult scan.
+
+    An uncertain network suggests one where it is uncertain of more than one vertebra.
+    """
+    if flag.code == "low_score" and len(flag.where) == 1:
+        return False
     return flag.code not in CODES or CODES[flag.code].suspect
 
 
