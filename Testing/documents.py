@@ -1,8 +1,8 @@
 """The generated parts of the documents: python Testing/documents.py [--write]
 
 A page marks such a part as `<!-- generated: NAME -->` ... `<!-- end of generated part -->`. The names: `commands`,
-`vfq COMMAND` (the options of that command), `codes`, `problems`, `keys`, `mouse`. Without --write, names the pages that
-differ from the code and ends with status 1.
+`vfq COMMAND` (the options of that command), `codes`, `doubts`, `problems`, `keys`, `mouse`. Without --write, names the
+pages that differ from the code and ends with status 1.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def generated(name: str) -> str:
     if name.startswith("vfq"):
         return _options(commands()[name])
     parts = {"commands": _list_of_commands, "codes": _codes, "problems": _problems, "keys": _keys, "mouse": _mouse}
-    return parts[name]()
+    return {**parts, "doubts": _doubts}[name]()
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -162,6 +162,13 @@ def _codes() -> str:
     from VertebralFractureQuantLib.errors import CODES
 
     rows = [(f"`{code}`", _sentence(f.meaning), f.remedy) for code, f in CODES.items()]
+    return _table(("code", "what it means", "what to do"), rows)
+
+
+def _doubts() -> str:
+    from VertebralFractureQuantLib.spine.quality import CODES
+
+    rows = [(f"`{code}`", _sentence(d.meaning), d.remedy) for code, d in CODES.items()]
     return _table(("code", "what it means", "what to do"), rows)
 
 

@@ -37,7 +37,8 @@ from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
@@ -642,6 +643,31 @@ def test_an_uncertain_level_is_marked_until_the_reader_sets_one(chromium, scans,
         page.click("tr[data-id=v1] [data-cell=g]")
         press(page, "]")
         eventually(lambda: "?" not in cell(page, "v1", "level"))
+        page.close()
+    finally:
+        server.stop()
+
+
+def test_doubts_and_physiologic_shapes_are_shown_and_end_with_the_review(chromium, scans, unopened):
+    file = folder_of(unopened, 0) / "analysis.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    told = {"code": "metal", "message": "There is metal in or beside the vertebra."}
+    data["vertebrae"][1]["quality"] = [told]
+    data["quality"] = [{"code": "thick_slices", "where": [], "message": "The slices are 5.0 mm apart."}]
+    file.write_text(json.dumps(data))
+    server = Server([str(scans), "--output", str(unopened), "--reader", "tester"])
+    try:
+        page = open_page(chromium, server)
+        assert "There is metal in or beside the vertebra: " in page.inner_text("[data-test=quality]")
+        assert "The slices are 5.0 mm apart." in page.inner_text("[data-test=quality]")
+        marked = page.query_selector("tr[data-id=v2] [data-cell=review] .mdi-alert")
+        assert marked.get_attribute("title") == told["message"]
+        press(page, "f")
+        eventually(lambda: page.query_selector("tr[data-id]").get_attribute("data-id") == "v2")
+        page.click("tr[data-id=v2] [data-cell=g]")
+        press(page, "c")
+        eventually(lambda: "metal" not in page.inner_text("[data-test=quality]"))
+        assert "5.0 mm" in page.inner_text("[data-test=quality]")
         page.close()
     finally:
         server.stop()

@@ -19,6 +19,7 @@ from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.networks.weights import weights_folder
 from VertebralFractureQuantLib.report import overview
 from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.quality import Flag
 from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra
 
 MATRIX = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -98,6 +99,19 @@ def status(case: str) -> str:
 
 
 # --- analyze
+
+
+def test_doubts_are_printed_and_change_no_exit_status(vfq, monkeypatch):
+    plain = vfq.engine.analyze
+
+    def doubted(ct, models, progress=None):
+        flag = Flag("curve_off_bone", "The curve may have left the spine: V1 and V2. Press s.", ("V1", "V2"))
+        return replace(plain(ct, models, progress), quality=(flag,))
+
+    monkeypatch.setattr(vfq.engine, "analyze", doubted)
+    result = vfq("analyze", "scan.nii.gz", "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "scan: The curve may have left the spine: V1 and V2. Press s." in result.stdout
 
 
 def test_a_measured_case_ends_with_status_0_a_table_and_its_folder(vfq):

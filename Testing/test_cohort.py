@@ -29,7 +29,9 @@ from VertebralFractureQuantLib.report import reviews as saving
 from VertebralFractureQuantLib.report.outputs import discard_unfinished, write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.genant import measure_column
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, to_json
+from VertebralFractureQuantLib.spine.quality import Flag
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.spine.record_json import from_json, to_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="counts processes as POSIX does")
 
@@ -432,6 +434,15 @@ def test_a_case_without_an_analysis_is_waiting(tmp_path):
 def test_a_new_analysis_is_ready_and_has_its_worst_grade(tmp_path):
     status = case_status(on_disk(tmp_path, None, "open", "open", "open"))
     assert (status.state, status.worst_grade, status.open, status.total) == ("ready", "moderate", 3, 3)
+
+
+def test_the_worklist_names_the_doubts_and_counts_a_physiologic_shape_as_normal(tmp_path):
+    found = analysis("open", "open", "open")
+    vertebrae = (found.vertebrae[0], replace(found.vertebrae[1], physiologic="Lower in front."), found.vertebrae[2])
+    flags = (Flag("curve_off_bone", "Press s.", ("V2",)), Flag("thick_slices", "Thick."))
+    text = json.dumps(to_json(replace(found, vertebrae=vertebrae, quality=flags)))
+    status = case_status(on_disk(tmp_path, text))
+    assert (status.worst_grade, status.doubts) == ("normal", "curve_off_bone thick_slices")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from pace import processor_ms, slowness  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, read_analysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 
 ROOM = MODULE.parent / "VertebralFractureQuantLib" / "desktop"
 UI = ET.parse(MODULE.parent / "Resources" / "UI" / "VertebralFractureQuant.ui")

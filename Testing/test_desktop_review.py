@@ -534,6 +534,16 @@ def test_the_3d_view_shows_the_curve_and_the_points_of_the_patient(opened):
     np.testing.assert_allclose(drawn[[0, -1]], opened.study.straightening.curve.points[[0, -1]], atol=1.0)
 
 
+def test_a_gap_is_told_below_the_summary_until_the_vertebra_is_back(opened):
+    assert not opened.ui.qualityLabel.visible
+    opened.review.act("select", opened.study.order[2])
+    opened.desktop.press("deleteButton")
+    assert opened.ui.qualityLabel.visible and "missing" in opened.ui.qualityLabel.text
+    assert "\N{WARNING SIGN}" in opened.cell(1, 6) and "\N{WARNING SIGN}" not in opened.cell(4, 6)
+    opened.desktop.press("undoButton")
+    assert not opened.ui.qualityLabel.visible and opened.cell(1, 6) == ""
+
+
 def test_the_table_shows_the_verdicts_and_the_summary_counts_them(opened):
     opened.desktop.press("confirmButton")
     opened.desktop.press("rejectButton")

@@ -22,7 +22,8 @@ from VertebralFractureQuantLib.phantom.volume import TRUTH_SCHEMA
 from VertebralFractureQuantLib.report import evaluation_figure
 from VertebralFractureQuantLib.spine.genant import measure_column
 from VertebralFractureQuantLib.spine.levels import THORACIC
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, to_json
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.spine.record_json import to_json
 
 MODERATE_FRONT = 0.7
 PIXEL_MM = 0.625

@@ -39,16 +39,9 @@ from VertebralFractureQuantLib.scene.journal_file import APPLICATION_ID, VERSION
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import GRADES, SHAPES, measure, measure_column
 from VertebralFractureQuantLib.spine.levels import NAMES
-from VertebralFractureQuantLib.spine.record import (
-    ORIGINS,
-    REVIEWS,
-    ModelStamp,
-    SpineAnalysis,
-    Vertebra,
-    from_json,
-    to_json,
-    vertebra_to_json,
-)
+from VertebralFractureQuantLib.spine.quality import Flag
+from VertebralFractureQuantLib.spine.record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.spine.record_json import from_json, to_json, vertebra_to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "VertebralFractureQuant" / "Resources" / "Schemas"
@@ -62,6 +55,8 @@ LATER = (
     "pinned",
     "reviewer",
     "reviewed_at",
+    "physiologic",
+    "quality",
 )
 NOW = "2026-01-31T12:00:00+00:00"
 
@@ -225,9 +220,10 @@ def edited() -> SpineAnalysis:
     placed = Vertebra(fifth.keypoints, fifth.measurement, origin="reader")
     return replace(
         found,
+        quality=(Flag("metal", "There is metal at T10.", ("T10",)),),
         vertebrae=(
             replace(moved, review="confirmed", **signed),
-            replace(second, pinned=True),
+            replace(second, pinned=True, physiologic="Lower in front.", quality=(Flag("metal", "There is metal."),)),
             replace(third, review="rejected", **signed),
             replace(fourth, level=None),
             placed,
@@ -331,7 +327,7 @@ def put(data: Any, path: str, value: Any) -> Any:
 
 
 WRONG = [
-    *[(key, ...) for key in to_json(UNREAD)],
+    *[(key, ...) for key in to_json(UNREAD) if key not in LATER],
     *[(f"patient.{key}", ...) for key in ("genant_ratio", "grade", "sdi", "assessed")],
     *[(f"vertebrae.1.{key}", ...) for key in vertebra_to_json(edited().vertebrae[0]) if key not in LATER],
     ("schema", "vfq-analysis/2"),
@@ -380,6 +376,13 @@ WRONG = [
     ("vertebrae.1.pinned", None),
     ("vertebrae.1.review", "perhaps"),
     ("vertebrae.1.reviewer", "reader"),  # of an open vertebra
+    ("vertebrae.1.physiologic", True),
+    ("vertebrae.1.physiologic", {}),
+    ("vertebrae.1.quality", [{"code": "metal"}]),
+    ("vertebrae.1.quality", None),
+    ("quality.0.where", "T10"),
+    ("quality.0.code", "Metal!"),
+    ("patient.physiologic", [7]),
     ("vertebrae.0.reviewed_at", "yesterday"),
     ("vertebrae.0.reviewed_at", "2026-01-31T12:00:00+02:00"),
     ("patient.genant_ratio", 1.5),

@@ -13,7 +13,7 @@ TALL = np.full(4, 24.0)
 
 def spine(turn_deg=0.0, vessel_hu=0.0):
     """A CT `[k, j, i]` of a column at R = 3, A = 0: bodies, arches, and a vessel at the left."""
-    r, a, s = np.meshgrid(np.arange(-70, 70, 2.0), np.arange(-70, 40, 2.0), np.arange(0, 150, 3.0), indexing="ij")
+    r, a, _ = np.meshgrid(np.arange(-70, 70, 2.0), np.arange(-70, 40, 2.0), np.arange(0, 150, 3.0), indexing="ij")
     turn = np.deg2rad(turn_deg)
     u, v = (r - 3) * np.cos(turn) + a * np.sin(turn), a * np.cos(turn) - (r - 3) * np.sin(turn)
     hu = np.where(np.hypot(u, v / 2.5) < 60, 40.0, -1000.0)

@@ -89,7 +89,7 @@ reached = []
 sys.addaudithook(lambda event, args: event.startswith(("socket", "urllib")) and reached.append(event))
 from VertebralFractureQuantLib.analysis import analyze, load_models
 from VertebralFractureQuantLib.imaging.files import read_ct
-from VertebralFractureQuantLib.spine.record import to_json
+from VertebralFractureQuantLib.spine.record_json import to_json
 record = analyze(read_ct({str(phantom_file)!r}), load_models("auto"))
 print(json.dumps([reached, to_json(record)]))
 """

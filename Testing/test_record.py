@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.quality import Flag
 from VertebralFractureQuantLib.spine.record import (
     ModelStamp,
     SpineAnalysis,
     Vertebra,
     check_belongs,
-    from_json,
-    read_analysis,
     shown_names,
-    to_json,
     vertebra_name,
+    worst_text,
 )
+from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json
 
 DOCUMENTED = {"schema", "case", "status", "message", "space", "source", "models", "curve", "limits_mm", "vertebrae"}
-DOCUMENTED |= {"patient", "timing_s"}
+DOCUMENTED |= {"patient", "timing_s", "quality"}
 DOCUMENTED_OF_VERTEBRA = {"level", "score", "keypoints", "heights_mm", "genant_ratio", "grade", "shape", "borderline"}
 DOCUMENTED_OF_VERTEBRA |= {"origin", "review"}
 
@@ -72,10 +72,47 @@ def test_a_record_of_the_first_version_is_still_read(analysis):
     for key in ("machine_keypoints", "pinned", "reviewer", "reviewed_at", "crush_ratio", "level_probabilities"):
         for vertebra in data["vertebrae"]:
             del vertebra[key]
+    for each in (data, *data["vertebrae"]):
+        del each["quality"]
+    for vertebra in data["vertebrae"]:
+        del vertebra["physiologic"]
     del data["source"]["ijk_to_ras"], data["models"][0]["backend"]
     older = from_json(data)
     first = older.vertebrae[0]
     assert (older.ijk_to_ras, first.machine_keypoints, first.reviewer, first.pinned) == (None, None, None, False)
+    assert (older.quality, first.quality, first.physiologic) == ((), (), None)
+
+
+def test_reasons_to_doubt_and_physiologic_shapes_are_unchanged_by_json(analysis):
+    metal, cut = Flag("metal", "There is metal."), Flag("cut_by_border", "Check it.", ("T7", "V3"))
+    vertebrae = [replace(v, physiologic="Lower in front.", quality=(metal,)) for v in analysis.vertebrae]
+    told = replace(analysis, vertebrae=tuple(vertebrae), quality=(cut,))
+    again = from_json(json.loads(json.dumps(to_json(told))))
+    assert again.quality == (cut,)
+    assert again.vertebrae[0].quality == (metal,)
+    assert again.vertebrae[0].physiologic == "Lower in front."
+
+
+@pytest.mark.parametrize("damage", [{"quality": [{"code": "metal"}]}, {"quality": 5}, {"physiologic": {"why": "x"}}])
+def test_a_damaged_reason_is_refused(analysis, damage):
+    data = to_json(analysis)
+    data["vertebrae"][0] |= damage
+    with pytest.raises(VFQError) as caught:
+        from_json(data)
+    assert caught.value.code == "not_an_analysis"
+
+
+def test_a_physiologic_shape_counts_as_normal_for_the_patient(analysis):
+    vertebrae = list(analysis.vertebrae)
+    vertebrae[2] = replace(vertebrae[2], physiologic="Lower in front, as usual for T7.")
+    told = replace(analysis, vertebrae=tuple(vertebrae))
+    assert (told.patient_grade, told.spinal_deformity_index, told.physiologic) == ("normal", 0, ("V3",))
+    assert told.patient_ratio == 1
+    assert to_json(told)["patient"]["physiologic"] == ["V3"]
+    assert to_json(told)["vertebrae"][2]["grade"] == "moderate"
+    alone = replace(told, vertebrae=(vertebrae[2],))
+    assert (alone.patient_grade, alone.spinal_deformity_index, alone.patient_ratio) == ("normal", 0, None)
+    assert worst_text(alone) is None
 
 
 def test_the_position_of_the_ct_is_kept_to_the_last_digit(analysis):
@@ -89,7 +126,13 @@ def test_a_coded_failure_is_kept_without_vertebrae():
     again = from_json(json.loads(json.dumps(to_json(failed))))
     assert (again.status, again.message, again.vertebrae) == ("no_spine_found", "Give a CT of the trunk.", ())
     assert again.curve.shape == (0, 3)
-    assert to_json(failed)["patient"] == {"genant_ratio": None, "grade": None, "sdi": None, "assessed": []}
+    assert to_json(failed)["patient"] == {
+        "genant_ratio": None,
+        "grade": None,
+        "sdi": None,
+        "assessed": [],
+        "physiologic": [],
+    }
 
 
 def test_numbers_of_networks_become_plain_json(analysis):
@@ -231,7 +274,7 @@ def test_an_analysis_belongs_to_a_ct_of_the_same_position(analysis):
 
 
 ADDED_TO_VERTEBRA = {"crush_ratio", "genant_spread", "level_probabilities", "machine_keypoints", "pinned"}
-ADDED_TO_VERTEBRA |= {"reviewer", "reviewed_at"}
+ADDED_TO_VERTEBRA |= {"reviewer", "reviewed_at", "physiologic", "quality"}
 
 
 def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
@@ -239,7 +282,7 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     assert set(data) == DOCUMENTED
     assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras"}
     assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
-    assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed"}
+    assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed", "physiologic"}
     assert all(set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA for v in data["vertebrae"])
 
 

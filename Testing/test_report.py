@@ -26,10 +26,12 @@ from VertebralFractureQuantLib.report.outputs import check_output, write_outputs
 from VertebralFractureQuantLib.report.overview import draw_overview, spread, write_overview
 from VertebralFractureQuantLib.report.panels import patient_panel, straightened_panel
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
-from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, vertebra_table
+from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, doubt_lines, vertebra_table
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, from_json, worst_text
+from VertebralFractureQuantLib.spine.quality import Flag
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, worst_text
+from VertebralFractureQuantLib.spine.record_json import from_json
 
 
 def box(center: tuple[float, float, float], anterior_height: float = 22.0, height: float = 22.0) -> np.ndarray:
@@ -113,7 +115,7 @@ def test_the_table_has_a_row_for_each_vertebra_with_the_values_of_the_record(ana
     with (tmp_path / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["level"] for row in rows] == ["T7", "T8", "T9", ""]
-    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 16 + 18
+    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 18 + 18
     wedge = rows[2]
     assert (wedge["index"], wedge["grade"], wedge["shape"]) == ("3", "severe", "wedge")
     assert float(wedge["genant_ratio"]) == pytest.approx(analysis.vertebrae[2].measurement.genant_ratio, abs=1e-4)
@@ -203,13 +205,56 @@ def test_the_terminal_shows_the_ratio_that_decided_a_crush(crushed):
 
 def test_the_row_of_a_case_does_not_count_rejected_vertebrae(crushed):
     [row] = lines(case_table([crushed]))
-    assert row == ["case", "4", "T9 severe 1.00 (0.57 of neighbours)", "4", "2", "ok", "1.0"]
+    assert row == ["case", "4", "T9 severe 1.00 (0.57 of neighbours)", "4", "2", "0", "ok", "1.0"]
     vertebrae = list(crushed.vertebrae)
     vertebrae[2] = replace(vertebrae[2], review="rejected")
     [row] = lines(case_table([replace(crushed, vertebrae=tuple(vertebrae))]))
-    assert row == ["case", "3", "T8 mild 0.77", "1", "1", "ok", "1.0"]
+    assert row == ["case", "3", "T8 mild 0.77", "1", "1", "0", "ok", "1.0"]
     [failed] = lines(case_table([SpineAnalysis("bad", "not_ct", "No.")]))
-    assert failed == ["bad", "", "", "", "", "not_ct", ""]
+    assert failed == ["bad", "", "", "", "", "", "not_ct", ""]
+
+
+OFF_BONE = Flag("curve_off_bone", "The curve may have left the spine: T8 and T9. Press s.", ("T8", "T9"))
+THICK = Flag("thick_slices", "The slices are 5.0 mm apart.")
+
+
+@pytest.fixture
+def doubted(analysis):
+    """T9 is severe and physiologic, and the curve is in doubt at T8 and T9."""
+    vertebrae = list(analysis.vertebrae)
+    vertebrae[1] = replace(vertebrae[1], quality=(replace(OFF_BONE, where=()),))
+    vertebrae[2] = replace(vertebrae[2], physiologic="Lower in front, as usual for T9.", quality=(OFF_BONE, THICK))
+    return replace(analysis, vertebrae=tuple(vertebrae), quality=(OFF_BONE, THICK))
+
+
+def test_the_terminal_shows_doubts_and_leaves_physiologic_shapes_out(doubted):
+    [row] = lines(case_table([doubted]))
+    assert row[2] == "T7 normal 1.00; T9 physiologic, counted as normal"
+    assert (row[3], row[5]) == ("0", "2")
+    rows = lines(vertebra_table(doubted))
+    assert rows[2][5] == "severe, physiologic"
+    assert [r[8] for r in rows] == ["", "curve_off_bone", "curve_off_bone, thick_slices", ""]
+    assert [str(line) for line in doubt_lines(doubted)] == [
+        OFF_BONE.message,
+        THICK.message,
+        "Physiologic, counted as normal: T9: Lower in front, as usual for T9.",
+    ]
+
+
+def test_the_table_on_disk_names_doubts_and_why_a_shape_is_physiologic(doubted, tmp_path):
+    write_measurements(doubted, tmp_path / "measurements.csv")
+    with (tmp_path / "measurements.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["quality"] for row in rows] == ["", "curve_off_bone", "curve_off_bone thick_slices", ""]
+    assert rows[2]["physiologic"] == "Lower in front, as usual for T9." and rows[2]["grade"] == "severe"
+    assert rows[0]["physiologic"] == ""
+
+
+def test_the_overview_marks_doubts_and_physiologic_shapes(doubted, ct):
+    texts = [t.get_text() for axes in draw_overview(doubted, ct).axes for t in axes.texts]
+    assert "! curve_off_bone T8 and T9, thick_slices" in texts
+    assert any("(physiologic)" in t and t.endswith("!") for t in texts)
+    assert any("T9 physiologic, counted as normal" in t and "SDI 0" in t for t in texts)
 
 
 @pytest.mark.parametrize("width", [80, 160])

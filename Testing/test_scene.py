@@ -32,14 +32,9 @@ from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa:
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
-from VertebralFractureQuantLib.spine.record import (  # noqa: E402
-    ModelStamp,
-    SpineAnalysis,
-    Vertebra,
-    from_json,
-    read_analysis,
-    to_json,
-)
+from VertebralFractureQuantLib.spine.quality import Flag  # noqa: E402
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2")
@@ -761,3 +756,55 @@ def test_without_an_assessed_vertebra_there_is_no_sdi(study, editor):
     for vertebra_id in study.order:
         editor.review(vertebra_id, "rejected")
     assert (summary(study)["sdi"], summary(study)["assessed"]) == (None, 0)
+
+
+def test_doubts_follow_the_points_the_review_and_the_curve(study, editor, analysis):
+    assert study.quality() == ()
+    third = study.order[2]
+    editor.delete(third)
+    [gap] = study.quality()
+    assert gap.code == "column_gap" and len(gap.where) == 2
+    assert editor.by_doubt()[0] in study.order[1:3]
+    assert study.analysis().quality == (gap,)
+    for each in study.order[1:3]:
+        editor.review(each, "confirmed")
+    assert study.quality() == () and study.flags[study.order[1]]
+    for _ in range(3):
+        editor.undo()
+    assert study.quality() == ()
+
+
+def test_flags_of_the_detection_end_where_a_reader_set_the_points(ct, analysis, tmp_path):
+    kinds = [Flag("curve_off_bone", "Off."), Flag("metal", "Metal.")]
+    first = replace(analysis.vertebrae[0], quality=tuple(kinds))
+    of_study = (Flag("thick_slices", "Thick."), *(replace(flag, where=(LEVELS[0],)) for flag in kinds))
+    doubted = replace(analysis, vertebrae=(first, *analysis.vertebrae[1:]), quality=of_study)
+    study = StudyScene(slicer.vtkMRMLScene(), Views())
+    study.open(ct, reformat(ct, SpineCurve(analysis.curve)), doubted)
+    journal = Journal(tmp_path / "doubts.sqlite", study.state(), {})
+    editor = Editor(study, journal, FakeMachine(ct, None), "reader")
+    assert [f.code for f in study.quality()] == ["curve_off_bone", "metal", "thick_slices"]
+    assert study.quality()[0].where == (LEVELS[0],)
+    drag(study, study.order[0], (0, 0, 0.5))
+    assert [f.code for f in study.quality()] == ["metal", "thick_slices"]
+    editor.undo()
+    assert len(study.quality()) == 3
+    journal.close()
+
+
+def test_a_physiologic_shape_follows_the_level_and_the_points(study, editor):
+    last = study.order[-1]
+    editor.name(last, "L5")
+    low = study.vertebrae[last].straight()[2]
+    shift = (0.0, 0.0, -0.24 * float(np.ptp(low[:, 2])))
+    drag(study, last, shift, point=2)  # P+
+    assert study.measurements[last].grade in ("mild", "moderate")
+    assert study.physiologic == {last: "Lower behind, as usual for L5."}
+    told = summary(study)
+    assert (told["grade"], told["sdi"], told["physiologic"]) == ("normal", 0, "L5")
+    assert study.analysis().vertebrae[-1].physiologic == "Lower behind, as usual for L5."
+    assert rows(study, study.order)[-1]["physiologic"] and rows(study, study.order)[-1]["grade"] != "normal"
+    editor.name(last, "L1")
+    assert study.physiologic == {} and summary(study)["grade"] in ("mild", "moderate")
+    editor.undo()
+    assert study.physiologic

@@ -31,7 +31,8 @@ from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom, phantom_traits
 from VertebralFractureQuantLib.report.evaluation_terminal import predictions_tables
 from VertebralFractureQuantLib.spine.genant import MODERATE_METRIC, measure_column
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, to_json
+from VertebralFractureQuantLib.spine.record import SpineAnalysis
+from VertebralFractureQuantLib.spine.record_json import to_json
 
 FIRST_SEED = 810_000  # seeds from 700000 on were looked at during the development of the networks
 SCOLIOSIS_DEG, OSTEOPOROTIC_HU, THICK_MM = 30.0, 80.0, 3.0

@@ -99,6 +99,11 @@ CODES = {
         "Give a scan or a reformat that contains the whole spine with its canal. If whole vertebral bodies are in "
         "view, open the scan with vfq review or in 3D Slicer, press s and click the spine.",
     ),
+    "implausible_size": Failure(
+        "most of what looks like vertebrae has sizes that no human spine has",
+        "Check the voxel spacing in the scan's header. Give a scan that contains whole vertebral bodies from front to "
+        "back, or open it with vfq review or in 3D Slicer, press s and click the spine.",
+    ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
     "missing_dependency": Failure(
@@ -114,6 +119,14 @@ CODES = {
     "bad_channels": Failure(
         "a network cannot have these channels",
         "Give one number for each depth of the network, such as 16-32-64-96-128. With --start, leave --channels out.",
+    ),
+    "not_a_reference": Failure(
+        "a file is not a six-point reference",
+        "Give folders with references only, such as Testing/references.",
+    ),
+    "no_real_data": Failure(
+        "this network learns from phantoms only",
+        "Leave out --references.",
     ),
     "bad_checkpoint": Failure(
         "the training run cannot be resumed",

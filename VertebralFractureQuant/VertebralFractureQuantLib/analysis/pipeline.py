@@ -17,6 +17,7 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume, without_padding
 from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
+from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra
 from .curve_finding import (
     EXTENSION_BELOW_MM,
@@ -36,6 +37,7 @@ from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .midline import midline_offsets, on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
+from .quality import judged
 
 COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
@@ -47,7 +49,7 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
 
     `progress` is called with the name of each step and the share of the work that is done.
     VFQError `no_spine_found`, `no_vertebra_found`, `too_few_vertebrae` or `spine_cut_off` if there is nothing to
-    measure.
+    measure; `implausible_size` if most of what was found cannot be vertebrae.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
@@ -65,8 +67,10 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
         spine, vertebrae = _on_bone(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
         check_canal_in_view(ct, spine)
+        with _timed("check", timing):
+            vertebrae, flags = judged(ct, spine, vertebrae, models)
     _report(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, flags, models, timing)
 
 
 def analyze_along(
@@ -92,8 +96,10 @@ def analyze_along(
             else:
                 spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
+        with _timed("check", timing):
+            vertebrae, flags = judged(ct, spine, vertebrae, models, np.asarray(points, float))
     _report(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, models, timing)
+    return _record(whole, spine, vertebrae, flags, models, timing)
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:
@@ -175,7 +181,12 @@ def _along(
 
 
 def _record(
-    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
+    ct: CTVolume,
+    spine: Spine,
+    vertebrae: tuple[Vertebra, ...],
+    flags: tuple[Flag, ...],
+    models: Models,
+    timing: dict[str, float],
 ) -> SpineAnalysis:
     return SpineAnalysis(
         case=ct.name,
@@ -187,6 +198,7 @@ def _record(
         limits_mm=spine.limits_mm,
         vertebrae=vertebrae,
         timing_s=timing,
+        quality=flags,
     )
 
 

@@ -24,12 +24,15 @@ BORDERLINE = "G is within its expected error of a grade threshold"
 LEGEND = (
     ("~", BORDERLINE),
     ("±", "standard deviation of G, estimated by the network; none for points set by a reader"),
+    ("mdi-alert", "in doubt: point at the sign to read why; the list by doubt (f) begins with these"),
+    ("physiologic", "usual at this level or in this patient: counts as normal in the worst grade and the SDI"),
     ("mdi-pin", "level set by a reader; it stays when other levels change"),
     ("mdi-account-edit", "points set by a reader"),
     ("mdi-check", "confirmed"),
     ("mdi-close", "rejected: no vertebra, or not measurable; excluded from the worst grade and the SDI"),
 )
 HEIGHTS = {"ha": "Anterior height in mm", "hm": "Middle height in mm", "hp": "Posterior height in mm"}
+QUALITY = 'data-test="quality"'
 # During a drag, only rows that changed are rendered again.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
 
@@ -128,6 +131,11 @@ class ReviewPage:
                     )
                     html.B(" {{ summary.worst }} ")
                     html.Span(
+                        " · {{ summary.physiologic }} physiologic, counted as normal",
+                        v_if="summary.physiologic",
+                        raw_attrs=['data-test="physiologic"'],
+                    )
+                    html.Span(
                         " · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})",
                         v_if="summary.assessed",
                     )
@@ -135,11 +143,19 @@ class ReviewPage:
                         "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
                     )
                 html.Div("No vertebrae yet.", v_else=True)
-            self._notes()
+            with html.Div():
+                self._doubts()
+                self._notes()
             with html.Div(classes="rows"), html.Table(classes="vertebrae"):
                 self._head()
                 self._body()
             self._verdicts()
+
+    def _doubts(self) -> None:
+        shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=[QUALITY])
+        with shown, html.Div(v_for="(told, i) in summary.quality", key="i"):
+            v3.VIcon("mdi-alert", size=14, classes="mr-1")
+            html.Span("{{ told }}")
 
     def _notes(self) -> None:
         with html.Div(classes="hint", raw_attrs=['data-test="hint"']):
@@ -181,8 +197,16 @@ class ReviewPage:
                     html.Span("{{ r.spread }}", classes="spread")
                 with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
                     html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
+                    html.Span("physiologic", v_if="r.physiologic", v_bind_title="r.physiologic", classes="usual")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
-                with html.Td():
+                with html.Td(raw_attrs=['data-cell="review"']):
+                    v3.VIcon(
+                        "mdi-alert",
+                        v_if="r.flags && r.review == 'open'",
+                        size=14,
+                        color="amber",
+                        v_bind_title="r.quality",
+                    )
                     v3.VIcon("mdi-account-edit", v_if="r.origin == 'reader'", size=14, title="Points set by a reader")
                     v3.VIcon(
                         "mdi-check",
@@ -273,6 +297,7 @@ class ReviewPage:
             ),
             v3.Template(v_slot_append=True),
         ):
+            v3.VIcon("mdi-alert", v_if="w.doubts", size=14, color="amber", classes="mr-1", v_bind_title="w.doubts")
             html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
             html.Span(
                 "{{ w.problem || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",

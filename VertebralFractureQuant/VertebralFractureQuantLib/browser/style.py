@@ -31,6 +31,9 @@ table.vertebrae tr.selected td { background: #30405a; }
 table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 .ratio { font-weight: 600; }
 .doubt { color: #9aa0a6; }
+.usual { display: block; font-size: 11px; color: #9aa0a6; }
+.quality { padding: 6px 12px; font-size: 13px; color: #ffc107; border-bottom: 1px solid #333; max-height: 20vh;
+  overflow-y: auto; }
 .spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
 .grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
 .fault { color: #ff5cff; font-size: 12px; white-space: normal; }

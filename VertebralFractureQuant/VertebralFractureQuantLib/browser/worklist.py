@@ -70,6 +70,7 @@ class Worklist:
             "state": status.state,
             "problem": meaning(status.code),
             "grade": status.worst_grade,
+            "doubts": status.doubts.replace(" ", ", "),
             "open": status.open,
             "total": status.total,
             "current": case == self.current,

@@ -56,7 +56,7 @@ def analyze(
 
     Existing results of the same scan are kept, so that an interrupted run can be resumed with the same command.
     """
-    from ..spine.record import to_json
+    from ..spine.record_json import to_json
 
     cases = find_cases(inputs, output)
     if series and len(cases) > 1:
@@ -137,10 +137,13 @@ class Batch:
 
 
 def _print_tables(analyses: Sequence[SpineAnalysis], output: Path) -> None:
-    from ..report.terminal import case_table, vertebra_table
+    from ..report.terminal import case_table, doubt_lines, vertebra_table
 
     console = output_console()
     console.print(case_table(analyses))
+    for analysis in analyses:
+        for line in doubt_lines(analysis):
+            console.print(f"[bold]{escape(analysis.case)}[/bold]:", line, highlight=False, soft_wrap=True)
     if len(analyses) == 1 and analyses[0].vertebrae:
         console.print()
         console.print(vertebra_table(analyses[0]))

@@ -114,7 +114,7 @@ def measure_study(
 
 def _measured_before(study: Study) -> SpineAnalysis | None:
     """Return the analysis in the scan's output folder; None if there is none or it is a failure."""
-    from ..spine.record import read_analysis
+    from ..spine.record_json import read_analysis
 
     try:
         earlier = read_analysis(study.output / study.case / "analysis.json")

@@ -44,7 +44,8 @@ class CaseStatus:
     ----------
     state : "waiting" for its analysis, "failed", "ready" for review, "in review" or "reviewed".
     code, message : why the analysis failed; empty otherwise.
-    worst_grade : the patient's grade, None if there is none.
+    worst_grade : the patient's grade, None if there is none; a physiologic shape is normal.
+    doubts : codes of the reasons to doubt the study, separated by spaces, the most serious first.
     open, total : number of vertebrae that still need review, and of all vertebrae.
     """
 
@@ -54,6 +55,7 @@ class CaseStatus:
     worst_grade: str | None = None
     open: int = 0
     total: int = 0
+    doubts: str = ""
 
 
 def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
@@ -82,7 +84,8 @@ def passed_over(inputs: Sequence[Path]) -> list[Path]:
 
 def case_status(case: Case) -> CaseStatus:
     """Read the state of `case` from its folder; a damaged file gives "failed" with a code, not an exception."""
-    from ..spine.record import read_analysis
+    from ..spine.quality import codes_text
+    from ..spine.record_json import read_analysis
 
     file = case.folder / "analysis.json"
     try:
@@ -95,7 +98,8 @@ def case_status(case: Case) -> CaseStatus:
         return CaseStatus("failed", analysis.status, analysis.message)
     open_ones = sum(v.review == "open" for v in analysis.vertebrae)
     state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening a case begins no review
-    return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae))
+    doubts = codes_text(analysis.quality)
+    return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae), doubts)
 
 
 def _state(analysis: SpineAnalysis, open_ones: int, begun: bool) -> State:

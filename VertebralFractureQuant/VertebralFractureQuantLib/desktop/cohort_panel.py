@@ -14,7 +14,7 @@ from ..errors import VFQError, meaning
 from ..scene.opening import read_study
 from .analysing import Analyst, Opened
 
-HEADERS = ("Case", "State", "Worst grade", "Open")  # the last: vertebrae that are still to be reviewed
+HEADERS = ("Case", "State", "Worst grade", "Open", "Doubts")  # Open: vertebrae that are still to be reviewed
 
 
 class CohortPanel:
@@ -137,8 +137,8 @@ class CohortPanel:
         self.ui.openCaseButton.enabled = self.ui.cohortTable.currentRow() >= 0
 
     @staticmethod
-    def _texts(case: Case) -> tuple[str, str, str, str]:
+    def _texts(case: Case) -> tuple[str, ...]:
         status = case_status(case)
         state = meaning(status.code, status.state)
         left = f"{status.open} of {status.total}" if status.total else ""
-        return case.name, state, status.worst_grade or "", left
+        return case.name, state, status.worst_grade or "", left, status.doubts.replace(" ", ", ")

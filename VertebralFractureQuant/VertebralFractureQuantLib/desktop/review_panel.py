@@ -119,7 +119,10 @@ class ReviewPanel:
             self._showing = False
 
     def _show_summary(self) -> None:
-        self.ui.summaryLabel.text = summary_text(summary(self.review.study))
+        patient = summary(self.review.study)
+        self.ui.summaryLabel.text = summary_text(patient)
+        self.ui.qualityLabel.text = "\n".join(f"\N{WARNING SIGN} {sentence}" for sentence in patient["quality"])
+        self.ui.qualityLabel.visible = bool(patient["quality"])
 
     def _show_buttons(self) -> None:
         ui, review, journal = self.ui, self.review, self.review.editor and self.review.editor.journal
@@ -162,5 +165,7 @@ def summary_text(patient: dict[str, Any]) -> str:
     found = "All rejected"
     if patient["grade"]:
         sdi = f"SDI {patient['sdi']} over {patient['assessed']} levels ({patient['span']})"
-        found = f"Worst grade: {patient['grade']}, {patient['worst']}. {sdi}"
+        worst = f"{patient['grade']}, {patient['worst']}" if patient["worst"] else patient["grade"]
+        usual = f" {patient['physiologic']} physiologic, counted as normal." if patient["physiologic"] else ""
+        found = f"Worst grade: {worst}.{usual} {sdi}"
     return f"{found}. {patient['total'] - patient['open']} of {patient['total']} reviewed."

@@ -21,12 +21,14 @@ TIPS = {
     "hp": "Posterior height in mm",
     "G": "Genant ratio: smallest height / largest height;\n"
     "± standard deviation of G, ~ G is within its expected error of a grade threshold",
-    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} points set by a reader",
+    CHECK: "\N{CHECK MARK} confirmed, \N{BALLOT X} rejected, \N{LOWER RIGHT PENCIL} points set by a reader,\n"
+    "\N{WARNING SIGN} in doubt: the tip of the cell says why",
 }
 FAULTY = (1.0, 0.6, 1.0)
 NAME, RATIO, GRADE, REVIEW = 0, 4, 5, 6
 SIGNS = {"open": "", "confirmed": CHECK, "rejected": "\N{BALLOT X}"}
 EDITED = "\N{LOWER RIGHT PENCIL}"
+DOUBTED = "\N{WARNING SIGN}"
 ROW_PIXELS, NARROWEST_PIXELS = 22, 20
 
 
@@ -92,7 +94,8 @@ class VertebraTable:
         _paint(self.widget.item(index, GRADE), color)
         self.widget.item(index, NAME).setToolTip(row["fault"] or row["doubt"])
         self.widget.item(index, RATIO).setToolTip(row["g"])
-        self.widget.item(index, REVIEW).setToolTip(row["reviewer"])
+        self.widget.item(index, GRADE).setToolTip(row["physiologic"])
+        self.widget.item(index, REVIEW).setToolTip(row["reviewer"] or row["quality"])
 
     def _select(self) -> None:
         at = self.widget.currentRow()
@@ -112,8 +115,10 @@ def _texts(row: Row) -> tuple[str, ...]:
     marks = {"doubt": "?", "pinned": "*", "contradiction": "!"}
     level = row["level"] + "".join(mark for name, mark in marks.items() if row[name])
     ratio = ("~" if row["borderline"] else "") + row["ratio"] + (f" {row['spread']}" if row["spread"] else "")
-    grade = "invalid points" if row["fault"] else f"{row['grade']} {row['shape']}".strip()
-    review = SIGNS[row["review"]] + (EDITED if row["origin"] == "reader" else "")
+    usual = " (physiologic)" if row["physiologic"] else ""
+    grade = "invalid points" if row["fault"] else f"{row['grade']} {row['shape']}".strip() + usual
+    doubted = DOUBTED if row["flags"] and row["review"] == "open" else ""
+    review = doubted + SIGNS[row["review"]] + (EDITED if row["origin"] == "reader" else "")
     return level, row["ha"], row["hm"], row["hp"], ratio, grade, review
 
 

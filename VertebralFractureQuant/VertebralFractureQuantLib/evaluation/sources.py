@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
-from ..spine.record import SCHEMA
+from ..spine.record_json import SCHEMA
 from .annotations import AnnotatedPatient, parse_patient
 from .fields import curve_ends, read_curve, read_grid, read_limits, read_partial, read_vertebrae
 from .problems import Problem, named, read_object

@@ -25,7 +25,8 @@ from ..errors import VFQError
 from ..imaging.checks import itk_name
 from ..imaging.ct import CTVolume
 from ..spine.curve import fit_curve
-from ..spine.record import SpineAnalysis, to_json
+from ..spine.record import SpineAnalysis
+from ..spine.record_json import to_json
 from ..spine.straightening import Straightening
 from .markups import write_markups
 from .tables import write_measurements

@@ -19,7 +19,8 @@ from ..imaging.ct import CTVolume
 from ..spine.curve import fit_curve
 from ..spine.genant import MILD, MODERATE, SEVERE, deciding_text
 from ..spine.keypoints import outline
-from ..spine.record import SpineAnalysis, Vertebra, shown_names, worst_text
+from ..spine.quality import place
+from ..spine.record import SpineAnalysis, Vertebra, physiologic_text, shown_names, worst_text
 from .markups import GRADE_COLORS
 from .panels import PIXEL_MM, Panel, patient_panel, straightened_panel
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 WINDOW_HU = (-250.0, 950.0)
 
 DPI = 200
-TOP, BOTTOM, SIDE = 0.95, 0.78, 0.35
+TOP, BOTTOM, SIDE = 1.12, 0.78, 0.35
 NAME, LETTER = 0.36, 0.066  # widths of a vertebra's name, and of each letter after it
 LABELS, SHORT_LABELS = 2.2, 1.2  # least widths of the columns of labels
 LINE = 0.165  # between the lines of labels
@@ -111,14 +112,16 @@ def _color(vertebra: Vertebra) -> tuple[float, float, float]:
 
 
 def _verdict(vertebra: Vertebra, detailed: bool) -> str:
-    """ "0.71 moderate wedge ~": the ratio; if `detailed`, also grade and shape of a fracture."""
+    """ "0.71 moderate wedge ~ !": the ratio; if `detailed`, also grade and shape of a fracture. "!" is a doubt."""
     m = vertebra.measurement
     if vertebra.review == "rejected":
         return "rejected"
     if not detailed:
-        return deciding_text(m)
+        return deciding_text(m) + (" !" if vertebra.quality else "")
     grade = () if m.grade == "normal" else (m.grade, m.shape or "")
-    return " ".join(filter(None, (deciding_text(m), *grade, "~" if m.borderline else "")))
+    usual = "(physiologic)" if vertebra.physiologic else ""
+    doubt = "!" if vertebra.quality else ""
+    return " ".join(filter(None, (deciding_text(m), *grade, usual, "~" if m.borderline else "", doubt)))
 
 
 def _column_width(texts: Sequence[str]) -> float:
@@ -205,6 +208,8 @@ class _Sheet:
         case = self._write(SIDE, self.height - 0.27, a.case, size=13, weight="bold", family=FONTS)
         _shorten(case, self.axes.bbox.width * (1 - 2 * SIDE / self.width))
         self._write(SIDE, self.height - 0.52, _summary(a), size=9.5, color=_patient_color(a))
+        doubts = self._write(SIDE, self.height - 0.72, _doubts(a), size=8.5, color=GRADE_COLORS["moderate"])
+        _shorten(doubts, self.axes.bbox.width * (1 - 2 * SIDE / self.width))
         for panel, left in zip(self.panels, self.lefts, strict=True):
             self._write(left, self._top() + 0.11, panel.title, size=8.5, color=QUIET)
 
@@ -215,7 +220,7 @@ class _Sheet:
             self.axes.plot([x + 0.05], [0.5], "s", ms=5, color=GRADE_COLORS[grade])
             self._write(x + 0.15, 0.5, text, size=7.5)
             x += 0.32 + 0.062 * len(text)
-        self._write(x, 0.5, "~ near a threshold   ? level in doubt", size=7.5)
+        self._write(x, 0.5, "~ near a threshold   ? level in doubt   ! measurement in doubt", size=7.5)
         self._write(SIDE, 0.24, "Research use only - not for diagnosis", size=7.5, color=QUIET)
         self._write(self.width - SIDE, 0.24, _provenance(self.analysis), size=7.5, color=QUIET, ha="right")
 
@@ -266,18 +271,25 @@ def _halo() -> list[Any]:
 
 
 def _summary(analysis: SpineAnalysis) -> str:
-    worst = worst_text(analysis)
-    if worst is None:
+    if not analysis.assessed:
         return "no vertebra assessed"
+    worst, left_out = worst_text(analysis), physiologic_text(analysis)
     count = len(analysis.assessed)
     borderline = sum(v.measurement.borderline for v in analysis.assessed)
     return "   ·   ".join(
         (
-            f"worst {worst}",
+            *([f"worst {worst}"] if worst else []),
+            *([left_out] if left_out else []),
             f"SDI {analysis.spinal_deformity_index}",
             f"{count} {'vertebra' if count == 1 else 'vertebrae'}, {borderline} near a threshold (~)",
         )
     )
+
+
+def _doubts(analysis: SpineAnalysis) -> str:
+    """ "! curve_off_bone T7 to T9, thick_slices": the reasons to doubt the study and their places."""
+    told = [f"{flag.code} {place(flag.where)}".strip() for flag in analysis.quality]
+    return f"! {', '.join(told)}" if told else ""
 
 
 def _patient_color(analysis: SpineAnalysis) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spine.keypoints import ENDPLATES, POSITIONS
+from ..spine.quality import codes_text
 from ..spine.record import SpineAnalysis, Vertebra
 
 COORDINATES = tuple(
@@ -29,6 +30,8 @@ COLUMNS = (
     "shape",
     "borderline",
     "crush_ratio",
+    "physiologic",
+    "quality",
     "score",
     "origin",
     "review",
@@ -67,6 +70,8 @@ def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
         "shape": m.shape or "",
         "borderline": int(m.borderline),
         "crush_ratio": _number(m.crush_ratio),
+        "physiologic": vertebra.physiologic or "",
+        "quality": codes_text(vertebra.quality),
         "score": f"{vertebra.score:.4f}",
         "origin": vertebra.origin,
         "review": vertebra.review,

@@ -1,7 +1,8 @@
 """Tables of analyses for the terminal (rich); all numbers come from the records.
 
 "~" after a ratio means that it is near a threshold, "?" after a level that it is in doubt. "of neighbours" marks a
-crush ratio (see `genant.Measurement`), which is shown if it decided the grade.
+crush ratio (see `genant.Measurement`), which is shown if it decided the grade. The column "doubts" counts the reasons
+to doubt a study, or names those of a vertebra; `doubt_lines` writes them out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..spine.genant import Measurement, deciding_text
-from ..spine.record import SpineAnalysis, Vertebra, shown_names, worst_text
+from ..spine.quality import codes_text, is_suspect
+from ..spine.record import SpineAnalysis, Vertebra, physiologic_text, shown_names, worst_text
 
 if TYPE_CHECKING:
     from ..evaluation.bench import BenchReport
@@ -24,7 +26,7 @@ GRADE_STYLES = {"normal": "green", "mild": "yellow", "moderate": "dark_orange", 
 
 def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
     """Return a table with one row for each case."""
-    table = _table("case", "vertebrae", "worst", "SDI", "borderline", "status", "seconds")
+    table = _table("case", "vertebrae", "worst", "SDI", "borderline", "doubts", "status", "seconds")
     for analysis in analyses:
         table.add_row(*_case_row(analysis))
     return table
@@ -32,10 +34,18 @@ def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
 
 def vertebra_table(analysis: SpineAnalysis) -> Table:
     """Return a table with one row for each vertebra of a case; heights in mm."""
-    table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score")
+    table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score", "doubts")
     for vertebra, name in zip(analysis.vertebrae, shown_names(analysis.vertebrae), strict=True):
         table.add_row(*_vertebra_row(vertebra, name))
     return table
+
+
+def doubt_lines(analysis: SpineAnalysis) -> list[Text]:
+    """Return a line for each reason to doubt a case, and one for the vertebrae whose shape is physiologic."""
+    lines = [Text(f.message, style="yellow" if is_suspect(f) else "") for f in analysis.quality]
+    named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
+    told = [f"{name}: {v.physiologic}" for name, v in named if v.physiologic and v.review != "rejected"]
+    return [*lines, *([Text(f"Physiologic, counted as normal: {' '.join(told)}")] if told else [])]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -63,13 +73,16 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
-        words = name == "worst" or name.endswith("G")  # left, so that "~" does not shift digits; a long crush may wrap
+        words = name in ("worst", "doubts") or name.endswith(
+            "G"
+        )  # left, so that "~" does not shift digits; a long crush may wrap
         table.add_column(name, justify="left" if words else "right", no_wrap=not words)
     return table
 
 
 def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
     seconds = analysis.timing_s.get("total")
+    suspect = any(map(is_suspect, analysis.quality))
     measured, sdi = analysis.status == "ok", analysis.spinal_deformity_index
     return (
         Text(analysis.case),
@@ -77,14 +90,17 @@ def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
         _worst(analysis),
         Text("" if sdi is None else str(sdi)),
         Text(str(sum(v.measurement.borderline for v in analysis.assessed)) if measured else ""),
+        Text(str(len(analysis.quality)) if measured else "", style="yellow" if suspect else ""),
         Text(analysis.status, style="green" if measured else "bold red"),
         Text("" if seconds is None else f"{seconds:.1f}"),
     )
 
 
 def _worst(analysis: SpineAnalysis) -> Text:
-    worst, grade = worst_text(analysis), analysis.patient_grade
-    return Text("") if worst is None or grade is None else Text(worst, style=GRADE_STYLES[grade])
+    worst, grade, left_out = worst_text(analysis), analysis.patient_grade, physiologic_text(analysis)
+    if grade is None:
+        return Text("")
+    return Text("; ".join(filter(None, (worst, left_out))), style=GRADE_STYLES[grade])
 
 
 def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:
@@ -93,9 +109,10 @@ def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:
         Text(name),
         *(Text(f"{h:.1f}") for h in m.heights_mm),
         Text(_ratio(m)),
-        Text(m.grade, style=GRADE_STYLES[m.grade]),
+        Text(f"{m.grade}, physiologic" if vertebra.physiologic else m.grade, style=GRADE_STYLES[vertebra.called]),
         Text(m.shape or ""),
         Text(f"{vertebra.score:.2f}"),
+        Text(codes_text(vertebra.quality).replace(" ", ", "), style="yellow"),
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..errors import as_coded
 from ..report.outputs import MACHINE_NAME
 from ..report.reviews import write_review
-from ..spine.record import SpineAnalysis, read_analysis
+from ..spine.record import SpineAnalysis
+from ..spine.record_json import read_analysis
 from .journal import Journal
 from .state import State, first_state
 

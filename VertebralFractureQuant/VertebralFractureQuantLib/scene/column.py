@@ -14,10 +14,13 @@ import numpy as np
 from ..spine.genant import Measurement, crush_neighbourhood, measure_column, ratio_text
 from ..spine.keypoints import faults, outline
 from ..spine.levels import in_doubt, steps_between
+from ..spine.physiologic import physiologic_shapes
+from ..spine.plausibility import column_flags
+from ..spine.quality import Flag, of_study
 from ..spine.record import Vertebra
 from . import outlines, table
 from .nodes import StudyNodes
-from .state import vertebra_of
+from .state import flags_of, vertebra_of
 from .vertebra import VertebraMarkups
 
 
@@ -27,6 +30,8 @@ class LiveColumn:
     Attributes
     ----------
     vertebrae, measurements, faults : vertebra's id -> markups, measurement, faults of its key points.
+    physiologic : vertebra's id -> why its shape is physiologic; only those whose shape is.
+    flags : vertebra's id -> the reasons to doubt it.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
     """
@@ -41,6 +46,8 @@ class LiveColumn:
         self.vertebrae: dict[str, VertebraMarkups] = {}
         self.measurements: dict[str, Measurement] = {}
         self.faults: dict[str, tuple[str, ...]] = {}
+        self.physiologic: dict[str, str] = {}
+        self.flags: dict[str, tuple[Flag, ...]] = {}
         self.order: list[str] = []
 
     # -- measuring
@@ -50,6 +57,7 @@ class LiveColumn:
         self.order = sorted(self.vertebrae, key=lambda i: -self.vertebrae[i].straight()[..., 2].mean())
         measured = measure_column(self.keypoints(), [self._spread(i) for i in self.order])
         self.measurements = dict(zip(self.order, measured, strict=True))
+        self.physiologic, self.flags = self._judged(), self._doubted()
         for vertebra_id in self.order:
             self._show(vertebra_id)
         self._draw_outlines()
@@ -69,14 +77,19 @@ class LiveColumn:
             if i == index or before.grade != measurement.grade:
                 self._show(each)
                 self._draw_outline(i)
-            table.fill_row(self._nodes["measurements"], i, measurement, self.faults[each])
+        before_move, self.physiologic, self.flags = self.physiologic, self._judged(), self._doubted()
+        changed = {i for i, each in enumerate(self.order) if before_move.get(each) != self.physiologic.get(each)}
+        for i in sorted(changed.union(near)):  # a habit reaches farther than the crush test
+            each = self.order[i]
+            table.fill_row(self._nodes["measurements"], i, self.vertebra(each), self.faults[each])
 
     # -- what is known of a vertebra
 
     def vertebra(self, vertebra_id: str) -> Vertebra:
         """Return the record of one vertebra, with its measurement."""
         found = vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
-        return replace(found, spread=self._spread(vertebra_id))
+        reason, flags = self.physiologic.get(vertebra_id), self.flags[vertebra_id]
+        return replace(found, spread=self._spread(vertebra_id), physiologic=reason, quality=flags)
 
     def keypoints(self) -> np.ndarray:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
@@ -112,6 +125,25 @@ class LiveColumn:
             if _encloses(points[:, 1:], point[1:]):
                 return vertebra_id
         return None
+
+    def _judged(self) -> dict[str, str]:
+        """Return why shapes are physiologic, by the vertebra's id."""
+        details = [self.vertebrae[i].details for i in self.order]
+        levels, shares, pinned = ([d[k] for d in details] for k in ("level", "level_probabilities", "pinned"))
+        reasons = physiologic_shapes([self.measurements[i] for i in self.order], levels, shares, pinned)
+        return {i: reason for i, reason in zip(self.order, reasons, strict=True) if reason}
+
+    def _doubted(self) -> dict[str, tuple[Flag, ...]]:
+        """Return the reasons to doubt each vertebra: of its size and distance now, and as it was detected."""
+        details = [self.vertebrae[i].details for i in self.order]
+        geometric = column_flags(self.keypoints(), [d["level"] for d in details])
+        return {i: flags_of(d, now) for i, d, now in zip(self.order, details, geometric, strict=True)}
+
+    def study_flags(self, whole: Iterable[Flag]) -> tuple[Flag, ...]:
+        """Return the reasons to doubt the study: those of the `whole`, and those of vertebrae that are not reviewed."""
+        still_open = [i for i in self.order if self.vertebrae[i].details["review"] == "open"]
+        own = [self.flags[i] if i in still_open else () for i in self.order]
+        return of_study([self.label(i) for i in self.order], own, whole)
 
     def _spread(self, vertebra_id: str) -> float | None:
         """The network's standard deviation of G holds for its own points only; `details` keep it for a reset."""

@@ -230,12 +230,16 @@ class Editor:
         return sorted(self.study.order, key=lambda i: (self._state(i)["review"] != "open", -self.doubt(i)))
 
     def doubt(self, vertebra_id: str) -> float:
-        """Return 0..1: the probability of another grade or, if larger, of no vertebra; 1 for faulty key points."""
+        """Return 0..2: the probability of another grade or, if larger, of no vertebra.
+
+        1 for faulty key points; vertebrae with a reason to doubt them come before all others.
+        """
         if self.study.faults[vertebra_id]:
             return 1.0
+        flagged = bool(self.study.flags[vertebra_id])
         v = self.study.vertebra(vertebra_id)
         spread = BORDERLINE_MARGIN if v.spread is None else v.spread
-        return max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
+        return flagged + max(grade_doubt(v.measurement.genant_ratio, spread), 1.0 - v.score)
 
     # -- drags
 

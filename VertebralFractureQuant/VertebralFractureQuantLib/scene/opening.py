@@ -16,11 +16,12 @@ from ..imaging.ct import CTVolume
 from ..imaging.files import read_ct
 from ..report.outputs import write_outputs
 from ..spine.curve import SpineCurve, fit_curve
-from ..spine.record import SpineAnalysis, check_belongs, read_analysis
+from ..spine.record import SpineAnalysis, check_belongs
+from ..spine.record_json import read_analysis
 from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
-RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off")
+RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off", "implausible_size")
 STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 

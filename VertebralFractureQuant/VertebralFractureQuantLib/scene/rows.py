@@ -7,6 +7,7 @@ from typing import Any
 from ..spine.genant import deciding_text, deformity_index, ratio_text, severity, worst_grade
 from ..spine.keypoints import FAULTS
 from ..spine.levels import contradictions
+from ..spine.quality import codes_text
 from .study import StudyScene
 
 DOUBT = "{:.0%} certain; set the level of one vertebra, and the levels of the others follow"
@@ -38,6 +39,9 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "borderline": m.borderline,
         "grade": m.grade,
         "shape": m.shape or "",
+        "physiologic": v.physiologic or "",
+        "flags": codes_text(study.flags[vertebra_id]),
+        "quality": " ".join(flag.message for flag in study.flags[vertebra_id]),
         "fault": " ".join(FAULTS[f] for f in faults),
         "origin": v.origin,
         "review": v.review,
@@ -53,16 +57,24 @@ def rows(study: StudyScene, order: list[str]) -> list[Row]:
 
 
 def summary(study: StudyScene) -> dict[str, Any]:
-    """Return the patient's summary: worst grade and where, SDI, assessed levels, how many are still open."""
+    """Return the patient's summary: worst grade and where, SDI, assessed levels, how many are still open.
+
+    `physiologic` names the vertebrae whose shape is physiologic; they count as normal. `quality` lists the sentences
+    of the reasons to doubt the study, the most serious first.
+    """
     reviews = [study.vertebrae[i].details["review"] for i in study.order]
     assessed = [i for i, verdict in zip(study.order, reviews, strict=True) if verdict != "rejected"]
-    grades = [study.measurements[i].grade for i in assessed]
-    worst = min(assessed, key=lambda i: severity(study.measurements[i]), default=None)
+    usual = [i for i in assessed if i in study.physiologic]
+    grades = ["normal" if i in usual else study.measurements[i].grade for i in assessed]
+    counted = [i for i in assessed if i not in usual]
+    worst = min(counted, key=lambda i: severity(study.measurements[i]), default=None)
     return {
         "grade": worst_grade(grades),
         "worst": f"{study.label(worst)} {deciding_text(study.measurements[worst])}" if worst else "",
         "sdi": deformity_index(grades) if grades else None,
         "span": " to ".join(dict.fromkeys(study.label(i) for i in (*assessed[:1], *assessed[-1:]))),
+        "physiologic": ", ".join(study.label(i) for i in usual),
+        "quality": [flag.message for flag in study.quality()],
         "assessed": len(assessed),
         "open": reviews.count("open"),
         "total": len(reviews),

@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..spine.genant import Measurement
-from ..spine.record import SpineAnalysis, Vertebra, to_json, vertebra_from_json, vertebra_to_json
+from ..spine.plausibility import GEOMETRIC
+from ..spine.quality import Flag, sorted_flags
+from ..spine.record import SpineAnalysis, Vertebra
+from ..spine.record_json import to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
 # The fields of a record that change with the curve.
-CURVE_KEYS = ("curve", "limits_mm", "status", "message", "models", "timing_s")
+CURVE_KEYS = ("curve", "limits_mm", "status", "message", "models", "timing_s", "quality")
 MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
+DERIVED = (*MEASURED, "physiologic")  # not in a state: they follow from key points and levels
+OF_THE_SCAN = ("cut_by_border", "metal")  # reasons to doubt a vertebra that stay when a reader sets its points
 UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
 MOVED_MM = 0.01  # smaller differences are rounding, from the transform and back or from a file
 
@@ -27,13 +32,26 @@ State = dict[str, Any]
 
 def state_of(vertebra: Vertebra) -> State:
     """Return a vertebra as JSON values, without its measurement."""
-    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in MEASURED}
+    return {key: value for key, value in vertebra_to_json(vertebra).items() if key not in DERIVED}
 
 
 def vertebra_of(state: State, measurement: Measurement = UNMEASURED) -> Vertebra:
     """Return the vertebra of a state; the inverse of `state_of`."""
     measured = dict(zip(MEASURED, (getattr(measurement, name) for name in MEASURED), strict=True))
     return vertebra_from_json({**state, **measured})
+
+
+def flags_of(state: State, geometric: tuple[Flag, ...]) -> tuple[Flag, ...]:
+    """Return the reasons to doubt a vertebra: `geometric` ones of its points now, and those of its detection.
+
+    Of the latter, those about the detected points end where a reader set the points.
+    """
+    kept = [
+        Flag(f["code"], f["message"])
+        for f in state.get("quality", ())
+        if f["code"] not in GEOMETRIC and (state["origin"] == "model" or f["code"] in OF_THE_SCAN)
+    ]
+    return sorted_flags([*kept, *geometric])
 
 
 def first_state(analysis: SpineAnalysis) -> State:
@@ -53,7 +71,8 @@ def reopened(state: State) -> State:
 def nearly_equal(one: State, other: State) -> bool:
     """True if two states differ by no more than rounding in a file: `MOVED_MM` in each coordinate of their points."""
     points = ("keypoints", "curve")
-    rest = [{key: value for key, value in state.items() if key not in points} for state in (one, other)]
+    older: State = {"quality": []}  # absent in the states of older programs
+    rest = [{**older, **{k: value for k, value in state.items() if k not in points}} for state in (one, other)]
     if rest[0] != rest[1]:
         return False
     pairs = [(np.asarray(one.get(key, ())), np.asarray(other.get(key, ()))) for key in points]

@@ -17,7 +17,9 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement, measure_column
-from ..spine.record import SpineAnalysis, Vertebra, from_json, to_json
+from ..spine.quality import Flag
+from ..spine.record import SpineAnalysis, Vertebra, with_physiologic
+from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, vertebra
 from .column import LiveColumn
@@ -133,6 +135,21 @@ class StudyScene:
         return self._column.faults
 
     @property
+    def physiologic(self) -> dict[str, str]:
+        """Why shapes are physiologic, by the vertebra's id; only vertebrae whose shape is."""
+        return self._column.physiologic
+
+    @property
+    def flags(self) -> dict[str, tuple[Flag, ...]]:
+        """The reasons to doubt each vertebra, by its id."""
+        return self._column.flags
+
+    def quality(self) -> tuple[Flag, ...]:
+        """Return the reasons to doubt the study; those of vertebrae that a reader has reviewed are over."""
+        whole = [flag for flag in self._record().quality if not flag.where] if self.nodes else []
+        return self._column.study_flags(whole)
+
+    @property
     def order(self) -> list[str]:
         """The vertebrae's ids from cranial to caudal."""
         return list(self._column.order)
@@ -207,8 +224,8 @@ class StudyScene:
         if held:
             found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(order, found, strict=True)]
             measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
-            found = [replace(v, measurement=m) for v, m in zip(found, measured, strict=True)]
-        record = replace(self._record(), vertebrae=tuple(found))
+            found = [*with_physiologic([replace(v, measurement=m) for v, m in zip(found, measured, strict=True)])]
+        record = replace(self._record(), vertebrae=tuple(found), quality=self.quality())
         # A scan in which nothing was found automatically is measured once a reader has placed a vertebra.
         return replace(record, status="ok", message="") if record.vertebrae else record
 

@@ -11,12 +11,12 @@ from typing import Any
 import slicer
 import vtk
 
-from ..spine.genant import Measurement
 from ..spine.keypoints import FAULTS
+from ..spine.quality import codes_text
 from ..spine.record import Vertebra
 
 NUMBERS = ("ha mm", "hm mm", "hp mm", "G")
-WORDS = ("grade", "shape", "borderline", "fault")
+WORDS = ("grade", "shape", "borderline", "fault", "physiologic", "quality")
 COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin")
 DOUBLES = (*NUMBERS, "spread")
 
@@ -38,14 +38,16 @@ def fill(node: Any, rows: Iterable[Row]) -> None:
             _set(node, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
             _set(node, index, "review", vertebra.review)
             _set(node, index, "origin", vertebra.origin)
-            fill_row(node, index, vertebra.measurement, faults)
+            fill_row(node, index, vertebra, faults)
 
 
-def fill_row(node: Any, index: int, measurement: Measurement, faults: tuple[str, ...]) -> None:
-    """Write the measurement and faults of one vertebra."""
-    m = measurement
-    values = (*m.heights_mm, m.genant_ratio, m.grade, m.shape or "", "~" if m.borderline else "")
-    for name, value in zip((*NUMBERS, *WORDS), (*values, "; ".join(FAULTS[f] for f in faults)), strict=True):
+def fill_row(node: Any, index: int, vertebra: Vertebra, faults: tuple[str, ...]) -> None:
+    """Write what follows from the key points of one vertebra, and their faults."""
+    m = vertebra.measurement
+    words = (m.grade, m.shape or "", "~" if m.borderline else "", "; ".join(FAULTS[f] for f in faults))
+    reasons = (vertebra.physiologic or "", codes_text(vertebra.quality))
+    values = (*m.heights_mm, m.genant_ratio, *words, *reasons)
+    for name, value in zip((*NUMBERS, *WORDS), values, strict=True):
         _set(node, index, name, value)
     node.Modified()
 

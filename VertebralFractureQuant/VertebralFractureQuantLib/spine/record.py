@@ -1,29 +1,23 @@
 """The record of one analysed case: vertebrae with six key points, their measurements and their origin.
 
-It is plain data, and JSON of schema `vfq-analysis/1` that keeps every digit of coordinates and measurements. All
-coordinates are RAS mm. A record never contains a patient's name, id, date, UID or a path.
+It is plain data; all coordinates are RAS mm. `record_json` writes and reads it. A record never contains a patient's
+name, id, date, UID or a path.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from numbers import Real
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import VFQError
 from ..imaging.axes import voxel_size
-from .genant import GRADES, SHAPES, Measurement, deciding_text, deformity_index, severity, worst_grade
+from .genant import Measurement, deciding_text, deformity_index, severity, worst_grade
 from .levels import in_doubt
+from .physiologic import physiologic_shapes
+from .quality import Flag
 
-SCHEMA = "vfq-analysis/1"
-SPACE = "RAS_mm"
 ORIGINS = ("model", "reader")
 REVIEWS = ("open", "confirmed", "rejected")
 SAME_PLACE_MM = 0.05  # file formats round headers differently
@@ -48,6 +42,9 @@ class Vertebra:
     pinned : True if a reader set the level.
     reviewer : name of the reader who confirmed or rejected it; None while it is open.
     reviewed_at : when that was, UTC, ISO 8601; None while it is open.
+    physiologic : one sentence on why heights that differ are normal at this level or in this patient
+        (`physiologic.physiologic_shapes`); None if they need no excuse or have none.
+    quality : the reasons to doubt this vertebra.
     """
 
     keypoints: np.ndarray
@@ -62,6 +59,13 @@ class Vertebra:
     pinned: bool = False
     reviewer: str | None = None
     reviewed_at: str | None = None
+    physiologic: str | None = None
+    quality: tuple[Flag, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """The grade that counts for the patient: "normal" for a physiologic shape, else the Genant grade."""
+        return "normal" if self.physiologic else self.measurement.grade
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class SpineAnalysis:
     limits_mm : the arc lengths on the curve between which the spine was seen.
     vertebrae : from cranial to caudal.
     timing_s : seconds by step.
+    quality : the reasons to doubt the study, each with the vertebrae concerned.
     """
 
     case: str
@@ -105,6 +110,7 @@ class SpineAnalysis:
     limits_mm: tuple[float, float] | None = None
     vertebrae: tuple[Vertebra, ...] = ()
     timing_s: dict[str, float] = field(default_factory=dict)
+    quality: tuple[Flag, ...] = ()
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:
@@ -112,19 +118,31 @@ class SpineAnalysis:
         return tuple(v for v in self.vertebrae if v.review != "rejected")
 
     @property
+    def counted(self) -> tuple[Vertebra, ...]:
+        """The assessed vertebrae without those whose shape is physiologic: the patient's summary is about these."""
+        return tuple(v for v in self.assessed if not v.physiologic)
+
+    @property
     def patient_ratio(self) -> float | None:
-        """The smallest Genant ratio of the assessed vertebrae; None if there are none."""
-        return min((v.measurement.genant_ratio for v in self.assessed), default=None)
+        """The smallest Genant ratio of the counted vertebrae; None if there are none."""
+        return min((v.measurement.genant_ratio for v in self.counted), default=None)
 
     @property
     def patient_grade(self) -> str | None:
-        """The worst grade of the assessed vertebrae; None if there are none."""
-        return worst_grade(v.measurement.grade for v in self.assessed)
+        """The worst grade of the assessed vertebrae, a physiologic shape being normal; None if there are none."""
+        return worst_grade(v.called for v in self.assessed)
 
     @property
     def spinal_deformity_index(self) -> int | None:
-        """The spinal deformity index of the assessed vertebrae; None if there are none."""
-        return deformity_index(v.measurement.grade for v in self.assessed) if self.assessed else None
+        """The spinal deformity index, a physiologic shape being normal; None if no vertebra is assessed."""
+        return deformity_index(v.called for v in self.assessed) if self.assessed else None
+
+    @property
+    def physiologic(self) -> tuple[str, ...]:
+        """Names of the assessed vertebrae whose shape is physiologic."""
+        return tuple(
+            vertebra_name(v, i) for i, v in enumerate(self.vertebrae) if v.physiologic and v.review != "rejected"
+        )
 
 
 def vertebra_name(vertebra: Vertebra, index: int) -> str:
@@ -143,69 +161,30 @@ def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
     ]
 
 
+def with_physiologic(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of a column, cranial first, each with the reason why its shape is physiologic, or None."""
+    told = physiologic_shapes(
+        [v.measurement for v in vertebrae],
+        [v.level for v in vertebrae],
+        [v.level_probabilities for v in vertebrae],
+        [v.pinned for v in vertebrae],
+    )
+    return tuple(replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True))
+
+
+def physiologic_text(analysis: SpineAnalysis) -> str:
+    """Say which vertebrae are left out of the patient's grade, "L5 physiologic, counted as normal"; "" if none is."""
+    return f"{', '.join(analysis.physiologic)} physiologic, counted as normal" if analysis.physiologic else ""
+
+
 def worst_text(analysis: SpineAnalysis) -> str | None:
-    """Describe the worst of the assessed vertebrae, "T9 severe 0.55"; None if there are none."""
+    """Describe the worst of the counted vertebrae, "T9 severe 0.55"; None if there are none."""
     named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
-    assessed = [(name, v.measurement) for name, v in named if v.review != "rejected"]
-    if not assessed:
+    counted = [(name, v.measurement) for name, v in named if v.review != "rejected" and not v.physiologic]
+    if not counted:
         return None
-    name, m = min(assessed, key=lambda a: severity(a[1]))
+    name, m = min(counted, key=lambda a: severity(a[1]))
     return f"{name} {m.grade} {deciding_text(m)}"
-
-
-def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
-    """Return `analysis` as a JSON object of schema `vfq-analysis/1`."""
-    return {
-        "schema": SCHEMA,
-        "case": analysis.case,
-        "status": analysis.status,
-        "message": analysis.message,
-        "space": SPACE,
-        "source": {
-            "shape": _list(analysis.shape),
-            "spacing_mm": _list(analysis.spacing_mm),
-            "ijk_to_ras": _list(analysis.ijk_to_ras),
-        },
-        "models": [vars(m) for m in analysis.models],
-        "curve": np.asarray(analysis.curve, float).tolist(),
-        "limits_mm": _list(analysis.limits_mm),
-        "vertebrae": [vertebra_to_json(v) for v in analysis.vertebrae],
-        "patient": {
-            "genant_ratio": analysis.patient_ratio,
-            "grade": analysis.patient_grade,
-            "sdi": analysis.spinal_deformity_index,
-            "assessed": [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae) if v.review != "rejected"],
-        },
-        "timing_s": {k: round(float(v), 4) for k, v in analysis.timing_s.items()},
-    }
-
-
-def from_json(data: Any) -> SpineAnalysis:
-    """Return the record of a JSON object: the inverse of `to_json`; unknown keys are ignored.
-
-    VFQError `newer_schema`; `not_an_analysis` for anything else that cannot be read.
-    """
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise _other_schema(schema)
-    try:
-        return _from_json(data)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise VFQError(
-            "not_an_analysis", f"The analysis is damaged ({type(error).__name__}: {error}). Analyse the scan again."
-        ) from error
-
-
-def read_analysis(path: Path) -> SpineAnalysis:
-    """Read the record in a file. VFQError `not_found`, `newer_schema`, `not_an_analysis`."""
-    try:
-        return from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise VFQError("not_found", f"There is no file {path.name!r}. Check the path.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise VFQError(
-            "not_an_analysis", f"{path.name!r} cannot be read as an analysis. Give an analysis.json from vfq analyze."
-        ) from error
 
 
 def check_belongs(analysis: SpineAnalysis, ct_shape: Sequence[int], ct_ijk_to_ras: np.ndarray) -> None:
@@ -233,157 +212,3 @@ def _corners(shape: Sequence[int]) -> np.ndarray:
     last = np.array(shape[::-1]) - 1.0
     corners = np.array(np.meshgrid(*[(0.0, n) for n in last])).reshape(3, -1).T
     return np.c_[corners, np.ones(8)]
-
-
-def _other_schema(schema: Any) -> VFQError:
-    newer = re.fullmatch(r"vfq-analysis/(\d+)", str(schema))
-    if newer and int(newer.group(1)) > 1:
-        return VFQError("newer_schema", f"The analysis ({schema}) was written by a newer version. Update this program.")
-    return VFQError(
-        "not_an_analysis",
-        f"The file is not an analysis: its schema is {schema!r}, not {SCHEMA}. Give an analysis.json from vfq analyze.",
-    )
-
-
-def _from_json(data: dict[str, Any]) -> SpineAnalysis:
-    source = _typed(dict, data.get("source") or {})
-    _one_of((SPACE,), data.get("space", SPACE))
-    return SpineAnalysis(
-        case=_text(data["case"]),
-        status=_text(data["status"]),
-        message=_text(data.get("message", "")),
-        shape=_optional(_counts, source.get("shape")),
-        spacing_mm=_optional(lambda v: _numbers(v, 3), source.get("spacing_mm")),
-        ijk_to_ras=_optional(lambda v: _array(v, (4, 4)), source.get("ijk_to_ras")),
-        models=tuple(_stamp(m) for m in _typed(list, data.get("models", []))),
-        curve=_curve(data.get("curve")),
-        limits_mm=_optional(lambda v: _numbers(v, 2), data.get("limits_mm")),
-        vertebrae=tuple(vertebra_from_json(v) for v in _typed(list, data.get("vertebrae", []))),
-        timing_s=_shares(data.get("timing_s")),
-    )
-
-
-def _stamp(data: Any) -> ModelStamp:
-    role, name, sha256 = (_text(_typed(dict, data)[key]) for key in ("role", "name", "sha256"))
-    return ModelStamp(role, name, sha256, _optional(_text, data.get("backend")))
-
-
-def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
-    """Return one entry of "vertebrae"."""
-    m = vertebra.measurement
-    return {
-        "level": vertebra.level,
-        "level_probabilities": {name: round(float(p), 4) for name, p in vertebra.level_probabilities.items()},
-        "score": float(vertebra.score),
-        "keypoints": np.asarray(vertebra.keypoints, float).tolist(),
-        "heights_mm": [float(h) for h in m.heights_mm],
-        "genant_ratio": float(m.genant_ratio),
-        "genant_spread": _float(vertebra.spread),
-        "grade": m.grade,
-        "shape": m.shape,
-        "borderline": bool(m.borderline),
-        "crush_ratio": _float(m.crush_ratio),
-        "origin": vertebra.origin,
-        "machine_keypoints": _list(vertebra.machine_keypoints),
-        "pinned": bool(vertebra.pinned),
-        "review": vertebra.review,
-        "reviewer": vertebra.reviewer,
-        "reviewed_at": vertebra.reviewed_at,
-    }
-
-
-def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
-    """Return the vertebra of one entry: the inverse of `vertebra_to_json`.
-
-    KeyError, TypeError, ValueError or OverflowError if the entry is damaged.
-    """
-    _typed(dict, data)
-    measurement = Measurement(
-        heights_mm=_numbers(data["heights_mm"], 3),
-        genant_ratio=_number(data["genant_ratio"]),
-        grade=_one_of(GRADES, data["grade"]),
-        shape=_one_of((None, *SHAPES), data["shape"]),
-        borderline=_typed(bool, data["borderline"]),
-        crush_ratio=_optional(_number, data.get("crush_ratio")),
-    )
-    return Vertebra(
-        keypoints=_keypoints(data["keypoints"]),
-        measurement=measurement,
-        score=_number(data["score"]),
-        spread=_optional(_number, data.get("genant_spread")),
-        level=_optional(_text, data["level"]),
-        level_probabilities=_shares(data.get("level_probabilities")),
-        origin=_one_of(ORIGINS, data.get("origin", "model")),
-        review=_one_of(REVIEWS, data.get("review", "open")),
-        machine_keypoints=_optional(_keypoints, data.get("machine_keypoints")),
-        pinned=_typed(bool, data.get("pinned", False)),
-        reviewer=_optional(_text, data.get("reviewer")),
-        reviewed_at=_optional(_text, data.get("reviewed_at")),
-    )
-
-
-def _typed(kind: type, value: Any) -> Any:
-    """Return `value`; TypeError unless it is a `kind`."""
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind.__name__}, got {value!r:.40}")
-    return value
-
-
-def _text(value: Any) -> str:
-    return str(_typed(str, value))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(_typed(Real, value)):
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return float(value)
-
-
-def _numbers(values: Any, count: int) -> Any:
-    if len(values) != count:
-        raise ValueError(f"expected {count} numbers, got {len(values)}")
-    return tuple(_number(v) for v in values)
-
-
-def _counts(values: Any) -> tuple[int, ...]:
-    _numbers(values, 3)
-    return tuple(_typed(int, v) for v in values)
-
-
-def _shares(value: Any) -> dict[str, float]:
-    return {_text(name): _number(v) for name, v in _typed(dict, value or {}).items()}
-
-
-def _one_of(options: Sequence[Any], value: Any) -> Any:
-    if value not in options:
-        raise ValueError(f"expected one of {options}, got {value!r:.40}")
-    return value
-
-
-def _optional(read: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else read(value)
-
-
-def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return an array of finite numbers of this shape, where -1 is any length; text and booleans are no numbers."""
-    array = np.asarray(value)
-    fits = len(shape) == array.ndim and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
-    if array.dtype.kind not in "iuf" or not fits or not np.isfinite(array).all():
-        raise ValueError(f"expected finite numbers of shape {shape}")
-    return array.astype(float)
-
-
-def _curve(value: Any) -> np.ndarray:
-    return _array(value, (-1, 3)) if value else np.empty((0, 3))
-
-
-def _keypoints(value: Any) -> np.ndarray:
-    return _array(value, (3, 2, 3))
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _list(value: Any) -> Any:
-    return None if value is None else np.asarray(value).tolist()

@@ -1,0 +1,150 @@
+"""Quality flags of an analysis: is the curve on the bone, are sizes human, is the scan good enough there?
+
+Nothing is measured here; each check compares what was found with a fixed limit and says what to do. The limits were
+set on real CT, on curves that were pushed aside and on scans that were spoiled (`Testing/validation/suspicion.py`).
+Coordinates are RAS mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import VFQError
+from ..imaging.ct import CTVolume, inside
+from ..spine.plausibility import column_flags, implausible, scale_flag
+from ..spine.quality import CODES, Flag, of_study, sorted_flags
+from ..spine.record import Vertebra, vertebra_name
+from ..spine.straightening import Straightening
+from .curve_check import off_bone
+from .curve_finding import Spine
+from .models import Models
+
+# The refiner finds the bodies of good scans at most 2.8 mm from the curve; of a curve that was pushed aside, farther.
+OFF_BONE_MM = 3.5
+# Coarse and refined curves of good scans differ by at most 3.3 mm beside a vertebra, where the refined one left by 7.9.
+CURVES_APART_MM = 6.0
+CLICKED_MM = 25.0  # about a vertebra: nearer to a reader's click the curve is not doubted
+# In good scans the score is 0.96 or more and the standard deviation of G at most 0.10.
+LEAST_SCORE, MOST_SPREAD = 0.90, 0.11
+# Points whose standard deviation of G exceeds this are hardly those of a vertebra.
+HOPELESS_SPREAD = 0.16
+THICK_MM = 4.0  # errors of G grow from 0.04 to 0.05 there: see the validation page
+# Bone, contrast and calcified vessels stay below 1800 HU beside the spine; cement and metal do not.
+METAL_HU, METAL_SAMPLES = 2000.0, 2
+METAL_STEP_MM, METAL_SIDE_MM, METAL_FRONT_MM, METAL_BACK_MM = 4.0, 24.0, 4.0, 35.0
+# A body is cut where there is no scan this far to either side of its middle; the narrowest are 17 mm wide.
+SIDE_MM, PADDING_HU = 8.0, -950.0
+MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
+
+
+def judged(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, clicks: np.ndarray | None = None
+) -> tuple[tuple[Vertebra, ...], tuple[Flag, ...]]:
+    """Return the vertebrae with their flags, and the flags of the study.
+
+    clicks : the points `(n, 3)` through which a reader led the curve: it is not doubted there, and the study is not
+        refused.
+    VFQError `implausible_size` if most of the vertebrae have sizes that no human has.
+    """
+    if not vertebrae:
+        return vertebrae, ()
+    points, levels = np.stack([v.keypoints for v in vertebrae]), [v.level for v in vertebrae]
+    if clicks is None:
+        _check_plausible(points, vertebrae)
+    found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
+    raised = {
+        "curve_off_bone": _off_bone(ct, spine, vertebrae, models) & ~_is_clicked(points, clicks),
+        "cut_by_border": _is_cut(ct, spine, points),
+        "metal": _has_metal(ct, spine, points),
+        "low_score": np.array([v.score < LEAST_SCORE or (v.spread or 0.0) > MOST_SPREAD for v in vertebrae]),
+    }
+    for code, concerned in raised.items():
+        for i in np.flatnonzero(concerned):
+            found[i].append(_flag(code))
+    ordered = [sorted_flags(flags) for flags in found]
+    names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
+    whole = [flag for flag in (scale_flag(points, levels), thick_slices(ct, points)) if flag]
+    told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
+    return told, of_study(names, ordered, whole)
+
+
+def thick_slices(ct: CTVolume, points: np.ndarray) -> Flag | None:
+    """Return the flag of a scan whose slices are `THICK_MM` or more apart along the spine `(n, 3, 2, 3)`; else None."""
+    middles = points.mean((1, 2))
+    along = middles[-1] - middles[0] if len(middles) > 1 else np.array([0.0, 0.0, 1.0])
+    apart = float(np.linalg.norm(ct.ijk_to_ras[:3, :3].T @ (along / max(float(np.linalg.norm(along)), 1e-6))))
+    if apart < THICK_MM:
+        return None
+    doubt = CODES["thick_slices"]
+    return Flag("thick_slices", f"The slices are {apart:.1f} mm apart, so heights are less exact. {doubt.remedy}")
+
+
+def _check_plausible(points: np.ndarray, vertebrae: tuple[Vertebra, ...]) -> None:
+    sizes = implausible(points, [None] * len(points))  # a wrong name is no reason to refuse
+    hopeless = np.array([(v.spread or 0.0) > HOPELESS_SPREAD for v in vertebrae])
+    if not sizes.any() or (sizes | hopeless).mean() <= MOST_IMPLAUSIBLE:
+        return
+    tall = [max(v.measurement.heights_mm) for v in vertebrae]
+    raise VFQError(
+        "implausible_size",
+        f"{int((sizes | hopeless).sum())} of {len(points)} structures that look like vertebrae are none, or have sizes "
+        f"that no human spine has (heights of {min(tall):.0f} to {max(tall):.0f} mm). Check the voxel spacing in the "
+        "header, and that the scan contains whole vertebral bodies from front to back.",
+    )
+
+
+def _off_bone(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models) -> np.ndarray:
+    """True where the refiner sees the bodies elsewhere, or the two curves disagree: `(n,)`."""
+    middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
+    apart = np.abs(spine.coarse.to_straight(middles)[:, 0])
+    found: np.ndarray = (off_bone(ct, spine.curve, vertebrae, models) > OFF_BONE_MM) | (apart > CURVES_APART_MM)
+    return found
+
+
+def _is_clicked(points: np.ndarray, clicks: np.ndarray | None) -> np.ndarray:
+    """True where a click of the reader lies near the vertebra's middle: `(n,)`."""
+    if clicks is None:
+        return np.zeros(len(points), bool)
+    apart = points.mean((1, 2))[:, None] - np.reshape(clicks, (-1, 3))
+    near: np.ndarray = np.linalg.norm(apart, axis=-1).min(1) < CLICKED_MM
+    return near
+
+
+def _is_cut(ct: CTVolume, spine: Spine, points: np.ndarray) -> np.ndarray:
+    """True where a key point lies beyond the scan, or a side of the body beyond it or in padding: `(n,)`."""
+    middles = Straightening(spine.curve).to_straight(points.mean((1, 2)))
+    sides = np.stack([middles + (x, 0.0, 0.0) for x in (-SIDE_MM, SIDE_MM)], 1)
+    beside = Straightening(spine.curve).to_patient(sides)
+    whole = inside(ct, points).all((1, 2)) & (ct.sample(beside, fill=-3000.0) > PADDING_HU).all(1)
+    return np.asarray(~whole)
+
+
+def _has_metal(ct: CTVolume, spine: Spine, points: np.ndarray) -> np.ndarray:
+    """True where metal or cement lies in the body, beside it, or in its arch: `(n,)`."""
+    straightening = Straightening(spine.curve)
+    beside = np.arange(-METAL_SIDE_MM, METAL_SIDE_MM + 0.1, METAL_STEP_MM)
+    grids = []
+    for body in straightening.to_straight(points):
+        (_, back, low), (_, front, high) = body.min((0, 1)), body.max((0, 1))
+        along = np.arange(back - METAL_BACK_MM, front + METAL_FRONT_MM, METAL_STEP_MM)
+        grid = np.meshgrid(beside, along, np.arange(low, high, METAL_STEP_MM), indexing="ij")
+        grids.append(np.stack(grid, -1).reshape(-1, 3))
+    bright = _nearest(ct, straightening.to_patient(np.concatenate(grids))) > METAL_HU
+    counts = np.add.reduceat(bright.astype(int), np.r_[0, np.cumsum([len(g) for g in grids])[:-1]])
+    found: np.ndarray = counts >= METAL_SAMPLES
+    return found
+
+
+def _nearest(ct: CTVolume, points: np.ndarray) -> np.ndarray:
+    """Return the HU `(m,)` of the voxels nearest to RAS mm points `(m, 3)`; outside, those of the border."""
+    ijk = np.rint(points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]).astype(int)
+    i, j, k = np.clip(ijk, 0, np.array(ct.voxels.shape[::-1]) - 1).T
+    values: np.ndarray = ct.voxels[k, j, i]
+    return values
+
+
+def _flag(code: str) -> Flag:
+    doubt = CODES[code]
+    return Flag(code, f"{doubt.meaning[0].upper()}{doubt.meaning[1:]}. {doubt.remedy}")
