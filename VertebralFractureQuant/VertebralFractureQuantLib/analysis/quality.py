@@ -19,6 +19,7 @@ from ..spine.record import Vertebra, vertebra_name
 from ..spine.straightening import Straightening
 from .curve_check import off_bone
 from .curve_finding import Spine
+from .midline import midline_offsets, stretch_off_midline
 from .models import Models
 
 # The refiner finds the bodies of good scans at most 2.8 mm from the curve; of a curve that was pushed aside, farther.
@@ -96,10 +97,14 @@ def _check_plausible(points: np.ndarray, vertebrae: tuple[Vertebra, ...]) -> Non
 
 
 def _off_bone(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models) -> np.ndarray:
-    """True where the refiner sees the bodies elsewhere, or the two curves disagree: `(n,)`."""
+    """True where the refiner or the arches see the bodies elsewhere, or the two curves disagree: `(n,)`."""
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
     apart = np.abs(spine.coarse.to_straight(middles)[:, 0])
-    found: np.ndarray = (off_bone(ct, spine.curve, vertebrae, models) > OFF_BONE_MM) | (apart > CURVES_APART_MM)
+    beside = stretch_off_midline(
+        midline_offsets(ct, spine.curve, middles, np.array([np.mean(v.measurement.heights_mm) for v in vertebrae]))
+    )
+    elsewhere = off_bone(ct, spine.curve, vertebrae, models) > OFF_BONE_MM
+    found: np.ndarray = elsewhere | beside | (apart > CURVES_APART_MM)
     return found
 
 
