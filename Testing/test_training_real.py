@@ -21,7 +21,7 @@ from VertebralFractureQuantLib.training import breaking, columns, real, tubes, v
 from VertebralFractureQuantLib.training.breaking import Fracture, broken  # noqa: E402
 from VertebralFractureQuantLib.training.train import RECIPES, train  # noqa: E402
 
-WHOLE = Fracture(1.0, 1.0, (0.0, 0.0), 0.5, 1.0, 2.0, 0.0, 2.0, 0.0)
+WHOLE = Fracture(1.0, 1.0, (0.0, 0.0), 0.5, 1.0, 2.0, 0.0, 2.0, 1.0, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ are RAS mm; frames have the rows right, anterior, up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,20 +117,30 @@ def _draw_left(rng: np.random.Generator) -> tuple[float, float, float]:
     return low * rng.uniform(0.9, 1.1), low * rng.uniform(0.85, 1.0), low * rng.uniform(1.0, 1.2)
 
 
+def to_target(presses: list[Press]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from points `(n, 3)` of the intact spine to those of the broken one, by iteration."""
+
+    def moved(points: np.ndarray) -> np.ndarray:
+        target = np.array(points, float)
+        for _ in range(200 * bool(presses)):
+            target += 0.3 * (points - _to_source(presses, target))
+        return target
+
+    return moved
+
+
+def _to_source(presses: list[Press], points: np.ndarray) -> np.ndarray:
+    for press in reversed(presses):  # caudal first: each one moves everything above it
+        points = press(points)
+    return points
+
+
 def broken_ct(
     ct: CTVolume, curve: np.ndarray, keypoints: np.ndarray, presses: list[Press], denser: float, name: str
 ) -> tuple[CTVolume, np.ndarray]:
     """Return the part of a CT around its `curve` `(k, 3)` with fractures, and its key points `(n, 3, 2, 3)`."""
 
-    def to_source(points: np.ndarray) -> np.ndarray:
-        for press in reversed(presses):  # caudal first: each one moves everything above it
-            points = press(points)
-        return points
-
-    flat = keypoints.reshape(-1, 3)
-    target = flat.copy()
-    for _ in range(200 * bool(presses)):
-        target += 0.3 * (flat - to_source(target))
+    target = to_target(presses)(keypoints.reshape(-1, 3))
     low, high = np.minimum(curve.min(0), target.min(0)), np.maximum(curve.max(0), target.max(0))
     grow = (BESIDE_MM, AROUND_MM, 0.0)
     ijk = np.array(np.meshgrid(*np.stack([low - grow, high + grow], 1))).reshape(3, -1).T
@@ -141,7 +152,9 @@ def broken_ct(
     i, j, k = (np.arange(b - a) for a, b in zip(start, stop, strict=True))
     grid = np.stack(np.meshgrid(k, j, i, indexing="ij"), -1)[..., ::-1].reshape(-1, 3)
     points = grid @ to_ras[:3, :3].T + to_ras[:3, 3]
-    source = np.concatenate([to_source(part) for part in np.array_split(points, max(1, len(points) // 500_000))])
+    source = np.concatenate(
+        [_to_source(presses, part) for part in np.array_split(points, max(1, len(points) // 500_000))]
+    )
     hu = ct.sample(source).reshape(len(k), len(j), len(i))
     if presses:
         up = source.reshape(*hu.shape, 3)

@@ -12,10 +12,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from breaking_ct import broken_ct, draw_presses, rescanned
+from breaking_ct import broken_ct, draw_presses, rescanned, to_target
 from VertebralFractureQuantLib.analysis import analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import match
+from VertebralFractureQuantLib.imaging.ct import inside
 from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.spine.genant import measure_column
 from VertebralFractureQuantLib.spine.keypoints import centers
@@ -41,6 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
         for seed in range(arguments.count):
             rng = np.random.default_rng([seed, len(reference.case)])
             presses = draw_presses(rng, reference.keypoints, SHARES[seed % len(SHARES)])
+            moved = to_target(presses)
             scan, truth = broken_ct(ct, reference.curve, reference.keypoints, presses, rng.uniform(0, 0.6), ct.name)
             slices = float(rng.choice([0, 0, 3, 4, 5])) if seed >= len(SHARES) else 0.0
             if slices:
@@ -50,6 +52,8 @@ def main(arguments: argparse.Namespace) -> None:
             except VFQError as error:
                 print(reference.case, seed, error.code)
                 found = ()
+            whole = inside(scan, truth).all((1, 2))  # a kyphosis may bend a spine out of the field of view
+            lost, truth = truth[~whole].mean((1, 2)), truth[whole]
             points = np.reshape([v.keypoints for v in found], (-1, 3, 2, 3))
             m = match(points, truth)
             real = measure_column(truth)
@@ -59,8 +63,9 @@ def main(arguments: argparse.Namespace) -> None:
                  float(np.linalg.norm(centers(points[i]) - centers(truth[j]))))
                 for i, j in m.pairs
             ]  # fmt: skip
-            extra = centers(points[list(m.false)])[:, None] - reference.partial if len(reference.partial) else None
-            wrong = len(m.false) if extra is None else int((np.linalg.norm(extra, axis=-1).min(1) > BORDER_MM).sum())
+            partial = np.concatenate([moved(reference.partial), lost, np.full((1, 3), 1e6)])
+            extra = centers(points[list(m.false)])[:, None] - partial
+            wrong = int((np.linalg.norm(extra, axis=-1).min(1) > BORDER_MM).sum())
             missed, false = missed + len(truth) - len(m.pairs), false + wrong
             rows += own
             print(f"{reference.case} {seed}: {len(presses)} broken, {slices:.0f} mm; missed {len(truth) - len(own)}, "

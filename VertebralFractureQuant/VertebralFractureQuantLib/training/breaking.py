@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..networks.detector import HALF_WIDTH_MM
 
-PLATE, FLANK = 2.5, 1.2  # rows inside and outside of an endplate that keep their thickness
+PLATE, FLANK = 2.5, 1.2  # at most so many rows inside and outside of an endplate keep their thickness
 LEAST_BODY, LEAST_DISC = 3.5, 0.6  # rows
 LOCAL_ROWS = 22.0  # the curve follows a wedge: farther from it than about this, the column is straight again
 MARROW_HU, MOST_DENSER_HU = -80.0, 350.0
@@ -38,6 +38,7 @@ class Fracture:
     wide : share of the depth over which they sink, 0 to 1.
     sharpness : of the depression: 1 is a V, 2 a bow, more a flat floor.
     band_hu, band : HU and thickness in rows of the dense band that a sunken endplate presses before itself.
+    plate : share of `PLATE` and `FLANK` that keeps its thickness; at 0 an endplate that is pressed becomes thin.
     denser : how much denser pressed bone becomes; 1 if its mass is kept.
     """
 
@@ -49,6 +50,7 @@ class Fracture:
     sharpness: float
     band_hu: float
     band: float
+    plate: float
     denser: float
 
 
@@ -77,6 +79,7 @@ def draw_fracture(rng: np.random.Generator) -> Fracture:
         sharpness=float(rng.choice([rng.uniform(0.9, 1.3), rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)])),
         band_hu=float(rng.uniform(50, 300) * (rng.random() < 0.5)),
         band=float(rng.uniform(1.5, 5.0)),
+        plate=float(rng.choice([0.05, 1.0])),
         denser=float(rng.uniform(0, 0.8)),
     )
 
@@ -95,7 +98,8 @@ def broken(
     across = np.arange(columns) - HALF_WIDTH_MM
     plates = np.stack([_plates(k, across) for k in keypoints])  # (n, 2, columns)
     new = _new_plates(plates, keypoints, across, fractures, np.ones(len(keypoints) - 1) if discs is None else discs)
-    old_knots, new_knots = _knots(plates), _knots(new)
+    kept = np.array([fractures[i].plate if i in fractures else 1.0 for i in range(len(keypoints))])
+    old_knots, new_knots = _knots(plates, kept), _knots(new, kept)
     place = np.stack([_line(np.arange(rows), new_knots[:, x], old_knots[:, x]) for x in range(columns)], 1)
     seen = _taken(picture, place)
     for i, fracture in fractures.items():
@@ -156,14 +160,17 @@ def _straightened(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return np.concatenate([straight[:1], straight[:1] + np.cumsum(steps, axis=0)])
 
 
-def _knots(plates: np.ndarray) -> np.ndarray:
-    """Return rows `(6 n, columns)`: for each body a flank, a plate and its inside, above and below."""
+def _knots(plates: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return rows `(6 n, columns)`: for each body a flank, a plate and its inside, above and below.
+
+    kept : `(n,)` shares of the thickness of a flank and a plate that stay as they are.
+    """
     tall = plates[:, 1] - plates[:, 0]
     gap = np.concatenate([np.full((1, plates.shape[2]), 9.0), plates[1:, 0] - plates[:-1, 1]])
     below = np.concatenate([gap[1:], gap[:1]])
-    inner = np.minimum(PLATE, 0.33 * tall)
+    inner = kept[:, None] * np.minimum(PLATE, 0.33 * tall)
     top, bottom = plates[:, 0], plates[:, 1]
-    flank_above, flank_below = np.minimum(FLANK, 0.3 * gap), np.minimum(FLANK, 0.3 * below)
+    flank_above, flank_below = (kept[:, None] * np.minimum(FLANK, 0.3 * g) for g in (gap, below))
     knots = np.stack([top - flank_above, top, top + inner, bottom - inner, bottom, bottom + flank_below], 1)
     return knots.reshape(-1, plates.shape[2])
 

@@ -29,6 +29,7 @@ from .bending import bent, bent_keypoints, draw_bend
 ROWS = 192
 OBJECT_RADIUS_MM = 5.0
 IGNORED_MM = 14.0
+EMPHASIS = 1.5  # errors weigh 1/G to this power; in the paper it is 1
 MOST_VERTEBRAE = 24  # in one image
 TURNED_DEG = 8.0  # standard deviation of the patients' rotation about S; the image's plane is the scanner's
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
@@ -199,8 +200,8 @@ def _targets(
 ) -> dict[str, Tensor]:
     """Return the targets of the detector.
 
-    By pixel: `objectness` and its `weight` (0 = ignored), `offsets` and their `emphasis`, which is 1/G as in the paper,
-    or more for a crush. By vertebra: the `places` (row, column) of the key points, and `known`, their emphasis or 0.
+    By pixel: `objectness` and its `weight` (0 = ignored), `offsets` and their `emphasis`, which is a power of
+    1/G, or of the remaining height in a crush. By vertebra: the `places` (row, column) of the key points, and `known`, their emphasis or 0.
 
     A vertebra that the field of view cuts keeps its true points beyond the border, so that the network learns to place
     them outside, and inference can leave the vertebra out. What the crop's own edge cuts is ignored, and so is the
@@ -230,9 +231,9 @@ def _targets(
         disc &= visible
         weight[disc] = 1  # an ignored neighbour must not hide this one
         objectness[disc] = 1
-        emphasis[disc] = 1 / remaining[i]
+        emphasis[disc] = remaining[i] ** -EMPHASIS
         slot = int((known.max(1) > 0).sum())
-        places[slot], known[slot] = points.reshape(6, 2)[:, ::-1] + (0.0, HALF_WIDTH_MM), 1 / remaining[i]
+        places[slot], known[slot] = points.reshape(6, 2)[:, ::-1] + (0.0, HALF_WIDTH_MM), remaining[i] ** -EMPHASIS
         for n, (p, e) in enumerate((p, e) for p in range(3) for e in range(2)):
             offsets[2 * n, disc] = (points[p, e, 0] - a.repeat(ROWS, 0))[disc]
             offsets[2 * n + 1, disc] = (points[p, e, 1] - row.repeat(COLUMNS, 1))[disc]
