@@ -200,8 +200,9 @@ def _targets(
 ) -> dict[str, Tensor]:
     """Return the targets of the detector.
 
-    By pixel: `objectness` and its `weight` (0 = ignored), `offsets` and their `emphasis`, which is a power of
-    1/G, or of the remaining height in a crush. By vertebra: the `places` (row, column) of the key points, and `known`, their emphasis or 0.
+    By pixel: `objectness` and its `weight` (0 = ignored), `offsets` and their `emphasis`, which is a power of 1/G, or
+    of the remaining height in a crush. By vertebra: the `places` (row, column) of the key points, and `known`, their
+    emphasis or 0.
 
     A vertebra that the field of view cuts keeps its true points beyond the border, so that the network learns to place
     them outside, and inference can leave the vertebra out. What the crop's own edge cuts is ignored, and so is the

@@ -50,7 +50,7 @@ def mix(
     target = folder / f"{role}.safetensors"
     card = {
         "name": f"{role} mixture",
-        "data": "synthetic phantoms made on the fly; no patient data",
+        "data": "that of the mixed networks: see their model cards",
         "mixture": [{**asdict(stamp), "share": share} for stamp, share in zip(stamps, shares, strict=True)],
     }
     weights.save(mixture, role, target, card)

@@ -151,7 +151,7 @@ def _lost(rng: np.random.Generator, curve: SpineCurve) -> SpineCurve:
 
 
 def _levels(reference: Reference, middles: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """Return the class in `levels.CLASSES` of each slice; `UNKNOWN` beyond the vertebrae and where a name is doubtful."""
+    """Return the class in `levels.CLASSES` of each slice; `UNKNOWN` beyond the vertebrae and without a certain name."""
     known = [CLASSES.index(name) if name in CLASSES else tubes.UNKNOWN for name in reference.levels]
     half = np.diff(middles, prepend=2 * middles[0] - middles[1], append=2 * middles[-1] - middles[-2]) / 2
     level = np.full(len(arcs), tubes.UNKNOWN)

@@ -273,9 +273,10 @@ def _keep(
         start = recipe.start and Path(recipe.start).name  # a model card contains no folder names
         own = {**asdict(recipe), "start": start, "scans": None, "references": [Path(r).name for r in recipe.references]}
         real = f"; real CT: {', '.join(cases)}" if cases else "; no patient data"
+        earlier = f"; before that, the data of {origin.name}" if origin else ""
         card = {
             "name": f"{recipe.role}-1",
-            "data": f"synthetic phantoms made on the fly{real}",
+            "data": f"synthetic phantoms made on the fly{real}{earlier}",
             "recipe": own,
             "started_from": origin and asdict(origin),
             "validation": figures,
