@@ -126,6 +126,8 @@ def beside(monkeypatch):
     """How far the refiner sees the bodies beside the curve: nothing, unless a test changes it."""
     found = {}
     monkeypatch.setattr(quality, "off_bone", lambda ct, curve, v, models: found.get("mm", np.zeros(len(v))))
+    # These bodies have no arches, so there is no midline either.
+    monkeypatch.setattr(quality, "midline_offsets", lambda ct, curve, m, tall: found.get("arches", np.zeros(len(m))))
     return found
 
 
@@ -149,6 +151,12 @@ NONE = [[]] * len(LEVELS)
 def test_a_good_study_has_no_flags(points):
     assert judged(block(points), points) == (NONE, ())
     assert quality.judged(block(points), None, (), None) == ((), ())
+
+
+def test_two_bodies_beside_the_midline_of_the_arches_are_doubted(points, beside):
+    beside["arches"] = np.array([0, 0, 8.0, 9.0, 0, 0, np.nan])
+    own, flags = judged(block(points), points)
+    assert own == [[], [], ["curve_off_bone"], ["curve_off_bone"], [], [], []] and flags[0].where == ("T10", "T11")
 
 
 def test_a_body_beside_the_curve_is_doubted_with_its_place(points, beside):

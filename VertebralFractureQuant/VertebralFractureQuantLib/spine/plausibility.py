@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
+from statistics import median
 
 import numpy as np
 
@@ -70,10 +71,10 @@ def scale_flag(keypoints: np.ndarray, levels: Sequence[str | None]) -> Flag | No
         (log(deep[i] / tall[i] / DEPTH_TO_HEIGHT[str(levels[i])]) - log(tall[i] / TALLEST_MM[str(levels[i])])) / 2
         for i in named
     ]
-    median = float(np.median(off))
-    if STRETCHED <= median <= FLATTENED:
+    usual = median(off)
+    if STRETCHED <= usual <= FLATTENED:
         return None
-    shape = "flat" if median > 0 else "tall"
+    shape = "flat" if usual > 0 else "tall"
     return Flag(
         "implausible_size",
         f"The vertebral bodies are unusually {shape} for their depth and level. Check the distance of the slices in "
@@ -87,21 +88,21 @@ def implausible(keypoints: np.ndarray, levels: Sequence[str | None]) -> np.ndarr
 
 
 def _size_faults(keypoints: np.ndarray, levels: Sequence[str | None]) -> list[str]:
-    tall, deep = _tallest(keypoints), _depths(keypoints)
+    tall, deep = _tallest(keypoints).tolist(), _depths(keypoints).tolist()
     return [_size_fault(tall, deep, i, level) for i, level in enumerate(levels)]
 
 
-def _size_fault(tall: np.ndarray, deep: np.ndarray, i: int, level: str | None) -> str:
+def _size_fault(tall: list[float], deep: list[float], i: int, level: str | None) -> str:
     """Return what is wrong with the size of a vertebra, one sentence; "" if nothing is."""
-    h, d = float(tall[i]), float(deep[i])
+    h, d = tall[i], deep[i]
     if not HEIGHTS_MM[0] <= h <= HEIGHTS_MM[1]:
         return f"A height of {h:.0f} mm is hardly possible for a vertebral body."
     if not DEPTHS_MM[0] <= d <= DEPTHS_MM[1]:
         return f"A depth of {d:.0f} mm is hardly possible for a vertebral body."
     others = [tall[j] for j in range(max(0, i - 2), min(len(tall), i + 3)) if j != i]
-    if len(others) > 2 and h > TALLER * float(np.median(others)):
+    if len(others) > 2 and h > TALLER * median(others):
         return f"It is {h:.0f} mm high, much higher than the vertebrae beside it."
-    usual = max(h, float(np.median(others))) if len(others) > 1 else h  # a crushed body is low, and as deep as before
+    usual = max(h, median(others)) if len(others) > 1 else h  # a crushed body is low, and as deep as before
     ratio = d / usual
     low, high = DEPTH_TO_HEIGHT_WITHIN
     if not low <= ratio <= high or (level and abs(log(ratio / DEPTH_TO_HEIGHT[level])) > DEPTH_OFF):
@@ -114,7 +115,8 @@ def _size_fault(tall: np.ndarray, deep: np.ndarray, i: int, level: str | None) -
 def _gaps(keypoints: np.ndarray) -> list[tuple[int, str]]:
     """Return the places of steps that are too wide or too narrow, as the index above, and what is wrong."""
     middles, tall = keypoints.mean((1, 2)), heights(keypoints).mean(-1)
-    usual = np.array([np.median(tall[max(0, i - 2) : i + 3]) for i in range(len(tall))])
+    near = tall.tolist()  # plain numbers: this runs while a reader drags a point
+    usual = np.array([median(near[max(0, i - 2) : i + 3]) for i in range(len(near))])
     distances = np.linalg.norm(np.diff(middles, axis=0), axis=1)
     expected = np.maximum(tall, usual)  # a crushed vertebra is low, and its neighbours are not far
     found = []
