@@ -22,7 +22,7 @@ from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.analysis.curve_finding import Spine, coarse_curves, refined_spine
 from VertebralFractureQuantLib.analysis.detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from VertebralFractureQuantLib.analysis.naming import measurable, with_levels
-from VertebralFractureQuantLib.analysis.quality import judged
+from VertebralFractureQuantLib.analysis.quality import judged, off_midline
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside, without_padding
 from VertebralFractureQuantLib.imaging.files import read_ct
@@ -100,7 +100,8 @@ def pushes(name: str, ct: CTVolume, truth: np.ndarray, models: Models) -> Iterat
         other = pushed(spine, axis, mm, rng)
         kind = f"pushed {abs(mm)} mm {'to the side' if axis == 0 else 'forward'}"
         try:
-            found, flags = judged(ct, other, along(ct, other, models), models)
+            found = along(ct, other, models)
+            found, flags = judged(ct, other, found, off_midline(ct, other.curve, found), models)
             yield Result(kind, name, has_failed(middles(found), truth, np.empty((0, 3))), flags)
         except VFQError as error:
             yield Result(kind, name, True, refused=error.code)

@@ -34,10 +34,10 @@ from .curve_finding import (
 )
 from .curve_repair import PresentCurve, repaired_spine
 from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
-from .midline import midline_offsets, on_midline, stretch_off_midline
+from .midline import on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
-from .quality import judged
+from .quality import judged, off_midline
 
 COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
@@ -64,11 +64,11 @@ def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> S
             further, found = _lengthened(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
             if in_columns(found) > in_columns(vertebrae):
                 spine, vertebrae = further, found
-        spine, vertebrae = _on_bone(ct, spine, vertebrae, models, timing)
+        spine, vertebrae, offsets = _on_bone(ct, spine, vertebrae, models, timing)
         _check_enough(vertebrae, spine.curve)
         check_canal_in_view(ct, spine)
         with _timed("check", timing):
-            vertebrae, flags = judged(ct, spine, vertebrae, models)
+            vertebrae, flags = judged(ct, spine, vertebrae, offsets, models)
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, flags, models, timing)
 
@@ -97,7 +97,8 @@ def analyze_along(
                 spine = drawn_spine(ct, drawn_curve(points), models)
         vertebrae = _along(ct, spine, models, timing, progress)
         with _timed("check", timing):
-            vertebrae, flags = judged(ct, spine, vertebrae, models, np.asarray(points, float))
+            offsets = off_midline(ct, spine.curve, vertebrae)
+            vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, np.asarray(points, float))
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, flags, models, timing)
 
@@ -132,31 +133,26 @@ def _lengthened(
 
 def _on_bone(
     ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, timing: dict[str, float]
-) -> tuple[Spine, tuple[Vertebra, ...]]:
+) -> tuple[Spine, tuple[Vertebra, ...], np.ndarray]:
     """Bring back a curve that lies beside the midline of the arches, and detect again; else return what is given.
 
-    The refiner looks again along the midline. If it leads away once more, the curve stays on the midline.
+    The refiner looks again along the midline. If it leads away once more, the curve stays on the midline. The third
+    result are the vertebrae's offsets from the midline that remain, `(n,)` mm.
     """
     with _timed("check", timing):
-        offsets = _off_midline(ct, spine, vertebrae)
+        offsets = off_midline(ct, spine.curve, vertebrae)
     if not stretch_off_midline(offsets).any():
-        return spine, vertebrae
+        return spine, vertebrae, offsets
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
     curve = on_midline(spine.curve, middles, offsets)
     ends = curve.at(np.array(spine.limits_mm))[0]
     coarse = extended(curve, -EXTENSION_MM, -EXTENSION_BELOW_MM)
     tried = [_lengthened(ct, *_refined_along(ct, (coarse, ends), models, timing, None), models, timing)]
-    if stretch_off_midline(_off_midline(ct, *tried[0])).any():
+    if stretch_off_midline(off_midline(ct, tried[0][0].curve, tried[0][1])).any():
         drawn = drawn_spine(ct, coarse, models)
         tried.append((drawn, _along(ct, drawn, models, timing, None)))
-    return min([*tried, (spine, vertebrae)], key=lambda t: _lost_share(_off_midline(ct, *t)))
-
-
-def _off_midline(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
-    """Return `midline_offsets` of the vertebrae `(n,)` mm."""
-    middles = centers(np.reshape([v.keypoints for v in vertebrae], (-1, 3, 2, 3)))
-    tall = np.array([np.mean(v.measurement.heights_mm) for v in vertebrae])
-    return midline_offsets(ct, spine.curve, middles, tall)
+    judged_ones = [(*each, off_midline(ct, each[0].curve, each[1])) for each in tried]
+    return min([*judged_ones, (spine, vertebrae, offsets)], key=lambda each: _lost_share(each[2]))
 
 
 def _lost_share(offsets: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside
+from ..spine.curve import SpineCurve
 from ..spine.plausibility import column_flags, implausible, scale_flag
 from ..spine.quality import CODES, Flag, of_study, sorted_flags
 from ..spine.record import Vertebra, vertebra_name
@@ -40,11 +41,23 @@ SIDE_MM, PADDING_HU = 8.0, -950.0
 MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
 
 
+def off_midline(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
+    """Return how far right of the curve the midline of the arches lies at each vertebra, `(n,)` mm; nan if unclear."""
+    middles = np.reshape([v.keypoints.mean((0, 1)) for v in vertebrae], (-1, 3))
+    return midline_offsets(ct, curve, middles, np.array([np.mean(v.measurement.heights_mm) for v in vertebrae]))
+
+
 def judged(
-    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models, clicks: np.ndarray | None = None
+    ct: CTVolume,
+    spine: Spine,
+    vertebrae: tuple[Vertebra, ...],
+    offsets: np.ndarray,
+    models: Models,
+    clicks: np.ndarray | None = None,
 ) -> tuple[tuple[Vertebra, ...], tuple[Flag, ...]]:
     """Return the vertebrae with their flags, and the flags of the study.
 
+    offsets : `off_midline` of the same curve and vertebrae.
     clicks : the points `(n, 3)` through which a reader led the curve: it is not doubted there, and the study is not
         refused.
     VFQError `implausible_size` if most of the vertebrae have sizes that no human has.
@@ -56,7 +69,7 @@ def judged(
         _check_plausible(points, vertebrae)
     found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
     raised = {
-        "curve_off_bone": _off_bone(ct, spine, vertebrae, models) & ~_is_clicked(points, clicks),
+        "curve_off_bone": _off_bone(ct, spine, vertebrae, offsets, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
         "metal": _has_metal(ct, spine, points),
         "low_score": np.array([v.score < LEAST_SCORE or (v.spread or 0.0) > MOST_SPREAD for v in vertebrae]),
@@ -96,15 +109,14 @@ def _check_plausible(points: np.ndarray, vertebrae: tuple[Vertebra, ...]) -> Non
     )
 
 
-def _off_bone(ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], models: Models) -> np.ndarray:
+def _off_bone(
+    ct: CTVolume, spine: Spine, vertebrae: tuple[Vertebra, ...], offsets: np.ndarray, models: Models
+) -> np.ndarray:
     """True where the refiner or the arches see the bodies elsewhere, or the two curves disagree: `(n,)`."""
     middles = np.stack([v.keypoints.mean((0, 1)) for v in vertebrae])
     apart = np.abs(spine.coarse.to_straight(middles)[:, 0])
-    beside = stretch_off_midline(
-        midline_offsets(ct, spine.curve, middles, np.array([np.mean(v.measurement.heights_mm) for v in vertebrae]))
-    )
     elsewhere = off_bone(ct, spine.curve, vertebrae, models) > OFF_BONE_MM
-    found: np.ndarray = elsewhere | beside | (apart > CURVES_APART_MM)
+    found: np.ndarray = elsewhere | stretch_off_midline(offsets) | (apart > CURVES_APART_MM)
     return found
 
 
