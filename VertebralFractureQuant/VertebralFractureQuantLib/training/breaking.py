@@ -20,8 +20,8 @@ PLATE, FLANK = 2.5, 1.2  # at most so many rows inside and outside of an endplat
 LEAST_BODY, LEAST_DISC = 3.5, 0.6  # rows
 LOCAL_ROWS = 22.0  # the curve follows a wedge: farther from it than about this, the column is straight again
 MARROW_HU, MOST_DENSER_HU = -80.0, 350.0
-# Shares of shapes and ranges of what remains, as among the fractured vertebrae of the public annotations: more than
-# half are wedges, a third is lowest in the middle, few are crushed.
+# Chosen by hand. Among the public annotations with G <= 0.80 the middle height is the lowest in 77 %, the anterior one
+# in 23 %; wedges and crushes are drawn more often here, so that they are learned as well.
 KINDS, SHARES = ("wedge", "biconcave", "crush"), (0.5, 0.35, 0.15)
 LEAST_LEFT, MOST_LEFT = 0.35, 0.88
 
@@ -127,7 +127,7 @@ def _new_plates(
     """Return the rows `(n, 2, columns)` of the endplates after the fractures; the first upper endplate stays."""
     tall, gap = plates[:, 1] - plates[:, 0], (plates[1:, 0] - plates[:-1, 1]) * discs[:, None]
     tall, gap = np.maximum(tall, LEAST_BODY), np.maximum(gap, LEAST_DISC)
-    shift = np.zeros_like(plates)
+    sunk_first = np.zeros(len(across))
     for i, f in fractures.items():
         back, front = keypoints[i, 2, :, 0].mean(), keypoints[i, 0, :, 0].mean()
         along = np.clip((across - back) / max(front - back, 1.0), 0, 1)
@@ -140,8 +140,9 @@ def _new_plates(
         for side, part in ((i - 1, sunk[0]), (i, sunk[1])):
             if 0 <= side < len(gap):
                 gap[side] = gap[side] + part
-        shift[i, 0] += sunk[0]
-    ends = np.concatenate([plates[:1, 0] + shift[:1, 0], np.empty((2 * len(plates) - 1, len(across)))])
+        if i == 0:
+            sunk_first = sunk[0]
+    ends = np.concatenate([plates[:1, 0] + sunk_first, np.empty((2 * len(plates) - 1, len(across)))])
     ends[1::2], ends[2::2] = tall, gap
     ends = np.cumsum(ends, axis=0)
     return _straightened(ends, plates.reshape(ends.shape)).reshape(plates.shape)

@@ -68,15 +68,15 @@ def paint_column(rng: np.random.Generator, device: str = "cpu") -> PaintedColumn
     picture, points = _painted_slab(Painter(anatomy, device), lying, straightening, half_mm)
     exact = exact_keypoints(anatomy)
     plates = endplates_of(anatomy, exact)
-    flat, outside = (_flat(straightening, p @ lying) for p in (exact, exact + plates.outward))
+    seen, outside = (flat(straightening, p @ lying) for p in (exact, exact + plates.outward))
     return PaintedColumn(
         picture=picture.cpu(),
         points=points.cpu(),
-        keypoints=flat[MEASURED],
-        outward=(outside - flat)[MEASURED],
+        keypoints=seen[MEASURED],
+        outward=(outside - seen)[MEASURED],
         heights=heights(exact)[MEASURED],
         endplates=plates,
-        ignored=flat[:1].mean((1, 2)),
+        ignored=seen[:1].mean((1, 2)),
     )
 
 
@@ -103,7 +103,8 @@ def _painted_slab(
     return torch.stack(pictures).mean(0).reshape(planes[1].shape[:2]), planes[1]
 
 
-def _flat(straightening: Straightening, points: np.ndarray) -> np.ndarray:
+def flat(straightening: Straightening, points: np.ndarray) -> np.ndarray:
+    """Return (A, row) mm `(..., 2)` in the straightened image of RAS mm points `(..., 3)`."""
     straight = straightening.to_straight(points)
     return np.stack([straight[..., 1], -straight[..., 2]], -1)
 

@@ -31,7 +31,6 @@ from .breaking import broken, draw_fracture
 SMOOTHING_MM = 20.0  # as of the curves that the networks find
 BEYOND_MM = 40.0  # the image continues beyond the outermost vertebrae
 PIXELS_MM = (0.8, 1.05)  # the detector is used with pixels of 0.85 mm
-THICKEST_SLAB_MM = 4.5
 INTACT_SHARE = 0.25  # of the columns have no fracture but their own
 FRACTURED_SHARE = 0.35  # of the vertebrae of the others are fractured
 FUSED_SHARE, FUSED = 0.2, (0.45, 1.0)  # of the columns have thinner discs
@@ -68,11 +67,6 @@ def read_cases(references: Sequence[Path], scans: Path, left_out: Sequence[str] 
     return found
 
 
-def mixed(paint: Callable, real: Callable, share: float) -> Callable:
-    """Return a function that makes a phantom with `paint`, or with probability `share` takes a scan with `real`."""
-    return partial(_either, paint, real, share)
-
-
 def _either(paint: Callable, real: Callable, share: float, rng: np.random.Generator, device: str = "cpu") -> object:
     return real(rng) if rng.random() < share else paint(rng, device=device)
 
@@ -82,11 +76,11 @@ def real_column(cases: list[RealCase], rng: np.random.Generator) -> columns.Pain
     case = cases[int(rng.integers(len(cases)))]
     straightening = Straightening(imperfect(rng, case.curve))
     pixel = float(rng.uniform(*PIXELS_MM))
-    half = float(rng.uniform(0.0, THICKEST_SLAB_MM))
+    half = float(rng.uniform(0.0, columns.THICKEST_SLAB_MM))
     grids = [straightening.sagittal_grid(HALF_WIDTH_MM * pixel, pixel, x)[:, :COLUMNS] for x in (-half, 0.0, half)]
     picture = torch.as_tensor(np.mean([case.ct.sample(g, fill=columns.AIR) for g in grids], 0))
-    flat = _flat(straightening, case.reference.keypoints, pixel)
-    partial_places = _flat(straightening, case.reference.partial, pixel)
+    flat = columns.flat(straightening, case.reference.keypoints) / pixel
+    partial_places = columns.flat(straightening, case.reference.partial) / pixel
     if rng.random() >= INTACT_SHARE:
         chosen = np.flatnonzero(rng.random(len(flat)) < FRACTURED_SHARE)
         fused = rng.uniform(*FUSED, len(flat) - 1) if rng.random() < FUSED_SHARE else None
@@ -103,12 +97,6 @@ def real_column(cases: list[RealCase], rng: np.random.Generator) -> columns.Pain
         ignored=partial_places,
         held=torch.as_tensor(inside(case.ct, grids[1])),
     )
-
-
-def _flat(straightening: Straightening, points: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """Return (A, row) in pixels of RAS mm points `(..., 3)`."""
-    straight = straightening.to_straight(points)
-    return np.stack([straight[..., 1], -straight[..., 2]], -1) / pixel_mm
 
 
 def _moved_with(places: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -165,4 +153,4 @@ def with_real(role: str, paint: Callable, cases: list[RealCase], share: float) -
     makers = {"detector": real_column, "refiner": real_tube}
     if role not in makers:
         raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references.")
-    return mixed(paint, partial(makers[role], cases), share)
+    return partial(_either, paint, partial(makers[role], cases), share)
