@@ -26,14 +26,17 @@ from ..spine.reference import Reference, read_reference
 from ..spine.straightening import Straightening
 from . import columns, tubes
 from .augmentation import imperfect
-from .breaking import broken, draw_fracture
+from .breaking import broken, cemented, draw_fracture
 
 SMOOTHING_MM = 20.0  # as of the curves that the networks find
 BEYOND_MM = 40.0  # the image continues beyond the outermost vertebrae
 PIXELS_MM = (0.8, 1.05)  # the detector is used with pixels of 0.85 mm
 INTACT_SHARE = 0.25  # of the columns have no fracture but their own
-FRACTURED_SHARE = 0.35  # of the vertebrae of the others are fractured
+FRACTURED_SHARE = 0.4  # of the vertebrae of the others are fractured
 FUSED_SHARE, FUSED = 0.2, (0.45, 1.0)  # of the columns have thinner discs
+CEMENTED_SHARE = 0.04  # of the fractured vertebrae contain cement
+# Old bone differs little from its discs, young bone and low voltages more than the few patients here.
+CONTRAST_SHARE, CONTRAST, SOFT_HU = 0.5, (0.45, 1.25), 40.0
 LOST_SHARE = 0.3  # of the tubes follow a curve that has left the bodies
 LOST_MM, LOST_OVER_MM = 9.0, (25.0, 90.0)
 
@@ -81,12 +84,16 @@ def real_column(cases: list[RealCase], rng: np.random.Generator) -> columns.Pain
     picture = torch.as_tensor(np.mean([case.ct.sample(g, fill=columns.AIR) for g in grids], 0))
     flat = columns.flat(straightening, case.reference.keypoints) / pixel
     partial_places = columns.flat(straightening, case.reference.partial) / pixel
+    if rng.random() < CONTRAST_SHARE:
+        picture = torch.where(picture > SOFT_HU, SOFT_HU + rng.uniform(*CONTRAST) * (picture - SOFT_HU), picture)
     if rng.random() >= INTACT_SHARE:
         chosen = np.flatnonzero(rng.random(len(flat)) < FRACTURED_SHARE)
         fused = rng.uniform(*FUSED, len(flat) - 1) if rng.random() < FUSED_SHARE else None
         before = flat
         picture, flat = broken(picture, flat, {int(i): draw_fracture(rng) for i in chosen}, fused)
         partial_places = _moved_with(partial_places, before, flat)
+        for i in chosen[rng.random(len(chosen)) < CEMENTED_SHARE]:
+            picture = cemented(picture, flat[i], rng)
     return columns.PaintedColumn(
         picture=picture,
         points=torch.as_tensor(grids[1], dtype=torch.float32),
