@@ -41,7 +41,7 @@ class FakeEngine:
 
     models_error: Exception | None = None
 
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
         name = Path(path).name
         if name.startswith("absent"):
             raise VFQError("not_found", f"There is no {path}.")
@@ -58,7 +58,9 @@ class FakeEngine:
             raise self.models_error
         return device
 
-    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+    def analyze(self, ct, models, progress=None, trust_header=False) -> SpineAnalysis:
+        if ct.name.startswith("turned") and not trust_header:
+            raise VFQError("orientation_contradicts_anatomy", "Front and back seem to be exchanged.")
         if ct.name.startswith("empty"):
             raise VFQError("no_spine_found", "No spine: give a scan of the trunk.")
         if ct.name.startswith("defect"):
@@ -70,7 +72,7 @@ class FakeEngine:
         timing = dict.fromkeys(("localize", "straighten", "detect", "measure", "total"), 0.25)
         vertebrae = tuple(Vertebra(k, m) for k, m in zip(column(), measure_column(column()), strict=True))
         place = {"shape": ct.voxels.shape, "spacing_mm": ct.spacing_mm, "ijk_to_ras": ct.ijk_to_ras}
-        return SpineAnalysis("x", curve=CURVE, vertebrae=vertebrae, timing_s=timing, **place)
+        return SpineAnalysis("x", curve=CURVE, vertebrae=vertebrae, timing_s=timing, trust_header=trust_header, **place)
 
     def make_phantom(self, seed: int, **options):
         self.phantom_options = options
@@ -104,9 +106,9 @@ def status(case: str) -> str:
 def test_doubts_are_printed_and_change_no_exit_status(vfq, monkeypatch):
     plain = vfq.engine.analyze
 
-    def doubted(ct, models, progress=None):
+    def doubted(ct, models, *others):
         flag = Flag("curve_off_bone", "The curve may have left the spine: V1 and V2. Press s.", ("V1", "V2"))
-        return replace(plain(ct, models, progress), quality=(flag,))
+        return replace(plain(ct, models, *others), quality=(flag,))
 
     monkeypatch.setattr(vfq.engine, "analyze", doubted)
     result = vfq("analyze", "scan.nii.gz", "--output", "out")
@@ -134,6 +136,15 @@ def test_one_bad_case_ends_with_status_3_and_the_others_are_done(vfq):
         "ok",
     ]
     assert [p.name for p in Path("out/empty").iterdir()] == ["analysis.json"]
+
+
+def test_a_header_that_contradicts_the_body_is_refused_unless_the_user_vouches_for_it(vfq):
+    refused = vfq("analyze", "turned.nii", "--output", "out")
+    assert refused.exit_code == 3 and status("turned") == "orientation_contradicts_anatomy"
+    assert vfq("analyze", "turned.nii", "--output", "out", "--trust-header").exit_code == 0
+    assert json.loads(Path("out/turned/analysis.json").read_text())["source"]["trust_header"] is True
+    vfq("analyze", "a.nii", "--output", "out")
+    assert json.loads(Path("out/a/analysis.json").read_text())["source"]["trust_header"] is False
 
 
 def test_the_weights_option_replaces_the_shipped_networks(vfq, monkeypatch):

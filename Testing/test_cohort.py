@@ -322,13 +322,13 @@ class SmallGpu:
     def __init__(self, notes: tuple[str, ...] = ()):
         self.notes = notes
 
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
         return CTVolume(np.full((40, 40, 40), -1000, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "scan", ("of the scan",))
 
     def load_models(self, device: str) -> SimpleNamespace:
         return SimpleNamespace(device=device, notes=self.notes if device != "cpu" else (), stamps=(STAMP,))
 
-    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+    def analyze(self, ct, models, progress=None, trust_header=False) -> SpineAnalysis:
         if models.device != "cpu" and not self.notes:
             raise DeviceMemoryError("The GPU ran out of memory.")
         place = {"shape": ct.voxels.shape, "spacing_mm": ct.spacing_mm, "ijk_to_ras": ct.ijk_to_ras}
@@ -342,7 +342,7 @@ class Failing(SmallGpu):
         super().__init__()
         self.code = code
 
-    def analyze(self, ct, models, progress=None) -> SpineAnalysis:
+    def analyze(self, ct, models, progress=None, trust_header=False) -> SpineAnalysis:
         raise VFQError(self.code, "It failed.")
 
 

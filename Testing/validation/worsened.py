@@ -1,32 +1,37 @@
 """Print the figures of real CT that was made worse, compared with our references.
 
-    python Testing/validation/worsened.py DATA_FOLDER
+    python Testing/validation/worsened.py DATA_FOLDER [limits]
 
 It shows whether vertebrae are lost when scans are brighter, noisier, tilted, thicker sliced or cropped, which a few
 scans as they are cannot show. The Genant ratio of a vertebra should not depend on these alterations; its points may, as
-a turned patient has another sagittal plane. Voxels are `[k, j, i]` HU, points RAS mm.
+a turned patient has another sagittal plane. With `limits`, slices are averaged up to 20 mm, and intensities clipped, of
+all scans that have a reference: a table that shows from where a height is not worth telling. Voxels are `[k, j, i]` HU,
+points RAS mm.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from validate import references
+from validate import Case, references
 from VertebralFractureQuantLib.analysis import Models, analyze, load_models
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import is_partial, match
 from VertebralFractureQuantLib.evaluation.scans import ratios_of
+from VertebralFractureQuantLib.imaging.checks import check_intensities
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside
+from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.phantom.implant import ROD_MM, SCREW_MM
 from VertebralFractureQuantLib.phantom.metal import TITANIUM_HU, metal_artefact
 from VertebralFractureQuantLib.phantom.surfaces import capsule
 from VertebralFractureQuantLib.spine.genant import MODERATE
 from VertebralFractureQuantLib.spine.keypoints import centers
+from VertebralFractureQuantLib.spine.reference import read_reference
 
 FEWEST_IN_VIEW = 2
 SCREWED = 3  # vertebrae
@@ -68,16 +73,18 @@ def turned(axis: int, degrees: float) -> Alteration:
 
 
 def thick_slices(mm: float) -> Alteration:
-    """Return the alteration that averages slices to a thickness of about `mm`."""
+    """Return the alteration that averages the planes across the body's long axis to a thickness of about `mm`."""
 
     def alter(ct: CTVolume, _: np.ndarray) -> tuple[CTVolume, np.ndarray]:
-        n = max(1, round(mm / ct.spacing_mm[0]))
-        count = len(ct.voxels) // n
-        voxels = ct.voxels[: count * n].reshape(count, n, *ct.voxels.shape[1:]).mean(1)
+        column = int(np.abs(ct.ijk_to_ras[2, :3]).argmax())
+        planes = np.moveaxis(ct.voxels, 2 - column, 0)
+        n = max(1, round(mm / float(np.linalg.norm(ct.ijk_to_ras[:3, column]))))
+        count = len(planes) // n
+        averaged = planes[: count * n].reshape(count, n, *planes.shape[1:]).mean(1)
         matrix = ct.ijk_to_ras.copy()
-        matrix[:3, 3] += matrix[:3, 2] * (n - 1) / 2
-        matrix[:3, 2] *= n
-        return _with(ct, voxels, matrix), np.eye(3)
+        matrix[:3, 3] += matrix[:3, column] * (n - 1) / 2
+        matrix[:3, column] *= n
+        return _with(ct, np.moveaxis(averaged, 0, 2 - column), matrix), np.eye(3)
 
     return alter
 
@@ -157,12 +164,43 @@ ALTERATIONS: dict[str, Alteration] = {
 }
 
 
-def worsened(name: str, data: Path, models: Models) -> str:
-    """Return one line on all scans that show two or more whole vertebrae after the alteration `name`."""
-    n, missed, false, right, wrong = 0, 0, 0, 0, 0
-    ratios, refused = [], []
-    for file, ct, truth, levels, partial in references(data):
-        worse, turn = ALTERATIONS[name](ct, truth)
+def clipped(low: float, high: float) -> Alteration:
+    """Return the alteration that clips HU to a window, as a conversion to 8 bits does."""
+    return intensities(lambda hu: hu.clip(low, high))
+
+
+def in_8_bits(low: float, high: float) -> Alteration:
+    """Return the alteration that keeps 256 grey values of a window, placed at their HU."""
+    step = (high - low) / 255
+    return intensities(lambda hu: low + step * np.rint((hu.clip(low, high) - low) / step))
+
+
+LIMITS: dict[str, Alteration] = {
+    "as it is": moved(np.eye(3)),
+    **{f"slices of {mm} mm": thick_slices(mm) for mm in (3, 4, 5, 6, 7, 8, 10, 12, 15, 20)},
+    **{f"nothing above {hu} HU": clipped(-3000, hu) for hu in (1000, 600, 400, 300, 250, 200, 150)},
+    **{f"nothing below {hu} HU": clipped(hu, 3071) for hu in (-200, -100, -50, 0)},
+    **{f"8 bits from {a} to {b} HU": in_8_bits(a, b) for a, b in ((-1000, 1000), (-450, 1050), (-160, 240))},
+}
+
+
+def all_references(data: Path) -> Iterator[Case]:
+    """Yield the CTs in `data` with our references there and in Testing/references."""
+    own = Path(__file__).resolve().parents[1] / "references"
+    for path in sorted(own.glob("*.json")):
+        reference = read_reference(path)
+        if len(reference.keypoints) > 1:
+            ct = read_ct(data / "ct" / reference.ct_file)
+            yield Case(ct.name, ct, reference.keypoints, list(reference.levels), reference.partial)
+    yield from references(data)
+
+
+def worsened(name: str, cases: Iterator[Case], models: Models, alter: Alteration) -> str:
+    """Return one line on all scans that show two or more whole vertebrae after the alteration `alter`."""
+    n, missed, false, right, wrong, doubted = 0, 0, 0, 0, 0, 0
+    ratios, apart, refused = [], [], []
+    for file, ct, truth, levels, partial in cases:
+        worse, turn = alter(ct, truth)
         truth, partial = truth @ turn.T, partial @ turn.T
         whole = inside(worse, truth).all((1, 2))
         if whole.sum() < FEWEST_IN_VIEW:
@@ -171,32 +209,39 @@ def worsened(name: str, data: Path, models: Models) -> str:
         truth, levels = truth[whole], np.array(levels)[whole]
         n += len(truth)
         try:
-            vertebrae = analyze(worse, models).vertebrae
+            check_intensities(worse.voxels)
+            analysis = analyze(worse, models)
         except VFQError as error:
             missed += len(truth)
             refused.append(f"{file}: {error.code}")
             continue
-        found = np.stack([v.keypoints for v in vertebrae])
+        doubted += bool(analysis.quality)
+        found = np.stack([v.keypoints for v in analysis.vertebrae])
         matching = match(found, truth)
         missed += len(matching.missed)
         false += int((~is_partial(found, partial)[list(matching.false)]).sum())
         rows, columns = np.array(matching.pairs, int).reshape(-1, 2).T
         ratios.extend(zip(ratios_of(found[rows]), ratios_of(truth[columns]), strict=True))
-        named = [(vertebrae[i].level, levels[j]) for i, j in matching.pairs]
+        apart.extend(np.linalg.norm(found[rows] - truth[columns], axis=-1).mean((1, 2)))
+        named = [(analysis.vertebrae[i].level, levels[j]) for i, j in matching.pairs]
         right += sum(name == level for name, level in named if level)
         wrong += sum(name not in (level, None) for name, level in named if level)
     measured, true = np.array(ratios).reshape(-1, 2).T
     called = int(((measured <= MODERATE) & (true > MODERATE)).sum())
     return (
-        f"{name}: {n} vertebrae, missed {missed}, false {false}, |dG| {np.abs(measured - true).mean():.3f}, "
-        f"bias {(measured - true).mean():.3f}, called moderate {called}, named right {right}, wrong {wrong} "
-        f"{' '.join(refused)}"
+        f"{name}: {n} vertebrae, missed {missed}, false {false}, points {np.mean(apart):.2f} mm, "
+        f"|dG| {np.abs(measured - true).mean():.3f}, bias {(measured - true).mean():.3f}, called moderate {called}, "
+        f"named right {right}, wrong {wrong}, scans with a flag {doubted} {' '.join(refused)}"
     )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["limits"]):
         sys.exit(__doc__)
-    networks = load_models("cpu")
-    for alteration in ALTERATIONS:
-        print(worsened(alteration, Path(sys.argv[1]), networks), flush=True)
+    networks, source = load_models("cpu"), Path(sys.argv[1])
+    if len(sys.argv) == 3:
+        for limit, alteration in LIMITS.items():
+            print(worsened(limit, all_references(source), networks, alteration), flush=True)
+    else:
+        for altered, alteration in ALTERATIONS.items():
+            print(worsened(altered, references(source), networks, alteration), flush=True)

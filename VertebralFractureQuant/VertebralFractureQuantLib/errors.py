@@ -104,6 +104,15 @@ CODES = {
         "Check the voxel spacing in the scan's header. Give a scan that contains whole vertebral bodies from front to "
         "back, or open it with vfq review or in 3D Slicer, press s and click the spine.",
     ),
+    "orientation_contradicts_anatomy": Failure(
+        "the body lies otherwise than the header of the scan says",
+        "Convert the scan again from DICOM, or correct the orientation in its header: the message names the axes that "
+        "seem to be exchanged. If the header is right, use vfq analyze --trust-header.",
+    ),
+    "slices_too_thick": Failure(
+        "the slices are so thick that heights cannot be measured",
+        "Use a reconstruction of the same scan with slices of 3 mm or less.",
+    ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
     "missing_dependency": Failure(

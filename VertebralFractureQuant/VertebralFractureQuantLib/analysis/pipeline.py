@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume, without_padding
 from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
-from ..spine.quality import Flag
+from ..spine.quality import Flag, sorted_flags
 from ..spine.record import SpineAnalysis, Vertebra
+from .contradiction import contradiction
 from .curve_finding import (
     EXTENSION_BELOW_MM,
     EXTENSION_MM,
@@ -37,40 +40,42 @@ from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
 from .midline import on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
-from .quality import judged, off_midline
+from .quality import check_slices, judged, off_midline
 
 COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
 Progress = Callable[[str, float], None]
 
 
-def analyze(ct: CTVolume, models: Models, progress: Progress | None = None) -> SpineAnalysis:
+def analyze(
+    ct: CTVolume, models: Models, progress: Progress | None = None, trust_header: bool = False
+) -> SpineAnalysis:
     """Localise, straighten, detect and measure every vertebra of `ct`.
 
-    `progress` is called with the name of each step and the share of the work that is done.
+    `progress` is called with the name of each step and the share of the work that is done. With `trust_header` the
+    body is not held against the header's axes and spacing: doubts become flags, and the record says so.
     VFQError `no_spine_found`, `no_vertebra_found`, `too_few_vertebrae` or `spine_cut_off` if there is nothing to
-    measure; `implausible_size` if most of what was found cannot be vertebrae.
+    measure; `implausible_size` if most of what was found cannot be vertebrae; `orientation_contradicts_anatomy` if
+    they lie otherwise than the header says; `slices_too_thick`.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
+    check_slices(ct)
+    again = partial(_found_again, models=models)
     with _timed("total", timing):
-        _report(progress, "localize", 0.0)
-        with _timed("localize", timing):
-            first, *others = coarse_curves(ct, models)
-        _report(progress, "refine", 0.5)
-        spine, vertebrae = _lengthened(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
-        _report(progress, "detect", 0.9)
-        for coarse in others:
-            further, found = _lengthened(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
-            if in_columns(found) > in_columns(vertebrae):
-                spine, vertebrae = further, found
-        spine, vertebrae, offsets = _on_bone(ct, spine, vertebrae, models, timing)
-        _check_enough(vertebrae, spine.curve)
-        check_canal_in_view(ct, spine)
+        try:
+            spine, vertebrae, offsets = _found(ct, models, timing, progress)
+        except VFQError as error:
+            against = None if trust_header else contradiction(ct, (), again)
+            raise against.error() if against else error from None
         with _timed("check", timing):
-            vertebrae, flags = judged(ct, spine, vertebrae, offsets, models)
+            against = contradiction(ct, vertebrae, again)
+            if against and against.certain and not trust_header:
+                raise against.error()
+            vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, refuse=not trust_header)
+            flags = sorted_flags([*flags, *([against.flag()] if against else [])])
     _report(progress, "measure", 1.0)
-    return _record(whole, spine, vertebrae, flags, models, timing)
+    return replace(_record(whole, spine, vertebrae, flags, models, timing), trust_header=trust_header)
 
 
 def analyze_along(
@@ -101,6 +106,34 @@ def analyze_along(
             vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, np.asarray(points, float))
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, flags, models, timing)
+
+
+def _found(
+    ct: CTVolume, models: Models, timing: dict[str, float], progress: Progress | None
+) -> tuple[Spine, tuple[Vertebra, ...], np.ndarray]:
+    """Find the spine and its vertebrae; the third result is as in `_on_bone`. VFQError if there are too few."""
+    _report(progress, "localize", 0.0)
+    with _timed("localize", timing):
+        first, *others = coarse_curves(ct, models)
+    _report(progress, "refine", 0.5)
+    spine, vertebrae = _lengthened(ct, *_refined_along(ct, first, models, timing, progress), models, timing)
+    _report(progress, "detect", 0.9)
+    for coarse in others:
+        further, found = _lengthened(ct, *_refined_along(ct, coarse, models, timing, None), models, timing)
+        if in_columns(found) > in_columns(vertebrae):
+            spine, vertebrae = further, found
+    spine, vertebrae, offsets = _on_bone(ct, spine, vertebrae, models, timing)
+    _check_enough(vertebrae, spine.curve)
+    check_canal_in_view(ct, spine)
+    return spine, vertebrae, offsets
+
+
+def _found_again(ct: CTVolume, models: Models) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of another CT; none if the analysis fails."""
+    try:
+        return _found(ct, models, {}, None)[1]
+    except VFQError:
+        return ()
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:

@@ -32,6 +32,8 @@ CLICKED_MM = 25.0  # about a vertebra: nearer to a reader's click the curve is n
 LEAST_SCORE, MOST_SPREAD = 0.90, 0.11
 # Points whose standard deviation of G exceeds this are hardly those of a vertebra.
 HOPELESS_SPREAD = 0.16
+LONG_AXIS = np.array([0.0, 0.0, 1.0])
+TOO_THICK_MM = 7.5
 THICK_MM = 4.0  # errors of G grow from 0.04 to 0.05 there: see the validation page
 # Bone, contrast and calcified vessels stay below 1800 HU beside the spine; cement and metal do not.
 METAL_HU, METAL_SAMPLES = 2000.0, 2
@@ -54,18 +56,20 @@ def judged(
     offsets: np.ndarray,
     models: Models,
     clicks: np.ndarray | None = None,
+    refuse: bool = True,
 ) -> tuple[tuple[Vertebra, ...], tuple[Flag, ...]]:
     """Return the vertebrae with their flags, and the flags of the study.
 
     offsets : `off_midline` of the same curve and vertebrae.
     clicks : the points `(n, 3)` through which a reader led the curve: it is not doubted there, and the study is not
         refused.
+    refuse : False if the user vouches for the header: then sizes are flagged only.
     VFQError `implausible_size` if most of the vertebrae have sizes that no human has.
     """
     if not vertebrae:
         return vertebrae, ()
     points, levels = np.stack([v.keypoints for v in vertebrae]), [v.level for v in vertebrae]
-    if clicks is None:
+    if clicks is None and refuse:
         _check_plausible(points, vertebrae)
     found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
     raised = {
@@ -79,16 +83,41 @@ def judged(
             found[i].append(_flag(code))
     ordered = [sorted_flags(flags) for flags in found]
     names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
-    whole = [flag for flag in (scale_flag(points, levels), thick_slices(ct, points)) if flag]
+    likely = [v.level_probabilities for v in vertebrae]
+    whole = [flag for flag in (scale_flag(points, levels, likely), lost_spacing(ct), thick_slices(ct, points)) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
     return told, of_study(names, ordered, whole)
+
+
+def check_slices(ct: CTVolume) -> None:
+    """Raise VFQError `slices_too_thick` if planes lie more than `TOO_THICK_MM` apart along the body's long axis."""
+    apart = slice_distance(ct, LONG_AXIS)
+    if apart > TOO_THICK_MM:
+        raise VFQError(
+            "slices_too_thick",
+            f"The slices are {apart:.1f} mm apart along the body, but heights are measured up to {TOO_THICK_MM:g} mm "
+            "only: a vertebral body would be two or three slices high. Use a reconstruction with slices of 3 mm or "
+            "less.",
+        )
+
+
+def slice_distance(ct: CTVolume, along: np.ndarray) -> float:
+    """Return how far apart planes lie along the unit vector `along` `(3,)` RAS, mm."""
+    return float(np.linalg.norm(ct.ijk_to_ras[:3, :3].T @ along))  # seam: ct.widest_gap_mm, once CTVolume has it
+
+
+def lost_spacing(ct: CTVolume) -> Flag | None:
+    """Return the flag of a scan with the header of no header: voxels of 1 mm, straight axes, origin 0; else None."""
+    axes, origin = np.abs(ct.ijk_to_ras[:3, :3]), ct.ijk_to_ras[:3, 3]
+    unset = np.isin(axes, (0.0, 1.0)).all() and not origin.any()
+    return _flag("spacing_doubtful") if unset else None
 
 
 def thick_slices(ct: CTVolume, points: np.ndarray) -> Flag | None:
     """Return the flag of a scan whose slices are `THICK_MM` or more apart along the spine `(n, 3, 2, 3)`; else None."""
     middles = points.mean((1, 2))
-    along = middles[-1] - middles[0] if len(middles) > 1 else np.array([0.0, 0.0, 1.0])
-    apart = float(np.linalg.norm(ct.ijk_to_ras[:3, :3].T @ (along / max(float(np.linalg.norm(along)), 1e-6))))
+    along = middles[-1] - middles[0] if len(middles) > 1 else LONG_AXIS
+    apart = slice_distance(ct, along / max(float(np.linalg.norm(along)), 1e-6))
     if apart < THICK_MM:
         return None
     doubt = CODES["thick_slices"]

@@ -26,12 +26,18 @@ class CaseLoader:
     device : where the networks run: "auto", "cpu", "cuda" or "mps".
     progress : called with a case and the state of its running analysis.
     analyses : for a case's name, an analysis file outside its folder.
+    trust_header : the user vouches for the headers of the scans.
     """
 
     def __init__(
-        self, device: str, progress: Callable[[Case, JobState], None], analyses: dict[str, Path] | None = None
+        self,
+        device: str,
+        progress: Callable[[Case, JobState], None],
+        analyses: dict[str, Path] | None = None,
+        trust_header: bool = False,
     ):
         self._device = device
+        self._trust_header = trust_header
         self._progress = progress
         self._analyses = analyses or {}
         self._tasks: dict[str, asyncio.Task[Prepared]] = {}
@@ -78,7 +84,15 @@ class CaseLoader:
         return await asyncio.to_thread(read_study, case.source, case.folder, case.name, given)
 
     async def _analyze(self, case: Case) -> None:
-        job = AnalysisJob(analysis_command(case.source, case.folder.parent, case.name, self._device, sys.executable))
+        command = analysis_command(
+            case.source,
+            case.folder.parent,
+            case.name,
+            self._device,
+            sys.executable,
+            trust_header=self._trust_header,
+        )
+        job = AnalysisJob(command)
         self._jobs[case.name] = job
         try:
             while (state := job.update()).status == "running":

@@ -32,6 +32,7 @@ class Settings:
     show_names : show file names, which can be patients' names.
     analyses : for a case's name, an analysis file outside its folder.
     announce : called with the page's address, which contains the key.
+    trust_header : the user vouches for the headers of the scans, see `analysis.analyze`.
     """
 
     who: str
@@ -42,6 +43,7 @@ class Settings:
     show_names: bool = False
     analyses: dict[str, Path] = field(default_factory=dict)
     announce: Callable[[str], None] = print
+    trust_header: bool = False
 
 
 def serve(cases: Sequence[Case], settings: Settings) -> None:
@@ -86,7 +88,12 @@ async def _run(
     from .page import ReviewPage
     from .session import Session
 
-    loader = CaseLoader(settings.device, lambda case, state: session.progress(case, state), settings.analyses)
+    loader = CaseLoader(
+        settings.device,
+        lambda case, state: session.progress(case, state),
+        settings.analyses,
+        settings.trust_header,
+    )
     session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names)
     ReviewPage(server, session)
 

@@ -23,6 +23,7 @@ from .common import (
     Device,
     DeviceOption,
     OverwriteOption,
+    TrustHeaderOption,
     output_console,
     print_traceback,
     progress_bar,
@@ -50,6 +51,7 @@ def analyze(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
     ] = None,
+    trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Find and measure the vertebrae of CT scans.
@@ -68,7 +70,7 @@ def analyze(
         )
         messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
     engine = Library(weights) if weights else ctx.obj
-    batch = Batch(engine, output, device.value, overwrite, series, messages, debug)
+    batch = Batch(engine, output, device.value, overwrite, series, messages, debug, trust_header)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:
         typer.echo(json.dumps([to_json(a) for a in analyses], indent=1))
@@ -82,7 +84,7 @@ def analyze(
 class Batch:
     """Analyses scans one after another; a failure is recorded, and the next scan follows.
 
-    engine, output, device, overwrite, series, debug : as given to the command.
+    engine, output, device, overwrite, series, debug, trust_header : as given to the command.
     messages : console for progress and messages.
     """
 
@@ -93,6 +95,7 @@ class Batch:
     series: str | None
     messages: Console
     debug: bool = False
+    trust_header: bool = False
 
     @cached_property
     def models(self) -> Any:
@@ -120,7 +123,7 @@ class Batch:
         if case != case_name(path):
             self._say(case, f"This is the case of {path}. Another input is also called {case_name(path)}.")
         outcome = measure_study(
-            Study(path, case, self.output, self.overwrite, self.series),
+            Study(path, case, self.output, self.overwrite, self.series, trust_header=self.trust_header),
             self.engine,
             lambda: self.models,
             lambda stage, share: show(case, stage, share),

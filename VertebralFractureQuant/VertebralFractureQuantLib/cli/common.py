@@ -35,6 +35,13 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results, after the new ones are complete.")
 ]
+TrustHeaderOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-header",
+        help="Analyse even if orientation or spacing in the header contradict the body; doubts become flags.",
+    ),
+]
 ReaderOption = Annotated[
     str | None,
     typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),

@@ -21,6 +21,7 @@ from .common import (
     DeviceOption,
     PortOption,
     ReaderOption,
+    TrustHeaderOption,
     coded_exit,
 )
 
@@ -63,6 +64,7 @@ def review(
         typer.Option("--show-names", help="Show the file names of the cases, which may contain the names of patients."),
     ] = False,
     browser: BrowserOption = True,
+    trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Review scans in the browser: check, correct and confirm each vertebra.
@@ -77,7 +79,7 @@ def review(
         if analysis and output is None and _beside(analysis):
             cases = [_in_folder(cases[0], analysis.parent)]
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
-        serve_review(cases, port, reader, browser, host, key_file, device.value, show_names, analyses)
+        serve_review(cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header)
 
 
 def serve_review(
@@ -90,6 +92,7 @@ def serve_review(
     device: str = "auto",
     show_names: bool = False,
     analyses: dict[str, Path] | None = None,
+    trust_header: bool = False,
 ) -> None:
     """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
     from ..browser.serve import Settings, serve
@@ -102,7 +105,9 @@ def serve_review(
         if browser:
             typer.launch(url)
 
-    settings = Settings(reader or _login(), host, port, key_file, device, show_names, analyses or {}, announce)
+    settings = Settings(
+        reader or _login(), host, port, key_file, device, show_names, analyses or {}, announce, trust_header
+    )
     serve(cases, settings)
 
 

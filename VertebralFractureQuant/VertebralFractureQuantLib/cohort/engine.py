@@ -17,13 +17,15 @@ Progress = Callable[[str, float], None]  # (step, share of the whole that is don
 class Engine(Protocol):
     """The library functions that measure a scan."""
 
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
         """See `files.read_ct`."""
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
 
-    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
+    def analyze(
+        self, ct: CTVolume, models: Any, progress: Progress | None = None, trust_header: bool = False
+    ) -> SpineAnalysis:
         """See `analysis.analyze`."""
 
 
@@ -38,11 +40,11 @@ class Library:
 
     weights: Path | None = None
 
-    def read_ct(self, path: Path, series: str | None = None) -> CTVolume:
+    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
         """See `files.read_ct`."""
         from ..imaging.files import read_ct
 
-        return read_ct(path, series=series)
+        return read_ct(path, series=series, trust_header=trust_header)
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
@@ -50,11 +52,13 @@ class Library:
 
         return load_models(device, self.weights)
 
-    def analyze(self, ct: CTVolume, models: Any, progress: Progress | None = None) -> SpineAnalysis:
+    def analyze(
+        self, ct: CTVolume, models: Any, progress: Progress | None = None, trust_header: bool = False
+    ) -> SpineAnalysis:
         """See `analysis.analyze`."""
         from ..analysis import analyze
 
-        return analyze(ct, models, progress)
+        return analyze(ct, models, progress, trust_header)
 
     def write_ct(self, ct: CTVolume, path: Path) -> None:
         """See `files.write_ct`."""

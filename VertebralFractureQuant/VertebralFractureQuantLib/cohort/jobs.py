@@ -84,6 +84,7 @@ def analysis_command(
     interpreter: str | Path | None = None,
     series: str | None = None,
     overwrite: bool = False,
+    trust_header: bool = False,
 ) -> list[str]:
     """Return the command line that analyses `source` into `output/<case>/`.
 
@@ -93,6 +94,7 @@ def analysis_command(
     command += ["--device", device]
     command += ["--overwrite"] if overwrite else []
     command += [f"--series={series}"] if series else []
+    command += ["--trust-header"] if trust_header else []
     return [*command, "--", str(source)]
 
 
@@ -272,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = _parser().parse_args(arguments)
     say = _channel()
     _end_with_the_parent()
-    study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, pictures=False)
+    study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, False, wanted.trust_header)
     engine = Library()
     load = partial(engine.load_models, wanted.device)
     outcome = measure_study(
@@ -294,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("input", type=Path, metavar="SCAN")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--case", required=True)
+    parser.add_argument("--trust-header", action="store_true")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--series")
     parser.add_argument("--overwrite", action="store_true")

@@ -43,6 +43,7 @@ class Study:
     overwrite : replace existing results.
     series : UID of the DICOM series to use.
     pictures : also write straightened.nrrd and overview.png.
+    trust_header : the user vouches for the orientation and the spacing in the header, see `analysis.analyze`.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Study:
     overwrite: bool = False
     series: str | None = None
     pictures: bool = True
+    trust_header: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def measure_study(
             check_output(study.output, study.case, study.overwrite)
         tell("read", 0.0)
         started = time.perf_counter()
-        ct = engine.read_ct(study.path, study.series)
+        ct = engine.read_ct(study.path, study.series, study.trust_header)
         read_s = time.perf_counter() - started
         for sentence in ct.notes:
             report(sentence)
@@ -101,7 +103,8 @@ def measure_study(
             if not study.overwrite:
                 report(KEPT)
                 return Outcome(earlier)
-        analysis = replace(_analyze(engine, ct, networks, _within_study(tell), report), case=study.case)
+        analysis = _analyze(engine, ct, networks, _within_study(tell), report, study.trust_header)
+        analysis = replace(analysis, case=study.case)
         timing = {"read": read_s, **analysis.timing_s, "total": read_s + analysis.timing_s.get("total", 0.0)}
         analysis = replace(analysis, timing_s=timing)
         tell("write", ANALYZED_SHARE)
@@ -146,7 +149,9 @@ def _within_study(tell: Progress) -> Progress:
     return lambda stage, share: tell(stage, READ_SHARE + share * (ANALYZED_SHARE - READ_SHARE))
 
 
-def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None]) -> SpineAnalysis:
+def _analyze(
+    engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Callable[[str], None], trust_header: bool
+) -> SpineAnalysis:
     """Analyse with `models`; if the GPU runs out of memory, start again on the CPU."""
     from ..analysis.models import instead_on_cpu
     from ..networks.devices import DeviceMemoryError
@@ -154,10 +159,10 @@ def _analyze(engine: Engine, ct: CTVolume, models: Any, tell: Progress, note: Ca
     for sentence in getattr(models, "notes", ()):  # the networks of a test may lack it
         note(sentence)
     try:
-        return engine.analyze(ct, models, tell)
+        return engine.analyze(ct, models, tell, trust_header)
     except DeviceMemoryError as lack:
         note(instead_on_cpu(lack))
-    return engine.analyze(ct, engine.load_models("cpu"), tell)
+    return engine.analyze(ct, engine.load_models("cpu"), tell, trust_header)
 
 
 def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception) -> SpineAnalysis:
@@ -173,6 +178,7 @@ def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception)
     failure = as_coded(error)
     stamps = getattr(networks, "stamps", ())  # the networks of a test may lack it
     record = SpineAnalysis(study.case, failure.code, without_paths(failure.message, study.path), models=stamps)
+    record = replace(record, trust_header=study.trust_header)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
         record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)

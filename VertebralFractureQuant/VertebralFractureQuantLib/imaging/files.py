@@ -35,7 +35,9 @@ TEXT_HEADED = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (".nii.gz", ".nii", *TEXT_HEADED, ".gz")
 
 
-def read_ct(path: Path | str, series: str | None = None, max_bytes: int | None = None) -> CTVolume:
+def read_ct(
+    path: Path | str, series: str | None = None, max_bytes: int | None = None, trust_header: bool = False
+) -> CTVolume:
     """Read the CT in a NIfTI, NRRD or MetaImage file, in a DICOM folder, or in the series of one DICOM file.
 
     Parameters
@@ -43,6 +45,7 @@ def read_ct(path: Path | str, series: str | None = None, max_bytes: int | None =
     path : file or folder; folders are searched with their sub-folders.
     series : Series Instance UID to read from a DICOM folder; if None, the CT series with the most slices.
     max_bytes : memory that the voxels may take; if None, what is available.
+    trust_header : the user vouches for the header.
 
     Raises
     ------

@@ -78,7 +78,7 @@ def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    prepared = prepare(read_ct(source), analysis, case, folder)
+    prepared = prepare(read_ct(source, trust_header=analysis.trust_header), analysis, case, folder)
     if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared

@@ -6,7 +6,7 @@ from about eight years on. What needs the scan itself is checked in `analysis.qu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log
 from statistics import median
 
@@ -33,9 +33,9 @@ SIZE_OFF, DEPTH_OFF = 0.5, 0.5
 # A vertebra is this much taller than the median of its three or four neighbours only if they are no vertebrae.
 TALLER = 1.4
 # Half the difference of both logarithms, as a wrong slice distance changes them: 98 % of those readings lie within
-# -0.14 and 0.11.
-STRETCHED, FLATTENED = -0.17, 0.14
-FEWEST_NAMED = 4
+# -0.14 and 0.11. The median of three vertebrae only is less certain.
+STRETCHED, FLATTENED = -0.15, 0.14
+FEWEST_NAMED, FEW_WITHIN, LEAST_LIKELY = 3, 0.05, 0.5
 # Distance of two centres divided by the mean height. Readers' and our scans: 1.1 to 1.4, to 1.5 in a lordotic L5.
 WIDE_STEP, NARROW_STEP = 1.62, 0.95
 
@@ -58,21 +58,23 @@ def column_flags(keypoints: np.ndarray, levels: Sequence[str | None]) -> list[tu
     return [tuple(flags) for flags in found]
 
 
-def scale_flag(keypoints: np.ndarray, levels: Sequence[str | None]) -> Flag | None:
+def scale_flag(
+    keypoints: np.ndarray, levels: Sequence[str | None], likely: Sequence[Mapping[str, float]] | None = None
+) -> Flag | None:
     """Return the flag of a study whose bodies are stretched or flattened as a whole, as by a wrong slice distance.
 
-    None with fewer than `FEWEST_NAMED` named vertebrae.
+    likely : of each vertebra, the probabilities of names, which count where it has no name.
+    None with fewer than `FEWEST_NAMED` vertebrae of which a name is known or likely.
     """
-    named = [i for i, level in enumerate(levels) if level]
-    if len(named) < FEWEST_NAMED:
-        return None
-    tall, deep = _tallest(keypoints), _depths(keypoints)
-    off = [
-        (log(deep[i] / tall[i] / DEPTH_TO_HEIGHT[str(levels[i])]) - log(tall[i] / TALLEST_MM[str(levels[i])])) / 2
-        for i in named
+    tall, deep = _tallest(keypoints).tolist(), _depths(keypoints).tolist()
+    chances = [
+        {level: 1.0} if level else other for level, other in zip(levels, likely or [{}] * len(levels), strict=True)
     ]
-    usual = median(off)
-    if STRETCHED <= usual <= FLATTENED:
+    off = [value for value in map(_stretch, tall, deep, chances) if value is not None]
+    if len(off) < FEWEST_NAMED:
+        return None
+    usual, rest = median(off), 0.0 if len(off) > FEWEST_NAMED else FEW_WITHIN
+    if STRETCHED - rest <= usual <= FLATTENED + rest:
         return None
     shape = "flat" if usual > 0 else "tall"
     return Flag(
@@ -80,6 +82,21 @@ def scale_flag(keypoints: np.ndarray, levels: Sequence[str | None]) -> Flag | No
         f"The vertebral bodies are unusually {shape} for their depth and level. Check the distance of the slices in "
         "the header of the scan: if it is wrong, all heights are.",
     )
+
+
+def _stretch(tall: float, deep: float, chances: Mapping[str, float]) -> float | None:
+    """Return the logarithm of how much a body is flattened along the spine, the mean over its likely names.
+
+    None if these names have a probability of less than `LEAST_LIKELY` together.
+    """
+    known = {name: p for name, p in chances.items() if name in DEPTH_TO_HEIGHT}
+    total = sum(known.values())
+    if total < LEAST_LIKELY:
+        return None
+    off = sum(
+        p * (log(deep / tall / DEPTH_TO_HEIGHT[name]) - log(tall / TALLEST_MM[name])) for name, p in known.items()
+    )
+    return off / total / 2
 
 
 def implausible(keypoints: np.ndarray, levels: Sequence[str | None]) -> np.ndarray:

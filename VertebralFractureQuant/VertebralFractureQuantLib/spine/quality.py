@@ -23,6 +23,15 @@ class Doubt(NamedTuple):
 
 # From the most to the least serious; flags are listed in this order.
 CODES = {
+    "orientation_doubtful": Doubt(
+        "the body seems to lie otherwise than the header of the scan says",
+        "Compare the image with the header: check that front, back, head and feet are where they are named. Convert "
+        "the scan again from DICOM if not.",
+    ),
+    "spacing_doubtful": Doubt(
+        "the header gives 1 x 1 x 1 mm and no position, as programs write that have lost the true values",
+        "Check the voxel spacing against the DICOM files: if it is wrong, all heights are.",
+    ),
     "curve_off_bone": Doubt(
         "the curve may have left the spine", "Press s and click the middle of the vertebral bodies there."
     ),
@@ -45,6 +54,11 @@ CODES = {
     "low_score": Doubt(
         "the network is less certain of the vertebra or of its key points than usual",
         "Check the points, and reject the vertebra if there is none.",
+    ),
+    "clipped_intensities": Doubt(
+        "bright or dark intensities are cut off, so endplates are less exact",
+        "Use the original CT instead of a windowed or 8-bit copy.",
+        suspect=False,
     ),
     "thick_slices": Doubt(
         "the slices are thick, so heights are less exact",

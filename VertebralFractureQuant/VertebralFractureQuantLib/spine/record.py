@@ -97,6 +97,7 @@ class SpineAnalysis:
     vertebrae : from cranial to caudal.
     timing_s : seconds by step.
     quality : the reasons to doubt the study, each with the vertebrae concerned.
+    trust_header : True if the user vouched for the header, so that no contradiction of it was refused.
     """
 
     case: str
@@ -111,6 +112,7 @@ class SpineAnalysis:
     vertebrae: tuple[Vertebra, ...] = ()
     timing_s: dict[str, float] = field(default_factory=dict)
     quality: tuple[Flag, ...] = ()
+    trust_header: bool = False
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:

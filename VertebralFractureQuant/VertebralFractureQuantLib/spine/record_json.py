@@ -36,6 +36,7 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
             "shape": _list(analysis.shape),
             "spacing_mm": _list(analysis.spacing_mm),
             "ijk_to_ras": _list(analysis.ijk_to_ras),
+            "trust_header": bool(analysis.trust_header),
         },
         "models": [vars(m) for m in analysis.models],
         "curve": np.asarray(analysis.curve, float).tolist(),
@@ -107,6 +108,7 @@ def _from_json(data: dict[str, Any]) -> SpineAnalysis:
         vertebrae=tuple(vertebra_from_json(v) for v in _typed(list, data.get("vertebrae", []))),
         timing_s=_shares(data.get("timing_s")),
         quality=_flags(data.get("quality")),
+        trust_header=_typed(bool, source.get("trust_header", False)),
     )
 
 
