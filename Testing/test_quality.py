@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.analysis import quality
 from VertebralFractureQuantLib.analysis.curve_finding import Spine
+from VertebralFractureQuantLib.analysis.saturation import clipped_intensities
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.curve import fit_curve
@@ -58,6 +59,22 @@ def test_a_wrong_slice_distance_is_noticed_in_the_whole_study():
     assert scale_flag(spine_of(), [None] * len(LEVELS)) is None
     half = spine_of() * (1, 1, 0.5)
     assert implausible(half, [None] * len(LEVELS)).mean() > 0.5
+
+
+def test_likely_names_count_where_a_vertebra_has_none():
+    points, unnamed = spine_of() * (1, 1, 1.4), [None] * len(LEVELS)
+    halved = [{level: 0.5, below: 0.5} for level, below in zip(LEVELS, (*LEVELS[1:], "L3"), strict=True)]
+    assert scale_flag(points, unnamed, halved) and not scale_flag(spine_of(), unnamed, halved)
+    assert scale_flag(points, unnamed, [{level: 0.3} for level in LEVELS]) is None  # hardly known
+    assert scale_flag(points, LEVELS, [{"C3": 1.0}] * len(LEVELS))  # a name counts before what is likely
+
+
+def test_three_vertebrae_are_doubted_if_they_are_off_by_more():
+    three = ("C3", "C4", "C5")
+    assert scale_flag(spine_of(three) * (1, 1, 1.28), three)
+    assert scale_flag(spine_of(three) * (1, 1, 1.18), three) is None
+    assert scale_flag(spine_of() * (1, 1, 1.18), LEVELS)
+    assert scale_flag(spine_of(three[:2]) * (1, 1, 1.4), three[:2]) is None
 
 
 def test_a_crushed_vertebra_is_not_implausible():
@@ -129,7 +146,7 @@ def beside(monkeypatch):
     return found
 
 
-def judged(ct, points, levels=LEVELS, clicks=None, offsets=None, **changed):
+def judged(ct, points, levels=LEVELS, clicks=None, offsets=None, refuse=True, **changed):
     measured = measure_column(points)
     vertebrae = tuple(
         replace(Vertebra(k, m, 0.99, level, spread=0.05), **changed)
@@ -140,7 +157,7 @@ def judged(ct, points, levels=LEVELS, clicks=None, offsets=None, **changed):
     curve = fit_curve(line)
     spine = Spine(curve, (0.0, curve.length), Straightening(curve), SimpleNamespace())
     offsets = np.zeros(len(points)) if offsets is None else offsets
-    found, flags = quality.judged(ct, spine, vertebrae, offsets, SimpleNamespace(), clicks)
+    found, flags = quality.judged(ct, spine, vertebrae, offsets, SimpleNamespace(), clicks, refuse)
     return codes(v.quality for v in found), flags
 
 
@@ -172,6 +189,47 @@ def test_thick_slices_are_told_for_the_whole_study_whatever_the_axis(points):
     assert judged(block(points, spacing=(5.0, 1.0, 1.0)), points)[1] == ()
 
 
+def test_slices_beyond_those_that_can_be_measured_are_refused_along_the_body_only(points):
+    with pytest.raises(VFQError) as caught:
+        quality.check_slices(block(points, spacing=(1.0, 1.0, 8.0)))
+    assert caught.value.code == "slices_too_thick" and "8.0 mm" in caught.value.message
+    quality.check_slices(block(points, spacing=(1.0, 1.0, 7.5)))
+    quality.check_slices(block(points, spacing=(8.0, 1.0, 1.0)))  # a sagittal reformat
+
+
+def test_the_header_of_an_array_without_a_header_is_doubted(points):
+    ct = block(points, spacing=(1.0, 1.0, 1.0))
+    assert quality.lost_spacing(ct) is None  # a scan of 1 mm with a position
+    for axes in (np.eye(3), np.diag([-1.0, -1.0, 1.0]), np.eye(3)[[2, 0, 1]]):
+        bare = np.eye(4)
+        bare[:3, :3] = axes
+        flag = quality.lost_spacing(CTVolume(ct.voxels, bare, "bare"))
+        assert flag and flag.code == "spacing_doubtful" and is_suspect(flag) and "1 x 1 x 1 mm" in flag.message
+    assert quality.lost_spacing(CTVolume(ct.voxels, np.diag([1.0, 1.0, 2.0, 1.0]), "thick")) is None
+
+
+def scan_of(values):
+    return CTVolume(np.asarray(values).reshape(40, 50, 60).astype(np.int16), np.eye(4), "values")
+
+
+def test_intensities_that_are_cut_off_or_of_8_bits_are_told(points):
+    rng = np.random.default_rng(0)
+    whole = np.where(rng.random(120_000) < 0.3, rng.normal(-1000, 20, 120_000), rng.normal(60, 300, 120_000))
+    whole = whole.clip(-1024, None)
+    assert clipped_intensities(scan_of(whole)) is None
+    metal = whole.copy()
+    metal[:200] = 3071  # a scanner's own limit
+    assert clipped_intensities(scan_of(metal)) is None
+    bright, dark = clipped_intensities(scan_of(whole.clip(None, 400))), clipped_intensities(scan_of(whole.clip(-200)))
+    assert "above 400 HU" in bright.message and "below" not in bright.message and not is_suspect(bright)
+    assert "below -200 HU" in dark.message and bright.code == dark.code == "clipped_intensities"
+    coarse = -1000 + 8 * np.rint((whole.clip(-1000, 1000) + 1000) / 8)
+    assert "different intensities" in clipped_intensities(scan_of(coarse)).message
+    ct = block(points)
+    ct.voxels[:] = rng.normal(60, 300, ct.voxels.shape).clip(-1000, 350)
+    assert "clipped_intensities" in [f.code for f in judged(ct, points)[1]]
+
+
 def test_metal_is_told_where_it_is(points):
     ct = block(points)
     i, j, k = np.rint((points[2].mean((0, 1)) - ct.ijk_to_ras[:3, 3]) / 2).astype(int)
@@ -200,5 +258,7 @@ def test_a_study_of_sizes_that_no_human_has_is_refused_unless_a_reader_drew_the_
     with pytest.raises(VFQError) as caught:
         judged(block(flat), flat)
     assert caught.value.code == "implausible_size" and "7 of 7" in caught.value.message
+    own, _ = judged(block(flat), flat, refuse=False)  # the user vouches for the header
+    assert own == [["implausible_size"]] * len(LEVELS)
     own, _ = judged(block(flat), flat, clicks=flat.mean((1, 2)))
     assert own == [["implausible_size"]] * len(LEVELS)

@@ -22,6 +22,7 @@ from .curve_check import off_bone
 from .curve_finding import Spine
 from .midline import midline_offsets, stretch_off_midline
 from .models import Models
+from .saturation import clipped_intensities
 
 # The refiner finds the bodies of good scans at most 2.8 mm from the curve; of a curve that was pushed aside, farther.
 OFF_BONE_MM = 3.5
@@ -84,7 +85,8 @@ def judged(
     ordered = [sorted_flags(flags) for flags in found]
     names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
     likely = [v.level_probabilities for v in vertebrae]
-    whole = [flag for flag in (scale_flag(points, levels, likely), lost_spacing(ct), thick_slices(ct, points)) if flag]
+    of_scan = (lost_spacing(ct), clipped_intensities(ct), thick_slices(ct, points))
+    whole = [flag for flag in (scale_flag(points, levels, likely), *of_scan) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
     return told, of_study(names, ordered, whole)
 
