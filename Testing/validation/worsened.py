@@ -1,12 +1,12 @@
 """Print the figures of real CT that was made worse, compared with our references.
 
-    python Testing/validation/worsened.py DATA_FOLDER [limits]
+    python Testing/validation/worsened.py DATA_FOLDER [limits [CASE ...]]
 
 It shows whether vertebrae are lost when scans are brighter, noisier, tilted, thicker sliced or cropped, which a few
 scans as they are cannot show. The Genant ratio of a vertebra should not depend on these alterations; its points may, as
 a turned patient has another sagittal plane. With `limits`, slices are averaged up to 20 mm, and intensities clipped, of
-all scans that have a reference: a table that shows from where a height is not worth telling. Voxels are `[k, j, i]` HU,
-points RAS mm.
+all scans that have a reference, or of those whose names begin with a CASE: a table that shows from where a height is
+not worth telling. Voxels are `[k, j, i]` HU, points RAS mm.
 """
 
 from __future__ import annotations
@@ -184,15 +184,15 @@ LIMITS: dict[str, Alteration] = {
 }
 
 
-def all_references(data: Path) -> Iterator[Case]:
-    """Yield the CTs in `data` with our references there and in Testing/references."""
+def all_references(data: Path, names: tuple[str, ...]) -> Iterator[Case]:
+    """Yield the CTs in `data` with our references there and in Testing/references, whose names begin so."""
     own = Path(__file__).resolve().parents[1] / "references"
     for path in sorted(own.glob("*.json")):
         reference = read_reference(path)
-        if len(reference.keypoints) > 1:
+        if len(reference.keypoints) > 1 and reference.ct_file.startswith(names):
             ct = read_ct(data / "ct" / reference.ct_file)
             yield Case(ct.name, ct, reference.keypoints, list(reference.levels), reference.partial)
-    yield from references(data)
+    yield from (case for case in references(data) if case.name.startswith(names))
 
 
 def worsened(name: str, cases: Iterator[Case], models: Models, alter: Alteration) -> str:
@@ -236,12 +236,14 @@ def worsened(name: str, cases: Iterator[Case], models: Models, alter: Alteration
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["limits"]):
+    if len(sys.argv) < 2 or sys.argv[2:3] not in ([], ["limits"]):
         sys.exit(__doc__)
     networks, source = load_models("cpu"), Path(sys.argv[1])
-    if len(sys.argv) == 3:
+    if len(sys.argv) > 2:
         for limit, alteration in LIMITS.items():
-            print(worsened(limit, all_references(source), networks, alteration), flush=True)
+            print(
+                worsened(limit, all_references(source, tuple(sys.argv[3:]) or ("",)), networks, alteration), flush=True
+            )
     else:
         for altered, alteration in ALTERATIONS.items():
             print(worsened(altered, references(source), networks, alteration), flush=True)
