@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis
 from VertebralFractureQuantLib.analysis.curve_finding import Spine, check_canal_in_view
+from VertebralFractureQuantLib.analysis.orientation import mirrored
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors
 from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
@@ -143,3 +144,46 @@ def test_sagittal_and_oblique_coronal_images_of_one_spine_agree(models, data_dir
     assert np.abs(ratios[0] - ratios[1]).max() < 0.03
     heights = np.array([[v.measurement.heights_mm for v in found] for found in pair])
     assert np.abs(heights[0] - heights[1]).mean() < 0.6
+
+
+def turned(ct, axes):
+    """The same voxels with a header that reverses these axes of the patient: 0 R, 1 A, 2 S."""
+    for axis in axes:
+        ct = mirrored(ct, axis)
+    return ct
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        pytest.param((1,), "front and back seem", id="rows reversed"),
+        pytest.param((2,), "head and feet seem", id="slices reversed"),
+        pytest.param((1, 2), "front and back, and head and feet seem", id="both"),
+        pytest.param((0, 1), "front and back seem", id="prone called supine"),
+    ],
+)
+def test_a_phantom_that_its_header_turns_is_refused_with_the_axes(models, phantom, axes, said):
+    with pytest.raises(VFQError) as caught:
+        analysis.analyze(turned(phantom, axes), models)
+    assert caught.value.code == "orientation_contradicts_anatomy" and said in caught.value.message
+
+
+def test_a_mirrored_patient_cannot_be_told_and_is_measured(models, phantom, upright):
+    mirror = analysis.analyze(turned(phantom, (0,)), models)
+    assert [v.level for v in mirror.vertebrae] == [v.level for v in upright.vertebrae]
+    assert not {"orientation_doubtful"} & {flag.code for flag in (*mirror.quality, *upright.quality)}
+    assert upright.trust_header is False
+
+
+def test_a_trusted_header_is_recorded_and_what_speaks_against_it_is_flagged(models, phantom):
+    result = analysis.analyze(turned(phantom, (2,)), models, trust_header=True)
+    told = [flag for flag in result.quality if flag.code == "orientation_doubtful"]
+    assert result.trust_header and len(told) == 1 and "head and feet" in told[0].message
+    assert len(result.vertebrae) > 3
+
+
+def test_slices_too_thick_to_measure_are_refused_before_the_analysis(phantom):
+    thick = CTVolume(phantom.voxels[::5], phantom.ijk_to_ras @ np.diag([1.0, 1.0, 5.0, 1.0]), "thick")
+    with pytest.raises(VFQError) as caught:
+        analysis.analyze(thick, None)
+    assert caught.value.code == "slices_too_thick" and "10.0 mm" in caught.value.message

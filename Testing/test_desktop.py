@@ -166,10 +166,16 @@ def test_the_child_process_gets_the_ct_the_device_and_the_folder(bench):
     bench.ui.deviceComboBox.currentText = "cpu"
     bench.analyze()
     wanted = bench.children.started[0].wanted
-    assert (wanted.case, wanted.output, wanted.device) == ("CT", bench.folder, "cpu")
+    assert (wanted.case, wanted.output, wanted.device) == ("CT", bench.folder, "cpu") and not wanted.trust_header
     np.testing.assert_array_equal(seen[0].voxels, make_ct().voxels)
     np.testing.assert_allclose(seen[0].ijk_to_ras, make_ct().ijk_to_ras, atol=1e-6)
     assert not wanted.input.exists()  # the copy for the child process was deleted
+
+
+def test_a_trusted_header_is_passed_on(bench):
+    bench.ui.trustHeaderCheckBox.checked = True
+    bench.analyze()
+    assert bench.children.started[0].wanted.trust_header
 
 
 def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):

@@ -42,6 +42,8 @@ from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
 from .quality import check_slices, judged, off_midline
 
+# Failures of a scan that may show a spine the other way round.
+NOTHING_FOUND = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off")
 COLUMN_STEP_MM = 80.0  # vertebrae at most this far apart form a column, even if one between them is missing
 
 Progress = Callable[[str, float], None]
@@ -66,7 +68,8 @@ def analyze(
         try:
             spine, vertebrae, offsets = _found(ct, models, timing, progress)
         except VFQError as error:
-            against = None if trust_header else contradiction(ct, (), again)
+            doubted = error.code in NOTHING_FOUND and not trust_header
+            against = contradiction(ct, (), again) if doubted else None
             raise against.error() if against else error from None
         with _timed("check", timing):
             against = contradiction(ct, vertebrae, again)

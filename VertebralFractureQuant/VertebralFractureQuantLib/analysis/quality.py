@@ -136,7 +136,8 @@ def _check_plausible(points: np.ndarray, vertebrae: tuple[Vertebra, ...]) -> Non
         "implausible_size",
         f"{int((sizes | hopeless).sum())} of {len(points)} structures that look like vertebrae are none, or have sizes "
         f"that no human spine has (heights of {min(tall):.0f} to {max(tall):.0f} mm). Check the voxel spacing in the "
-        "header, and that the scan contains whole vertebral bodies from front to back.",
+        "header, and that the scan contains whole vertebral bodies from front to back. If they are right, analyse it "
+        "with --trust-header.",
     )
 
 

@@ -132,8 +132,10 @@ class Analyst:
         """The case that is being analysed, or None."""
         return self._case
 
-    def analyze_volume(self, node: Any, results: Path, device: str) -> None:
+    def analyze_volume(self, node: Any, results: Path, device: str, trust_header: bool = False) -> None:
         """Analyse the CT of a volume node into a new case.
+
+        With `trust_header` the body is not held against the volume's orientation and spacing.
 
         VFQError `output_not_writable`. Errors of the CT itself are passed to `finished`.
         """
@@ -146,7 +148,7 @@ class Analyst:
         self.face.work(
             "preparing the volume",
             lambda: _written(what, file),
-            lambda failure: self._begin(case, file, device, overwrite=True, failure=failure),
+            lambda failure: self._begin(case, file, device, True, failure, trust_header),
         )
 
     def analyze_case(self, case: Case, device: str) -> None:
@@ -236,7 +238,15 @@ class Analyst:
 
         self.face.work("opening the study", lambda: Machine.of(from_array(*what), self.models()), go_on)
 
-    def _begin(self, case: Case, source: Path, device: str, overwrite: bool, failure: JobState | None = None) -> None:
+    def _begin(
+        self,
+        case: Case,
+        source: Path,
+        device: str,
+        overwrite: bool,
+        failure: JobState | None = None,
+        trust_header: bool = False,
+    ) -> None:
         if case is not self._case:  # cancelled while the volume was prepared
             if source.name == UNCOMPRESSED:
                 shutil.rmtree(source.parent, ignore_errors=True)
@@ -244,7 +254,9 @@ class Analyst:
         if failure:
             self._end(failure)
             return
-        command = analysis_command(source, case.folder.parent, case.name, device, interpreter(), overwrite=overwrite)
+        command = analysis_command(
+            source, case.folder.parent, case.name, device, interpreter(), None, overwrite, trust_header
+        )
         self._job = AnalysisJob(command, self._start)
         self._timer.start(POLL_MS)
 

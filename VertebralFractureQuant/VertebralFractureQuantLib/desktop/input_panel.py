@@ -55,13 +55,19 @@ class InputPanel:
         parameters = self._parameters()
         return parameters.device if parameters else DEVICES[0]
 
+    @property
+    def trusts_header(self) -> bool:
+        """True if the user vouches for the volume's orientation and spacing."""
+        parameters = self._parameters()
+        return bool(parameters and parameters.trustHeader)
+
     # -- what is pressed
 
     def analyze(self) -> None:
         """Analyse the chosen volume in a child process."""
         results = self.results
         node = self._reviewable()
-        self.analyst.analyze_volume(node, results, self.device)
+        self.analyst.analyze_volume(node, results, self.device, self.trusts_header)
         self.show_buttons()
 
     def open_earlier(self) -> None:

@@ -23,9 +23,11 @@ class VertebralFractureQuantParameterNode:
     ----------
     inputVolume : the CT.
     device : where the networks run.
+    trustHeader : analyse even if the body contradicts the volume's orientation or spacing.
     palette : the colours of the vertebrae, a name in `PALETTES`.
     """
 
     inputVolume: slicer.vtkMRMLScalarVolumeNode  # noqa: N815 (Slicer's naming, used in the .ui file)
     device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
+    trustHeader: bool = False  # noqa: N815
     palette: Annotated[str, Choice(list(PALETTES))] = next(iter(PALETTES))
