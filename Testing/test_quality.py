@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.analysis import quality
 from VertebralFractureQuantLib.analysis.curve_finding import Spine
-from VertebralFractureQuantLib.analysis.saturation import clipped_intensities
+from VertebralFractureQuantLib.analysis.saturation import check_range, clipped_intensities
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.curve import fit_curve
@@ -223,6 +223,12 @@ def test_intensities_that_are_cut_off_or_of_8_bits_are_told(points):
     bright, dark = clipped_intensities(scan_of(whole.clip(None, 400))), clipped_intensities(scan_of(whole.clip(-200)))
     assert "above 400 HU" in bright.message and "below" not in bright.message and not is_suspect(bright)
     assert "below -200 HU" in dark.message and bright.code == dark.code == "clipped_intensities"
+    for spoiled, what in ((whole.clip(None, 150), "above 150 HU"), (whole.clip(-160), "below -160 HU")):
+        with pytest.raises(VFQError, match=what) as caught:
+            check_range(scan_of(spoiled))
+        assert caught.value.code == "not_ct"
+    for measured in (whole, metal, whole.clip(-200, 300)):
+        check_range(scan_of(measured))
     coarse = -1000 + 8 * np.rint((whole.clip(-1000, 1000) + 1000) / 8)
     assert "different intensities" in clipped_intensities(scan_of(coarse)).message
     ct = block(points)

@@ -21,7 +21,7 @@ from ..spine.curve import SpineCurve
 from ..spine.keypoints import centers
 from ..spine.quality import Flag, sorted_flags
 from ..spine.record import SpineAnalysis, Vertebra
-from .contradiction import contradiction
+from .contradiction import Contradiction, contradiction
 from .curve_finding import (
     EXTENSION_BELOW_MM,
     EXTENSION_MM,
@@ -41,6 +41,7 @@ from .midline import on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
 from .quality import check_slices, judged, off_midline
+from .saturation import check_range
 
 # Failures of a scan that may show a spine the other way round.
 NOTHING_FOUND = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off")
@@ -58,11 +59,12 @@ def analyze(
     body is not held against the header's axes and spacing: doubts become flags, and the record says so.
     VFQError `no_spine_found`, `no_vertebra_found`, `too_few_vertebrae` or `spine_cut_off` if there is nothing to
     measure; `implausible_size` if most of what was found cannot be vertebrae; `orientation_contradicts_anatomy` if
-    they lie otherwise than the header says; `slices_too_thick`.
+    they lie otherwise than the header says; `slices_too_thick`; `not_ct` if intensities are cut off.
     """
     timing: dict[str, float] = {}
     whole, ct = ct, without_padding(ct)
     check_slices(ct)
+    check_range(ct)
     again = partial(_found_again, models=models)
     with _timed("total", timing):
         try:
@@ -76,7 +78,7 @@ def analyze(
             if against and against.certain and not trust_header:
                 raise against.error()
             vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, refuse=not trust_header)
-            flags = sorted_flags([*flags, *([against.flag()] if against else [])])
+            flags = _with_doubt(flags, against)
     _report(progress, "measure", 1.0)
     return replace(_record(whole, spine, vertebrae, flags, models, timing), trust_header=trust_header)
 
@@ -107,6 +109,7 @@ def analyze_along(
         with _timed("check", timing):
             offsets = off_midline(ct, spine.curve, vertebrae)
             vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, np.asarray(points, float))
+            flags = _with_doubt(flags, contradiction(ct, vertebrae, lambda _: ()))
     _report(progress, "measure", 1.0)
     return _record(whole, spine, vertebrae, flags, models, timing)
 
@@ -137,6 +140,10 @@ def _found_again(ct: CTVolume, models: Models) -> tuple[Vertebra, ...]:
         return _found(ct, models, {}, None)[1]
     except VFQError:
         return ()
+
+
+def _with_doubt(flags: tuple[Flag, ...], against: Contradiction | None) -> tuple[Flag, ...]:
+    return sorted_flags([*flags, against.flag()]) if against else flags
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:

@@ -56,7 +56,7 @@ CODES = {
         "Check the points, and reject the vertebra if there is none.",
     ),
     "clipped_intensities": Doubt(
-        "bright or dark intensities are cut off, so endplates are less exact",
+        "bright or dark intensities are cut off, so endplates and levels are less certain",
         "Use the original CT instead of a windowed or 8-bit copy.",
         suspect=False,
     ),
