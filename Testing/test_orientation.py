@@ -78,7 +78,11 @@ def test_beyond_the_scan_there_are_no_cues(spine):
     front = CTVolume(spine.voxels[:, 35:], spine.ijk_to_ras.copy(), "front")
     front.ijk_to_ras[1, 3] += 35 * MM
     assert np.isnan(cues(front, bodies()).ring).all()
-    assert contradiction(front, found(bodies()), never) is None
+    assert contradiction(front, found(bodies()), nothing) is None
+    turned = mirrored(spine, 1)  # something is found at the border, and the spine once the scan is turned
+    at_border = found(bodies() - (0.0, 50.0, 0.0))
+    against = contradiction(turned, at_border, lambda ct: found(bodies()))
+    assert np.isnan(cues(turned, bodies() - (0.0, 50.0, 0.0)).ring).all() and against.certain
 
 
 def test_a_header_that_is_right_is_not_doubted_and_costs_no_second_look(spine):

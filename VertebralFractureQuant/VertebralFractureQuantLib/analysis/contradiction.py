@@ -63,20 +63,25 @@ def contradiction(ct: CTVolume, vertebrae: tuple[Vertebra, ...], again: Again) -
     seen = cues(ct, _points(vertebrae))
     if _median(seen.ring) > CANAL_HU:
         return _upside_down(seen)
-    if len(vertebrae) >= FEWEST_DOUBTED and not np.isfinite(seen.ring).any():
-        return None  # the scan ends behind the bodies
     turned = mirrored(ct, 1)
     found = again(turned)
     other = cues(turned, _points(found))
     better = _median(other.ring) - _median(seen.ring, 0.0) > NO_BETTER_HU
     if len(found) >= FEWEST_CERTAIN and _median(other.ring) > CANAL_HU and better:
         return _exchanged(other)
+    return _without_canal(ct, vertebrae, seen)
+
+
+def _without_canal(ct: CTVolume, vertebrae: tuple[Vertebra, ...], seen: Cues) -> Contradiction | None:
+    """Return what vertebrae without a canal behind them tell, if the mirrored scan shows no better ones."""
     if len(vertebrae) < FEWEST_DOUBTED:
         return None
     in_front = cues(ct, _points(vertebrae), in_front=True)
     if _median(in_front.ring) > CANAL_HU:
         reason = "the spinal canal seems to lie in front of the vertebrae"
         return Contradiction((FRONT,), reason, certain=len(vertebrae) >= FEWEST_CERTAIN)
+    if not np.isfinite(seen.ring).any():
+        return None  # the scan ends behind the bodies
     reason = "no spinal canal is seen behind the vertebrae, so what was found may be no spine, or turned"
     return Contradiction((), reason, certain=False)
 
