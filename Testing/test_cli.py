@@ -286,10 +286,10 @@ def test_wrong_usage_ends_with_status_2_and_writes_nothing(vfq, arguments):
 def test_ctrl_c_leaves_finished_cases_and_no_half_written_one(vfq):
     finished = vfq.engine.analyze
 
-    def interrupted(ct, models, progress=None):
+    def interrupted(ct, models, *others):
         if ct.name == "b.nii":
             raise KeyboardInterrupt
-        return finished(ct, models, progress)
+        return finished(ct, models, *others)
 
     vfq.engine.analyze = interrupted
     stopped = vfq("analyze", "a.nii", "b.nii", "--output", "out")
