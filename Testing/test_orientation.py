@@ -78,7 +78,8 @@ def test_beyond_the_scan_there_are_no_cues(spine):
     front = CTVolume(spine.voxels[:, 35:], spine.ijk_to_ras.copy(), "front")
     front.ijk_to_ras[1, 3] += 35 * MM
     assert np.isnan(cues(front, bodies()).ring).all()
-    assert contradiction(front, found(bodies()), nothing) is None
+    against = contradiction(front, found(bodies()), nothing)
+    assert not against.certain and "The scan ends behind the vertebrae" in against.flag().message
     turned = mirrored(spine, 1)  # something is found at the border, and the spine once the scan is turned
     at_border = found(bodies() - (0.0, 50.0, 0.0))
     against = contradiction(turned, at_border, lambda ct: found(bodies()))

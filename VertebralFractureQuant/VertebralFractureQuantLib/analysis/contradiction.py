@@ -83,9 +83,13 @@ def _without_canal(seen: Cues, in_front: Cues) -> Contradiction | None:
     if _median(in_front.ring) - max(_median(seen.ring), 0.0) > CANAL_HU:
         reason = "the spinal canal seems to lie in front of the vertebrae"
         return Contradiction((FRONT,), reason, certain=len(seen.ring) >= FEWEST_CERTAIN)
-    if _median(seen.ring, np.inf) > CANAL_HU:
-        return None  # it is seen, or the scan ends behind the bodies
-    reason = "no spinal canal is seen behind the vertebrae, so what was found may be no spine, or turned"
+    if _median(seen.ring) > CANAL_HU:
+        return None
+    if np.isfinite(seen.ring).any():
+        why = "no spinal canal is seen behind the vertebrae"
+    else:
+        why = "the scan ends behind the vertebrae, and no spinal canal is in view"
+    reason = f"{why}, so what was found may be no spine, or turned"
     return Contradiction((), reason, certain=False)
 
 
