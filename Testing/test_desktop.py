@@ -172,6 +172,24 @@ def test_the_child_process_gets_the_ct_the_device_and_the_folder(bench):
     assert not wanted.input.exists()  # the copy for the child process was deleted
 
 
+def test_message_progress_and_cancel_stay_in_view_wherever_the_sections_are_scrolled(bench):
+    window, area = bench.desktop.app.window, bench.ui.sectionsScrollArea._real
+    window.resize(480, 600)
+    bench.desktop.events()
+    area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+    bench.children.at_once = False
+    bench.ui.analyzeButton._real.setFocus()
+    bench.desktop.press("analyzeButton")
+    bench.desktop.wait(lambda: bench.children.started)
+    bench.widget._say("A message.")
+    bench.desktop.events()
+    for name in ("messageLabel", "progressBar", "cancelButton"):
+        shown = getattr(bench.ui, name)._real
+        assert not shown.visibleRegion().isEmpty() and not area.isAncestorOf(shown), name
+    bench.desktop.press("cancelButton")
+    assert area.verticalScrollBar().value() > 0 and not bench.ui.cancelButton.visible
+
+
 def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")
