@@ -7,6 +7,7 @@ the spine without air and padded volumes; they exclude label maps, MR and window
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -120,18 +121,19 @@ def check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
         raise VFQError(
             "not_3d",
-            f"The image has {len(shape)} dimensions ({_times(shape)}), but a CT volume has 3. Give a single volume.",
+            f"The image has {len(shape)} dimensions ({times(shape)}), but a CT volume has 3. Give a single volume.",
         )
     if min(shape) < MIN_SLICES:
         raise VFQError(
             "too_few_slices",
-            f"The volume has {_times(shape)} voxels (slices x rows x columns), but at least {MIN_SLICES} are needed "
+            f"The volume has {times(shape)} voxels (slices x rows x columns), but at least {MIN_SLICES} are needed "
             "along each axis. Give the whole series, not a single image.",
         )
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+def times(values: Iterable[float]) -> str:
+    """Return numbers such as sizes or spacings for a message: "0.7 x 0.8 x 2.5"."""
+    return " x ".join(str(v) if isinstance(v, int) else f"{v:.4g}" for v in values)
 
 
 def check_axes(ijk_to_ras: np.ndarray) -> None:
@@ -158,9 +160,29 @@ def check_spacing(spacing_mm: np.ndarray) -> None:
     if not (np.isfinite(spacing).all() and (spacing >= low).all() and (spacing <= high).all()):
         raise VFQError(
             "bad_spacing",
-            f"The voxel spacing is {' x '.join(f'{s:.4g}' for s in spacing)} mm, but only {low} to {high:g} mm is "
+            f"The voxel spacing is {times(spacing)} mm, but only {low} to {high:g} mm is "
             "plausible, so heights in mm would be wrong. Correct the header or export the CT again.",
         )
+
+
+def check_positive(spacing: np.ndarray) -> None:
+    """Raise VFQError `bad_spacing` unless every entry of `(3,)` mm is finite and above zero."""
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise VFQError(
+            "bad_spacing",
+            f"The header gives a voxel spacing of {times(spacing)} mm, but each must be a finite number above 0. "
+            "Correct the header or export the CT again.",
+        )
+
+
+def orientation_unknown(why: str) -> VFQError:
+    """Return the VFQError for a header that does not tell left from right, front from back and head from feet."""
+    return VFQError(
+        "orientation_unknown",
+        f"The header does not tell where left, front and head are: {why}. Convert the scan again from DICOM, or write "
+        "the orientation into the header. If its axes run to the left, to the back and to the head, use "
+        "--trust-header.",
+    )
 
 
 def check_tilt(ijk_to_ras: np.ndarray) -> None:
