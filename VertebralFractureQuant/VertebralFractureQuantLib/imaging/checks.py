@@ -27,6 +27,14 @@ LOWEST_HU = -1200
 FAT_HU = -20
 LEAST_FAT_OR_AIR = 0.003
 MOST_BELOW_AIR = 0.05
+# Soft tissue of a CT whose rescale intercept is lost, and the values just below it, which are rare there. Of real CT
+# (also with noise of 150 HU) at most 2.3 % lie in the former, 1.2 times as many as in the latter; of crops of 40 voxels
+# at most 9 %, 3 times as many; of CT without intercept at least 18 %, 5 times as many.
+LOST_INTERCEPT_TISSUE = (850, 1250)
+LOST_INTERCEPT_GAP = (500, 750)
+MOST_AT_1000 = 0.06
+MOST_TO_GAP = 4.0
+UNSIGNED_MEDIAN = 20000  # half of the values above this: 32768 was not subtracted
 INT16 = np.iinfo(np.int16)
 
 
@@ -212,6 +220,8 @@ def check_intensities(voxels: np.ndarray) -> None:
     below_air = np.mean(padding & (sample > sample.min()))
     if below_air > MOST_BELOW_AIR or not len(body):
         raise VFQError("not_ct", _not_ct(sample, f"{100 * below_air:.0f} % of the voxels are darker than air"))
+    if _intercept_lost(body):
+        raise VFQError("not_ct", _not_ct(body, LOST_INTERCEPT))
     negative = body[body < FAT_HU]
     if len(negative) < LEAST_FAT_OR_AIR * len(body):
         raise VFQError("not_ct", _not_ct(body, _why_no_fat(body)))
@@ -224,11 +234,23 @@ def _subsample(voxels: np.ndarray) -> np.ndarray:
     return voxels[::step, ::step, ::step].ravel()
 
 
+LOST_INTERCEPT = (
+    "soft tissue seems to lie near 1050, so the rescale intercept (usually -1024 or -1000) may be missing: convert the "
+    "DICOM again with its rescale, or subtract 1024 or 1000"
+)
+
+
+def _intercept_lost(body: np.ndarray) -> bool:
+    """Tell by the histogram, as air near 0 with noise, or padding, has negative values too."""
+    tissue, gap = (np.mean((body > low) & (body < high)) for low, high in (LOST_INTERCEPT_TISSUE, LOST_INTERCEPT_GAP))
+    return bool(tissue > MOST_AT_1000 and tissue > MOST_TO_GAP * gap)
+
+
 def _why_no_fat(body: np.ndarray) -> str:
-    if np.mean((body > 850) & (body < 1250)) > 0.1:
+    if np.median(body) > UNSIGNED_MEDIAN:
         return (
-            "soft tissue seems to lie near 1050, so the rescale intercept (usually -1024) may be missing: "
-            "convert the DICOM again with its rescale, or subtract 1024"
+            "most of them lie near 32768, so the rescale intercept may be missing: convert the DICOM again with its "
+            "rescale, or subtract 32768"
         )
     return "no fat or air is found, which lie below -20 HU"
 

@@ -104,8 +104,8 @@ def _scaling(fields: Fields) -> tuple[float, float, tuple[str, ...]]:
     if (slope, intercept) == (1.0, 0.0):
         return slope, intercept, ()
     note = (
-        f"The stored values were multiplied by {slope:g}, and {intercept:g} was added, as ElementToIntensityFunction in "
-        "the header says. Some programs ignore it."
+        f"The stored values were multiplied by {slope:g}, and {intercept:g} was added, as "
+        "ElementToIntensityFunction in the header says. Some programs ignore it."
     )
     return slope, intercept, (note,)
 

@@ -54,15 +54,17 @@ def nifti_header(path: Path, trust_header: bool = False) -> StoredCT:
     part = Part(voxel_file, skip=offset) if compressed else Part(voxel_file, offset)
     matrix, notes = _matrix(fields, shape, trust_header)
     slope, intercept = fields["scaling"]
-    scaled = np.isfinite(slope) and np.isfinite(intercept) and slope != 0  # else unscaled, by the standard
+    if not np.isfinite([slope, intercept]).all() or slope == 0:  # not scaled, by the standard
+        slope, intercept = 1.0, 0.0
     return StoredCT(
         shape,
         np.dtype(order + TYPES[fields["datatype"][0]]),
         (part,),
         "deflate" if compressed else "raw",
         matrix,
-        *((slope, intercept) if scaled else (1.0, 0.0)),
-        notes=notes,
+        slope,
+        intercept,
+        notes,
     )
 
 
@@ -222,6 +224,6 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) 
     if angle <= GREATEST_ANGLE_DEG and apart <= GREATEST_DISTANCE:
         return ()
     return (
-        f"The header has two orientations that disagree, by {angle:.1f} degrees and up to {apart:.1f} voxels. The sform "
-        "was used, not the qform. Check that left, right, front and back are right.",
+        f"The header has two orientations that disagree, by {angle:.1f} degrees and up to {apart:.1f} voxels. The "
+        "sform was used, not the qform. Check that left, right, front and back are right.",
     )

@@ -1,4 +1,4 @@
-"""Voxels as they lie in files, and the one way to read them: every byte that a header promises has arrived, or a refusal.
+"""Voxels as they lie in files, and the one way to read them: every byte that a header promises, or a refusal.
 
 A header gives a `StoredCT`; `read_voxels` fills a buffer of its own from it, and compares lengths and checksums. Which
 formats there are is left to `nifti`, `nrrd` and `metaimage`.
