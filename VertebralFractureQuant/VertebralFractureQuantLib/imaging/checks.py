@@ -7,7 +7,7 @@ the spine without air and padded volumes; they exclude label maps, MR and window
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,9 +156,15 @@ def check_axes(ijk_to_ras: np.ndarray) -> None:
         )
     spacing = np.linalg.norm(axes[:3, :3], axis=0)
     check_spacing(spacing)
-    if not np.isfinite(axes).all():
-        raise VFQError("bad_direction", "The position of the volume is NaN or infinite. Export the CT again.")
+    check_position(axes[:3, 3])
     check_tilt(axes)
+
+
+def check_position(position: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the position `(3,)` of the first voxel; VFQError `bad_direction` if it is not finite."""
+    if not np.isfinite(position).all():
+        raise VFQError("bad_direction", "The position of the volume is NaN or infinite. Export the CT again.")
+    return np.asarray(position, float)
 
 
 def check_spacing(spacing_mm: np.ndarray) -> None:

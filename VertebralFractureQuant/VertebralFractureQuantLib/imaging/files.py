@@ -69,8 +69,9 @@ def _read(path: Path, series: str | None, max_bytes: int | None, trust_header: b
         voxels, matrix, notes = read_dicom(path, series, max_bytes)
         return from_array(voxels, matrix, folder.name, notes)
     itk_name(path)  # the name becomes that of the case, in files that other programs read
-    header = _header(path, trust_header)
-    check_axes(header.ijk_to_ras)
+    with np.errstate(over="ignore", invalid="ignore"):  # such numbers are refused
+        header = _header(path, trust_header)
+        check_axes(header.ijk_to_ras)
     voxels, notes = read_voxels(header, max_bytes)
     hounsfield = to_int16(voxels, header.slope, header.intercept)
     return from_array(hounsfield, header.ijk_to_ras, case_name(path), header.notes + notes)

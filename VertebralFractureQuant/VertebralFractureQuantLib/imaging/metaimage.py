@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
-from .checks import LPS_TO_RAS, check_positive, check_shape, orientation_unknown
+from .checks import LPS_TO_RAS, check_position, check_positive, check_shape, orientation_unknown
 from .stored import LAST_BYTES, Part, StoredCT
-from .text_header import HEADER_BYTES, bad_header, file_series, numbers, split_lines
+from .text_header import HEADER_BYTES, bad_header, file_series, numbers, sizes_of, split_lines
 
 TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -37,9 +37,7 @@ def metaimage_header(path: Path, trust_header: bool = False) -> StoredCT:
     `orientation_unknown`.
     """
     fields, names, end = _fields(path)
-    sizes = numbers(fields, "dimsize", int)
-    if numbers(fields, "ndims", int) != [len(sizes)] or min(sizes) < 1:
-        raise bad_header("its DimSize does not fit its NDims")
+    sizes = sizes_of(fields, "dimsize", "ndims")
     if fields.get("elementnumberofchannels", "1") != "1":
         raise VFQError("not_3d", "Each voxel has several values (a colour or vector), but a CT has one. Give the CT.")
     dimension = len(sizes)
@@ -123,7 +121,7 @@ def _matrix(fields: Fields, dimension: int, trust_header: bool) -> np.ndarray:
     lps[:3, :3] = axes * spacing * unit
     position = next((name for name in ("offset", "position", "origin") if name in fields), None)
     if position:
-        lps[:3, 3] = np.array(numbers(fields, position, float, count=dimension)[:3]) * unit
+        lps[:3, 3] = check_position(numbers(fields, position, float, count=dimension)[:3]) * unit
     return LPS_TO_RAS @ lps
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import VFQError
 from .axes import directions, is_sheared, voxel_size
-from .checks import LPS_TO_RAS, check_positive, check_shape, check_tilt, orientation_unknown, times
+from .checks import LPS_TO_RAS, check_position, check_positive, check_shape, check_tilt, orientation_unknown, times
 from .stored import GZIP_MARK, Part, StoredCT, decoding, inflated
 
 NIFTI_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -168,6 +168,7 @@ def _matrix(fields: Fields, shape: tuple[int, ...], trust_header: bool) -> tuple
     in_mm = np.diag([UNITS_MM.get(fields["units"][0] & 7, 1.0)] * 3 + [1.0])
     if sform_code > 0:
         sform = np.array([*fields["sform"], 0, 0, 0, 1], float).reshape(4, 4)
+        check_position(sform[:3, 3])
         _check_sform(sform, spacing)
         notes = _disagreement(sform, _qform(fields), shape) if qform_code > 0 else ()
         return in_mm @ sform, notes
@@ -209,7 +210,7 @@ def _qform(fields: Fields) -> np.ndarray:
     ]
     qfac = -1.0 if fields["pixdim"][0] < 0 else 1.0
     matrix[:3, :3] *= np.array(fields["pixdim"][1:4]) * [1, 1, qfac]
-    matrix[:3, 3] = origin
+    matrix[:3, 3] = check_position(origin)
     return matrix
 
 

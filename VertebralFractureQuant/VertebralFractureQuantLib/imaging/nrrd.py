@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
-from .checks import LPS_TO_RAS, check_positive, check_shape, orientation_unknown
+from .checks import LPS_TO_RAS, check_position, check_positive, check_shape, orientation_unknown
 from .stored import LAST_BYTES, Encoding, Part, StoredCT
-from .text_header import HEADER_BYTES, bad_header, file_series, numbers, split_lines
+from .text_header import HEADER_BYTES, bad_header, file_series, numbers, sizes_of, split_lines
 
 TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -56,9 +56,7 @@ def nrrd_header(path: Path, trust_header: bool = False) -> StoredCT:
     VFQError `not_an_image`, `corrupt_file`, `not_3d`, `too_few_slices`, `bad_spacing`, `orientation_unknown`.
     """
     fields, names, end = _fields(path)
-    sizes = numbers(fields, "sizes", int)
-    if numbers(fields, "dimension", int) != [len(sizes)] or min(sizes, default=0) < 1:
-        raise bad_header("its sizes do not fit its dimension")
+    sizes = sizes_of(fields, "sizes", "dimension")
     encoding = ENCODINGS.get(fields.get("encoding", "").lower())
     if not encoding:
         raise VFQError(
@@ -162,7 +160,7 @@ def _matrix(
         origin = _vectors(fields.get("spaceorigin", "")) or [[0.0, 0.0, 0.0]]
         if len(origin[0]) < 3:
             raise bad_header("its space origin does not have three numbers")
-        matrix[:3, 3] = origin[0][:3]
+        matrix[:3, 3] = check_position(origin[0][:3])
         quoted = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
     else:
         spacings = numbers(fields, "spacings", float, count=dimension) if "spacings" in fields else []

@@ -145,7 +145,9 @@ def _all_bytes(part: Part, stored: StoredCT, size: int) -> int:
     with _at_data(part) as stream:
         if stored.encoding not in COMPRESSED:
             return part.path.stat().st_size - stream.tell()
-        return _fill(memoryview(b""), _chunks(stream, stored), 0, to_the_end=True, most=size + max(size, SURPLUS))
+        return _fill(
+            memoryview(bytearray()), _chunks(stream, stored), 0, to_the_end=True, most=size + max(size, SURPLUS)
+        )
 
 
 @contextmanager

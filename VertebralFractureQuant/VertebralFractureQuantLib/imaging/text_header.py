@@ -32,6 +32,14 @@ def numbers(fields: Mapping[str, str], name: str, kind: Callable[[str], Any], co
     return found
 
 
+def sizes_of(fields: Mapping[str, str], name: str, dimension: str) -> list[int]:
+    """Return the sizes of the axes, fastest first; VFQError `corrupt_file` if they cannot be or are not `dimension`."""
+    sizes = numbers(fields, name, int)
+    if numbers(fields, dimension, int) != [len(sizes)] or not all(0 < size < 1 << 31 for size in sizes):
+        raise bad_header(f"its {name} are impossible or do not fit its {dimension}")
+    return sizes
+
+
 def file_series(pattern: str, first: int, last: int, step: int, most: int) -> list[str]:
     """Return the names that a pattern such as `slice%03d.raw` gives from `first` to `last`; VFQError `corrupt_file`."""
     if not re.fullmatch(r"[^%]*%0?\d{0,2}[diu][^%]*", pattern):

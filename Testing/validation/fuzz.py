@@ -1,0 +1,89 @@
+"""Read many damaged files of one format, and print what became of them: the long form of `Testing/test_fuzz_files.py`.
+
+    python Testing/validation/fuzz.py nifti --count 20000
+
+It stops at the first defect (an exception without a code, a read of more than 10 s, more than 2 GB of memory, or a
+voxel that does not come from the file), keeps the file, and prints the seed that makes it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+TESTING = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTING), str(TESTING.parent / "VertebralFractureQuant")]
+
+import numpy as np  # noqa: E402
+from ct_writers import Writer  # noqa: E402
+from file_mutations import FORMS_OF, mutate, read_all  # noqa: E402
+from test_ct import DIRECTIONS, body, placed  # noqa: E402
+
+LONGEST_S = 10
+MOST_BYTES = 2 << 30
+
+
+def main() -> int:
+    """Fuzz one format; return 1 if a defect was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("format", choices=FORMS_OF)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first file; each file has the next one")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGALRM, _too_long)
+    outcomes: collections.Counter[str] = collections.Counter()
+    slowest, started = 0.0, time.perf_counter()
+    folder = Path(tempfile.mkdtemp())
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        path = _damaged(FORMS_OF[arguments.format], folder, Random(seed))
+        begun = time.perf_counter()
+        signal.alarm(LONGEST_S)
+        try:
+            outcomes[read_all(path) if path.exists() else "removed"] += 1
+            assert _peak_bytes() < MOST_BYTES, "too much memory"
+        except BaseException as error:
+            print(f"seed {seed}: {error!r}; the file is {path}")
+            if isinstance(error, KeyboardInterrupt):
+                return 1
+            raise
+        finally:
+            signal.alarm(0)
+        slowest = max(slowest, time.perf_counter() - begun)
+    shutil.rmtree(folder)
+    print(
+        f"{arguments.format}: {arguments.count} files in {time.perf_counter() - started:.0f} s, from {arguments.seed}"
+    )
+    for outcome, count in outcomes.most_common():
+        print(f"  {outcome}: {count}")
+    print(f"  slowest {slowest:.2f} s; peak memory {_peak_bytes() / 2**20:.0f} MiB")
+    return 0
+
+
+def _damaged(forms: dict[str, Writer], folder: Path, random: Random) -> Path:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    direction: Any = random.choice(list(DIRECTIONS.values()))
+    path = forms[random.choice(list(forms))](folder, body(), placed(np.asarray(direction)))
+    mutate(random, path)
+    return path
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"more than {LONGEST_S} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
