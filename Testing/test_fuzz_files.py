@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gzip
-import resource
 import struct
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,8 @@ from hypothesis import strategies as st
 from test_ct import body, placed
 from test_ct_bad_input import refused
 from VertebralFractureQuantLib.imaging import stored
+
+resource = pytest.importorskip("resource", reason="Windows does not tell the peak of memory")
 
 
 @pytest.mark.parametrize("format_", FORMS_OF)

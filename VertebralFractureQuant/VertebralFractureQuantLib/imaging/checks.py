@@ -28,12 +28,12 @@ FAT_HU = -20
 LEAST_FAT_OR_AIR = 0.003
 MOST_BELOW_AIR = 0.05
 # Soft tissue of a CT whose rescale intercept is lost, and the values just below it, which are rare there. Of real CT
-# (also with noise of 150 HU) at most 2.3 % lie in the former, 1.2 times as many as in the latter; of crops of 40 voxels
-# at most 9 %, 3 times as many; of CT without intercept at least 18 %, 5 times as many.
+# (also with noise of 150 HU) at most 2.3 % lie in the former, 1.2 times as many as in the latter; of crops of 60 mm, of
+# skull, at most 12 %, 6 times as many. Without intercept it is at least 20 %, 9 times as many, at noise up to 100 HU.
 LOST_INTERCEPT_TISSUE = (850, 1250)
 LOST_INTERCEPT_GAP = (500, 750)
-MOST_AT_1000 = 0.06
-MOST_TO_GAP = 4.0
+MOST_AT_1000 = 0.12
+MOST_TO_GAP = 6.0
 UNSIGNED_MEDIAN = 20000  # half of the values above this: 32768 was not subtracted
 INT16 = np.iinfo(np.int16)
 

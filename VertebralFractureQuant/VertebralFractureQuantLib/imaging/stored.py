@@ -157,6 +157,8 @@ def decoding(name: str) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, ValueError) as error:
         reason = "it ends early" if isinstance(error, EOFError) else str(error)
+        if isinstance(error, zlib.error):
+            reason = "its compressed data are wrong, or do not fit their checksum"
         raise VFQError("corrupt_file", f"{name!r} is truncated or damaged ({reason}). Copy it again.") from None
 
 
