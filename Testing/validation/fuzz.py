@@ -32,8 +32,8 @@ LONGEST_S = 10
 MOST_BYTES = 2 << 30
 
 
-def main() -> int:
-    """Fuzz one format; return 1 if a defect was found."""
+def main() -> None:
+    """Fuzz one format, until the count is reached or the user interrupts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("format", choices=FORMS_OF)
     parser.add_argument("--count", type=int, default=20_000)
@@ -46,26 +46,24 @@ def main() -> int:
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         path = _damaged(FORMS_OF[arguments.format], folder, Random(seed))
         begun = time.perf_counter()
-        signal.alarm(LONGEST_S)
         try:
+            signal.alarm(LONGEST_S)
             outcomes[read_all(path) if path.exists() else "removed"] += 1
-            assert _peak_bytes() < MOST_BYTES, "too much memory"
-        except BaseException as error:
-            print(f"seed {seed}: {error!r}; the file is {path}")
-            if isinstance(error, KeyboardInterrupt):
-                return 1
-            raise
-        finally:
             signal.alarm(0)
+            assert _peak_bytes() < MOST_BYTES, "too much memory"
+        except KeyboardInterrupt:
+            break
+        except BaseException:
+            print(f"seed {seed}; the file is {path}", flush=True)
+            raise
         slowest = max(slowest, time.perf_counter() - begun)
     shutil.rmtree(folder)
     print(
-        f"{arguments.format}: {arguments.count} files in {time.perf_counter() - started:.0f} s, from {arguments.seed}"
+        f"{arguments.format}: {outcomes.total()} files from seed {arguments.seed}, {time.perf_counter() - started:.0f} s"
     )
     for outcome, count in outcomes.most_common():
         print(f"  {outcome}: {count}")
     print(f"  slowest {slowest:.2f} s; peak memory {_peak_bytes() / 2**20:.0f} MiB")
-    return 0
 
 
 def _damaged(forms: dict[str, Writer], folder: Path, random: Random) -> Path:
@@ -86,4 +84,4 @@ def _too_long(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
