@@ -15,7 +15,8 @@ import pytest
 from ct_writers import FORMS, META_FORMS, NRRD_FORMS, Writer, data_files, metaimage, nifti, nrrd
 from test_ct import DIRECTIONS, SPACING_MM, body, placed
 from test_ct_bad_input import refused
-from VertebralFractureQuantLib.imaging.files import read_ct
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.imaging.files import read_ct, write_ct
 
 ORIENTATIONS = {
     **DIRECTIONS,
@@ -117,6 +118,18 @@ def test_an_sform_skewed_by_rounding_is_measured_as_it_is(tmp_path: Path, skew: 
     ct = read_ct(nifti(tmp_path, body(), matrix, codes=(0, 1)))
     np.testing.assert_allclose(ct.ijk_to_ras, matrix, atol=1e-4)
     assert ct.ijk_to_ras[0, 1] == pytest.approx(matrix[0, 1], rel=1e-6)
+
+
+@pytest.mark.parametrize("extension", ["nii", "nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize("direction", [DIRECTIONS["supine head first"], DIRECTIONS["oblique"]])
+@pytest.mark.parametrize("skew", [1e-7, 1e-5, 1e-3, 4e-3])
+def test_a_volume_skewed_by_rounding_is_written_as_it_is(
+    tmp_path: Path, extension: str, direction: np.ndarray, skew: float
+) -> None:
+    matrix = placed(direction)
+    matrix[:3, 1] += skew * matrix[:3, 0]
+    write_ct(CTVolume(body(), matrix, "a"), tmp_path / f"a.{extension}")
+    np.testing.assert_allclose(read_ct(tmp_path / f"a.{extension}").ijk_to_ras[:3, :3], matrix[:3, :3], atol=1e-6)
 
 
 def turned(degrees: float) -> np.ndarray:

@@ -58,9 +58,8 @@ def main() -> None:
             raise
         slowest = max(slowest, time.perf_counter() - begun)
     shutil.rmtree(folder)
-    print(
-        f"{arguments.format}: {outcomes.total()} files from seed {arguments.seed}, {time.perf_counter() - started:.0f} s"
-    )
+    took = time.perf_counter() - started
+    print(f"{arguments.format}: {outcomes.total()} files from seed {arguments.seed}, {took:.0f} s")
     for outcome, count in outcomes.most_common():
         print(f"  {outcome}: {count}")
     print(f"  slowest {slowest:.2f} s; peak memory {_peak_bytes() / 2**20:.0f} MiB")

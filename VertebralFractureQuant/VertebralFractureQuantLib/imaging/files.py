@@ -27,6 +27,7 @@ NIFTI = (".nii", ".nii.gz")
 METAIMAGE = (".mha", ".mhd")
 WRITTEN = (*NIFTI, ".nrrd", ".mha")  # formats with the whole image in one file
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", *METAIMAGE, ".gz")
+MOST_ITK_KEEPS = 1e-6  # cosine between axes; ITK writes NIfTI with other axes beyond
 PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
 
 
@@ -120,7 +121,7 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
     path = Path(path)
     name = itk_name(path, "output_not_writable")
     try:
-        if path.name.lower().endswith(NIFTI) and is_sheared(ct.ijk_to_ras):
+        if path.name.lower().endswith(NIFTI) and is_sheared(ct.ijk_to_ras, MOST_ITK_KEEPS):
             _write_sheared_nifti(path, ct.voxels, ct.ijk_to_ras)
         else:
             _write_itk(ct, name, compressed=path.suffix.lower() in (".gz", ".nrrd"))
