@@ -155,9 +155,11 @@ def decoding(name: str) -> Iterator[None]:
     """Turn the errors of decoders into VFQError `corrupt_file`, whose message names the file."""
     try:
         yield
-    except (EOFError, zlib.error, ValueError) as error:
+    except (EOFError, zlib.error, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk, not of bzip2
+            raise
         reason = "it ends early" if isinstance(error, EOFError) else str(error)
-        if isinstance(error, zlib.error):
+        if isinstance(error, zlib.error | OSError):
             reason = "its compressed data are wrong, or do not fit their checksum"
         raise VFQError("corrupt_file", f"{name!r} is truncated or damaged ({reason}). Copy it again.") from None
 
