@@ -141,7 +141,12 @@ def shifted(mm: float) -> np.ndarray:
     return placed(np.eye(3), (-12.5 + mm, 33.0, -804.5))
 
 
-DISAGREEING = {"2 degrees": turned(2), "mirrored": placed(np.diag([-1.0, 1, 1])), "half a voxel": shifted(0.4)}
+DISAGREEING = {
+    "2 degrees": turned(2),
+    "1.5 degrees": turned(1.5),
+    "mirrored": placed(np.diag([-1.0, 1, 1])),
+    "half a voxel": shifted(0.4),
+}
 AGREEING = {"equal": placed(np.eye(3)), "0.5 degrees": turned(0.5), "a third of a voxel": shifted(0.23)}
 
 
