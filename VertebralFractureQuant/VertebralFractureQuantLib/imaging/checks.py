@@ -93,7 +93,9 @@ def to_int16(raw: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.
     voxels = np.empty(raw.shape, np.int16)
     for k, plane in enumerate(raw):
         _require_finite(plane, k)
-        voxels[k] = np.clip(np.rint(plane.astype(np.float64) * slope + intercept), INT16.min, INT16.max)
+        with np.errstate(over="ignore"):  # infinity is clipped as well
+            scaled = plane.astype(np.float64) * slope + intercept
+        voxels[k] = np.clip(np.rint(scaled), INT16.min, INT16.max)
     return voxels
 
 
