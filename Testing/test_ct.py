@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from VertebralFractureQuantLib.imaging.checks import check_ct
 from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
 from VertebralFractureQuantLib.imaging.files import read_ct, write_ct
-from VertebralFractureQuantLib.imaging.headers import read_nifti_header, read_nifti_voxels
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd")
 SUPINE = np.eye(3)
@@ -115,8 +114,12 @@ def test_nifti_2_voxels_begin_after_the_header_too(tmp_path: Path, offset: int) 
     struct.pack_into("<i8s2h8q", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16, 3, 11, 14, 9, 1, 1, 1, 1)
     struct.pack_into("<4d", header, 104, 1, *SPACING_MM)
     struct.pack_into("<q", header, 168, offset)
+    struct.pack_into("<2i", header, 344, 0, 1)
+    struct.pack_into("<12d", header, 400, *placed(SUPINE)[:3].ravel())
     (tmp_path / "a.nii").write_bytes(header + body().tobytes())
-    np.testing.assert_array_equal(read_nifti_voxels(tmp_path / "a.nii", read_nifti_header(tmp_path / "a.nii")), body())
+    ct = read_ct(tmp_path / "a.nii")
+    np.testing.assert_array_equal(ct.voxels, body())
+    np.testing.assert_array_equal(ct.ijk_to_ras, placed(SUPINE))
 
 
 @pytest.mark.parametrize(("header", "voxels"), [("a.hdr", "a.img"), ("a.HDR", "a.IMG"), ("a.hdr.gz", "a.img.gz")])

@@ -56,6 +56,11 @@ CODES = {
         "Give the scan as it was acquired, or resample the volume to an orthogonal grid. If the position or an axis is "
         "invalid, export the CT again.",
     ),
+    "orientation_unknown": Failure(
+        "the header does not tell where left, front and head are",
+        "Convert the scan again from DICOM, for example with dcm2niix, or write the orientation into the header. If "
+        "the axes run to the left, to the back and to the head, use --trust-header.",
+    ),
     "too_few_slices": Failure(
         "the volume is too thin to measure",
         "Choose the whole series, not a single slice or a localizer image: at least 3 voxels are needed along each "
