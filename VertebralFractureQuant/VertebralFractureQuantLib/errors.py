@@ -236,14 +236,18 @@ def meaning(code: str, otherwise: str = "") -> str:
 
 
 class VFQError(Exception):
-    """A failure with a code from `CODES` and a message that says what to do next."""
+    """A failure with a code from `CODES` and a message that says what to do next.
 
-    def __init__(self, code: str, message: str):
+    notes : more sentences for the user. They may list series by UID: keep them out of records.
+    """
+
+    def __init__(self, code: str, message: str, notes: tuple[str, ...] = ()):
         if code not in CODES:
             raise ValueError(f"unknown failure code {code!r}")
         super().__init__(message)
         self.code = code
         self.message = message
+        self.notes = notes
 
 
 def as_coded(error: Exception) -> VFQError:

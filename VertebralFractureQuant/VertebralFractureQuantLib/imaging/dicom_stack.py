@@ -37,12 +37,14 @@ class Stack:
     ijk_to_ras : `(4, 4)` of the volume.
     places : `(n,)` ascending: the k of each slice in the volume. Whole numbers 0, 1, 2, ... unless the distances vary.
     notes : what was decided, in sentences for the user.
+    widest_gap_mm : the widest distance between neighbouring slices along their normal, as they were acquired.
     """
 
     slices: list[Slice]
     ijk_to_ras: np.ndarray
     places: np.ndarray
     notes: tuple[str, ...] = ()
+    widest_gap_mm: float = 0.0
 
     @property
     def count(self) -> int:
@@ -62,17 +64,17 @@ class Stack:
 
 
 def stack(slices: list[Slice]) -> Stack:
-    """Put slices in order along their normal, and find the grid of their volume.
+    """Put slices of one size, orientation and pixel spacing in order along their normal, and find their grid.
 
     VFQError: `too_few_slices`, `bad_direction`, `mixed_series`, `missing_slices`.
     """
     if len(slices) < MIN_SLICES:
         raise VFQError(
             "too_few_slices",
-            f"The largest or chosen CT series has {len(slices)} slices, but at least {MIN_SLICES} are needed. Give "
-            "the folder of a whole series.",
+            f"The CT series has {len(slices)} slices, but at least {MIN_SLICES} are needed. Give the folder of a whole "
+            "series.",
         )
-    _require_one_geometry(slices)
+    _require_right_angles(slices)
     normal = slices[0].normal / np.linalg.norm(slices[0].normal)
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     positions = np.array([s.position for s in slices])
@@ -81,24 +83,14 @@ def stack(slices: list[Slice]) -> Stack:
     across = normal + _lean(positions, normal)
     spacing, notes = _spacing(heights, np.array([s.thickness_mm for s in slices]))
     places = (heights - heights[0]) / spacing
-    return Stack(slices, _matrix(slices[0], across * spacing), places if notes else np.arange(len(slices)), notes)
+    places = places if notes else np.arange(len(slices))
+    return Stack(slices, _matrix(slices[0], across * spacing), places, notes, float(np.diff(heights).max()))
 
 
-def _require_one_geometry(slices: list[Slice]) -> None:
-    first = slices[0]
-    if not np.allclose(first.axes @ first.axes.T, np.eye(2), atol=ORTHONORMAL_TOLERANCE):
+def _require_right_angles(slices: list[Slice]) -> None:
+    axes = np.array([s.axes for s in slices])
+    if np.abs(axes @ axes.transpose(0, 2, 1) - np.eye(2)).max() > ORTHONORMAL_TOLERANCE:
         raise VFQError("bad_direction", "The slices' axes are not unit vectors at right angles. Export the CT again.")
-    odd = {
-        "size": sum(s.size != first.size for s in slices),
-        "orientation": sum(not np.allclose(s.axes, first.axes, atol=SAME_AXES) for s in slices),
-        "pixel spacing": sum(not np.allclose(s.pixel_spacing, first.pixel_spacing, rtol=1e-3) for s in slices),
-    }
-    mixed = [f"{name} ({n} of {len(slices)} slices differ from the first)" for name, n in odd.items() if n]
-    if mixed:
-        raise VFQError(
-            "mixed_series",
-            f"The series mixes images of different {', '.join(mixed)}. Export its parts as separate series.",
-        )
 
 
 def _require_single_pass(heights: np.ndarray) -> None:

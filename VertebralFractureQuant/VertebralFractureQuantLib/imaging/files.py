@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .axes import directions, is_sheared
 from .checks import LPS_TO_RAS, check_shape, itk_name, require_memory, to_int16
 from .ct import CTVolume, from_array
 from .dicom import read_dicom
-from .dicom_slices import is_dicom
+from .dicom_header import is_dicom
 from .headers import (
     NIFTI_PAIR,
     check_text_header,
@@ -41,7 +42,7 @@ def read_ct(path: Path | str, series: str | None = None, max_bytes: int | None =
     Parameters
     ----------
     path : file or folder; folders are searched with their sub-folders.
-    series : Series Instance UID to read from a DICOM folder; if None, the CT series with the most slices.
+    series : Series Instance UID to read from a DICOM folder; if None, the fittest CT series that can be read.
     max_bytes : memory that the voxels may take; if None, what is available.
 
     Raises
@@ -67,8 +68,9 @@ def read_ct(path: Path | str, series: str | None = None, max_bytes: int | None =
 def _read(path: Path, series: str | None, max_bytes: int | None) -> CTVolume:
     if path.is_dir() or is_dicom(path):
         folder = (path if path.is_dir() else path.parent).resolve()
-        voxels, matrix, notes = read_dicom(path, series, max_bytes)
-        return from_array(voxels, matrix, folder.name, notes)
+        read = read_dicom(path, series, max_bytes)
+        ct = from_array(read.voxels, read.ijk_to_ras, folder.name, read.notes)
+        return replace(ct, widest_gap_mm=read.widest_gap_mm)
     if path.name.lower().endswith((*NIFTI, *NIFTI_PAIR)):
         voxels, matrix = _read_nifti(path, max_bytes)
     else:
