@@ -19,7 +19,7 @@ from ..errors import VFQError
 from .checks import MIN_SLICES, check_ct, require_memory
 from .dicom_choice import Series, all_series, described, fittest, kind, with_uid
 from .dicom_header import plain_stream
-from .dicom_parts import MOST_ODD, Part, phases, repeats, without_copies, without_odd
+from .dicom_parts import MOST_ODD, phases, repeats, without_copies, without_odd
 from .dicom_slices import (
     CT_STORAGE,
     ENHANCED,
@@ -193,7 +193,7 @@ def _none_readable(refused: list[tuple[Series, VFQError]]) -> VFQError:
         return VFQError(
             "too_few_slices",
             f"The folder contains {len(refused)} CT series of one slice each, which do not make one stack. If an "
-            "anonymiser gave each slice a series UID of its own, anonymise the scan again with one Series Instance UID.",
+            "anonymiser gave each slice its own series UID, anonymise the scan again with one Series Instance UID.",
             listed,
         )
     others = "; ".join(f"{described(one)} ({why.code})" for one, why in refused[1:])
@@ -335,5 +335,5 @@ def _read_voxels(stacked: Stack) -> np.ndarray:
     for index, one in enumerate(stacked.slices):
         plane = one.voxels()
         stacked.fill(voxels, index, before, plane)
-        before = plane.astype(np.float32)
+        before = plane
     return voxels

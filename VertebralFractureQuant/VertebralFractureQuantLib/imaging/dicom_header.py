@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .checks import itk_name
+
 DICOM_MARK = b"DICM"
 EXTENSIONS = (".dcm", ".ima", ".dcm.gz", ".ima.gz")
 GZIP_MARK = b"\x1f\x8b"
@@ -82,11 +84,11 @@ def decimals(text: str) -> list[float]:
 def read_header(path: Path) -> Header | None:
     """Return the header of an image file; None if it holds no image, or less of it than it promises.
 
-    OSError if the file cannot be opened.
+    OSError if the file cannot be opened; VFQError `not_an_image` if its name is not UTF-8.
     """
-    with plain_stream(path) as stream:
-        with suppress(Exception):  # a damaged file can make pydicom raise anything
-            return _parse(stream)
+    itk_name(path)
+    with plain_stream(path) as stream, suppress(Exception):  # a damaged file can make pydicom raise anything
+        return _parse(stream)
     return None
 
 

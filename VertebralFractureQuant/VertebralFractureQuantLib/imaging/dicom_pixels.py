@@ -1,4 +1,4 @@
-"""The voxels of one DICOM slice, `[j, i]` int16 HU: every promised byte is read by this program, or the file is refused.
+"""The voxels of one DICOM slice, `[j, i]` int16 HU: every promised byte is read here, or the file is refused.
 
 Uncompressed and run-length pixels are read here. Others (JPEG, JPEG-LS, JPEG 2000) are decoded by GDCM, from a file
 that contains nothing but the image, after a check that the compressed image is complete and as large as promised.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
-from .checks import itk_name, to_int16
+from .checks import INT16, itk_name, to_int16
 from .dicom_header import EXPLICIT_BIG_ENDIAN, UNDEFINED, Header, fragments, plain_stream
 
 NATIVE = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", EXPLICIT_BIG_ENDIAN)
@@ -34,7 +34,17 @@ def read_plane(path: Path, header: Header) -> np.ndarray:
             "corrupt_file",
             f"The voxels of {path.name!r} are incomplete or cannot be decoded. Copy or export the series again.",
         )
-    return to_int16(raw[None], *((1.0, 0.0) if beyond_us else rescale(header)))[0]  # GDCM applies the rescale itself
+    return _hounsfield(raw, *((1.0, 0.0) if beyond_us else rescale(header)))  # GDCM applies the rescale itself
+
+
+def _hounsfield(raw: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Return `to_int16` of one slice; faster for 16-bit integers that are only shifted and stay in range."""
+    shift = int(intercept)
+    whole = raw.dtype in (np.int16, np.uint16) and slope == 1 and shift == intercept and INT16.min <= shift <= INT16.max
+    if whole and int(raw.min()) + shift >= INT16.min and int(raw.max()) + shift <= INT16.max:
+        shifted: np.ndarray = raw.view(np.int16) + np.int16(shift)  # wraps to the exact sum
+        return shifted
+    return to_int16(raw[None], slope, intercept)[0]
 
 
 def rescale(header: Header) -> tuple[float, float]:

@@ -24,6 +24,7 @@ ENHANCED_CT = (CT_STORAGE + ".1", CT_STORAGE + ".2")
 SCOUT, COLOURED = "CT scout or secondary image", "CT colour image"
 FRAMES, ENHANCED = "CT image with several frames", "enhanced CT with several frames"
 GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}  # and their numbers of values
+FARTHEST_MM = 1e5  # no table moves a patient as far
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 __all__ = ["Blind", "Findings", "Slice", "files_below", "find_slices", "has_mark", "is_dicom", "series_of"]
@@ -182,6 +183,8 @@ def _slice(path: Path, header: Header, others: Counter[str]) -> Slice | Blind | 
         if length != GEOMETRY[keyword]:
             return Blind(path, header.text["SeriesInstanceUID"], keyword, not header.text[keyword])
     position, axes, spacing = (header.decimals(keyword) for keyword in GEOMETRY)
+    if np.abs(position).max() > FARTHEST_MM:
+        return Blind(path, header.text["SeriesInstanceUID"], "ImagePositionPatient", False)
     return Slice(
         path=path,
         header=header,

@@ -60,7 +60,11 @@ class Stack:
         start = end if before is None else self.places[index - 1]
         for k in range(int(np.ceil(start - 1e-6)), int(np.floor(end + 1e-6)) + 1):
             share = 1.0 if end == start else (k - start) / (end - start)
-            voxels[k] = plane if before is None or share > 1 - 1e-6 else np.rint(before + share * (plane - before))
+            if before is None or share > 1 - 1e-6:
+                voxels[k] = plane
+            elif share > 1e-6:  # the slice before is in place already
+                earlier = before.astype(np.float32)
+                voxels[k] = np.rint(earlier + share * (plane - earlier))
 
 
 def stack(slices: list[Slice]) -> Stack:
