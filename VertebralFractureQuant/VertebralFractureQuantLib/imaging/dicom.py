@@ -137,8 +137,8 @@ def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: 
     blind = [one for one in found.blind if one.series_uid in series.uids]
     if len(blind) > MOST_ODD * len(series.slices):
         raise _cannot_be_placed(blind)
-    stacked, notes = _stacked(series.slices)
     _refuse_damaged(found, series)
+    stacked, notes = _stacked(series.slices)
     columns, rows = stacked.slices[0].size
     require_memory(stacked.count * rows * columns * 2, max_bytes)
     voxels = _read_voxels(stacked)
@@ -223,8 +223,7 @@ def _images_beside(found: Findings, series: Series) -> tuple[str, ...]:
     names = [repr(path.name) for path in found.images if path.parent in folders]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     sentence = (
-        f"The DICOM slices were read, not the images beside them: {', '.join(names[:MOST_NAMED])}{more}. Give such a "
-        "file as an input of its own to measure it."
+        f"The DICOM slices were read. Images beside them are separate scans: {', '.join(names[:MOST_NAMED])}{more}."
     )
     return (sentence,) if names else ()
 

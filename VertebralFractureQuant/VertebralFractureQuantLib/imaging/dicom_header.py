@@ -11,6 +11,7 @@ import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,8 +78,9 @@ class Header:
 def decimals(text: str) -> list[float]:
     """Return the numbers in "1.5\\\\2" or "1,5\\\\2"; [] if one of them is not a finite decimal number."""
     values = [value.strip("\0 ").replace(",", ".") for value in text.split("\\")]
-    numeric = all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", value) for value in values)
-    return [float(value) for value in values] if numeric else []
+    numeric = all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", value) for value in values)
+    numbers = [float(value) for value in values] if numeric else []
+    return numbers if all(map(isfinite, numbers)) else []
 
 
 def read_header(path: Path) -> Header | None:
