@@ -1,13 +1,17 @@
 """The voxels of one DICOM slice, `[j, i]` int16 HU: every promised byte is read here, or the file is refused.
 
 Uncompressed and run-length pixels are read here. Others (JPEG, JPEG-LS, JPEG 2000) are decoded by GDCM, from a file
-that contains nothing but the image, after a check that the compressed image is complete and as large as promised.
+that contains nothing but the image, if the compressed image is complete and as large as promised.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,8 @@ from .dicom_header import EXPLICIT_BIG_ENDIAN, UNDEFINED, Header, fragments, pla
 NATIVE = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", EXPLICIT_BIG_ENDIAN)
 RUN_LENGTH = "1.2.840.10008.1.2.5"
 JPEG_START, JPEG_2000_START, STREAM_END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
+SCAN_START = b"\xff\xda"
+SPARE_BITS = b"\x5a" * 64
 NO_FRAME = (0xC4, 0xC8, 0xCC)  # JPEG's markers C0 to CF that begin no frame
 JPEG_LS_FRAME = 0xF7
 
@@ -81,10 +87,49 @@ def _decoded(data: bytes, header: Header) -> np.ndarray | None:
         return None if planes is None else _values(planes, header, ">")
     if _promised_size(data) != (header.number["Rows"], header.number["Columns"]):
         return None
+    values = _by_gdcm_alone(data, header)
+    extended = _with_spare_bits(data)
+    if values is None or extended == data:
+        return values
+    with _quiet_stderr():  # the decoder reports the further bits as damage
+        again = _by_gdcm_alone(extended, header)
+    return values if again is not None and np.array_equal(values, again) else None
+
+
+def _by_gdcm_alone(data: bytes, header: Header) -> np.ndarray | None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "image.dcm"
         copy.write_bytes(_image_alone(data, header))
         return _by_gdcm(copy)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Send what C++ libraries write to standard error to nowhere; without standard error, do nothing."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _with_spare_bits(data: bytes) -> bytes:
+    """Return a JPEG image with further bits at the end of each of its segments; other images as they are.
+
+    The decoder replaces absent bits without an error. Where none are absent, further ones change nothing.
+    """
+    frame, at = _jpeg_frame(data), data.find(SCAN_START)
+    if not data.startswith(JPEG_START) or frame is None or frame[0] == JPEG_LS_FRAME or at < 0:
+        return data
+    return data[:at] + re.sub(rb"(\xff[\xd0-\xd7\xd9])", SPARE_BITS + rb"\1", data[at:])
 
 
 def _by_gdcm(path: Path) -> np.ndarray | None:
@@ -143,16 +188,17 @@ def _promised_size(data: bytes) -> tuple[int, int] | None:
     if stream.startswith(JPEG_2000_START) and len(stream) > 24:
         right, bottom, left, top = struct.unpack(">4I", stream[8:24])
         return bottom - top, right - left
-    return _jpeg_size(stream) if stream.startswith(JPEG_START) else None
+    frame = _jpeg_frame(stream) if stream.startswith(JPEG_START) else None
+    return frame and frame[1:]
 
 
-def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
+def _jpeg_frame(stream: bytes) -> tuple[int, int, int] | None:
+    """Return the marker, rows and columns of the frame of a JPEG or JPEG-LS image."""
     at = 2
     while at + 9 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]
         if (0xC0 <= marker <= 0xCF and marker not in NO_FRAME) or marker == JPEG_LS_FRAME:
-            rows, columns = struct.unpack(">2H", stream[at + 5 : at + 9])
-            return rows, columns
+            return marker, *struct.unpack(">2H", stream[at + 5 : at + 9])
         at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
     return None
 
