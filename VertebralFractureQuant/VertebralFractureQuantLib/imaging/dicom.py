@@ -313,13 +313,14 @@ def _identity(path: Path) -> tuple[str | None, str | None]:
     Only the file's own attributes count, not those in a sequence, which may refer to another series.
     """
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import read_partial
 
     sop_class = series = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with suppress(Exception):  # a damaged file can make pydicom raise anything
-            sop_class = read_file_meta_info(path).get("MediaStorageSOPClassUID")
+        with suppress(Exception), plain_stream(path) as stream:  # a damaged file can make pydicom raise anything
+            meta = read_partial(stream, lambda tag, vr, length: True, force=True).file_meta
+            sop_class = meta.get("MediaStorageSOPClassUID")
         with suppress(Exception), plain_stream(path) as stream:
             held = dcmread(stream, stop_before_pixels=True, force=True)
             sop_class, series = sop_class or held.get("SOPClassUID"), held.get("SeriesInstanceUID")

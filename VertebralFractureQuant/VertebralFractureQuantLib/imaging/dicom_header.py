@@ -7,6 +7,7 @@ the file contains every byte of pixel data that it promises; damaged files give 
 from __future__ import annotations
 
 import io
+import os
 import re
 import zlib
 from contextlib import suppress
@@ -25,6 +26,7 @@ EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 LARGEST_FILE = 2**29  # bytes of a compressed file after decompression; a slice of 4096 x 4096 has 2**25
 UNDEFINED = 0xFFFFFFFF
+SMALL_READ = 2**16
 PIXEL_DATA = (0x7FE0, 0x0010)
 ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 LONG_FORMS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
@@ -114,12 +116,27 @@ def start(path: Path) -> bytes:
         return b""
 
 
+class _File(io.BufferedReader):
+    """A file from which no more is asked than it holds: memory is allocated for what is asked."""
+
+    def __init__(self, path: Path):
+        file = io.FileIO(path)
+        super().__init__(file)
+        self._end = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read `size` bytes, or all that are left."""
+        if size is not None and size > SMALL_READ:
+            size = min(size, max(self._end - self.tell(), 0))
+        return super().read(size)
+
+
 def plain_stream(path: Path) -> BinaryIO:
     """Open a file as DICOM without gzip and deflation; what cannot be decompressed within `LARGEST_FILE` is empty.
 
     OSError if the file cannot be opened.
     """
-    stream = path.open("rb")
+    stream = _File(path)
     head = stream.read(1024)
     stream.seek(0)
     if head.startswith(GZIP_MARK):
