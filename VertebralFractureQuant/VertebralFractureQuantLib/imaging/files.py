@@ -1,6 +1,6 @@
 """Reading a CT from a file or a DICOM folder, and writing one: NIfTI, NRRD, MetaImage.
 
-In this room, only this file, `dicom_slices` and `dicom_stack` use LPS, the convention of ITK and DICOM. Every CT that
+In this room, only this file and those named `dicom_*` use LPS, the convention of ITK and DICOM. Every CT that
 is read is checked; a refusal is a coded VFQError, whose text never contains folders, identifiers or other patient data.
 """
 
