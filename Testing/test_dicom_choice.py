@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from test_ct import SPACING_MM, body, dicom_series, dicom_slice
 from test_ct_bad_input import refused
 from VertebralFractureQuantLib.cohort.worklist import expanded, find_cases, passed_over
@@ -240,7 +241,7 @@ def test_the_phases_of_a_series_are_told_apart_by_its_headers(tmp_path: Path, ta
     pass_over_time(tmp_path, 0, tags={tag: one})
     pass_over_time(tmp_path, 1, tags={tag: two})
     (note,) = same(tmp_path, body((4, 6, 7), seed=1))
-    assert "several images of one place" in note and "Left out: " in note and "(4 slices)" in note
+    assert "several phases or reconstructions" in note and "Left out: " in note and "(4 slices)" in note
     assert "101500" not in note and "101530" not in note
 
 
@@ -251,10 +252,41 @@ def test_phases_with_two_kernels_each_are_told_apart_by_both(tmp_path: Path) -> 
     assert "AcquisitionNumber 1, ConvolutionKernel A" in note and note.count("(4 slices)") == 3
 
 
+def test_slices_that_lie_between_those_of_another_reconstruction_are_told_apart(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body(SHAPE), tags={"0018|1210": "B30f"})
+    for k in range(4):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.9.{k}", "0018|1210": "B60f"}
+        dicom_slice(tmp_path / f"b{k}.dcm", body(SHAPE)[k], np.array([-10, -20, 6.1 + 5 * k]), np.eye(3), tags)
+    (note,) = same(tmp_path, body(SHAPE))
+    assert "ConvolutionKernel B30f were read" in note and "ConvolutionKernel B60f (4 slices)" in note
+
+
+@pytest.mark.parametrize(("decimals", "apart"), [(0, 2.5), (1, 0.625), (1, 0.7), (2, 0.3)])
+def test_positions_that_are_rounded_in_the_header_are_those_of_a_constant_distance(
+    tmp_path: Path, decimals: int, apart: float
+) -> None:
+    dicom_series(tmp_path, body((11, 6, 7)))
+    for path in tmp_path.iterdir():
+        dataset = dcmread(path)
+        k = int(path.suffixes[-2][1:])
+        dataset.ImagePositionPatient = ["-10", "-20.125", f"{5 + k * apart:.{decimals}f}"]
+        dataset.save_as(path)
+    ct = read_ct(tmp_path)
+    assert ct.spacing_mm[0] == pytest.approx(apart, abs=10.0**-decimals / 10) and ct.notes == ()
+    np.testing.assert_array_equal(ct.voxels, body((11, 6, 7)))
+
+
+def test_a_missing_slice_is_noticed_in_rounded_positions(tmp_path: Path) -> None:
+    for k in (0, 1, 2, 3, 5, 6, 7):
+        tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.9.{k}"}
+        dicom_slice(tmp_path / f"{k}.dcm", body(SHAPE)[k], np.array([-10, -20, round(0.625 * k, 1)]), np.eye(3), tags)
+    assert "1 slices are missing" in refused("missing_slices", tmp_path)
+
+
 def test_the_longest_phase_is_read(tmp_path: Path) -> None:
     dicom_series(tmp_path, body(SHAPE), uid=OTHER, tags={"0020|0012": "5"})
     pass_over_time(tmp_path, 0, tags={"0020|0012": "2"})
-    assert "those of AcquisitionNumber 5 were read" in same(tmp_path, body(SHAPE))[0]
+    assert "the slices of AcquisitionNumber 5 were read" in same(tmp_path, body(SHAPE))[0]
 
 
 def test_phases_that_no_header_tells_apart_get_advice_that_can_be_followed(tmp_path: Path) -> None:
@@ -269,7 +301,6 @@ def test_phases_that_no_header_tells_apart_get_advice_that_can_be_followed(tmp_p
 
 def edited(folder: Path, **values: object) -> None:
     """Write these attributes into every file of a series; None deletes one."""
-    from pydicom import dcmread
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
@@ -340,6 +371,33 @@ def test_the_widest_gap_between_slices_is_known_after_interpolation(
         tags = {"0020|000e": "1.2.3", "0008|0018": f"1.2.3.{k}"}
         dicom_slice(tmp_path / f"{k}.dcm", body((9, 6, 7))[k], np.array([-10, -20, height]), np.eye(3), tags)
     assert read_ct(tmp_path).widest_gap_mm == pytest.approx(gap, abs=1e-6)
+
+
+# files without slices
+
+
+def without_pixels(path: Path, modality: str) -> Path:
+    dicom_series(path.parent, body((1, 6, 7)))
+    source = path.parent / "1.2.3.0.dcm"
+    dataset = dcmread(source)
+    dataset.Modality = modality
+    del dataset.PixelData
+    source.unlink()
+    dataset.save_as(path)
+    return path
+
+
+def test_a_plan_is_named_as_one_and_not_called_damaged(tmp_path: Path) -> None:
+    plan = without_pixels(tmp_path / "plan.dcm", "RTSTRUCT")
+    assert "1 of RTSTRUCT" in refused("no_ct_series", tmp_path)
+    assert "modality RTSTRUCT" in refused("no_ct_series", plan)
+    refused("corrupt_file", without_pixels(tmp_path / "ct.dcm", "CT"))
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path: Path) -> None:
+    dicom_series(tmp_path / "a", body(SHAPE))
+    without_pixels(tmp_path / "DICOMDIR", "")
+    np.testing.assert_array_equal(read_ct(tmp_path / "DICOMDIR").voxels, body(SHAPE))
 
 
 # links, and files beside

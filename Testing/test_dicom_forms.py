@@ -176,6 +176,14 @@ def test_a_compressed_image_that_lost_its_last_bytes_is_refused(
     assert "1.2.3.2.dcm" in refused("corrupt_file", tmp_path)
 
 
+def test_an_unknown_compression_is_named(tmp_path: Path) -> None:
+    path = series(tmp_path, run_lengths)[2]
+    dataset = dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
+    dcmwrite(path, dataset)
+    assert "1.2.840.10008.1.2.4.201" in refused("corrupt_file", tmp_path)
+
+
 def gzipped(path: Path) -> Path:
     packed_file = path.with_name(path.name + ".gz")
     packed_file.write_bytes(gzip.compress(path.read_bytes()))

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import VFQError
 from .checks import MIN_SLICES, check_ct, require_memory
 from .dicom_choice import Series, all_series, described, fittest, kind, with_uid
-from .dicom_header import plain_stream
-from .dicom_parts import MOST_ODD, phases, repeats, without_copies, without_odd
+from .dicom_header import modality, plain_stream
+from .dicom_parts import MOST_ODD, divided, phases, repeats, without_copies, without_odd
 from .dicom_slices import (
     CT_STORAGE,
     ENHANCED,
@@ -63,8 +63,8 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
 
     Parameters
     ----------
-    path : a folder, searched with its sub-folders and linked folders; or one DICOM file, whose series is read from its
-        own folder.
+    path : a folder, searched with its sub-folders and linked folders, or its DICOMDIR; or one DICOM file, whose series
+        is read from its own folder.
     series : Series Instance UID; if None, the fittest series that can be read.
     max_bytes : as in `read_ct`.
 
@@ -72,6 +72,8 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     `too_few_slices`, `too_large`, `corrupt_file`, `not_3d`, `not_an_image`, `not_ct`. The `notes` of the error list the
     series with their UIDs.
     """
+    if path.name.upper() == "DICOMDIR" and path.is_file():
+        path = path.parent
     if path.is_dir():
         found = find_slices(files_below(path))
     else:
@@ -155,10 +157,13 @@ def _stacked(slices: list[Slice]) -> tuple[Stack, tuple[str, ...]]:
     part = without_odd(slices)
     if repeats(part):
         part = without_copies(part)
-    if not repeats(part):
-        return stack(part.slices), part.notes
-    parts = fittest(phases(part))
     refused: list[VFQError] = []
+    if not repeats(part):
+        try:
+            return stack(part.slices), part.notes
+        except VFQError as error:
+            refused.append(error)
+    parts = fittest(phases(part) if repeats(part) else divided(part, refused[0].code))
     for one in parts:
         try:
             stacked = stack(one.slices)
@@ -166,7 +171,9 @@ def _stacked(slices: list[Slice]) -> tuple[Stack, tuple[str, ...]]:
             refused.append(error)
             continue
         others = "; ".join(f"{p.label} ({len(p.slices)} slices)" for p in parts if p is not one)
-        note = f"The series has several images of one place: those of {one.label} were read."
+        lost = len(part.slices) - sum(len(p.slices) for p in parts)
+        others += f"; {lost} slices that no header tells apart" if lost else ""
+        note = f"The series has several phases or reconstructions: the slices of {one.label} were read."
         return stacked, (*one.notes, note + (f" Left out: {others}." if others else ""))
     raise refused[0]
 
@@ -246,6 +253,13 @@ def _no_ct_series(found: Findings) -> VFQError:
     if found.others:
         held = ", ".join(f"{n} of {kind}" for kind, n in found.others.most_common())
         return VFQError("no_ct_series", f"The folder contains no CT series, only images: {held}. Choose a CT study.")
+    without = Counter(filter(None, map(modality, found.unreadable)))
+    if found.unreadable and "CT" not in without and without.total() == len(found.unreadable):
+        held = ", ".join(f"{n} of {kind}" for kind, n in without.most_common())
+        return VFQError(
+            "no_ct_series",
+            f"The DICOM files in the folder contain no CT slices: {held}. Choose the folder of a CT study.",
+        )
     if found.unreadable:
         return VFQError(
             "corrupt_file",

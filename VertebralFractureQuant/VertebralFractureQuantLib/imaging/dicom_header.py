@@ -96,6 +96,15 @@ def read_header(path: Path) -> Header | None:
     return None
 
 
+def modality(path: Path) -> str:
+    """Return the modality of a DICOM file, with or without an image; "" if it cannot be read."""
+    from pydicom import dcmread
+
+    with suppress(Exception), plain_stream(path) as stream:
+        return _text(dcmread(stream, force=True, stop_before_pixels=True, specific_tags=["Modality"]), "Modality")[:16]
+    return ""
+
+
 def is_dicom(path: Path) -> bool:
     """True if the file has DICOM's mark, begins as DICOM without it does, or has one of its usual extensions."""
     return path.name.lower().endswith(EXTENSIONS) or has_mark(path) or _begins_without_preamble(start(path))

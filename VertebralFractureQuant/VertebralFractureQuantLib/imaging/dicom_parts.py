@@ -121,6 +121,20 @@ def phases(part: Part) -> list[Part]:
     )
 
 
+def divided(part: Part, code: str) -> list[Part]:
+    """Split a part that is no stack, which failed with `code`, by the first attribute whose values differ.
+
+    Where slices seem to be missing, only another kernel is a reason: phases may follow each other along the table.
+    [] if no attribute divides the part.
+    """
+    attributes = {"mixed_series": APART, "missing_slices": ("ConvolutionKernel",)}
+    for attribute in attributes.get(code, ()):
+        split = _split(part, attribute)
+        if len(split) > 1:
+            return split
+    return []
+
+
 def repeats(part: Part) -> int:
     """Return how many slices lie at the place of another one."""
     return len(part.slices) - len(set(places(part.slices).tolist()))

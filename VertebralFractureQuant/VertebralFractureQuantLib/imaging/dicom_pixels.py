@@ -22,6 +22,7 @@ from .dicom_header import EXPLICIT_BIG_ENDIAN, UNDEFINED, Header, fragments, pla
 
 NATIVE = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", EXPLICIT_BIG_ENDIAN)
 RUN_LENGTH = "1.2.840.10008.1.2.5"
+COMPRESSED = (RUN_LENGTH, *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)))
 JPEG_START, JPEG_2000_START, STREAM_END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
 SCAN_START = b"\xff\xda"
 SPARE_BITS = b"\x5a" * 64
@@ -35,6 +36,12 @@ def read_plane(path: Path, header: Header) -> np.ndarray:
         header.syntax not in NATIVE or header.number["BitsAllocated"] not in (8, 16, 32)
     )
     raw = _by_gdcm(path) if beyond_us else _stored(path, header)
+    if raw is None and header.length == UNDEFINED and header.syntax not in COMPRESSED:
+        raise VFQError(
+            "corrupt_file",
+            f"The compression of {path.name!r} cannot be read (transfer syntax {header.syntax[:64] or 'absent'}). "
+            "Export the series without compression, or convert it with dcm2niix.",
+        )
     if raw is None or raw.shape != (header.number["Rows"], header.number["Columns"]):
         raise VFQError(
             "corrupt_file",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError
-from .dicom_header import DICOM_MARK, Header, has_mark, is_dicom, read_header, start
+from .dicom_header import DICOM_MARK, Header, has_mark, is_dicom, modality, read_header, start
 from .dicom_pixels import read_plane
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -160,21 +160,22 @@ def series_of(path: Path) -> str:
         raise VFQError(
             "not_an_image", f"{path.name!r} is not a DICOM file, although it is named like one. Export the CT again."
         )
-    if header is None:
+    other = "" if header else modality(path)
+    if header is None and other in ("", "CT"):
         raise VFQError("corrupt_file", f"{path.name!r} is truncated or contains no image. Copy or export it again.")
-    modality = header.text["Modality"]
-    if modality != "CT":
+    found = header.text["Modality"] if header else other
+    if header is None or found != "CT":
         raise VFQError(
             "no_ct_series",
-            f"{path.name!r} is of modality {modality or 'unknown'}, not CT. Give a file of a CT series.",
+            f"{path.name!r} is of modality {found or 'unknown'}, not CT. Give a file of a CT series.",
         )
     return header.text["SeriesInstanceUID"]
 
 
 def _slice(path: Path, header: Header, others: Counter[str]) -> Slice | Blind | None:
     """Return a CT slice, or None and count the image among `others`."""
-    modality = header.text["Modality"]
-    kind = (modality or "unknown") if modality != "CT" else _kind_of_image(header)
+    found = header.text["Modality"]
+    kind = (found or "unknown") if found != "CT" else _kind_of_image(header)
     if kind:
         others[kind] += 1
         return None

@@ -21,6 +21,7 @@ SAME_PLACE_MM = 0.02
 SAME_AXES = 1e-3
 ASIDE_MM = 1.0  # a slice may lie this far beside the line through the first and the last one
 VARYING = 0.05  # a distance between slices varies if it differs from the usual one by more than this share
+MOST_ROUNDED = 0.2  # rounding may displace a slice by up to this share of the distance
 # Equal distances of this many in a row belong to the acquisition; a single wider one is a gap.
 RUN = 3
 # A vertebral body of 20 mm still has two slices inside it.
@@ -85,10 +86,11 @@ def stack(slices: list[Slice]) -> Stack:
     heights = positions @ normal
     _require_single_pass(heights)
     across = normal + _lean(positions, normal)
-    spacing, notes = _spacing(heights, np.array([s.thickness_mm for s in slices]))
+    spacing, notes = _spacing(heights, np.array([s.thickness_mm for s in slices]), _rounding(slices))
     places = (heights - heights[0]) / spacing
+    widest = float(np.diff(heights).max()) if notes else spacing
     places = places if notes else np.arange(len(slices))
-    return Stack(slices, _matrix(slices[0], across * spacing), places, notes, float(np.diff(heights).max()))
+    return Stack(slices, _matrix(slices[0], across * spacing), places, notes, widest)
 
 
 def _require_right_angles(slices: list[Slice]) -> None:
@@ -136,8 +138,17 @@ def _lean(positions: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return lean
 
 
-def _spacing(heights: np.ndarray, thickness: np.ndarray) -> tuple[float, tuple[str, ...]]:
+def _rounding(slices: list[Slice]) -> float:
+    """Return to how many mm the positions across the slices are rounded, by the decimals in the headers."""
+    across = int(np.argmax(np.abs(slices[0].normal)))
+    values = [s.header.text["ImagePositionPatient"].replace(",", ".").split("\\")[across] for s in slices]
+    return float(10.0 ** -max(len(value.partition(".")[2].strip()) for value in values))
+
+
+def _spacing(heights: np.ndarray, thickness: np.ndarray, rounding_mm: float) -> tuple[float, tuple[str, ...]]:
     """Return the distance between the volume's slices along their normal, mm, and a note if it had to be chosen.
+
+    Positions that are rounded to `rounding_mm` may lie as far beside those of a constant distance.
 
     VFQError `missing_slices`, or `mixed_series` if the distances vary in a way that cannot be interpolated.
     """
@@ -148,7 +159,9 @@ def _spacing(heights: np.ndarray, thickness: np.ndarray) -> tuple[float, tuple[s
     absent = np.where(acquired, 0, np.rint(steps / usual).astype(int) - 1)
     if absent.max() > 0:
         raise VFQError("missing_slices", _missing(absent, heights))
-    if np.abs(steps - usual).max() <= max(VARYING * usual, SAME_PLACE_MM):
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    rounded = np.abs(heights - even).max() <= min(rounding_mm, MOST_ROUNDED * usual)
+    if rounded or np.abs(steps - usual).max() <= max(VARYING * usual, SAME_PLACE_MM):
         return float((heights[-1] - heights[0]) / len(steps)), ()
     varies = f"The distance between slices varies from {steps.min():.2f} to {steps.max():.2f} mm within the series"
     if 2 * regular.sum() < len(steps):
