@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -23,6 +25,7 @@ from pydicom.uid import (
 )
 from test_ct import DIRECTIONS, SPACING_MM, body, dicom_series
 from test_ct_bad_input import refused
+from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.files import read_ct
 
 SHAPE = (5, 16, 24)
@@ -283,3 +286,48 @@ def mended(folder: Path) -> Path:
     for path in whole.iterdir():
         path.unlink()
     return folder
+
+
+# mutated files; validation/fuzz_dicom.py is the long form
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, bytes]]:
+    """A series in each form, as the bytes of its files."""
+    found = []
+    for name, form in FORMS.items():
+        files = series(tmp_path_factory.mktemp(name), form)
+        found.append({path.name: path.read_bytes() for path in files})
+    return found
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.integers(0, len(FORMS) - 1),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
+    cut=st.one_of(st.none(), st.floats(0, 0.999)),
+    everywhere=st.booleans(),
+)
+def test_a_mutated_file_gives_a_coded_failure_or_all_of_its_voxels(
+    stored: list[dict[str, bytes]],
+    tmp_path: Path,
+    form: int,
+    changes: list[tuple[float, int]],
+    cut: float | None,
+    everywhere: bool,
+) -> None:
+    for n, (name, data) in enumerate(stored[form].items()):
+        mutated = bytearray(data)
+        if everywhere or n == 2:
+            for where, value in changes:
+                mutated[int(where * (len(data) - 1))] = value
+            if cut is not None:
+                del mutated[min(int(cut * len(data)), len(data) - 8) :]
+        (tmp_path / name).write_bytes(mutated)
+    try:
+        ct = read_ct(tmp_path)
+    except VFQError:
+        return
+    assert cut is None and ct.voxels.size > 0
+    if not changes:
+        np.testing.assert_array_equal(ct.voxels, body(SHAPE))
