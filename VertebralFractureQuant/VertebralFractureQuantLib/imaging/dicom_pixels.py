@@ -94,8 +94,7 @@ def _decoded(data: bytes, header: Header) -> np.ndarray | None:
         return None if planes is None else _values(planes, header, ">")
     if _promised_size(data) != (header.number["Rows"], header.number["Columns"]):
         return None
-    values = _by_gdcm_alone(data, header)
-    extended = _with_spare_bits(data)
+    values, extended = _by_gdcm_alone(data, header), _with_spare_bits(data)
     if values is None or extended == data:
         return values
     with _quiet_stderr():  # the decoder reports the further bits as damage
@@ -104,17 +103,20 @@ def _decoded(data: bytes, header: Header) -> np.ndarray | None:
 
 
 def _by_gdcm_alone(data: bytes, header: Header) -> np.ndarray | None:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "image.dcm"
-        copy.write_bytes(_image_alone(data, header))
-        return _by_gdcm(copy)
+    descriptor, name = tempfile.mkstemp(".dcm")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(_image_alone(data, header))
+        return _by_gdcm(Path(name))
+    finally:
+        os.unlink(name)
 
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """Send what C++ libraries write to standard error to nowhere; without standard error, do nothing."""
     try:
-        kept = os.dup(2)
+        shown = os.dup(2)
     except OSError:
         yield
         return
@@ -123,8 +125,8 @@ def _quiet_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(shown, 2)
+        os.close(shown)
         os.close(nowhere)
 
 
