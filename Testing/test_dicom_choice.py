@@ -159,9 +159,34 @@ def test_two_reconstructions_with_a_uid_for_each_slice_are_not_mixed(tmp_path: P
     assert len(same(tmp_path, body(SHAPE))) == 2
 
 
-def test_single_slices_that_make_no_stack_are_told(tmp_path: Path) -> None:
+def test_a_missing_slice_of_such_a_series_is_named_as_missing(tmp_path: Path) -> None:
     anonymised(tmp_path, skip=3)
-    assert "7 CT series of one slice each" in refused("too_few_slices", tmp_path)
+    assert "1 slices are missing" in refused("missing_slices", tmp_path)
+
+
+def test_such_slices_that_were_sent_twice_count_once(tmp_path: Path) -> None:
+    anonymised(tmp_path)
+    for k in range(8):
+        position = np.array([-10, -20, 5 + k * SPACING_MM[2]])
+        tags = {"0020|000e": f"1.2.17.{k}", "0008|0018": f"1.2.18.{k}"}
+        dicom_slice(tmp_path / f"z{k}.dcm", body(SHAPE)[k], position, np.eye(3), tags)
+    assert "16 series of one slice each" in same(tmp_path, body(SHAPE))[0]
+
+
+def test_single_slices_of_different_kinds_make_no_stack(tmp_path: Path) -> None:
+    for k in range(4):
+        tags = {"0020|000e": f"1.2.7.{k}", "0018|1210": f"B{k}0f"}
+        dicom_slice(tmp_path / f"{k}.dcm", body(SHAPE)[k], np.array([-10, -20, 5.0 * k]), np.eye(3), tags)
+    assert "4 CT series of one slice each" in refused("too_few_slices", tmp_path)
+
+
+def test_single_images_of_one_place_are_no_series(tmp_path: Path) -> None:
+    """As bolus tracking makes them beside the scan."""
+    dicom_series(tmp_path, body(SHAPE), uid=GOOD)
+    for k in range(4):
+        tags = {"0020|000e": f"1.2.7.{k}", "0008|0018": f"1.2.8.{k}"}
+        dicom_slice(tmp_path / f"{k}.dcm", body(SHAPE, seed=2)[k], np.array([-10, -20, 5.0]), np.eye(3), tags)
+    assert "fittest of 5 CT series" in same(tmp_path, body(SHAPE))[0]
 
 
 def test_a_study_uid_for_each_slice_is_told_too(tmp_path: Path) -> None:
@@ -351,6 +376,22 @@ def test_an_attribute_that_is_absent_or_unreadable_is_named(
     assert words in refused(code, tmp_path)
     assert words in refused(code, tmp_path, series="1.2.3")
     refused(code, next(tmp_path.iterdir()))
+
+
+def test_a_series_without_geometry_beside_another_is_named(tmp_path: Path) -> None:
+    edited(tmp_path / "a", PixelSpacing=None)
+    dicom_series(tmp_path / "b", body((4, 6, 7)), uid=GOOD)
+    assert same(tmp_path, body((4, 6, 7))) == (
+        "Passed over: 8 CT slices whose PixelSpacing is absent or unreadable, UID 1.2.3.",
+    )
+    assert read_ct(tmp_path, series=GOOD).notes == ()
+
+
+def test_a_scout_as_the_input_is_named(tmp_path: Path) -> None:
+    dicom_series(tmp_path, body(SHAPE))
+    tags = {"0020|000e": "1.2.9", "0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"}
+    scout = dicom_slice(tmp_path / "scout.dcm", body((9, 9)), np.zeros(3), np.eye(3)[[0, 2, 1]], tags)
+    assert "CT scout" in refused("no_ct_series", scout)
 
 
 def test_an_absent_rescale_is_told(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     else:
         series = series_of(path) if series is None else series
         found = find_slices(sorted(p for p in path.parent.iterdir() if p.is_file() or not p.exists()))
-    there = all_series(found.ct)
+    asked, there = series is not None, all_series(found.ct)
     tried = _to_try(found, there, series)
     refused: list[tuple[Series, VFQError]] = []
     for one in tried:
@@ -90,7 +90,8 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
                 raise
             refused.append((one, error))
         else:
-            return replace(volume, notes=_choice_notes(tried, one, refused) + volume.notes + _images_beside(found, one))
+            beside = _images_beside(found, one) + (() if asked else _unplaced(found, there))
+            return replace(volume, notes=_choice_notes(tried, one, refused) + volume.notes + beside)
     raise _none_readable(refused)
 
 
@@ -136,7 +137,7 @@ def _require_one_study(there: list[Series], listed: tuple[str, ...]) -> None:
 
 
 def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: bool) -> DicomVolume:
-    blind = [one for one in found.blind if one.series_uid in series.uids]
+    blind = [one for one in found.blind if one.series_uid in series.uids or series.joined]
     if len(blind) > MOST_ODD * len(series.slices):
         raise _cannot_be_placed(blind)
     _refuse_damaged(found, series)
@@ -222,6 +223,18 @@ def _header_notes(slices: list[Slice]) -> tuple[str, ...]:
         commas and f"The numbers in the headers of {commas} slices have decimal commas, which were read as points.",
     )
     return tuple(note for note in notes if note)
+
+
+def _unplaced(found: Findings, there: list[Series]) -> tuple[str, ...]:
+    """Name the series of which no slice says where it lies."""
+    uids = {uid for one in there for uid in one.uids}
+    if any(one.joined for one in there):
+        return ()
+    lost = Counter((one.series_uid, one.lacks) for one in found.blind if one.series_uid not in uids)
+    return tuple(
+        f"Passed over: {n} CT slices whose {lacks} is absent or unreadable, UID {uid or 'absent'}."
+        for (uid, lacks), n in lost.items()
+    )
 
 
 def _images_beside(found: Findings, series: Series) -> tuple[str, ...]:

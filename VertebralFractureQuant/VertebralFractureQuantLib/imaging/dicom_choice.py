@@ -13,11 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import VFQError
 from .checks import MIN_SLICES
 from .dicom_parts import Part, places
 from .dicom_slices import Slice
-from .dicom_stack import stack
 
 # A thinner slice is no fitter; a thicker one loses, beyond `THICK_MM` quickly.
 THIN_MM, THICK_MM = 1.0, 3.0
@@ -61,7 +59,7 @@ def all_series(ct: dict[str, list[Slice]]) -> list[Series]:
         if len(slices) == 1:
             alike[_likeness(slices[0])].append(uid)
     joined = [Series(tuple(sorted(uids)), [ct[uid][0] for uid in uids]) for uids in alike.values()]
-    joined = [one for one in joined if one.joined and _stacks(one.slices)]
+    joined = [one for one in joined if _n_places(one.slices) >= MIN_SLICES]
     taken = {uid for one in joined for uid in one.uids}
     return sorted(
         [*joined, *(Series((uid,), slices) for uid, slices in ct.items() if uid not in taken)], key=_unfitness
@@ -72,13 +70,6 @@ def _likeness(one: Slice) -> tuple[object, ...]:
     text = one.header.text
     same = ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ConvolutionKernel", "SliceThickness")
     return (*(text[key] for key in same), one.size, *np.round(one.axes.ravel(), 3) + 0.0, *one.pixel_spacing)
-
-
-def _stacks(slices: list[Slice]) -> bool:
-    try:
-        return not stack(slices).notes
-    except VFQError:
-        return False
 
 
 def _unfitness(series: Series) -> tuple[object, ...]:

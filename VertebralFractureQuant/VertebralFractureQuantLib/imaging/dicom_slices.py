@@ -169,6 +169,8 @@ def series_of(path: Path) -> str:
             "no_ct_series",
             f"{path.name!r} is of modality {found or 'unknown'}, not CT. Give a file of a CT series.",
         )
+    if (kind := _kind_of_image(header)) in (SCOUT, COLOURED):
+        raise VFQError("no_ct_series", f"{path.name!r} is a {kind}. Give a slice of a CT series, or its folder.")
     return header.text["SeriesInstanceUID"]
 
 
