@@ -366,6 +366,9 @@ def test_decimal_commas_are_read_with_a_note(tmp_path: Path) -> None:
         ("PixelSpacing", "0.7", "bad_spacing", "8 CT slices have an unreadable PixelSpacing"),
         ("ImagePositionPatient", None, "bad_direction", "8 CT slices have no ImagePositionPatient"),
         ("ImagePositionPatient", "1e60\\0\\0", "bad_direction", "unreadable ImagePositionPatient"),
+        ("PixelSpacing", "0\\0", "bad_spacing", "8 CT slices have an unreadable PixelSpacing"),
+        ("PixelSpacing", "1e300\\1e300", "bad_spacing", "8 CT slices have an unreadable PixelSpacing"),
+        ("ImageOrientationPatient", "1e300\\0\\0\\0\\1\\0", "bad_direction", "unreadable ImageOrientationPatient"),
         ("ImageOrientationPatient", "nan\\0\\0\\0\\1\\0", "bad_direction", "unreadable ImageOrientationPatient"),
     ],
 )

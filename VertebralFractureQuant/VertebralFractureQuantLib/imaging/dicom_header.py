@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def read_header(path: Path) -> Header | None:
     OSError if the file cannot be opened; VFQError `not_an_image` if its name is not UTF-8.
     """
     itk_name(path)
-    with plain_stream(path) as stream, suppress(Exception):  # a damaged file can make pydicom raise anything
+    with plain_stream(path) as stream, suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged file can make pydicom raise or warn of anything
         return _parse(stream)
     return None
 
@@ -100,7 +102,8 @@ def modality(path: Path) -> str:
     """Return the modality of a DICOM file, with or without an image; "" if it cannot be read."""
     from pydicom import dcmread
 
-    with suppress(Exception), plain_stream(path) as stream:
+    with suppress(Exception), plain_stream(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return _text(dcmread(stream, force=True, stop_before_pixels=True, specific_tags=["Modality"]), "Modality")[:16]
     return ""
 

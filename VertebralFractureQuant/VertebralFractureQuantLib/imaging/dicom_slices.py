@@ -6,7 +6,6 @@ Positions are DICOM's: LPS mm. Which series to take, and whether it is complete,
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ ENHANCED_CT = (CT_STORAGE + ".1", CT_STORAGE + ".2")
 SCOUT, COLOURED = "CT scout or secondary image", "CT colour image"
 FRAMES, ENHANCED = "CT image with several frames", "enhanced CT with several frames"
 GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}  # and their numbers of values
-FARTHEST_MM = 1e5  # no table moves a patient as far
+# Beyond these, a number is not what it should be: no table moves a patient as far, and axes are unit vectors.
+FARTHEST_MM, LONGEST_AXIS, WIDEST_PIXEL_MM = 1e5, 2.0, 1e3
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 __all__ = ["Blind", "Findings", "Slice", "files_below", "find_slices", "has_mark", "is_dicom", "series_of"]
@@ -132,24 +132,22 @@ def find_slices(paths: Iterable[Path]) -> Findings:
     """Read the headers of all DICOM images among `paths`; images that are not CT slices are only counted."""
     found = Findings({}, Counter(), (), (), (), (), 0)
     blind, unreadable, blank, images, n_files = [], [], [], [], 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, about values that are not read
-        for path in paths:
-            n_files += 1
-            if path.name.upper() == "DICOMDIR":
-                continue
-            if path.name.lower().endswith(IMAGES):
-                images.append(path)
-            elif not is_dicom(path):
-                blank += [path] if not start(path).strip(b"\0") else []
-            elif (header := read_header(path) if path.exists() else None) is None:
-                unreadable.append(path)
-            elif (one := _slice(path, header, found.others)) is None:
-                continue
-            elif isinstance(one, Blind):
-                blind.append(one)
-            else:
-                found.ct.setdefault(one.series_uid, []).append(one)
+    for path in paths:
+        n_files += 1
+        if path.name.upper() == "DICOMDIR":
+            continue
+        if path.name.lower().endswith(IMAGES):
+            images.append(path)
+        elif not is_dicom(path):
+            blank += [path] if not start(path).strip(b"\0") else []
+        elif (header := read_header(path) if path.exists() else None) is None:
+            unreadable.append(path)
+        elif (one := _slice(path, header, found.others)) is None:
+            continue
+        elif isinstance(one, Blind):
+            blind.append(one)
+        else:
+            found.ct.setdefault(one.series_uid, []).append(one)
     return Findings(found.ct, found.others, tuple(blind), tuple(unreadable), tuple(blank), tuple(images), n_files)
 
 
@@ -186,8 +184,13 @@ def _slice(path: Path, header: Header, others: Counter[str]) -> Slice | Blind | 
         if length != GEOMETRY[keyword]:
             return Blind(path, header.text["SeriesInstanceUID"], keyword, not header.text[keyword])
     position, axes, spacing = (header.decimals(keyword) for keyword in GEOMETRY)
-    if np.abs(position).max() > FARTHEST_MM:
-        return Blind(path, header.text["SeriesInstanceUID"], "ImagePositionPatient", False)
+    odd = {
+        "ImagePositionPatient": np.abs(position).max() > FARTHEST_MM,
+        "ImageOrientationPatient": np.abs(axes).max() > LONGEST_AXIS,
+        "PixelSpacing": min(spacing) <= 0 or max(spacing) > WIDEST_PIXEL_MM,
+    }
+    if any(odd.values()):
+        return Blind(path, header.text["SeriesInstanceUID"], max(odd, key=lambda keyword: odd[keyword]), False)
     return Slice(
         path=path,
         header=header,
