@@ -22,7 +22,7 @@ THIN_MM, THICK_MM = 1.0, 3.0
 REFORMATTED = 0.5  # fitness of a reformat beside that of an axial series of the same length and slices
 AS_FIT = 1.05  # two series are equally fit if their fitness differs by less than about this factor
 PASSES = 1.5  # a series with this many slices at each place repeats them over time
-TIMES = r"PERF\w*|DYNAMIC|CINE|4D|BOLUS|MONITORING|PREMONITORING|SMART ?PREP|TIMING"
+TIMES = r"PERF\w*|DYNAMIC|CINE|4D|MONITORING|PREMONITORING|SMART ?PREP"
 MAPS = (
     r"CBF|CBV|MTT|TTP|TMAX|IODINE|VNC|VIRTUAL NON.?CONTRAST|Z.?EFF\w*|EFFECTIVE.?Z|MIP|MINIP|VRT|PROJECTION IMAGE|"
     r"TOPOGRAM|SCOUT|LOCALIZER|SURVIEW"

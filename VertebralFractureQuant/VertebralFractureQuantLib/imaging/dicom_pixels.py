@@ -206,6 +206,9 @@ def _jpeg_frame(stream: bytes) -> tuple[int, int, int] | None:
     at = 2
     while at + 9 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]
+        if marker == 0xFF:  # markers may be filled up with it
+            at += 1
+            continue
         if (0xC0 <= marker <= 0xCF and marker not in NO_FRAME) or marker == JPEG_LS_FRAME:
             return marker, *struct.unpack(">2H", stream[at + 5 : at + 9])
         at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
