@@ -254,6 +254,26 @@ def test_the_chosen_series_is_passed_on_and_notes_about_the_scan_are_printed(vfq
     assert result.exit_code == 0 and "series 1.2.3 chosen" in result.stderr
 
 
+def test_the_series_of_a_refused_folder_are_printed_but_not_recorded(vfq):
+    def refuse(path, series=None):
+        raise VFQError("mixed_series", "Two phases.", ("Not read: 8 slices, UID 1.2.3",))
+
+    vfq.engine.read_ct = refuse
+    result = vfq("analyze", "dicom", "--output", "out")
+    assert result.exit_code == 3 and "8 slices, UID 1.2.3" in result.stderr
+    assert "1.2.3" not in Path("out", "dicom", "analysis.json").read_text()
+
+
+def test_with_a_series_a_folder_that_also_holds_an_image_is_dicom(vfq):
+    Path("scans").mkdir()
+    Path("scans", "other.nii.gz").write_bytes(b"")
+    Path("scans", "slice.dcm").write_bytes(b"")
+    result = vfq("analyze", "scans", "--series", "1.2.3", "--output", "out", "--json")
+    assert [r["case"] for r in json.loads(result.stdout)] == ["scans"]
+    both = vfq("analyze", "scans", "--output", "both", "--json")
+    assert [r["case"] for r in json.loads(both.stdout)] == ["other", "scans"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

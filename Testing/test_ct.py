@@ -276,13 +276,14 @@ def test_a_fractional_rescale_slope_is_rounded_not_truncated(tmp_path: Path) -> 
     np.testing.assert_array_equal(read[2:], np.rint((voxels[2:] + 1024.0) * 0.5 - 1024))
 
 
-def test_the_largest_series_of_all_sub_folders_is_chosen_with_a_note(tmp_path: Path) -> None:
+def test_the_fittest_series_of_all_sub_folders_is_chosen_with_a_note(tmp_path: Path) -> None:
     dicom_series(tmp_path / "a" / "thick", body((4, 6, 7)), uid="1.2.4")
     dicom_series(tmp_path / "a" / "thin", body((6, 6, 7), seed=5), uid="1.2.5")
     (tmp_path / "a" / "notes.txt").write_text("no image")
     ct = read_ct(tmp_path / "a")
     np.testing.assert_array_equal(ct.voxels, body((6, 6, 7), seed=5))
-    assert "largest of 2 CT series (6 slices, UID 1.2.5; 4 slices, UID 1.2.4)" in ct.notes[0]
+    assert "fittest of 2 CT series was chosen: 6 slices 2.5 mm apart, UID 1.2.5. " in ct.notes[0]
+    assert "4 slices 2.5 mm apart, UID 1.2.4 (less fit)" in ct.notes[0]
 
 
 def test_a_series_can_be_chosen_by_its_uid_or_by_one_of_its_files(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .axes import directions, is_sheared
 from .checks import LPS_TO_RAS, check_axes, itk_name, to_int16
 from .ct import CTVolume, from_array
 from .dicom import read_dicom
-from .dicom_slices import is_dicom
+from .dicom_header import is_dicom
 from .metaimage import is_metaimage, metaimage_header
 from .nifti import NIFTI_PAIR, first_bytes, is_gzip, is_nifti, nifti_header
 from .nrrd import nrrd_header
@@ -39,7 +40,7 @@ def read_ct(
     Parameters
     ----------
     path : file or folder; folders are searched with their sub-folders.
-    series : Series Instance UID to read from a DICOM folder; if None, the CT series with the most slices.
+    series : Series Instance UID to read from a DICOM folder; if None, the fittest CT series that can be read.
     max_bytes : memory that the voxels may take; if None, what is available.
     trust_header : read a file that does not tell its orientation as if its axes ran to the left, to the back and to
         the head; otherwise it is refused as `orientation_unknown`.
@@ -67,8 +68,9 @@ def read_ct(
 def _read(path: Path, series: str | None, max_bytes: int | None, trust_header: bool) -> CTVolume:
     if path.is_dir() or is_dicom(path):
         folder = (path if path.is_dir() else path.parent).resolve()
-        voxels, matrix, notes = read_dicom(path, series, max_bytes)
-        return from_array(voxels, matrix, folder.name, notes)
+        read = read_dicom(path, series, max_bytes)
+        ct = from_array(read.voxels, read.ijk_to_ras, folder.name, read.notes)
+        return replace(ct, widest_gap_mm=read.widest_gap_mm)
     itk_name(path)  # the name becomes that of the case, in files that other programs read
     with np.errstate(over="ignore", invalid="ignore"):  # such numbers are refused
         header = _header(path, trust_header)
