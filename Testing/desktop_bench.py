@@ -191,7 +191,7 @@ class Bench:
 
         opening.reformat = open_case.reformat = remembered
         analysing.POLL_MS = face.POLL_MS = 5
-        face.LET_OTHERS_RUN_S = 0.002
+        face.WAITED_FOR_S = face.BESIDE_S = 0.002
         self.ui.resultsPathLineEdit.currentPath = str(self.folder)
         self.widget.analyst._start = self.children
         self.widget.analyst.models = lambda: NO_NETWORKS

@@ -265,6 +265,26 @@ def test_the_chosen_series_is_passed_on_and_notes_about_the_scan_are_printed(vfq
     assert result.exit_code == 0 and "series 1.2.3 chosen" in result.stderr
 
 
+def test_the_series_of_a_refused_folder_are_printed_but_not_recorded(vfq):
+    def refuse(path, series=None):
+        raise VFQError("mixed_series", "Two phases.", ("Not read: 8 slices, UID 1.2.3",))
+
+    vfq.engine.read_ct = refuse
+    result = vfq("analyze", "dicom", "--output", "out")
+    assert result.exit_code == 3 and "8 slices, UID 1.2.3" in result.stderr
+    assert "1.2.3" not in Path("out", "dicom", "analysis.json").read_text()
+
+
+def test_with_a_series_a_folder_that_also_holds_an_image_is_dicom(vfq):
+    Path("scans").mkdir()
+    Path("scans", "other.nii.gz").write_bytes(b"")
+    Path("scans", "slice.dcm").write_bytes(b"")
+    result = vfq("analyze", "scans", "--series", "1.2.3", "--output", "out", "--json")
+    assert [r["case"] for r in json.loads(result.stdout)] == ["scans"]
+    both = vfq("analyze", "scans", "--output", "both", "--json")
+    assert [r["case"] for r in json.loads(both.stdout)] == ["other", "scans"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -341,12 +361,35 @@ def test_tables_in_a_file_are_wide_unless_columns_is_set(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--seed", "-1"), ("--scoliosis", "500"), ("--output", "ct.txt"), ("--output", "ct.mhd")]
+    "wrong",
+    [
+        *(("--seed", "-1"), ("--output", "ct.txt"), ("--output", "ct.mhd")),
+        *(("--scoliosis", degrees) for degrees in ("500", "nan", "inf", "-1")),
+        *(("--noise", noise) for noise in ("nan", "inf", "-inf", "-3", "1e30")),
+        *(("--spacing", mm) for mm in ("nanx1", "1xinf", "-0.7x0.8", "0x1", "1x", "0.0001x1", "1x30")),
+        *(("--fracture-rate", rate) for rate in ("nan", "2")),
+    ],
 )
 def test_an_impossible_phantom_is_refused_before_it_is_made(vfq, wrong):
     refused = vfq("phantom", "--output", "ct.nii.gz", *wrong)
     assert refused.exit_code == 2 and wrong[0] in refused.output
     assert not hasattr(vfq.engine, "phantom_options") and not list(Path().glob("ct.*"))
+
+
+@pytest.mark.parametrize(
+    "truth", ["ct.nii.gz", "CT.nii.gz", "./ct.nii.gz", "a/../ct.nii.gz", "link.json", "linked/ct.nii.gz"]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_phantom_and_its_truth_cannot_be_one_file(vfq, truth, there):
+    Path("a").mkdir()
+    Path("link.json").symlink_to("ct.nii.gz")
+    Path("linked").symlink_to(".")
+    if there:
+        Path("ct.nii.gz").write_bytes(b"old")
+    refused = vfq("phantom", "--output", "ct.nii.gz", "--truth", truth, "--overwrite")
+    assert refused.exit_code == 2 and "--truth" in refused.output
+    assert not hasattr(vfq.engine, "phantom_options")
+    assert Path("ct.nii.gz").exists() == there and (not there or Path("ct.nii.gz").read_bytes() == b"old")
 
 
 def test_a_phantom_replaces_a_file_only_with_overwrite(vfq):

@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from VertebralFractureQuantLib.imaging.checks import check_ct
 from VertebralFractureQuantLib.imaging.ct import CTVolume, from_array
 from VertebralFractureQuantLib.imaging.files import read_ct, write_ct
-from VertebralFractureQuantLib.imaging.headers import read_nifti_header, read_nifti_voxels
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd")
 SUPINE = np.eye(3)
@@ -115,8 +114,12 @@ def test_nifti_2_voxels_begin_after_the_header_too(tmp_path: Path, offset: int) 
     struct.pack_into("<i8s2h8q", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16, 3, 11, 14, 9, 1, 1, 1, 1)
     struct.pack_into("<4d", header, 104, 1, *SPACING_MM)
     struct.pack_into("<q", header, 168, offset)
+    struct.pack_into("<2i", header, 344, 0, 1)
+    struct.pack_into("<12d", header, 400, *placed(SUPINE)[:3].ravel())
     (tmp_path / "a.nii").write_bytes(header + body().tobytes())
-    np.testing.assert_array_equal(read_nifti_voxels(tmp_path / "a.nii", read_nifti_header(tmp_path / "a.nii")), body())
+    ct = read_ct(tmp_path / "a.nii")
+    np.testing.assert_array_equal(ct.voxels, body())
+    np.testing.assert_array_equal(ct.ijk_to_ras, placed(SUPINE))
 
 
 @pytest.mark.parametrize(("header", "voxels"), [("a.hdr", "a.img"), ("a.HDR", "a.IMG"), ("a.hdr.gz", "a.img.gz")])
@@ -273,13 +276,14 @@ def test_a_fractional_rescale_slope_is_rounded_not_truncated(tmp_path: Path) -> 
     np.testing.assert_array_equal(read[2:], np.rint((voxels[2:] + 1024.0) * 0.5 - 1024))
 
 
-def test_the_largest_series_of_all_sub_folders_is_chosen_with_a_note(tmp_path: Path) -> None:
+def test_the_fittest_series_of_all_sub_folders_is_chosen_with_a_note(tmp_path: Path) -> None:
     dicom_series(tmp_path / "a" / "thick", body((4, 6, 7)), uid="1.2.4")
     dicom_series(tmp_path / "a" / "thin", body((6, 6, 7), seed=5), uid="1.2.5")
     (tmp_path / "a" / "notes.txt").write_text("no image")
     ct = read_ct(tmp_path / "a")
     np.testing.assert_array_equal(ct.voxels, body((6, 6, 7), seed=5))
-    assert "largest of 2 CT series (6 slices, UID 1.2.5; 4 slices, UID 1.2.4)" in ct.notes[0]
+    assert "fittest of 2 CT series was chosen: 6 slices 2.5 mm apart, UID 1.2.5. " in ct.notes[0]
+    assert "4 slices 2.5 mm apart, UID 1.2.4 (less fit)" in ct.notes[0]
 
 
 def test_a_series_can_be_chosen_by_its_uid_or_by_one_of_its_files(tmp_path: Path) -> None:

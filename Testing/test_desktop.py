@@ -178,6 +178,24 @@ def test_a_trusted_header_is_passed_on(bench):
     assert bench.children.started[0].wanted.trust_header
 
 
+def test_message_progress_and_cancel_stay_in_view_wherever_the_sections_are_scrolled(bench):
+    window, area = bench.desktop.app.window, bench.ui.sectionsScrollArea._real
+    window.resize(480, 600)
+    bench.desktop.events()
+    area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+    bench.children.at_once = False
+    bench.ui.analyzeButton._real.setFocus()
+    bench.desktop.press("analyzeButton")
+    bench.desktop.wait(lambda: bench.children.started)
+    bench.widget._say("A message.")
+    bench.desktop.events()
+    for name in ("messageLabel", "progressBar", "cancelButton"):
+        shown = getattr(bench.ui, name)._real
+        assert not shown.visibleRegion().isEmpty() and not area.isAncestorOf(shown), name
+    bench.desktop.press("cancelButton")
+    assert area.verticalScrollBar().value() > 0 and not bench.ui.cancelButton.visible
+
+
 def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
     bench.children.at_once = False
     bench.desktop.press("analyzeButton")

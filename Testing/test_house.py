@@ -96,6 +96,7 @@ def test_the_entry_for_the_extensions_index_fits_its_schema_and_the_extension():
     assert {"$schema", "category", "scm_url"} <= set(entry) <= texts | {"build_dependencies", "enabled", "tier"}
     assert all(isinstance(value, str) for key, value in entry.items() if key in texts)
     assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    assert Path(entry["scm_url"]).name.startswith("Slicer")  # the index asks for it
     assert entry["scm_url"].startswith("https://") and entry["tier"] in range(1, 6)
     settings = extension_settings()
     assert entry["build_dependencies"] == settings["DEPENDS"].split()

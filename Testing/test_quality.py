@@ -187,6 +187,8 @@ def test_thick_slices_are_told_for_the_whole_study_whatever_the_axis(points):
     own, flags = judged(block(points, spacing=(1.0, 1.0, 5.0)), points)
     assert own == NONE and [f.code for f in flags] == ["thick_slices"] and "5.0 mm" in flags[0].message
     assert judged(block(points, spacing=(5.0, 1.0, 1.0)), points)[1] == ()
+    gap = replace(block(points), widest_gap_mm=6.0)  # where slices were interpolated
+    assert "6.0 mm" in judged(gap, points)[1][0].message
 
 
 def test_slices_beyond_those_that_can_be_measured_are_refused_along_the_body_only(points):

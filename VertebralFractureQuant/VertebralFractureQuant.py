@@ -40,7 +40,7 @@ class VertebralFractureQuant(ScriptedLoadableModule):
         self.parent.helpText = _(
             "Finds the spine on a CT, straightens it, places six key points on each vertebra and measures its heights, "
             "Genant ratio and grade. Drag a point to update the measurements. For research use only. Not for "
-            'diagnosis. <a href="https://github.com/VertebralFractureQuant/VertebralFractureQuant">Documentation</a>'
+            'diagnosis. <a href="https://github.com/VertebralFractureQuant/SlicerVertebralFractureQuant">Documentation</a>'
         )
         self.parent.acknowledgementText = _(
             "The method follows Zakharov et al., Interpretable vertebral fracture quantification via anchor-free "

@@ -60,6 +60,8 @@ class qSlicerCoreIOManager(QObject):
     def saveNodes(self, kind: str, properties: dict[str, Any], _messages: Any = None) -> bool:
         if kind != "SceneFile":
             raise NotImplementedError(f"The harness saves only scenes, not {kind}")
+        if Path(properties["fileName"]).name.startswith("."):
+            return False  # as Slicer does since 5.12
         return bool(self._io.save_scene(properties["fileName"]))
 
 

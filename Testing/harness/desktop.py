@@ -304,11 +304,13 @@ class Desktop:
         slicer.mrmlScene.Clear(0)
         self.events()
 
-    def screenshot(self, path: str | Path, width: int = 480) -> None:
-        """Save the module's panel at its full height as a PNG file."""
+    def screenshot(self, path: str | Path, width: int = 480, height: int | None = None) -> None:
+        """Save the module's panel as a PNG file, at its full height unless one is given."""
         panel = self.module.widgetRepresentation()._real
         self.events()
-        self.app.window.resize(width, panel.sizeHint().height() + 60)
+        areas = panel.findChildren(QtWidgets.QScrollArea)
+        hidden = sum(a.widget().sizeHint().height() - a.sizeHint().height() for a in areas)
+        self.app.window.resize(width, height or panel.sizeHint().height() + hidden + 60)
         self.events()
         panel.grab().save(str(path))
 

@@ -56,10 +56,15 @@ CODES = {
         "Give the scan as it was acquired, or resample the volume to an orthogonal grid. If the position or an axis is "
         "invalid, export the CT again.",
     ),
+    "orientation_unknown": Failure(
+        "the header does not tell where left, front and head are",
+        "Convert the scan again from DICOM, for example with dcm2niix, or write the orientation into the header. If "
+        "the axes run to the left, to the back and to the head, use --trust-header.",
+    ),
     "too_few_slices": Failure(
         "the volume is too thin to measure",
         "Choose the whole series, not a single slice or a localizer image: at least 3 voxels are needed along each "
-        "axis.",
+        "axis. If an anonymiser gave each slice its own series, anonymise again with one Series Instance UID.",
     ),
     "too_large": Failure(
         "the volume does not fit into memory",
@@ -67,8 +72,8 @@ CODES = {
     ),
     "no_ct_series": Failure(
         "the folder contains no CT series, or not the one asked for",
-        "Choose the folder of a CT study. With --series, check the UID, or leave the option out to use the largest "
-        "series.",
+        "Choose the folder of a CT study. With --series, check the UID, or leave the option out to use the fittest "
+        "series; the list of all series is printed.",
     ),
     "several_studies": Failure(
         "a DICOM folder contains more than one study", "Give the folder of each study as a separate input."
@@ -76,8 +81,9 @@ CODES = {
     "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
     "mixed_series": Failure(
         "a DICOM series mixes different geometries",
-        "Export each phase, reconstruction or part as a separate series. If only the distance between slices varies "
-        "too much to be interpolated, resample the series to a constant distance.",
+        "Export each phase, reconstruction or part as a separate series, or put the files of one into a folder. If "
+        "only the distance between slices varies too much to be interpolated, resample the series to a constant "
+        "distance.",
     ),
     # Finding and measuring the spine
     "no_spine_found": Failure(
@@ -245,14 +251,18 @@ def meaning(code: str, otherwise: str = "") -> str:
 
 
 class VFQError(Exception):
-    """A failure with a code from `CODES` and a message that says what to do next."""
+    """A failure with a code from `CODES` and a message that says what to do next.
 
-    def __init__(self, code: str, message: str):
+    notes : more sentences for the user. They may list series by UID: keep them out of records.
+    """
+
+    def __init__(self, code: str, message: str, notes: tuple[str, ...] = ()):
         if code not in CODES:
             raise ValueError(f"unknown failure code {code!r}")
         super().__init__(message)
         self.code = code
         self.message = message
+        self.notes = notes
 
 
 def as_coded(error: Exception) -> VFQError:

@@ -104,8 +104,10 @@ def check_slices(ct: CTVolume) -> None:
 
 
 def slice_distance(ct: CTVolume, along: np.ndarray) -> float:
-    """Return how far apart planes lie along the unit vector `along` `(3,)` RAS, mm."""
-    return float(np.linalg.norm(ct.ijk_to_ras[:3, :3].T @ along))  # seam: ct.widest_gap_mm, once CTVolume has it
+    """Return how far apart planes lie along the unit vector `along` `(3,)` RAS, mm; the widest gap counts."""
+    apart = float(np.linalg.norm(ct.ijk_to_ras[:3, :3].T @ along))
+    normal = np.cross(ct.ijk_to_ras[:3, 0], ct.ijk_to_ras[:3, 1])
+    return max(apart, ct.widest_gap_mm * float(abs(normal @ along) / np.linalg.norm(normal)))
 
 
 def lost_spacing(ct: CTVolume) -> Flag | None:

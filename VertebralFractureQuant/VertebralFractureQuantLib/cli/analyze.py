@@ -60,7 +60,7 @@ def analyze(
     """
     from ..spine.record_json import to_json
 
-    cases = find_cases(inputs, output)
+    cases = find_cases(inputs, output, series is not None)
     if series and len(cases) > 1:
         raise typer.BadParameter("--series needs a single INPUT, a DICOM folder.")
     messages = Console(stderr=True)

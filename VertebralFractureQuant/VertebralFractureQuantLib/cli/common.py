@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -145,12 +146,12 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, str, float], None]
         yield show
 
 
-def numbers(text: str, count: int, kind: Callable[[str], Any]) -> tuple[Any, ...]:
-    """Parse "512x512x400" into `count` positive numbers."""
+def numbers(text: str, count: int, kind: Callable[[str], Any], option: str | None = None) -> tuple[Any, ...]:
+    """Parse "512x512x400" into `count` positive, finite numbers; a refusal names the `option`."""
     try:
         values = tuple(kind(part) for part in text.lower().split("x"))
     except ValueError:
         values = ()
-    if len(values) != count or min(values) <= 0:
-        raise typer.BadParameter(f"{text!r}: give {count} positive numbers separated by x.")
+    if len(values) != count or not all(0 < value < math.inf for value in values):  # false for NaN as well
+        raise typer.BadParameter(f"{text!r}: give {count} positive numbers separated by x.", param_hint=option)
     return values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -100,7 +102,8 @@ def phantom(
         str | None, typer.Option(help="In-plane x slice spacing in mm, such as 0.7x0.8.", show_default="random")
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(min=0, help="Standard deviation of the noise in HU.", show_default="random")
+        float | None,
+        typer.Option(min=0, max=1000, help="Standard deviation of the noise in HU.", show_default="random"),
     ] = None,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
@@ -115,10 +118,13 @@ def phantom(
         "scoliosis_deg": scoliosis,
         "fracture_rate": fracture_rate,
         "field_of_view": field_of_view.value if field_of_view else None,
-        "spacing_mm": numbers(spacing, 2, float) if spacing else None,
+        "spacing_mm": numbers(spacing, 2, float, "--spacing") if spacing else None,
         "noise_hu": noise,
     }
     options = {name: value for name, value in wanted.items() if value is not None}
+    _check_numbers(options)
+    if truth and _same_file(output, truth):
+        raise typer.BadParameter(f"{truth.name}: this is the file of the CT. Give another name.", param_hint="--truth")
     engine = ctx.obj
     with coded_exit(debug):
         targets = [path for path in (output, truth) if path]
@@ -128,6 +134,27 @@ def phantom(
         if truth:
             write_whole(truth, lambda p: write_json(exact.to_json(), p))
     Console(stderr=True).print(f"Wrote {' and '.join(str(path) for path in targets)}.", markup=False, highlight=False)
+
+
+def _check_numbers(options: dict[str, Any]) -> None:
+    """Refuse NaN, which lies within all limits, and a spacing that `read_ct` would refuse."""
+    from ..imaging.checks import SPACING_LIMITS_MM
+
+    low, high = SPACING_LIMITS_MM
+    for name, value in options.items():
+        if isinstance(value, float) and math.isnan(value):
+            hint = "--" + name.removesuffix("_deg").removesuffix("_hu").replace("_", "-")
+            raise typer.BadParameter("give a number.", param_hint=hint)
+    if not all(low <= value <= high for value in options.get("spacing_mm", ())):
+        raise typer.BadParameter(f"give {low} to {high:g} mm.", param_hint="--spacing")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """True if both names lead to one file: by a link, or by letters that a file system does not tell apart."""
+    with suppress(OSError):
+        if one.samefile(other):
+            return True
+    return str(one.resolve()).casefold() == str(other.resolve()).casefold()
 
 
 def _print_comparison(comparison: Any, folder: Path) -> None:

@@ -112,6 +112,8 @@ def measure_study(
         tell("write", 1.0)
         return Outcome(analysis)
     except Exception as error:
+        for sentence in getattr(error, "notes", ()):
+            report(sentence)
         return Outcome(_failure(study, ct, networks, error), error)
 
 

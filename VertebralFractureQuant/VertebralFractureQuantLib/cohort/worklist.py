@@ -58,25 +58,40 @@ class CaseStatus:
     doubts: str = ""
 
 
-def find_cases(inputs: Sequence[Path], output: Path) -> list[Case]:
-    """Return a case for each scan, named as `vfq analyze` names it (see `case_names`)."""
+def find_cases(inputs: Sequence[Path], output: Path, series: bool = False) -> list[Case]:
+    """Return a case for each scan, named as `vfq analyze` names it (see `case_names`).
+
+    series : a DICOM series is asked for by its UID, so a folder that also contains image files is DICOM only.
+    """
     from ..report.names import case_names
 
-    paths = expanded(inputs)
+    paths = expanded(inputs, series)
     return [Case(name, path, output / name) for name, path in zip(case_names(paths), paths, strict=True)]
 
 
-def expanded(inputs: Sequence[Path]) -> list[Path]:
-    """Replace each folder that directly contains image files by those files; other folders are DICOM, and stay."""
-    return [path for given in inputs for path in (given.is_dir() and _images(given)) or [given]]
+def expanded(inputs: Sequence[Path], series: bool = False) -> list[Path]:
+    """Replace each folder that directly contains image files by those files; other folders are DICOM, and stay.
+
+    A folder that directly contains both stays too, after its image files: its DICOM slices are one more scan. If a
+    DICOM `series` is asked for, it is the only one.
+    """
+    return [path for given in inputs for path in _scans(given, series)]
+
+
+def _scans(given: Path, series: bool) -> list[Path]:
+    images = _images(given) if given.is_dir() else []
+    if not images:
+        return [given]
+    dicom = [given] if _has_slices(given) else []
+    return dicom if dicom and series else [*images, *dicom]
 
 
 def passed_over(inputs: Sequence[Path]) -> list[Path]:
     """List the folders that lie beside image files in an input folder; `expanded` takes only the files.
 
-    Folders that `vfq` wrote are not listed.
+    Folders that `vfq` wrote are not listed, nor those in a folder of DICOM slices, which are searched.
     """
-    folders = [path for path in inputs if path.is_dir() and _images(path)]
+    folders = [path for path in inputs if path.is_dir() and _images(path) and not _has_slices(path)]
     found = [sub for folder in folders for sub in sorted(folder.iterdir()) if sub.is_dir()]
     ours = [sub for sub in found if (sub / "analysis.json").exists() or any(sub.glob("*/analysis.json"))]
     return [sub for sub in found if not sub.name.startswith(".") and sub not in ours]
@@ -114,3 +129,13 @@ def _images(folder: Path) -> list[Path]:
     with suppress(OSError):  # reading the scan reports a folder that cannot be listed
         return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
     return []
+
+
+def _has_slices(folder: Path) -> bool:
+    from ..imaging.dicom_header import is_dicom
+    from ..report.names import IMAGE_SUFFIXES
+
+    with suppress(OSError):
+        others = (p for p in folder.iterdir() if p.is_file() and not p.name.lower().endswith(IMAGE_SUFFIXES))
+        return any(is_dicom(path) for path in others)
+    return False

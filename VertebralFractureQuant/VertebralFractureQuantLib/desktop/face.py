@@ -27,7 +27,8 @@ from .layout import VIEWS, LayoutViews
 T = TypeVar("T")
 
 POLL_MS = 30
-LET_OTHERS_RUN_S = 0.01
+# How long threads run between two events of Slicer: most of the time while the user waits for them, little in a drag.
+WAITED_FOR_S, BESIDE_S = 0.08, 0.01
 SAVE_AFTER_MS = 500
 RETRY_MS = 5000
 EXPORTED = "The study was exported to %s."
@@ -175,10 +176,11 @@ class DesktopFace:
         if self.review.folder is None:
             raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
         path, url = self.review.folder / "review.mrb", slicer.mrmlScene.GetURL()
-        partial = path.with_name(".review.partial.mrb")
+        partial = path.with_name("review.partial.mrb")  # Slicer refuses names that begin with a dot
         saved = slicer.util.saveScene(str(partial))
         slicer.mrmlScene.SetURL(url)  # File > Save must keep the user's own path
         if not saved:
+            partial.unlink(missing_ok=True)
             raise VFQError(
                 "output_not_writable",
                 "The scene could not be saved. Check that the case's folder is writable and has free space.",
@@ -234,7 +236,7 @@ class DesktopFace:
     # -- other threads
 
     def _ask(self) -> None:
-        time.sleep(LET_OTHERS_RUN_S)
+        time.sleep(WAITED_FOR_S if self._is_waited_for() else BESIDE_S)
         ended = [work for work in self._works if not work.thread.is_alive()]
         self._works = [work for work in self._works if work not in ended]
         if not self._works:
@@ -242,6 +244,10 @@ class DesktopFace:
         self._show_busy()
         for work in ended:
             self._finish(work)
+
+    def _is_waited_for(self) -> bool:
+        editor = self.review.editor
+        return any(work.stage for work in self._works) and not (editor and editor.dragged)
 
     def _finish(self, work: Work) -> None:
         try:

@@ -128,8 +128,12 @@ class InputPanel:
         """Enable the buttons that can be used now."""
         parameters, busy = self._parameters(), self.analyst.busy
         volume = parameters and parameters.inputVolume
-        self.ui.analyzeButton.enabled = not busy
-        self.ui.cancelButton.enabled = busy
+        self.ui.cancelButton.visible = busy
+        # First what becomes enabled: the focus leaves a disabled button for the next one, which is scrolled into view.
+        for button, usable in sorted(
+            ((self.ui.analyzeButton, not busy), (self.ui.cancelButton, busy)), key=lambda pair: not pair[1]
+        ):
+            button.enabled = usable
         self.ui.beginButton.enabled = not busy
         has_image = volume is not None and volume.GetImageData() is not None
         known = has_image and self.ui.resultsPathLineEdit.currentPath and earlier_case(volume, self.results)

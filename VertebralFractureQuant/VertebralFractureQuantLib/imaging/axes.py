@@ -45,10 +45,10 @@ def tilt_deg(ijk_to_ras: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip(abs(normal @ along[:, axis]) / np.linalg.norm(normal), 0, 1))))
 
 
-def is_sheared(ijk_to_ras: np.ndarray) -> bool:
-    """True if the axes deviate from right angles by more than rounding."""
+def is_sheared(ijk_to_ras: np.ndarray, tolerance: float = ORTHONORMAL_TOLERANCE) -> bool:
+    """True if the axes deviate from right angles by more than rounding; `tolerance` : greatest cosine between two."""
     cosines = directions(ijk_to_ras).T @ directions(ijk_to_ras)
-    return bool(np.abs(cosines - np.eye(3)).max() > ORTHONORMAL_TOLERANCE)
+    return bool(np.abs(cosines - np.eye(3)).max() > tolerance)
 
 
 def upright(ijk_to_ras: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ the spine without air and padded volumes; they exclude label maps, MR and window
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,14 @@ LOWEST_HU = -1200
 FAT_HU = -20
 LEAST_FAT_OR_AIR = 0.003
 MOST_BELOW_AIR = 0.05
+# Soft tissue of a CT whose rescale intercept is lost, and the values just below it, which are rare there. Of real CT
+# (also with noise of 150 HU) at most 2.3 % lie in the former, 1.2 times as many as in the latter; of crops of 60 mm, of
+# skull, at most 12 %, 6 times as many. Without intercept it is at least 20 %, 9 times as many, at noise up to 100 HU.
+LOST_INTERCEPT_TISSUE = (850, 1250)
+LOST_INTERCEPT_GAP = (500, 750)
+MOST_AT_1000 = 0.12
+MOST_TO_GAP = 6.0
+UNSIGNED_MEDIAN = 20000  # half of the values above this: 32768 was not subtracted
 INT16 = np.iinfo(np.int16)
 
 
@@ -84,7 +93,9 @@ def to_int16(raw: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.
     voxels = np.empty(raw.shape, np.int16)
     for k, plane in enumerate(raw):
         _require_finite(plane, k)
-        voxels[k] = np.clip(np.rint(plane.astype(np.float64) * slope + intercept), INT16.min, INT16.max)
+        with np.errstate(over="ignore"):  # infinity is clipped as well
+            scaled = plane.astype(np.float64) * slope + intercept
+        voxels[k] = np.clip(np.rint(scaled), INT16.min, INT16.max)
     return voxels
 
 
@@ -120,18 +131,19 @@ def check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
         raise VFQError(
             "not_3d",
-            f"The image has {len(shape)} dimensions ({_times(shape)}), but a CT volume has 3. Give a single volume.",
+            f"The image has {len(shape)} dimensions ({times(shape)}), but a CT volume has 3. Give a single volume.",
         )
     if min(shape) < MIN_SLICES:
         raise VFQError(
             "too_few_slices",
-            f"The volume has {_times(shape)} voxels (slices x rows x columns), but at least {MIN_SLICES} are needed "
+            f"The volume has {times(shape)} voxels (slices x rows x columns), but at least {MIN_SLICES} are needed "
             "along each axis. Give the whole series, not a single image.",
         )
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+def times(values: Iterable[float]) -> str:
+    """Return numbers such as sizes or spacings for a message: "0.7 x 0.8 x 2.5"."""
+    return " x ".join(str(v) if isinstance(v, int) else f"{v:.4g}" for v in values)
 
 
 def check_axes(ijk_to_ras: np.ndarray) -> None:
@@ -146,9 +158,15 @@ def check_axes(ijk_to_ras: np.ndarray) -> None:
         )
     spacing = np.linalg.norm(axes[:3, :3], axis=0)
     check_spacing(spacing)
-    if not np.isfinite(axes).all():
-        raise VFQError("bad_direction", "The position of the volume is NaN or infinite. Export the CT again.")
+    check_position(axes[:3, 3])
     check_tilt(axes)
+
+
+def check_position(position: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the position `(3,)` of the first voxel; VFQError `bad_direction` if it is not finite."""
+    if not np.isfinite(position).all():
+        raise VFQError("bad_direction", "The position of the volume is NaN or infinite. Export the CT again.")
+    return np.asarray(position, float)
 
 
 def check_spacing(spacing_mm: np.ndarray) -> None:
@@ -158,9 +176,29 @@ def check_spacing(spacing_mm: np.ndarray) -> None:
     if not (np.isfinite(spacing).all() and (spacing >= low).all() and (spacing <= high).all()):
         raise VFQError(
             "bad_spacing",
-            f"The voxel spacing is {' x '.join(f'{s:.4g}' for s in spacing)} mm, but only {low} to {high:g} mm is "
+            f"The voxel spacing is {times(spacing)} mm, but only {low} to {high:g} mm is "
             "plausible, so heights in mm would be wrong. Correct the header or export the CT again.",
         )
+
+
+def check_positive(spacing: np.ndarray) -> None:
+    """Raise VFQError `bad_spacing` unless every entry of `(3,)` mm is finite and above zero."""
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise VFQError(
+            "bad_spacing",
+            f"The header gives a voxel spacing of {times(spacing)} mm, but each must be a finite number above 0. "
+            "Correct the header or export the CT again.",
+        )
+
+
+def orientation_unknown(why: str) -> VFQError:
+    """Return the VFQError for a header that does not tell left from right, front from back and head from feet."""
+    return VFQError(
+        "orientation_unknown",
+        f"The header does not tell where left, front and head are: {why}. Convert the scan again from DICOM, or write "
+        "the orientation into the header. If its axes run to the left, to the back and to the head, use "
+        "--trust-header.",
+    )
 
 
 def check_tilt(ijk_to_ras: np.ndarray) -> None:
@@ -190,6 +228,8 @@ def check_intensities(voxels: np.ndarray) -> None:
     below_air = np.mean(padding & (sample > sample.min()))
     if below_air > MOST_BELOW_AIR or not len(body):
         raise VFQError("not_ct", _not_ct(sample, f"{100 * below_air:.0f} % of the voxels are darker than air"))
+    if _intercept_lost(body):
+        raise VFQError("not_ct", _not_ct(body, LOST_INTERCEPT))
     negative = body[body < FAT_HU]
     if len(negative) < LEAST_FAT_OR_AIR * len(body):
         raise VFQError("not_ct", _not_ct(body, _why_no_fat(body)))
@@ -202,11 +242,23 @@ def _subsample(voxels: np.ndarray) -> np.ndarray:
     return voxels[::step, ::step, ::step].ravel()
 
 
+LOST_INTERCEPT = (
+    "soft tissue seems to lie near 1050, so the rescale intercept (usually -1024 or -1000) may be missing: convert the "
+    "DICOM again with its rescale, or subtract 1024 or 1000"
+)
+
+
+def _intercept_lost(body: np.ndarray) -> bool:
+    """Tell by the histogram, as air near 0 with noise, or padding, has negative values too."""
+    tissue, gap = (np.mean((body > low) & (body < high)) for low, high in (LOST_INTERCEPT_TISSUE, LOST_INTERCEPT_GAP))
+    return bool(tissue > MOST_AT_1000 and tissue > MOST_TO_GAP * gap)
+
+
 def _why_no_fat(body: np.ndarray) -> str:
-    if np.mean((body > 850) & (body < 1250)) > 0.1:
+    if np.median(body) > UNSIGNED_MEDIAN:
         return (
-            "soft tissue seems to lie near 1050, so the rescale intercept (usually -1024) may be missing: "
-            "convert the DICOM again with its rescale, or subtract 1024"
+            "most of them lie near 32768, so the rescale intercept may be missing: convert the DICOM again with its "
+            "rescale, or subtract 32768"
         )
     return "no fat or air is found, which lie below -20 HU"
 

@@ -28,12 +28,15 @@ class CTVolume:
     name : the case: the name of the file without its extensions, or that of the DICOM folder.
     notes : decisions made while reading, in sentences for the user. They may list series by UID: keep them out of
         records.
+    widest_gap_mm : the widest distance between neighbouring slices as they were acquired. It exceeds the spacing where
+        slices were interpolated. 0 if the spacing tells it.
     """
 
     voxels: np.ndarray
     ijk_to_ras: np.ndarray
     name: str
     notes: tuple[str, ...] = ()
+    widest_gap_mm: float = 0.0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

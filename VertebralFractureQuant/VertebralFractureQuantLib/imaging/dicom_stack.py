@@ -21,6 +21,7 @@ SAME_PLACE_MM = 0.02
 SAME_AXES = 1e-3
 ASIDE_MM = 1.0  # a slice may lie this far beside the line through the first and the last one
 VARYING = 0.05  # a distance between slices varies if it differs from the usual one by more than this share
+MOST_ROUNDED = 0.2  # rounding may displace a slice by up to this share of the distance
 # Equal distances of this many in a row belong to the acquisition; a single wider one is a gap.
 RUN = 3
 # A vertebral body of 20 mm still has two slices inside it.
@@ -37,12 +38,14 @@ class Stack:
     ijk_to_ras : `(4, 4)` of the volume.
     places : `(n,)` ascending: the k of each slice in the volume. Whole numbers 0, 1, 2, ... unless the distances vary.
     notes : what was decided, in sentences for the user.
+    widest_gap_mm : the widest distance between neighbouring slices along their normal, as they were acquired.
     """
 
     slices: list[Slice]
     ijk_to_ras: np.ndarray
     places: np.ndarray
     notes: tuple[str, ...] = ()
+    widest_gap_mm: float = 0.0
 
     @property
     def count(self) -> int:
@@ -58,47 +61,42 @@ class Stack:
         start = end if before is None else self.places[index - 1]
         for k in range(int(np.ceil(start - 1e-6)), int(np.floor(end + 1e-6)) + 1):
             share = 1.0 if end == start else (k - start) / (end - start)
-            voxels[k] = plane if before is None or share > 1 - 1e-6 else np.rint(before + share * (plane - before))
+            if before is None or share > 1 - 1e-6:
+                voxels[k] = plane
+            elif share > 1e-6:  # the slice before is in place already
+                earlier = before.astype(np.float32)
+                voxels[k] = np.rint(earlier + share * (plane - earlier))
 
 
 def stack(slices: list[Slice]) -> Stack:
-    """Put slices in order along their normal, and find the grid of their volume.
+    """Put slices of one size, orientation and pixel spacing in order along their normal, and find their grid.
 
     VFQError: `too_few_slices`, `bad_direction`, `mixed_series`, `missing_slices`.
     """
     if len(slices) < MIN_SLICES:
         raise VFQError(
             "too_few_slices",
-            f"The largest or chosen CT series has {len(slices)} slices, but at least {MIN_SLICES} are needed. Give "
-            "the folder of a whole series.",
+            f"The CT series has {len(slices)} slices, but at least {MIN_SLICES} are needed. Give the folder of a whole "
+            "series.",
         )
-    _require_one_geometry(slices)
+    _require_right_angles(slices)
     normal = slices[0].normal / np.linalg.norm(slices[0].normal)
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     positions = np.array([s.position for s in slices])
     heights = positions @ normal
     _require_single_pass(heights)
     across = normal + _lean(positions, normal)
-    spacing, notes = _spacing(heights, np.array([s.thickness_mm for s in slices]))
+    spacing, notes = _spacing(heights, np.array([s.thickness_mm for s in slices]), _rounding(slices))
     places = (heights - heights[0]) / spacing
-    return Stack(slices, _matrix(slices[0], across * spacing), places if notes else np.arange(len(slices)), notes)
+    widest = float(np.diff(heights).max()) if notes else spacing
+    places = places if notes else np.arange(len(slices))
+    return Stack(slices, _matrix(slices[0], across * spacing), places, notes, widest)
 
 
-def _require_one_geometry(slices: list[Slice]) -> None:
-    first = slices[0]
-    if not np.allclose(first.axes @ first.axes.T, np.eye(2), atol=ORTHONORMAL_TOLERANCE):
+def _require_right_angles(slices: list[Slice]) -> None:
+    axes = np.array([s.axes for s in slices])
+    if np.abs(axes @ axes.transpose(0, 2, 1) - np.eye(2)).max() > ORTHONORMAL_TOLERANCE:
         raise VFQError("bad_direction", "The slices' axes are not unit vectors at right angles. Export the CT again.")
-    odd = {
-        "size": sum(s.size != first.size for s in slices),
-        "orientation": sum(not np.allclose(s.axes, first.axes, atol=SAME_AXES) for s in slices),
-        "pixel spacing": sum(not np.allclose(s.pixel_spacing, first.pixel_spacing, rtol=1e-3) for s in slices),
-    }
-    mixed = [f"{name} ({n} of {len(slices)} slices differ from the first)" for name, n in odd.items() if n]
-    if mixed:
-        raise VFQError(
-            "mixed_series",
-            f"The series mixes images of different {', '.join(mixed)}. Export its parts as separate series.",
-        )
 
 
 def _require_single_pass(heights: np.ndarray) -> None:
@@ -140,8 +138,17 @@ def _lean(positions: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return lean
 
 
-def _spacing(heights: np.ndarray, thickness: np.ndarray) -> tuple[float, tuple[str, ...]]:
+def _rounding(slices: list[Slice]) -> float:
+    """Return to how many mm the positions across the slices are rounded, by the decimals in the headers."""
+    across = int(np.argmax(np.abs(slices[0].normal)))
+    values = [s.header.text["ImagePositionPatient"].replace(",", ".").split("\\")[across] for s in slices]
+    return float(10.0 ** -max(len(value.partition(".")[2].strip()) for value in values))
+
+
+def _spacing(heights: np.ndarray, thickness: np.ndarray, rounding_mm: float) -> tuple[float, tuple[str, ...]]:
     """Return the distance between the volume's slices along their normal, mm, and a note if it had to be chosen.
+
+    Positions that are rounded to `rounding_mm` may lie as far beside those of a constant distance.
 
     VFQError `missing_slices`, or `mixed_series` if the distances vary in a way that cannot be interpolated.
     """
@@ -152,7 +159,9 @@ def _spacing(heights: np.ndarray, thickness: np.ndarray) -> tuple[float, tuple[s
     absent = np.where(acquired, 0, np.rint(steps / usual).astype(int) - 1)
     if absent.max() > 0:
         raise VFQError("missing_slices", _missing(absent, heights))
-    if np.abs(steps - usual).max() <= max(VARYING * usual, SAME_PLACE_MM):
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    rounded = np.abs(heights - even).max() <= min(rounding_mm, MOST_ROUNDED * usual)
+    if rounded or np.abs(steps - usual).max() <= max(VARYING * usual, SAME_PLACE_MM):
         return float((heights[-1] - heights[0]) / len(steps)), ()
     varies = f"The distance between slices varies from {steps.min():.2f} to {steps.max():.2f} mm within the series"
     if 2 * regular.sum() < len(steps):

@@ -1,38 +1,35 @@
 """Reading a CT from a file or a DICOM folder, and writing one: NIfTI, NRRD, MetaImage.
 
-In this room, only this file, `dicom_slices` and `dicom_stack` use LPS, the convention of ITK and DICOM. Every CT that
-is read is checked; a refusal is a coded VFQError, whose text never contains folders, identifiers or other patient data.
+`nifti`, `nrrd` and `metaimage` read headers, `stored` reads voxels; ITK only writes files. Every CT that is read is
+checked; a refusal is a coded VFQError, whose text never contains folders, identifiers or other patient data.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import gzip
+import struct
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import VFQError
 from .axes import directions, is_sheared
-from .checks import LPS_TO_RAS, check_shape, itk_name, require_memory, to_int16
+from .checks import LPS_TO_RAS, check_axes, itk_name, to_int16
 from .ct import CTVolume, from_array
 from .dicom import read_dicom
-from .dicom_slices import is_dicom
-from .headers import (
-    NIFTI_PAIR,
-    check_text_header,
-    nifti_files,
-    read_nifti_header,
-    read_nifti_voxels,
-    write_sheared_nifti,
-)
+from .dicom_header import is_dicom
+from .metaimage import is_metaimage, metaimage_header
+from .nifti import NIFTI_PAIR, first_bytes, is_gzip, is_nifti, nifti_header
+from .nrrd import nrrd_header
+from .stored import StoredCT, read_voxels
 
 NIFTI = (".nii", ".nii.gz")
+METAIMAGE = (".mha", ".mhd")
 WRITTEN = (*NIFTI, ".nrrd", ".mha")  # formats with the whole image in one file
-TEXT_HEADED = (".nrrd", ".nhdr", ".mha", ".mhd")
-SUFFIXES = (".nii.gz", ".nii", *TEXT_HEADED, ".gz")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", *METAIMAGE, ".gz")
+MOST_ITK_KEEPS = 1e-6  # cosine between axes; ITK writes NIfTI with other axes beyond
+PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
 
 
 def read_ct(
@@ -43,9 +40,10 @@ def read_ct(
     Parameters
     ----------
     path : file or folder; folders are searched with their sub-folders.
-    series : Series Instance UID to read from a DICOM folder; if None, the CT series with the most slices.
+    series : Series Instance UID to read from a DICOM folder; if None, the fittest CT series that can be read.
     max_bytes : memory that the voxels may take; if None, what is available.
-    trust_header : the user vouches for the header.
+    trust_header : read a file that does not tell its orientation as if its axes ran to the left, to the back and to
+        the head; otherwise it is refused as `orientation_unknown`.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def read_ct(
     if not path.exists():
         raise VFQError("not_found", f"There is no file or folder {path.name!r}. Check the path.")
     try:
-        return _read(path, series, max_bytes)
+        return _read(path, series, max_bytes, trust_header)
     except OSError as error:
         raise VFQError(
             "corrupt_file",
@@ -67,16 +65,19 @@ def read_ct(
         ) from None
 
 
-def _read(path: Path, series: str | None, max_bytes: int | None) -> CTVolume:
+def _read(path: Path, series: str | None, max_bytes: int | None, trust_header: bool) -> CTVolume:
     if path.is_dir() or is_dicom(path):
         folder = (path if path.is_dir() else path.parent).resolve()
-        voxels, matrix, notes = read_dicom(path, series, max_bytes)
-        return from_array(voxels, matrix, folder.name, notes)
-    if path.name.lower().endswith((*NIFTI, *NIFTI_PAIR)):
-        voxels, matrix = _read_nifti(path, max_bytes)
-    else:
-        voxels, matrix = _read_itk(path, max_bytes)
-    return from_array(voxels, matrix, case_name(path))
+        read = read_dicom(path, series, max_bytes)
+        ct = from_array(read.voxels, read.ijk_to_ras, folder.name, read.notes)
+        return replace(ct, widest_gap_mm=read.widest_gap_mm)
+    itk_name(path)  # the name becomes that of the case, in files that other programs read
+    with np.errstate(over="ignore", invalid="ignore"):  # such numbers are refused
+        header = _header(path, trust_header)
+        check_axes(header.ijk_to_ras)
+    voxels, notes = read_voxels(header, max_bytes)
+    hounsfield = to_int16(voxels, header.slope, header.intercept)
+    return from_array(hounsfield, header.ijk_to_ras, case_name(path), header.notes + notes)
 
 
 def case_name(path: Path) -> str:
@@ -85,101 +86,33 @@ def case_name(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
-def _read_nifti(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read the geometry by ITK, as Slicer does, but the voxels without it: it fills missing ones with zeros."""
-    header_file, voxel_file = nifti_files(path)
-    header = read_nifti_header(header_file, alone=header_file == voxel_file)
-    voxels = read_nifti_voxels(voxel_file, header, max_bytes)
-    matrix = _matrix(_itk_header(header_file)) if header.sheared is None else header.sheared
-    return to_int16(voxels, header.slope, header.intercept), matrix
+def _header(path: Path, trust_header: bool) -> StoredCT:
+    """Read the header by what the file contains; its name decides only where that says nothing."""
+    name = path.name.lower()
+    if name.endswith(NIFTI_PAIR):
+        return nifti_header(path, trust_header)
+    data = first_bytes(path, 1024)
+    if data.startswith(b"NRRD") and not is_gzip(path):
+        return nrrd_header(path, trust_header)
+    if is_nifti(data) or name.endswith(NIFTI):
+        return nifti_header(path, trust_header)
+    if name.endswith(METAIMAGE) or is_metaimage(data):
+        return metaimage_header(path, trust_header)
+    raise _unknown(path.name, data)
 
 
-def _read_itk(path: Path, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    import SimpleITK as sitk
-
-    if path.name.lower().endswith(TEXT_HEADED):
-        check_text_header(path)
-    reader = _itk_header(path)
-    shape = _volume_shape(reader)
-    itemsize = _itemsize(reader)
-    require_memory(int(np.prod(shape, dtype=object)) * (itemsize + 2), max_bytes)
-    with _coded_itk_errors(path):
-        voxels = sitk.GetArrayFromImage(reader.Execute())
-    return to_int16(voxels.reshape(shape)), _matrix(reader)
-
-
-def _itk_header(path: Path) -> Any:
-    """Return a SimpleITK reader that has read the header alone."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(path))
-    with _coded_itk_errors(path):
-        reader.ReadImageInformation()
-    return reader
-
-
-@contextmanager
-def _coded_itk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise _coded(str(error).lower(), path.name) from None
-
-
-def _coded(text: str, name: str) -> VFQError:
-    """Choose the code by the words in ITK's error, as it has no types. The words contain paths: do not pass them on."""
-    if "unable to determine imageio" in text:
+def _unknown(name: str, data: bytes) -> VFQError:
+    """Return the refusal of a file in none of the formats, with the reason if it can be told."""
+    picture = next((kind for mark, kind in PICTURES.items() if data.startswith(mark)), None)
+    if picture:
         return VFQError(
-            "not_an_image",
-            f"{name!r} is not an image in a known format. Give NIfTI, NRRD, MetaImage or a DICOM folder.",
+            "not_3d", f"{name!r} is a {picture} picture of 2 dimensions, but a CT volume has 3. Give the original CT."
         )
-    if "allocate" in text:
-        return VFQError("out_of_memory", f"Memory ran out while reading {name!r}. Close other programs and try again.")
-    if "spacing" in text:
-        return VFQError(
-            "bad_spacing", f"The header of {name!r} gives a zero or invalid voxel spacing. Export the CT again."
-        )
-    if "direction" in text or "orthonormal" in text:
-        return VFQError(
-            "bad_direction",
-            f"The axes of {name!r} are not orthogonal (shear). Resample the scan to an orthogonal grid.",
-        )
-    return VFQError("corrupt_file", f"{name!r} is truncated or damaged, or its data file is missing. Copy it again.")
-
-
-def _volume_shape(reader: Any) -> tuple[int, ...]:
-    """Return the shape `[k, j, i]`; trailing dimensions of size one are dropped.
-
-    VFQError `not_3d` for colours, two-dimensional images and time series.
-    """
-    if reader.GetNumberOfComponents() != 1:
-        raise VFQError(
-            "not_3d",
-            f"Each voxel has {reader.GetNumberOfComponents()} values (a colour or vector), but a CT has one. Give the "
-            "original CT.",
-        )
-    size = list(reader.GetSize())
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    check_shape(tuple(size[::-1]))
-    return tuple(size[::-1])
-
-
-def _itemsize(reader: Any) -> int:
-    import SimpleITK as sitk
-
-    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
-    return int(bits.group(1)) // 8 if bits else 8
-
-
-def _matrix(reader: Any) -> np.ndarray:
-    """Return ijk_to_ras `(4, 4)` of ITK's image or header, which is LPS; dimensions beyond the third are ignored."""
-    n = reader.GetDimension()
-    lps = np.eye(4)
-    lps[:3, :3] = np.reshape(reader.GetDirection(), (n, n))[:3, :3] * np.array(reader.GetSpacing()[:3])
-    lps[:3, 3] = reader.GetOrigin()[:3]
-    return LPS_TO_RAS @ lps
+    what = "is compressed DICOM" if data[128:132] == b"DICM" else "is not an image in a known format"
+    advice = (
+        "Decompress its folder first" if data[128:132] == b"DICM" else "Give NIfTI, NRRD, MetaImage or a DICOM folder"
+    )
+    return VFQError("not_an_image", f"{name!r} {what}. {advice}.")
 
 
 def write_ct(ct: CTVolume, path: Path | str) -> None:
@@ -190,8 +123,8 @@ def write_ct(ct: CTVolume, path: Path | str) -> None:
     path = Path(path)
     name = itk_name(path, "output_not_writable")
     try:
-        if path.name.lower().endswith(NIFTI) and is_sheared(ct.ijk_to_ras):
-            write_sheared_nifti(path, ct.voxels, ct.ijk_to_ras)
+        if path.name.lower().endswith(NIFTI) and is_sheared(ct.ijk_to_ras, MOST_ITK_KEEPS):
+            _write_sheared_nifti(path, ct.voxels, ct.ijk_to_ras)
         else:
             _write_itk(ct, name, compressed=path.suffix.lower() in (".gz", ".nrrd"))
     except (RuntimeError, OSError):
@@ -210,3 +143,21 @@ def _write_itk(ct: CTVolume, name: str, compressed: bool) -> None:
     image.SetDirection(directions(lps).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, name, compressed)
+
+
+def _write_sheared_nifti(path: Path, voxels: np.ndarray, ijk_to_ras: np.ndarray) -> None:
+    """Write `[k, j, i]` int16 and a sheared `(4, 4)` as NIfTI-1 with an sform alone: ITK would write another matrix.
+
+    It is compressed if the name ends in .gz.
+    """
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *voxels.shape[::-1], 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, *np.linalg.norm(ijk_to_ras[:3, :3], axis=0), 0, 0, 0, 0)
+    struct.pack_into("<f2fh2b", header, 108, 352, 1, 0, 0, 0, 2)
+    struct.pack_into("<2h", header, 252, 0, 1)
+    struct.pack_into("<12f", header, 280, *ijk_to_ras[:3].ravel())
+    header[344:348] = b"n+1\0"
+    data = bytes(header) + np.ascontiguousarray(voxels, "<i2").tobytes()
+    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix.lower() == ".gz" else data)

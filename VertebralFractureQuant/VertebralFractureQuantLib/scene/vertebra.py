@@ -82,7 +82,7 @@ class VertebraMarkups:
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
         """Draw the lines thicker if selected, and the mirror in the views with these IDs."""
         for display in filter(None, (self.node.GetDisplayNode(), self.mirror.GetDisplayNode())):
-            display.SetLineThickness(0.5 if selected else 0.25)
+            display.SetLineThickness(0.2 if selected else 0.1)
         if self.mirror.GetDisplayNode():
             self.mirror.GetDisplayNode().SetViewNodeIDs(list(mirror_views))
 
@@ -160,11 +160,11 @@ def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
     display.SetPointLabelsVisibility(False)
     display.SetPropertiesLabelVisibility(True)
     display.SetTextScale(3.0)
-    display.SetUseGlyphScale(False)
-    display.SetGlyphSize(2.2)
-    display.SetGlyphTypeFromString("Circle2D")
+    display.SetUseGlyphScale(True)
+    display.SetGlyphScale(2.4)
+    display.SetGlyphTypeFromString("CrossDot2D")
     display.SetCurveLineSizeMode(display.UseLineThickness)
-    display.SetLineThickness(0.25)
+    display.SetLineThickness(0.1)
     display.SetLineColorFadingStart(NO_FADING_MM)
     display.SetLineColorFadingEnd(NO_FADING_MM + 1)
     display.SetLineColorFadingHueOffset(0.0)

@@ -37,7 +37,7 @@ class Fracture:
     sunk : share of the height by which the upper and the lower endplate sink.
     deepest : where they sink deepest, as a share of the depth from behind, 0 to 1.
     wide : share of the depth over which they sink, 0 to 1.
-    sharpness : of the depression: 1 is a V, 2 a bow, more a flat floor.
+    sharpness : of the depression: less than 1 is a funnel, 1 a V, 2 a bow, more a flat floor.
     band_hu, band : HU and thickness in rows of the dense band that a sunken endplate presses before itself.
     plate : share of `PLATE` and `FLANK` that keeps its thickness; at 0 an endplate that is pressed becomes thin.
     denser : how much denser pressed bone becomes; 1 if its mass is kept.
@@ -76,8 +76,8 @@ def draw_fracture(rng: np.random.Generator) -> Fracture:
         back=min(back, 1.05),
         sunk=(sunk * upper, sunk * (1 - upper)),
         deepest=float(np.clip(rng.normal(0.52, 0.1), 0.25, 0.75)),
-        wide=float(rng.uniform(0.6, 1.0)),
-        sharpness=float(rng.choice([rng.uniform(0.9, 1.3), rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)])),
+        wide=float(rng.uniform(0.5, 1.0)),
+        sharpness=float(rng.choice([rng.uniform(0.6, 1.3), rng.uniform(1.5, 2.5), rng.uniform(2.5, 5)])),
         band_hu=float(rng.uniform(50, 300) * (rng.random() < 0.5)),
         band=float(rng.uniform(1.5, 5.0)),
         plate=float(rng.choice([0.05, 1.0])),

@@ -34,10 +34,10 @@ MOST_VERTEBRAE = 24  # in one image
 TURNED_DEG = 8.0  # standard deviation of the patients' rotation about S; the image's plane is the scanner's
 THICKEST_SLAB_MM = 4.5  # to both sides; three planes 3.5 mm apart blur as much as the detector's five over 8 mm
 # In thick slices two endplates and a thin disc are one bright band, so thick slices are more frequent than in practice.
-THICK_SHARE, THICK_MM = 0.2, (3.0, 4.0, 5.0, 5.0, 6.0, 7.0)
+THICK_SHARE, THICK_MM = 0.35, (3.0, 4.0, 5.0, 5.0, 6.0, 7.0)
 MEASURED = slice(1, len(LEVELS))  # of a phantom's bodies: C2 has no upper endplate, the sacrum is not to be detected
-# A real image is already a scan: half of the samples keep its slices, the others get thicker ones, and less noise.
-AS_IT_IS_SHARE, AS_IT_IS_MM, LESS_NOISE, LESS_BLUR = 0.5, 0.4, 0.6, 0.5
+# A real image is already a scan: a third of the samples keep its slices, the others get thicker ones, and less noise.
+AS_IT_IS_SHARE, AS_IT_IS_MM, LESS_NOISE, LESS_BLUR = 0.35, 0.4, 0.7, 0.5
 SCREWED_SHARE = 0.2  # of the samples have screws, whose bands are not endplates; about half of these crops show some
 
 
