@@ -266,7 +266,7 @@ def test_the_chosen_series_is_passed_on_and_notes_about_the_scan_are_printed(vfq
 
 
 def test_the_series_of_a_refused_folder_are_printed_but_not_recorded(vfq):
-    def refuse(path, series=None):
+    def refuse(path, series=None, trust_header=False):
         raise VFQError("mixed_series", "Two phases.", ("Not read: 8 slices, UID 1.2.3",))
 
     vfq.engine.read_ct = refuse
