@@ -252,7 +252,6 @@ REASONS: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     "numbers of text": ("corrupt_file", "no int16", lambda d: too_large_a_number(d)),
     "a name with two numbers": ("corrupt_file", "one number", lambda d: meta_with(d, "LOCAL", "a%d%d 0 8 1")),
     "other pictures": ("not_3d", "PNG", lambda d: picture(d)),
-    "compressed DICOM": ("not_an_image", "compressed DICOM", lambda d: zipped_dicom(d)),
     "Analyze 7.5": ("not_an_image", "Analyze 7.5", lambda d: analyze(d)),
 }  # fmt: skip
 
@@ -279,11 +278,6 @@ def too_large_a_number(folder: Path) -> Path:
 def picture(folder: Path) -> Path:
     (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     return folder / "a.png"
-
-
-def zipped_dicom(folder: Path) -> Path:
-    (folder / "a.dcm.gz").write_bytes(gzip.compress(bytes(128) + b"DICM" + bytes(500)))
-    return folder / "a.dcm.gz"
 
 
 def analyze(folder: Path) -> Path:

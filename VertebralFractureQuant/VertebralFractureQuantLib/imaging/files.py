@@ -108,11 +108,10 @@ def _unknown(name: str, data: bytes) -> VFQError:
         return VFQError(
             "not_3d", f"{name!r} is a {picture} picture of 2 dimensions, but a CT volume has 3. Give the original CT."
         )
-    what = "is compressed DICOM" if data[128:132] == b"DICM" else "is not an image in a known format"
-    advice = (
-        "Decompress its folder first" if data[128:132] == b"DICM" else "Give NIfTI, NRRD, MetaImage or a DICOM folder"
+    return VFQError(
+        "not_an_image",
+        f"{name!r} is not an image in a known format. Give NIfTI, NRRD, MetaImage or a DICOM folder.",
     )
-    return VFQError("not_an_image", f"{name!r} {what}. {advice}.")
 
 
 def write_ct(ct: CTVolume, path: Path | str) -> None:
