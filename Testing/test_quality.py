@@ -270,3 +270,14 @@ def test_a_study_of_sizes_that_no_human_has_is_refused_unless_a_reader_drew_the_
     assert own == [["implausible_size"]] * len(LEVELS)
     own, _ = judged(block(flat), flat, clicks=flat.mean((1, 2)))
     assert own == [["implausible_size"]] * len(LEVELS)
+
+
+def test_a_study_of_doubtful_scale_is_refused_if_most_of_its_vertebrae_are_in_doubt_too(points):
+    tall = points * (1, 1, 1.45)
+    own, flags = judged(block(tall), tall)
+    assert own == NONE and codes([flags]) == [["implausible_size"]]  # the scale alone is only told
+    with pytest.raises(VFQError) as caught:
+        judged(block(tall), tall, score=0.8)
+    assert caught.value.code == "implausible_size" and "7 of 7" in caught.value.message
+    own, _ = judged(block(tall), tall, score=0.8, refuse=False)
+    assert own == [["low_score"]] * len(LEVELS)

@@ -42,6 +42,8 @@ METAL_STEP_MM, METAL_SIDE_MM, METAL_FRONT_MM, METAL_BACK_MM = 4.0, 24.0, 4.0, 35
 # A body is cut where there is no scan this far to either side of its middle; the narrowest are 17 mm wide.
 SIDE_MM, PADDING_HU = 8.0, -950.0
 MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
+# A scan of which the scale is in doubt is refused if most of its vertebrae have one of these doubts.
+DOUBTED_WITH_SCALE = ("implausible_size", "column_gap", "low_score", "curve_off_bone")
 
 
 def off_midline(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
@@ -85,8 +87,10 @@ def judged(
     ordered = [sorted_flags(flags) for flags in found]
     names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
     likely = [v.level_probabilities for v in vertebrae]
-    of_scan = (lost_spacing(ct), clipped_intensities(ct), thick_slices(ct, points))
-    whole = [flag for flag in (scale_flag(points, levels, likely), *of_scan) if flag]
+    scale, lost = scale_flag(points, levels, likely), lost_spacing(ct)
+    if clicks is None and refuse and (scale or lost):
+        _check_scale(vertebrae, ordered)
+    whole = [flag for flag in (scale, lost, clipped_intensities(ct), thick_slices(ct, points)) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
     return told, of_study(names, ordered, whole)
 
@@ -133,13 +137,23 @@ def _check_plausible(points: np.ndarray, vertebrae: tuple[Vertebra, ...]) -> Non
     hopeless = np.array([(v.spread or 0.0) > HOPELESS_SPREAD for v in vertebrae])
     if not sizes.any() or (sizes | hopeless).mean() <= MOST_IMPLAUSIBLE:
         return
+    raise _implausible(int((sizes | hopeless).sum()), vertebrae)
+
+
+def _check_scale(vertebrae: tuple[Vertebra, ...], flags: list[tuple[Flag, ...]]) -> None:
+    """Raise VFQError `implausible_size` if, in a scan whose scale is in doubt, most of the vertebrae are as well."""
+    doubted = sum(any(flag.code in DOUBTED_WITH_SCALE for flag in of_one) for of_one in flags)
+    if doubted > MOST_IMPLAUSIBLE * len(vertebrae):
+        raise _implausible(doubted, vertebrae)
+
+
+def _implausible(count: int, vertebrae: tuple[Vertebra, ...]) -> VFQError:
     tall = [max(v.measurement.heights_mm) for v in vertebrae]
-    raise VFQError(
+    return VFQError(
         "implausible_size",
-        f"{int((sizes | hopeless).sum())} of {len(points)} structures that look like vertebrae are none, or have sizes "
-        f"that no human spine has (heights of {min(tall):.0f} to {max(tall):.0f} mm). Check the voxel spacing in the "
-        "header, and that the scan contains whole vertebral bodies from front to back. If they are right, analyse it "
-        "with --trust-header.",
+        f"{count} of {len(vertebrae)} structures that look like vertebrae are none, or have sizes that no human spine "
+        f"has (heights of {min(tall):.0f} to {max(tall):.0f} mm). Check the voxel spacing in the header, and that the "
+        "scan contains whole vertebral bodies from front to back. If they are right, analyse it with --trust-header.",
     )
 
 
