@@ -60,11 +60,15 @@ def sheared(ct, degrees, turned_slices):
 
 
 def differences(one, other):
-    """The difference of G of each vertebra and the mean distance of key points, mm; all vertebrae must match."""
-    points, expected = (np.stack([v.keypoints for v in a.vertebrae]) for a in (one, other))
+    """The difference of G of each vertebra and the mean distance of key points, mm; all vertebrae must match.
+
+    One that the border cuts may be found in one scan only.
+    """
+    whole = [[v for v in a.vertebrae if "cut_by_border" not in {flag.code for flag in v.quality}] for a in (one, other)]
+    points, expected = (np.stack([v.keypoints for v in vertebrae]) for vertebrae in whole)
     pairs = match(points, expected)
     assert not pairs.missed and not pairs.false
-    ratios = [np.array([v.measurement.genant_ratio for v in a.vertebrae]) for a in (one, other)]
+    ratios = [np.array([v.measurement.genant_ratio for v in vertebrae]) for vertebrae in whole]
     return ratios[0] - ratios[1], point_errors(points, expected, pairs).mean()
 
 
