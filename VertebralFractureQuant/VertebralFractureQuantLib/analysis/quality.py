@@ -79,7 +79,7 @@ def judged(
         "curve_off_bone": _off_bone(ct, spine, vertebrae, offsets, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
         "metal": _has_metal(ct, spine, points),
-        "low_score": np.array([v.score < LEAST_SCORE or (v.spread or 0.0) > MOST_SPREAD for v in vertebrae]),
+        "low_score": np.array([is_uncertain(v) for v in vertebrae]),
     }
     for code, concerned in raised.items():
         for i in np.flatnonzero(concerned):
@@ -93,6 +93,11 @@ def judged(
     whole = [flag for flag in (scale, lost, clipped_intensities(ct), thick_slices(ct, points)) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
     return told, of_study(names, ordered, whole)
+
+
+def is_uncertain(vertebra: Vertebra) -> bool:
+    """True if the network is less certain of the vertebra or of its key points than usual."""
+    return vertebra.score < LEAST_SCORE or (vertebra.spread or 0.0) > MOST_SPREAD
 
 
 def check_slices(ct: CTVolume) -> None:
