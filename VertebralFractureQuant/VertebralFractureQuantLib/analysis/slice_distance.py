@@ -18,8 +18,8 @@ from ..spine.quality import Flag
 from ..spine.record import Vertebra
 from .quality import is_uncertain
 
-# What the true length may be of the stated one, in words for the user. Of twelve scans and crops at half and twice
-# their length a fifth or more of the vertebrae are doubtful, and at their true length none.
+# What the true length may be of the stated one, in words for the user. Of 16 scans at half and twice their length a
+# fifth or more of the vertebrae are doubtful; at their true length none is.
 LENGTHS = {0.5: "half", 2.0: "twice"}
 LEAST_DOUBTED, FEWEST = 0.2, 4
 Again = Callable[[CTVolume], tuple[Vertebra, ...]]  # finds vertebrae in another scan; none if it fails
