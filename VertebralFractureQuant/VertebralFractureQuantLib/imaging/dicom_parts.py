@@ -25,7 +25,11 @@ APART = (
     "NominalPercentageOfRespiratoryPhase", "TriggerTime", "ConvolutionKernel", "EchoNumbers", "KVP", "ImageType",
     "ContrastBolusAgent", "SliceThickness", "AcquisitionTime", "ContentTime",
 )  # fmt: skip
-NUMBERED = ("ImageType", "ContrastBolusAgent", "AcquisitionTime", "ContentTime")  # their values are not shown
+# Their values are not shown: they may tell who and when, or are no text.
+NUMBERED = (
+    "ImageType", "ContrastBolusAgent", "AcquisitionTime", "ContentTime", "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
