@@ -298,6 +298,15 @@ def test_a_folder_that_a_killed_process_had_moved_is_restored_before_the_next_ru
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["scan"]
 
 
+def test_kept_results_are_not_said_to_be_of_the_series_that_is_asked_for(tmp_path):
+    """Two series may have the same grid, and a record names no series."""
+    measured(SmallGpu(), tmp_path)
+    study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", series="1.2.3")
+    notes = []
+    measure_study(study, SmallGpu(), lambda: SmallGpu().load_models("cpu"), note=notes.append)
+    assert "another series" in notes[-1] and "--overwrite" in notes[-1] and "1.2.3" not in notes[-1]
+
+
 @pytest.mark.thorough
 def test_a_phantom_is_analysed_in_a_child_process(tmp_path):
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom

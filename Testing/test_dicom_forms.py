@@ -78,6 +78,18 @@ def twelve_bits(dataset: Dataset) -> None:
     dataset.PixelData = values.tobytes()
 
 
+def twelve_high_bits(dataset: Dataset) -> None:
+    """The stored bits are the highest ones, as in old files."""
+    values = np.frombuffer(dataset.PixelData, "<u2") << 4
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 15, 0
+    dataset.PixelData = values.astype("<u2").tobytes()
+
+
+def wrong_high_bit(dataset: Dataset) -> None:
+    """The header says the highest bits, but the stored ones are the lowest."""
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 15, 0
+
+
 def signed(dataset: Dataset) -> None:
     values = np.frombuffer(dataset.PixelData, "<u2").astype(np.int32) - 1024
     dataset.PixelRepresentation, dataset.RescaleIntercept = 1, "0"
@@ -96,7 +108,8 @@ def padded(dataset: Dataset) -> None:
 FORMS: dict[str, Callable[[Dataset], None]] = {
     form.__name__: form
     for form in (
-        explicit, implicit, deflated, big_endian, run_lengths, twelve_bits, signed, thirty_two_bits, padded
+        explicit, implicit, deflated, big_endian, run_lengths, twelve_bits, twelve_high_bits, wrong_high_bit, signed,
+        thirty_two_bits, padded,
     )
 }  # fmt: skip
 

@@ -6,9 +6,12 @@ No byte that a header promises may be missing, in any form: voxels of unread mem
 from __future__ import annotations
 
 import gzip
+import os
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -252,6 +255,13 @@ REASONS: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     "numbers of text": ("corrupt_file", "no int16", lambda d: too_large_a_number(d)),
     "a name with two numbers": ("corrupt_file", "one number", lambda d: meta_with(d, "LOCAL", "a%d%d 0 8 1")),
     "other pictures": ("not_3d", "PNG", lambda d: picture(d)),
+    "an archive": ("not_an_image", "Unpack", lambda d: archive(d)),
+    "a quaternion": (
+        "bad_direction", "no rotation", lambda d: patched(nifti(d, body(), placed(np.eye(3)), codes=(1, 0)), 256, 0.9)
+    ),
+    "a file of another computer": (
+        "corrupt_file", "The file 'a.raw'", lambda d: meta_with(d, "LOCAL", "C:\\Users\\Ann\\a.raw")
+    ),
     "Analyze 7.5": ("not_an_image", "Analyze 7.5", lambda d: analyze(d)),
 }  # fmt: skip
 
@@ -278,6 +288,26 @@ def too_large_a_number(folder: Path) -> Path:
 def picture(folder: Path) -> Path:
     (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     return folder / "a.png"
+
+
+def archive(folder: Path) -> Path:
+    with ZipFile(folder / "a.zip", "w") as file:
+        file.write(nifti(folder, body(), placed(np.eye(3))))
+    return folder / "a.zip"
+
+
+def patched(path: Path, at: int, value: float) -> Path:
+    """A NIfTI file with three equal numbers from byte `at` on."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<3f", data, at, value, value, value)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.nii")
+    assert "neither a file nor a folder" in refused("not_an_image", tmp_path / "a.nii")
 
 
 def analyze(folder: Path) -> Path:

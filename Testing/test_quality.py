@@ -187,16 +187,22 @@ def test_thick_slices_are_told_for_the_whole_study_whatever_the_axis(points):
     own, flags = judged(block(points, spacing=(1.0, 1.0, 5.0)), points)
     assert own == NONE and [f.code for f in flags] == ["thick_slices"] and "5.0 mm" in flags[0].message
     assert judged(block(points, spacing=(5.0, 1.0, 1.0)), points)[1] == ()
+    own, flags = judged(block(points, spacing=(1.0, 5.0, 1.0)), points)  # a coronal reformat
+    assert own == NONE and [f.code for f in flags] == ["thick_slices"] and "5.0 mm" in flags[0].message
     gap = replace(block(points), widest_gap_mm=6.0)  # where slices were interpolated
     assert "6.0 mm" in judged(gap, points)[1][0].message
 
 
-def test_slices_beyond_those_that_can_be_measured_are_refused_along_the_body_only(points):
+def test_slices_beyond_those_that_can_be_measured_are_refused_unless_they_are_sagittal(points):
     with pytest.raises(VFQError) as caught:
         quality.check_slices(block(points, spacing=(1.0, 1.0, 8.0)))
     assert caught.value.code == "slices_too_thick" and "8.0 mm" in caught.value.message
     quality.check_slices(block(points, spacing=(1.0, 1.0, 7.5)))
     quality.check_slices(block(points, spacing=(8.0, 1.0, 1.0)))  # a sagittal reformat
+    with pytest.raises(VFQError, match=r"8\.0 mm apart from front to back") as caught:  # a coronal reformat
+        quality.check_slices(block(points, spacing=(1.0, 8.0, 1.0)))
+    assert caught.value.code == "slices_too_thick"
+    quality.check_slices(block(points, spacing=(1.0, 7.5, 1.0)))
 
 
 def test_the_header_of_an_array_without_a_header_is_doubted(points):

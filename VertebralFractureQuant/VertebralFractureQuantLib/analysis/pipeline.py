@@ -42,6 +42,7 @@ from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
 from .quality import check_slices, judged, off_midline
 from .saturation import check_range
+from .slice_distance import distance_error, distance_flag, wrong_distance
 
 # Failures of a scan that may show a spine the other way round.
 NOTHING_FOUND = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off")
@@ -75,10 +76,11 @@ def analyze(
             raise against.error() if against else error from None
         with _timed("check", timing):
             against = contradiction(ct, vertebrae, again)
-            if against and against.certain and not trust_header:
-                raise against.error()
+            claim = wrong_distance(ct, vertebrae, again)
+            if not trust_header:
+                _refuse_contradictions(against, claim)
             vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, refuse=not trust_header)
-            flags = _with_doubt(flags, against)
+            flags = _with_doubt(flags, against, claim)
     _report(progress, "measure", 1.0)
     return replace(_record(whole, spine, vertebrae, flags, models, timing), trust_header=trust_header)
 
@@ -142,8 +144,17 @@ def _found_again(ct: CTVolume, models: Models) -> tuple[Vertebra, ...]:
         return ()
 
 
-def _with_doubt(flags: tuple[Flag, ...], against: Contradiction | None) -> tuple[Flag, ...]:
-    return sorted_flags([*flags, against.flag()]) if against else flags
+def _refuse_contradictions(against: Contradiction | None, claim: str) -> None:
+    """Raise the refusal of a contradiction that is certain; a wrong slice distance can make bones look turned."""
+    if claim:
+        raise distance_error(claim)
+    if against and against.certain:
+        raise against.error()
+
+
+def _with_doubt(flags: tuple[Flag, ...], against: Contradiction | None, claim: str = "") -> tuple[Flag, ...]:
+    more = [*([against.flag()] if against else []), *([distance_flag(claim)] if claim else [])]
+    return sorted_flags([*flags, *more]) if more else flags
 
 
 def in_columns(vertebrae: tuple[Vertebra, ...]) -> int:

@@ -33,7 +33,7 @@ CLICKED_MM = 25.0  # about a vertebra: nearer to a reader's click the curve is n
 LEAST_SCORE, MOST_SPREAD = 0.90, 0.11
 # Points whose standard deviation of G exceeds this are hardly those of a vertebra.
 HOPELESS_SPREAD = 0.16
-LONG_AXIS = np.array([0.0, 0.0, 1.0])
+LONG_AXIS, FRONT_AXIS = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
 TOO_THICK_MM = 7.5
 THICK_MM = 4.0  # errors of G grow from 0.04 to 0.05 there: see the validation page
 # Bone, contrast and calcified vessels stay below 1800 HU beside the spine; cement and metal do not.
@@ -79,7 +79,7 @@ def judged(
         "curve_off_bone": _off_bone(ct, spine, vertebrae, offsets, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
         "metal": _has_metal(ct, spine, points),
-        "low_score": np.array([v.score < LEAST_SCORE or (v.spread or 0.0) > MOST_SPREAD for v in vertebrae]),
+        "low_score": np.array([is_uncertain(v) for v in vertebrae]),
     }
     for code, concerned in raised.items():
         for i in np.flatnonzero(concerned):
@@ -95,16 +95,31 @@ def judged(
     return told, of_study(names, ordered, whole)
 
 
+def is_uncertain(vertebra: Vertebra) -> bool:
+    """True if the network is less certain of the vertebra or of its key points than usual."""
+    return vertebra.score < LEAST_SCORE or (vertebra.spread or 0.0) > MOST_SPREAD
+
+
 def check_slices(ct: CTVolume) -> None:
-    """Raise VFQError `slices_too_thick` if planes lie more than `TOO_THICK_MM` apart along the body's long axis."""
-    apart = slice_distance(ct, LONG_AXIS)
-    if apart > TOO_THICK_MM:
-        raise VFQError(
-            "slices_too_thick",
-            f"The slices are {apart:.1f} mm apart along the body, but heights are measured up to {TOO_THICK_MM:g} mm "
-            "only: a vertebral body would be two or three slices high. Use a reconstruction with slices of 3 mm or "
-            "less.",
-        )
+    """Raise VFQError `slices_too_thick` if planes are more than `TOO_THICK_MM` apart along the body or front to back.
+
+    Sagittal slices may be thicker: the key points of a body lie in a sagittal plane.
+    """
+    for along, direction, lost in (
+        (LONG_AXIS, "along the body", "a vertebral body would be two or three slices high"),
+        (
+            FRONT_AXIS,
+            "from front to back",
+            "front, middle and back of a vertebral body would lie in two or three slices",
+        ),
+    ):
+        apart = slice_distance(ct, along)
+        if apart > TOO_THICK_MM:
+            raise VFQError(
+                "slices_too_thick",
+                f"The slices are {apart:.1f} mm apart {direction}, but heights are measured up to {TOO_THICK_MM:g} mm "
+                f"only: {lost}. Use a reconstruction with slices of 3 mm or less.",
+            )
 
 
 def slice_distance(ct: CTVolume, along: np.ndarray) -> float:
@@ -122,10 +137,14 @@ def lost_spacing(ct: CTVolume) -> Flag | None:
 
 
 def thick_slices(ct: CTVolume, points: np.ndarray) -> Flag | None:
-    """Return the flag of a scan whose slices are `THICK_MM` or more apart along the spine `(n, 3, 2, 3)`; else None."""
+    """Return the flag of a scan whose slices are `THICK_MM` or more apart; else None.
+
+    The distance counts along the spine of `points` `(n, 3, 2, 3)`, and from front to back.
+    """
     middles = points.mean((1, 2))
     along = middles[-1] - middles[0] if len(middles) > 1 else LONG_AXIS
     apart = slice_distance(ct, along / max(float(np.linalg.norm(along)), 1e-6))
+    apart = max(apart, slice_distance(ct, FRONT_AXIS))
     if apart < THICK_MM:
         return None
     doubt = CODES["thick_slices"]

@@ -27,6 +27,10 @@ ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()
 NOT_OF_THE_SCAN = ("bad_weights", "no_device", "missing_dependency", "not_found", "out_of_memory", "internal_error")
 OF_THE_FOLDER = ("output_exists", "output_not_writable")  # failures of the output folder; nothing is written to it
 KEPT = "Existing results are kept; use --overwrite to recompute."
+KEPT_SERIES = (
+    "Existing results are kept, and they may be those of another series of the same size and place; use --overwrite to "
+    "analyse the series that was asked for."
+)
 
 # Shares of the whole that are done after reading, and after the analysis.
 READ_SHARE, ANALYZED_SHARE = 0.3, 0.7
@@ -101,7 +105,7 @@ def measure_study(
         if earlier:
             _check_same(study, earlier, ct, networks)
             if not study.overwrite:
-                report(KEPT)
+                report(KEPT_SERIES if study.series else KEPT)
                 return Outcome(earlier)
         analysis = _analyze(engine, ct, networks, _within_study(tell), report, study.trust_header)
         analysis = replace(analysis, case=study.case)

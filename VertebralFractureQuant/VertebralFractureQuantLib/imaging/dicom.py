@@ -18,8 +18,9 @@ import numpy as np
 from ..errors import VFQError
 from .checks import MIN_SLICES, check_ct, require_memory
 from .dicom_choice import Series, all_series, described, fittest, kind, with_uid
-from .dicom_header import modality, plain_stream
+from .dicom_header import Header, modality, plain_stream
 from .dicom_parts import MOST_ODD, divided, phases, repeats, without_copies, without_odd
+from .dicom_pixels import rescale
 from .dicom_slices import (
     CT_STORAGE,
     ENHANCED,
@@ -142,6 +143,7 @@ def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: 
         raise _cannot_be_placed(blind)
     _refuse_damaged(found, series)
     stacked, notes = _stacked(series.slices)
+    _require_one_scale(stacked.slices)
     columns, rows = stacked.slices[0].size
     require_memory(stacked.count * rows * columns * 2, max_bytes)
     voxels = _read_voxels(stacked)
@@ -151,6 +153,25 @@ def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: 
     if blind:
         notes += (f"{len(blind)} images of the series without {blind[0].lacks} were left out.",)
     return DicomVolume(voxels, stacked.ijk_to_ras, notes, stacked.widest_gap_mm)
+
+
+def _require_one_scale(slices: list[Slice]) -> None:
+    """Raise VFQError `not_ct` if some slices have no rescale to HU, and others have one that changes values."""
+    bare: set[tuple[float, float]] = set()
+    scaled: set[tuple[float, float]] = set()
+    for one in slices:
+        (scaled if _has_rescale(one.header) else bare).add(rescale(one.header))
+    if scaled and not bare <= scaled:
+        count = sum(not _has_rescale(one.header) for one in slices)
+        raise VFQError(
+            "not_ct",
+            f"{count} of {len(slices)} slices have no rescale to HU, but the others have one that changes their "
+            "values, so their intensities cannot be compared. Export the series again.",
+        )
+
+
+def _has_rescale(header: Header) -> bool:
+    return bool(header.decimals("RescaleSlope") and header.decimals("RescaleIntercept"))
 
 
 def _stacked(slices: list[Slice]) -> tuple[Stack, tuple[str, ...]]:
@@ -216,7 +237,7 @@ def _none_readable(refused: list[tuple[Series, VFQError]]) -> VFQError:
 def _header_notes(slices: list[Slice]) -> tuple[str, ...]:
     """Say what the headers of the slices lack, or how they had to be read."""
     headers = [one.header for one in slices]
-    bare = sum(not (h.decimals("RescaleSlope") and h.decimals("RescaleIntercept")) for h in headers)
+    bare = sum(not _has_rescale(header) for header in headers)
     commas = sum("," in h.text[key] for h in headers for key in ("ImagePositionPatient",))
     notes = (
         bare and f"{bare} slices have no rescale to HU: their stored values were taken as HU.",
@@ -350,7 +371,7 @@ def _identity(path: Path) -> tuple[str | None, str | None]:
             sop_class = meta.get("MediaStorageSOPClassUID")
         with suppress(Exception), plain_stream(path) as stream:
             held = dcmread(stream, stop_before_pixels=True, force=True)
-            sop_class, series = sop_class or held.get("SOPClassUID"), held.get("SeriesInstanceUID")
+            sop_class, series = held.get("SOPClassUID") or sop_class, held.get("SeriesInstanceUID")
     return sop_class and str(sop_class), series and str(series)
 
 

@@ -36,9 +36,10 @@ TEXTS = (
     "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SeriesNumber",
     "SeriesDescription", "AcquisitionNumber", "AcquisitionTime", "ContentTime", "TemporalPositionIdentifier",
     "ConvolutionKernel", "EchoNumbers", "KVP", "ContrastBolusAgent", "NumberOfFrames", "PhotometricInterpretation",
-    "RescaleSlope", "RescaleIntercept",
+    "RescaleSlope", "RescaleIntercept", "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase",
+    "TriggerTime",
 )  # fmt: skip
-NUMBERS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+NUMBERS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,15 @@ SAME_PIXELS = 1e-3  # relative difference of pixel spacings
 MOST_ODD = 0.1  # up to this share of a series may be odd images, such as scouts
 # Attributes that tell the phases and reconstructions of a series apart, the most telling first.
 APART = (
-    "AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel", "EchoNumbers", "KVP", "ImageType",
+    "AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase", "TriggerTime", "ConvolutionKernel", "EchoNumbers", "KVP", "ImageType",
     "ContrastBolusAgent", "SliceThickness", "AcquisitionTime", "ContentTime",
 )  # fmt: skip
-NUMBERED = ("ImageType", "ContrastBolusAgent", "AcquisitionTime", "ContentTime")  # their values are not shown
+# Their values are not shown: they may tell who and when, or are no text.
+NUMBERED = (
+    "ImageType", "ContrastBolusAgent", "AcquisitionTime", "ContentTime", "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,13 @@ def _values(data: bytes, header: Header, order: str) -> np.ndarray | None:
         return None
     allocated, stored = header.number["BitsAllocated"], header.number["BitsStored"]
     unused = allocated - stored if 0 < stored < allocated else 0
+    above = max(min(allocated - 1 - header.number["HighBit"], unused), 0)
     kind = "i" if header.number["PixelRepresentation"] == 1 else "u"
     values = np.frombuffer(data, f"{order}{kind}{allocated // 8}").astype(f"={kind}{allocated // 8}", copy=False)
+    if unused > above and (values & ((1 << (unused - above)) - 1)).any():
+        above = unused  # bits below the stored ones are in use, so the header's HighBit is wrong
     if unused:
-        values = (values << unused) >> unused  # keeps the sign of signed integers
+        values = (values << above) >> unused  # keeps the sign of signed integers
     return values.reshape(header.number["Rows"], header.number["Columns"])
 
 

@@ -161,7 +161,7 @@ def series_of(path: Path) -> str:
     other = "" if header else modality(path)
     if header is None and other in ("", "CT"):
         raise VFQError("corrupt_file", f"{path.name!r} is truncated or contains no image. Copy or export it again.")
-    found = header.text["Modality"] if header else other
+    found = _modality(header) if header else other
     if header is None or found != "CT":
         raise VFQError(
             "no_ct_series",
@@ -174,7 +174,7 @@ def series_of(path: Path) -> str:
 
 def _slice(path: Path, header: Header, others: Counter[str]) -> Slice | Blind | None:
     """Return a CT slice, or None and count the image among `others`."""
-    found = header.text["Modality"]
+    found = _modality(header)
     kind = (found or "unknown") if found != "CT" else _kind_of_image(header)
     if kind:
         others[kind] += 1
@@ -199,6 +199,12 @@ def _slice(path: Path, header: Header, others: Counter[str]) -> Slice | Blind | 
         pixel_spacing=(spacing[1], spacing[0]),  # DICOM puts the distance between rows first
         thickness_mm=next(iter(header.decimals("SliceThickness")), 0.0),
     )
+
+
+def _modality(header: Header) -> str:
+    """Return the modality; where it is absent, CT if the file's class is that of CT images."""
+    is_ct = header.text["SOPClassUID"] in (CT_STORAGE, *ENHANCED_CT)
+    return header.text["Modality"] or ("CT" if is_ct else "")
 
 
 def _kind_of_image(header: Header) -> str:

@@ -29,6 +29,7 @@ METAIMAGE = (".mha", ".mhd")
 WRITTEN = (*NIFTI, ".nrrd", ".mha")  # formats with the whole image in one file
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", *METAIMAGE, ".gz")
 MOST_ITK_KEEPS = 1e-6  # cosine between axes; ITK writes NIfTI with other axes beyond
+ARCHIVE = (b"PK\3\4", b"7z\xbc\xaf", b"Rar!")  # how ZIP, 7z and RAR begin
 PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "GIF"}
 
 
@@ -52,6 +53,10 @@ def read_ct(
     path = Path(path)
     if not path.exists():
         raise VFQError("not_found", f"There is no file or folder {path.name!r}. Check the path.")
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for without end
+        raise VFQError(
+            "not_an_image", f"{path.name!r} is neither a file nor a folder. Give an image or a DICOM folder."
+        )
     try:
         return _read(path, series, max_bytes, trust_header)
     except OSError as error:
@@ -108,6 +113,8 @@ def _unknown(name: str, data: bytes) -> VFQError:
         return VFQError(
             "not_3d", f"{name!r} is a {picture} picture of 2 dimensions, but a CT volume has 3. Give the original CT."
         )
+    if data.startswith(ARCHIVE):
+        return VFQError("not_an_image", f"{name!r} is an archive. Unpack it, and give the scan that it contains.")
     return VFQError(
         "not_an_image",
         f"{name!r} is not an image in a known format. Give NIfTI, NRRD, MetaImage or a DICOM folder.",

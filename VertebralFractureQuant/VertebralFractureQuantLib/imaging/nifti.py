@@ -34,6 +34,7 @@ HEADER_BYTES = {1: 348, 2: 540}
 # Above these, sform and qform are said to disagree: degrees between axes, voxels anywhere in the volume.
 GREATEST_ANGLE_DEG = 1.0
 GREATEST_DISTANCE = 0.5
+MOST_ROUNDED = 1e-3  # rounding makes the square of a quaternion exceed 1 by less
 
 Fields = dict[str, tuple]
 
@@ -198,6 +199,11 @@ def _qform(fields: Fields) -> np.ndarray:
     """Return the `(4, 4)` of the quaternion, in the file's unit (nifti1.h, method 2)."""
     b, c, d, *origin = fields["qform"]
     square = 1 - (b * b + c * c + d * d)
+    if square < -MOST_ROUNDED:
+        raise VFQError(
+            "bad_direction",
+            "The qform of the NIfTI header is no rotation (its quaternion is longer than 1). Export the CT again.",
+        )
     if square < 1e-7:  # half a turn: the three are made a unit vector
         b, c, d = np.array([b, c, d]) / np.sqrt(b * b + c * c + d * d)
         square = 0.0

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Literal
 
 import numpy as np
@@ -104,7 +104,8 @@ def _surplus_note(surplus: int) -> str:
 def _check_length(part: Part, encoding: Encoding, size: int) -> None:
     """Raise VFQError `corrupt_file` if the file is missing, or too short whatever it contains."""
     if not part.path.is_file():
-        raise VFQError("corrupt_file", f"The file {part.path.name!r}, which holds voxels, is missing. Copy all files.")
+        name = PureWindowsPath(part.path.name).name  # without folders, also of another system
+        raise VFQError("corrupt_file", f"The file {name!r}, which holds voxels, is missing. Copy all files.")
     held = part.path.stat().st_size - part.offset
     if encoding in COMPRESSED:
         least = size // GREATEST_DEFLATION if encoding == "deflate" else 0
