@@ -565,7 +565,7 @@ def test_the_lowest_vertebra_of_a_real_abdomen_is_found_in_worse_scans_too(model
         matrix[:3, 3] += matrix[:3, 2] / 2
         matrix[:3, 2] *= 2
     else:
-        voxels = voxels[: int(0.6 * len(voxels))]
+        voxels = voxels[: int(0.63 * len(voxels))]
     found = analysis.analyze(CTVolume(voxels.astype(np.int16), matrix, altered), models)
     assert not match(np.stack([v.keypoints for v in found.vertebrae]), truth).missed
 
