@@ -85,6 +85,50 @@ def test_the_first_ct_of_the_scene_is_chosen_when_the_module_is_opened(tmp_path)
         assert desktop.ui.inputSelector.currentNode().GetName() == "Chest"
 
 
+def test_of_several_cts_the_shown_one_is_chosen(tmp_path):
+    with Desktop(MODULE, open=False) as desktop:
+        add_volume(make_ct(), "First")
+        shown = add_volume(make_ct(), "Shown")
+        slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(shown.GetID())
+        desktop.select()
+        assert desktop.ui.inputSelector.currentNode() is shown and desktop.ui.analyzeButton.text == "Analyse Shown"
+
+
+def test_a_ct_that_is_loaded_while_the_module_is_open_is_chosen(opened):
+    assert opened.ui.analyzeButton.text == "Analyse CT" and opened.ui.beginButton.text == "Begin CT by hand"
+    assert opened.ui.openButton.text == "Open review of CT"
+    new = add_volume(make_ct(), "Thorax with contrast, 1 mm, follow-up")
+    opened.desktop.events()
+    assert opened.ui.inputSelector.currentNode() is new
+    assert opened.ui.analyzeButton.text == "Analyse Thorax wi\N{HORIZONTAL ELLIPSIS}follow-up"
+    assert "\N{LEFT DOUBLE QUOTATION MARK}CT\N{RIGHT DOUBLE QUOTATION MARK}" in opened.ui.caseLabel.text
+    assert "act on another CT" in opened.ui.caseLabel.text and "follow-up" in opened.ui.caseLabel.text
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    slicer.util.updateVolumeFromArray(labels, np.zeros((9, 9, 9), np.int16))
+    opened.desktop.events()
+    assert opened.ui.inputSelector.currentNode() is new
+
+
+def test_a_volume_loaded_while_another_module_is_shown_is_not_chosen(opened):
+    opened.desktop.select("Data")
+    add_volume(make_ct(), "Other")
+    opened.desktop.events()
+    opened.desktop.select()
+    assert opened.ui.inputSelector.currentNode().GetName() == "CT"
+
+
+def test_the_shown_case_is_named_in_the_panel_and_in_the_straightened_view(opened):
+    assert opened.ui.caseLabel.visible and opened.ui.caseLabel.text.startswith("Shown: CT,")
+    before = opened.editor
+    opened.desktop.press("analyzeButton")
+    opened.wait_for_study(before)
+    assert opened.ui.caseLabel.text.startswith("Shown: CT-2,") and "another CT" not in opened.ui.caseLabel.text
+    background = slicer.app.layoutManager().sliceWidget("Straightened").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+    assert slicer.mrmlScene.GetNodeByID(background).GetName() == "CT-2 straightened"
+    opened.desktop.close_scene()
+    assert not opened.ui.caseLabel.visible and opened.ui.analyzeButton.text == "Analyse"
+
+
 def test_the_widget_class_is_thin_and_measures_nothing():
     tree = ast.parse(MODULE.read_text(encoding="utf-8"))
     widget = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Widget"))
@@ -386,6 +430,18 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     cohort.desktop.key("PgUp")
     cohort.wait_for_study(before)
     assert cohort.markups(0).details["review"] == "confirmed"
+
+
+def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(cohort):
+    add_volume(make_ct(), "Loaded before")
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    cohort.ui.cohortTable.selectRow(1)
+    cohort.desktop.press("openCaseButton")
+    cohort.wait_for_study()
+    name = cohort.ui.cohortTable.item(1, 0).text()
+    assert cohort.ui.inputSelector.currentNode() is cohort.study.nodes["ct"]
+    assert cohort.ui.analyzeButton.text == f"Analyse {name}" and f"Shown: {name}," in cohort.ui.caseLabel.text
 
 
 def test_opening_a_case_without_analysis_says_what_to_do(cohort):

@@ -93,6 +93,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
         self._say("")
         self._showBusy("")
@@ -148,15 +149,18 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.initializeParameterNode()
         self._do(self._resume)
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        """Choose a CT that is loaded while the module is open, as soon as Slicer has filled its node."""
+        if node.IsA("vtkMRMLScalarVolumeNode") and not caller.IsImporting():
+            qt.QTimer.singleShot(0, lambda: self.input.choose_loaded(node))
+
     # -- parameters
 
     def initializeParameterNode(self):
-        """Use the scene's parameter node; if it has no volume, choose the first CT of the scene."""
+        """Use the scene's parameter node; if it has no volume, choose the CT that the views show, or the first."""
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            chosen = [n for n in volumes if n.GetAttribute("VertebralFractureQuant.role") in (None, "ct")]
-            self._parameterNode.inputVolume = next(iter(chosen), None)
+        self.input.choose_any()
 
     def setParameterNode(self, parameterNode):
         """Connect the panel to a parameter node, or disconnect it (None)."""
@@ -329,7 +333,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         left = self.face.review.folder
         self.face.close()
         self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
-        self._onParameters()
+        if node is None:  # the study's own node, so that a second analysis gets the case's name too
+            self.face.review.study.nodes["ct"].SetName(opened.case.name)
+        self.input.choose_shown()
         self.cohort.show_folders(left, opened.case.folder)
 
     def _resume(self, folder=None):
@@ -347,6 +353,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _showState(self):
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
+        self.input.show_case()
         self.ui.outdatedLabel.visible = review.outdated
         self.ui.unsavedLabel.text = _("Not saved yet: {}").format(self.face.unsaved)
         self.ui.unsavedLabel.visible = bool(self.face.unsaved)

@@ -110,8 +110,11 @@ class DesktopFace:
         return self.views.cameras
 
     def opened(self) -> None:
-        """See `Face`."""
-        self.views.show(self.review.study.nodes)
+        """See `Face`; the straightened volume is named after its case, and Slicer shows that name in the view."""
+        nodes, folder = self.review.study.nodes, self.review.folder
+        if folder and nodes:
+            nodes["straightened"].SetName(f"{folder.name} straightened")
+        self.views.show(nodes)
 
     def changed(self) -> None:
         """See `Face`."""
