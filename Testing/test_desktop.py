@@ -100,7 +100,7 @@ def test_a_ct_that_is_loaded_while_the_module_is_open_is_chosen(opened):
     new = add_volume(make_ct(), "Thorax with contrast, 1 mm, follow-up")
     opened.desktop.events()
     assert opened.ui.inputSelector.currentNode() is new
-    assert opened.ui.analyzeButton.text == "Analyse Thorax wi\N{HORIZONTAL ELLIPSIS}follow-up"
+    assert opened.ui.analyzeButton.text == "Analyse Thorax\N{HORIZONTAL ELLIPSIS}low-up"
     assert "\N{LEFT DOUBLE QUOTATION MARK}CT\N{RIGHT DOUBLE QUOTATION MARK}" in opened.ui.caseLabel.text
     assert "act on another CT" in opened.ui.caseLabel.text and "follow-up" in opened.ui.caseLabel.text
     labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
@@ -192,8 +192,41 @@ def test_the_study_is_shown_in_the_modules_own_layout(opened):
     assert shown("Straightened") == nodes["straightened"].GetID()
     assert {shown(view) for view in ("Red", "Yellow", "Green")} == {nodes["ct"].GetID()}
     assert nodes["ct"] is opened.ui.inputSelector.currentNode()
-    table = manager.tableWidget(0).tableView()
-    assert table.mrmlTableNode() is nodes["measurements"] and table.model().rowCount() == 6
+    assert manager.tableViewCount == 0  # the panel has the table
+
+
+def test_two_columns_of_views_stand_beside_the_panel():
+    from VertebralFractureQuantLib.desktop.layout import LAYOUT
+
+    columns = ET.fromstring(LAYOUT).findall("item")
+    views = [[view.get("singletontag") for view in column.iter("view")] for column in columns]
+    assert views == [["Straightened"], ["Yellow", "Red", "Green", "1"]]
+    tabs = columns[1].find("layout/item/layout[@type='tab']")
+    assert [tab.get("name") for tab in tabs] == ["Axial", "Coronal", "3D"]
+
+
+def test_no_long_word_widens_the_panel_and_no_line_lies_over_the_table(bench):
+    bench.desktop.app.window.resize(420, 700)
+    bench.desktop.events()
+    narrowest = bench.ui.sections._real.minimumSizeHint().width()
+    word = "/home/reader/" + "a" * 300 + "_" + "b" * 300
+    bench.widget._say(f"The scene was saved as {word}.")
+    assert bench.said == f"The scene was saved as {word}."
+    assert bench.ui.messageLabel._real.minimumSizeHint().width() <= 300
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "c" * 300)
+    bench.ui.inputSelector.setCurrentNode(node)
+    assert bench.ui.caseLabel._real.minimumSizeHint().width() <= 400
+    assert bench.ui.sections._real.minimumSizeHint().width() <= narrowest + 60
+
+
+def test_hints_stand_above_what_scrolls(opened):
+    opened.desktop.key("s")
+    for name in ("hintLabel", "finishButton", "leaveButton"):
+        real = getattr(opened.ui, name)._real
+        assert not real.isHidden() and not opened.ui.sectionsScrollArea._real.isAncestorOf(real), name
+    hint, table = opened.ui.hintLabel._real, opened.ui.summaryLabel._real
+    for label in (hint, table):
+        assert label.minimumHeight() >= label.heightForWidth(label.width()) > 0
 
 
 def test_the_show_layout_button_restores_the_layout(opened):

@@ -13,12 +13,14 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
-from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct  # noqa: E402
+from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pixel  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
+from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
+from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 
 DRAG_MS = 2.0
 NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
@@ -503,6 +505,29 @@ def test_plain_colours_hide_the_grade_and_stay_for_the_next_study(opened):
     assert len(colors()) == 1
     opened.ui.paletteComboBox.currentText = "grades"
     assert len(colors()) == 2
+
+
+def test_labels_stay_when_the_plane_is_beside_the_points(opened):
+    def lettered(lateral: float) -> int:
+        """Count the coloured pixels right of the third vertebra, where its label is."""
+        opened.review.act("move_lateral", lateral)
+        opened.markups(2).node.GetDisplayNode().SetSelectedColor(1.0, 0.0, 0.0)
+        view = slicer.app.layoutManager().sliceWidget("Straightened").sliceView()
+        view.forceRender()
+        shot = vtkWindowToImageFilter()
+        shot.SetInput(view.renderWindow())
+        shot.ReadFrontBufferOff()
+        shot.Update()
+        image = shot.GetOutput()
+        pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[1::-1], -1).astype(int)
+        right, up = pixel("Straightened", opened.markups(2).straight()[2, 1])
+        part = pixels[int(up) - 6 : int(up) + 40, int(right) + 8 :]
+        return int((part[..., 0] - part[..., 1] > 60).sum())
+
+    on_plane = lettered(0.0)
+    assert on_plane > 30
+    assert lettered(2.0) > 0.8 * on_plane and lettered(-6.0) > 0.8 * on_plane
+    assert opened.markups(2).node.GetNthControlPointDescription(0) == "A+"
 
 
 def test_the_selected_vertebra_is_in_the_middle_of_all_views(opened):

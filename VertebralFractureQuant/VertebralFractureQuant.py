@@ -347,16 +347,19 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- showing
 
     def _say(self, sentence):
-        self.ui.messageLabel.text = sentence
-        self.ui.messageLabel.visible = bool(sentence)
+        from VertebralFractureQuantLib.desktop.labels import show_text
+
+        show_text(self.ui.messageLabel, sentence)
 
     def _showState(self):
+        from VertebralFractureQuantLib.desktop.labels import show_text
+
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
         self.input.show_case()
         self.ui.outdatedLabel.visible = review.outdated
-        self.ui.unsavedLabel.text = _("Not saved yet: {}").format(self.face.unsaved)
-        self.ui.unsavedLabel.visible = bool(self.face.unsaved)
+        unsaved = self.face.unsaved
+        show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
 

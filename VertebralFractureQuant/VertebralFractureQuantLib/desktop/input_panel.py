@@ -19,9 +19,10 @@ from ..scene.opening import RESCUABLE
 from ..scene.volumes import COPY, ROLE, discard_copy, reviewable
 from .analysing import Analyst, Opened, earlier_case
 from .dependencies import Purpose, install, missing, offer, purpose_of
+from .labels import show_text
 from .parameters import DEVICES
 
-SHORT, LINE = 20, 40  # letters of a name on a button, and in a sentence
+SHORT, LINE = 13, 40  # letters of a name on a button, and in a sentence
 
 
 class InputPanel:
@@ -150,14 +151,13 @@ class InputPanel:
         told = _("Shown: {case}, CT {volume}.").format(case=review.folder.name, volume=named(shown)) if shown else ""
         if shown and chosen and chosen is not shown:
             told += " " + _("The buttons act on another CT: {volume}.").format(volume=named(chosen))
-        self.ui.caseLabel.text = told
-        self.ui.caseLabel.visible = bool(told)
-        for button, text, over in (
+        show_text(self.ui.caseLabel, told)
+        for button, text, alone in (
             (self.ui.analyzeButton, _("Analyse {}"), _("Analyse")),
             (self.ui.openButton, _("Open review of {}"), _("Open earlier review")),
             (self.ui.beginButton, _("Begin {} by hand"), _("Begin a study by hand")),
         ):
-            button.text = text.format(short(chosen.GetName())).replace("&", "&&") if chosen else over
+            button.text = text.format(short(chosen.GetName())).replace("&", "&&") if chosen else alone
 
     def show_progress(self, state: JobState | None = None, stage: str = "") -> None:
         """Show the state of a running child process, or the `stage` of other work."""
@@ -186,8 +186,8 @@ class InputPanel:
     def show_missing(self) -> None:
         """Show which packages are missing for the chosen device."""
         needed = missing(self._purpose, "pictures")
-        self.ui.missingLabel.text = offer(needed)
-        self.ui.missingLabel.visible = self.ui.installButton.visible = bool(needed)
+        show_text(self.ui.missingLabel, offer(needed))
+        self.ui.installButton.visible = bool(needed)
 
     @property
     def _purpose(self) -> Purpose:

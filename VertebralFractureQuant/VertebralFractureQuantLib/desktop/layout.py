@@ -1,4 +1,4 @@
-"""The module's layout in Slicer: the straightened image, three patient views, a 3D view and the table.
+"""The module's layout in Slicer: the straightened image, the patient's sagittal view, and the others as tabs.
 
 World coordinates are straight RAS mm in the straightened view and patient RAS mm in the others. The straightened view
 has a separate view group, so linked patient views do not follow it.
@@ -19,7 +19,6 @@ LAYOUT_ID = 5177
 STRAIGHTENED = "Straightened"
 PATIENT = {"Yellow": "Sagittal", "Green": "Coronal", "Red": "Axial"}
 CAMERA_VIEW = "1"
-TABLE = "TableView1"
 BEFORE_OTHERS = 100.0  # observer priority: the markups widget does not pass on the events that it uses
 
 _SLICE = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
@@ -34,22 +33,18 @@ def _slice(tag: str, orientation: str, label: str, color: str, group: int = 0) -
     return _SLICE.format(tag=tag, orientation=orientation, label=label, color=color, group=group)
 
 
+# Two columns fit beside the panel at 1280 x 800.
 LAYOUT = f"""<layout type="horizontal" split="true">
-  <item splitSize="400">{_slice(STRAIGHTENED, "Sagittal", "S", "#5B8DEF", group=1)}</item>
-  <item splitSize="600"><layout type="vertical" split="true">
-    <item splitSize="400"><layout type="horizontal">
-      <item>{_slice("Yellow", "Sagittal", "Y", "#EDD54C")}</item>
-      <item>{_slice("Green", "Coronal", "G", "#6EB04B")}</item>
-    </layout></item>
-    <item splitSize="400"><layout type="horizontal">
-      <item>{_slice("Red", "Axial", "R", "#F34A33")}</item>
-      <item><view class="vtkMRMLViewNode" singletontag="{CAMERA_VIEW}">
+  <item splitSize="450">{_slice(STRAIGHTENED, "Sagittal", "S", "#5B8DEF", group=1)}</item>
+  <item splitSize="550"><layout type="vertical" split="true">
+    <item splitSize="550">{_slice("Yellow", "Sagittal", "Y", "#EDD54C")}</item>
+    <item splitSize="450"><layout type="tab">
+      <item name="Axial">{_slice("Red", "Axial", "R", "#F34A33")}</item>
+      <item name="Coronal">{_slice("Green", "Coronal", "G", "#6EB04B")}</item>
+      <item name="3D"><view class="vtkMRMLViewNode" singletontag="{CAMERA_VIEW}">
         <property name="viewlabel" action="default">1</property>
       </view></item>
     </layout></item>
-    <item splitSize="200"><view class="vtkMRMLTableViewNode" singletontag="{TABLE}">
-      <property name="viewlabel" action="default">T</property>
-    </view></item>
   </layout></item>
 </layout>"""
 
@@ -76,7 +71,7 @@ class LayoutViews:
         self._observations: list[tuple[Any, int]] = []
 
     def show(self, nodes: dict[str, Any]) -> None:
-        """Switch to the layout, and show a study's volumes and table (`nodes` by role) in its views."""
+        """Switch to the layout, and show a study's volumes (`nodes` by role) in its views."""
         node = self._manager().layoutLogic().GetLayoutNode()
         if not node.IsLayoutDescription(LAYOUT_ID):
             node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
@@ -86,9 +81,6 @@ class LayoutViews:
         self._show_volume(STRAIGHTENED, "Sagittal", nodes["straightened"])
         for name, orientation in PATIENT.items():
             self._show_volume(name, orientation, nodes["ct"])
-        for view in nodes_of(slicer.mrmlScene, "vtkMRMLTableViewNode"):
-            if view.GetSingletonTag() == TABLE:
-                view.SetTableNodeID(nodes["measurements"].GetID())
         if not self._observations:
             self._observe()
 
