@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import qt
 import slicer
 
@@ -84,7 +85,7 @@ class DesktopFace:
         self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
         self._saving = False
         self.review = Review(StudyScene(scene, VIEWS), self, who)
-        self.views = LayoutViews(self.review.pick, self.review.scrolled)
+        self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
     def set_reader(self, who: str) -> None:
         """Set the reader's name for all following actions."""
@@ -150,6 +151,18 @@ class DesktopFace:
         self._works.append(Work(do, then, stage))
         self._show_busy()
         self._poll.start(POLL_MS)
+
+    # -- the mouse in the views
+
+    def _pressed(self, view: Any, point: np.ndarray) -> None:
+        self._panned(False)  # a release outside of Slicer's window is not reported
+        if view in (self.straightened, self.patient[0]):
+            self.review.pick(view, point)
+
+    def _panned(self, on: bool) -> None:
+        """Lock the vertebrae in the patient's views while the image is moved: the middle button would move them."""
+        for each in self.review.study.vertebrae.values():
+            each.mirror.SetLocked(on or each.details["review"] == "rejected")
 
     # -- closing, exporting
 

@@ -62,11 +62,18 @@ class LayoutViews:
     Parameters
     ----------
     pressed : called at a mouse press with the slice node and the point `(3,)` in its world coordinates, mm.
+    panned : called with True when a drag with the middle button begins in a patient view, and with False at its end.
     scrolled : called when the plane of the straightened view moves.
     """
 
-    def __init__(self, pressed: Callable[[Any, np.ndarray], None], scrolled: Callable[[], None]):
+    def __init__(
+        self,
+        pressed: Callable[[Any, np.ndarray], None],
+        panned: Callable[[bool], None],
+        scrolled: Callable[[], None],
+    ):
         self._pressed = pressed
+        self._panned = panned
         self._scrolled = scrolled
         self._observations: list[tuple[Any, int]] = []
 
@@ -117,18 +124,23 @@ class LayoutViews:
         composite.SetBackgroundVolumeID(volume.GetID())
 
     def _observe(self) -> None:
-        for name in (STRAIGHTENED, "Yellow"):
+        for name in (STRAIGHTENED, *PATIENT):
             widget = self._manager().sliceWidget(name)
             node, interactor = widget.mrmlSliceNode(), widget.sliceView().interactor()
-            tag = interactor.AddObserver(
-                "LeftButtonPressEvent", lambda caller, _, node=node: self._press(caller, node), BEFORE_OTHERS
-            )
-            self._observations.append((interactor, tag))
+            answers = {"LeftButtonPressEvent": lambda caller, _, node=node: self._press(caller, node)}
+            if name in PATIENT:
+                answers["MiddleButtonPressEvent"] = lambda *_: self._panned(True)
+                answers["MiddleButtonReleaseEvent"] = lambda *_: self._panned(False)
+            for event, answer in answers.items():
+                self._observations.append((interactor, interactor.AddObserver(event, answer, BEFORE_OTHERS)))
         straightened = self.straightened
         tag = straightened.AddObserver("ModifiedEvent", lambda *_: self._scrolled())
         self._observations.append((straightened, tag))
 
     def _press(self, interactor: Any, node: Any) -> None:
+        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        if interaction.GetCurrentInteractionMode() == interaction.Place:
+            interactor.InvokeEvent("MouseMoveEvent")  # the markups widget takes no click where the mouse did not move
         x, y = interactor.GetEventPosition()
         self._pressed(node, np.array(node.GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3]))
 
