@@ -23,6 +23,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
 from harness import installing, pythonqt  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
+from PySide6 import QtCore, QtTest  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
@@ -147,6 +148,14 @@ def test_the_module_opens_within_half_a_second():
         pass  # the library is imported once
     with Desktop(MODULE, open=False) as desktop:
         assert processor_ms(desktop.select) / slowness() < 500
+
+
+def test_the_readers_name_is_kept_as_it_is_typed(empty):
+    edit = empty.ui.readerLineEdit._real
+    edit.clear()
+    QtTest.QTest.keyClicks(edit, "Grace")
+    assert empty.review.who == "Grace"
+    assert slicer.util.settingsValue("VertebralFractureQuant/reader", "") == "Grace"
 
 
 def test_results_folder_and_reader_are_remembered(empty, tmp_path):
@@ -278,7 +287,7 @@ def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
     bench.desktop.press("cancelButton")
-    assert child.killed and bench.said == "The analysis was cancelled."
+    assert child.killed and bench.said == "CT: The analysis was cancelled."
     assert not bench.ui.cancelButton.enabled and not bench.ui.progressBar.visible
     assert not (bench.folder / "CT").exists() and not child.wanted.input.exists()
     bench.children.at_once = True
@@ -291,7 +300,7 @@ def test_cancelling_before_the_child_is_started_starts_none(bench):
     bench.widget.face._works[0].thread.join()  # the volume has been prepared
     bench.ui.cancelButton._real.click()
     bench.rest()
-    assert bench.said == "The analysis was cancelled." and not bench.children.started
+    assert bench.said == "CT: The analysis was cancelled." and not bench.children.started
     bench.analyze()
     assert bench.ui.vertebraTable.rowCount == 6
 
@@ -313,7 +322,7 @@ def test_the_message_of_a_failed_child_is_shown(bench):
     bench.children.analysis = lambda ct: SpineAnalysis("CT", status="not_ct", message="These are no HU.")
     bench.desktop.press("analyzeButton")
     bench.rest()
-    assert bench.said == "These are no HU." and bench.editor is None
+    assert bench.said == "CT: These are no HU." and bench.editor is None
 
 
 def test_a_scan_without_a_spine_is_opened_for_clicks(bench):
@@ -428,7 +437,7 @@ def test_a_cohort_is_analysed_one_after_the_other(cohort):
     assert listed(cohort)[0] == ("first", "ready", "mild", "6 of 6")
     cohort.children.started[1].say({"error": "not_ct", "message": "These are no HU."}, end=3)
     cohort.rest()
-    assert cohort.said == "These are no HU."
+    assert cohort.said == "second: These are no HU."
     cohort.children.at_once = True
     cohort.desktop.press("analyzeAllButton")
     cohort.rest()
@@ -477,6 +486,42 @@ def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(cohort):
     assert cohort.ui.analyzeButton.text == f"Analyse {name}" and f"Shown: {name}," in cohort.ui.caseLabel.text
 
 
+def test_a_double_click_opens_a_case(cohort):
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    table = cohort.ui.cohortTable._real
+    table.cellDoubleClicked.emit(1, 3)
+    cohort.wait_for_study()
+    assert cohort.review.folder.name == "second"
+
+
+def test_a_folder_is_read_when_its_path_is_finished_and_not_at_each_letter(empty, tmp_path, monkeypatch):
+    write_folder = tmp_path / "scans"
+    write_folder.mkdir()
+    write_ct(make_ct(), write_folder / "scan.nii.gz")
+    for field, read in (("scansPathLineEdit", "onListCohort"), ("resultsPathLineEdit", "_onResults")):
+        calls = []
+        monkeypatch.setattr(empty.widget, read, lambda calls=calls: calls.append(1))
+        edit = getattr(empty.ui, field)._real.comboBox().lineEdit()
+        section = "cohortCollapsibleButton" if field.startswith("scans") else "inputsCollapsibleButton"
+        getattr(empty.ui, section).collapsed = False
+        empty.desktop.app.window.activateWindow()
+        edit.setFocus()
+        empty.desktop.events()
+        assert edit.hasFocus()
+        edit.clear()
+        QtTest.QTest.keyClicks(edit, str(write_folder))
+        empty.desktop.events()
+        assert not calls and not empty.said, field
+        QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Return)
+        assert calls == [1], field
+        edit.clearFocus()
+        empty.desktop.events()
+        assert calls == [1], field  # the same path is not read again
+        getattr(empty.ui, field).currentPath = str(tmp_path)  # as the file dialog does
+        assert calls == [1, 1], field
+
+
 def test_opening_a_case_without_analysis_says_what_to_do(cohort):
     cohort.ui.cohortTable.selectRow(1)
     cohort.desktop.press("openCaseButton")
@@ -491,7 +536,7 @@ def test_opening_a_case_whose_analysis_failed_says_why(cohort):
     cohort.ui.cohortTable.selectRow(0)
     cohort.desktop.press("openCaseButton")
     cohort.rest()
-    assert cohort.said == "These are no HU." and cohort.editor is None
+    assert cohort.said == "first: These are no HU." and cohort.editor is None
 
 
 def test_a_missing_or_empty_cohort_folder_is_reported(empty, tmp_path):

@@ -16,11 +16,11 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pixel  # noqa: E402
 from harness.drag import move, where  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
+from PySide6 import QtCore, QtTest  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
-from PySide6 import QtCore, QtTest  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 

@@ -202,6 +202,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
 
     def _connect(self):
+        from VertebralFractureQuantLib.desktop.paths import when_chosen
+
         buttons = {
             "analyzeButton": self.onAnalyze,
             "openButton": self.input.open_earlier,
@@ -221,9 +223,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             getattr(self.ui, name).connect("clicked()", lambda handler=handler: self._do(handler))
         for name in ("results", "scans", "export"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
-        self.ui.readerLineEdit.connect("editingFinished()", self._onReader)
-        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self._onResults))
-        self.ui.scansPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self.onListCohort))
+        self.ui.readerLineEdit.connect("textChanged(QString)", lambda text: self._onReader())
+        when_chosen(self.ui.resultsPathLineEdit, lambda: self._do(self._onResults))
+        when_chosen(self.ui.scansPathLineEdit, lambda: self._do(self.onListCohort))
+        self.ui.cohortTable.connect("cellDoubleClicked(int,int)", lambda row, _: self._do(self.cohort.open, row))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
 
@@ -307,6 +310,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
+        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     def _onResults(self):
         self.input.show_buttons()
@@ -315,7 +319,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _keepSettings(self):
         qt.QSettings().setValue(f"{SETTINGS}/results", self.ui.resultsPathLineEdit.currentPath)
-        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     # -- opening
 

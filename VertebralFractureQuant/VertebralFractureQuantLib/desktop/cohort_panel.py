@@ -130,7 +130,7 @@ class CohortPanel:
             return Opened(case, read_study(case.source, case.folder, case.name), analyst.models())
 
         self.ui.cohortTable.selectRow(index)
-        analyst.opening("reading the scan", ready, self._opened)
+        analyst.opening("reading the scan", case, ready, self._opened)
 
     def _show_buttons(self) -> None:
         self.ui.analyzeAllButton.enabled = bool(self.cases)

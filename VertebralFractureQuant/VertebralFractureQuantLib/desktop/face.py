@@ -23,7 +23,9 @@ from ..report.names import free_case_name
 from ..report.outputs import write_outputs
 from ..scene.review import Review
 from ..scene.study import StudyScene
+from .folder import arrange, tidy
 from .layout import VIEWS, LayoutViews
+from .logs import HeldLogs
 
 T = TypeVar("T")
 
@@ -84,6 +86,7 @@ class DesktopFace:
         self._poll = _timer(POLL_MS, self._ask)
         self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
         self._saving = False
+        self._logs = HeldLogs()
         self.review = Review(StudyScene(scene, VIEWS), self, who)
         self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
@@ -118,9 +121,12 @@ class DesktopFace:
         self.views.show(nodes)
 
     def changed(self) -> None:
-        """See `Face`."""
-        if not self.review.editor:
+        """See `Face`; the study's nodes stand in a folder of the Data module."""
+        if self.review.editor and self.review.folder:
+            arrange(self.review.study, self.review.folder.name)
+        else:
             self.unsaved = ""
+            tidy()
         for tell in self.on_changed:
             tell()
 
@@ -148,6 +154,7 @@ class DesktopFace:
 
     def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
         """See `Face`."""
+        self._logs.hold()
         self._works.append(Work(do, then, stage))
         self._show_busy()
         self._poll.start(POLL_MS)
@@ -223,6 +230,7 @@ class DesktopFace:
         self._save_timer.stop()
         self._poll.stop()
         self._works.clear()
+        self._logs.release()
         self.views.release()
         self.on_changed.clear()
         self.on_followed.clear()
@@ -253,6 +261,7 @@ class DesktopFace:
 
     def _ask(self) -> None:
         time.sleep(WAITED_FOR_S if self._is_waited_for() else BESIDE_S)
+        self._logs.emit()
         ended = [work for work in self._works if not work.thread.is_alive()]
         self._works = [work for work in self._works if work not in ended]
         if not self._works:

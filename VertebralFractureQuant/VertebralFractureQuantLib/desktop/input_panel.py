@@ -107,7 +107,7 @@ class InputPanel:
         """Report how an analysis ended, and open the study of a volume node (None for a file)."""
         message = "\n".join([*state.notes, state.message]).strip()
         if message:
-            self._tell(message)
+            self._tell(f"{case.name}: {message}")
         self.show_progress()
         usable = state.status == "done" or state.code in RESCUABLE
         if node is not None and usable and node.GetScene() is not None:

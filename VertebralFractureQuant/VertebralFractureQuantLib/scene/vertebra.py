@@ -94,7 +94,7 @@ def create(
     scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]
 ) -> VertebraMarkups:
     """Create the nodes of a vertebra; `views` are the IDs of the straightened views and of the patient's."""
-    node, mirror = (_closed_curve(scene, ids) for ids in views)
+    node, mirror = _closed_curve(scene, views[0]), _closed_curve(scene, views[1], hidden=True)
     node.SetAttribute(ID, vertebra_id)
     node.SetNodeReferenceID(MIRROR, mirror.GetID())
     node.SetAndObserveTransformNodeID(transform_id)
@@ -153,8 +153,11 @@ def _world_points(node: Any) -> np.ndarray:
     return points
 
 
-def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
+def _closed_curve(scene: Any, view_ids: Sequence[str], hidden: bool = False) -> Any:
+    """Return a new node; a `hidden` one is listed in no module, so that a vertebra is listed once."""
+    node = slicer.vtkMRMLMarkupsClosedCurveNode()
+    node.SetHideFromEditors(hidden)  # before the node is in the scene, because the Data module lists it then
+    scene.AddNode(node)
     node.SetCurveTypeToLinear()
     node.SetNumberOfPointsPerInterpolatingSegment(1)  # sides are straight in the view, like those of the outlines
     node.SetFixedNumberOfControlPoints(True)
