@@ -41,7 +41,7 @@ def tidy() -> None:
 
 
 def _swept(tree: Any, folder: int) -> list[int]:
-    """Return the items of a folder, after those of removed nodes were removed (Slicer itself does it, if it is there)."""
+    """Remove the items of nodes that have left the scene, as Slicer itself does, and return the other items."""
     items = _children(tree, folder)
     here = [i for i in items if tree.GetItemDataNode(i) is not None and tree.GetItemDataNode(i).GetScene() is not None]
     for item in set(items) - set(here):

@@ -148,7 +148,11 @@ class InputPanel:
         parameters, review = self._parameters(), self.analyst.face.review
         chosen = parameters and parameters.inputVolume
         shown = review.study.nodes.get("ct") if review.editor else None
-        told = _("Shown: {case}, CT {volume}.").format(case=review.folder.name, volume=named(shown)) if shown else ""
+        told = (
+            _("Shown: {case}, CT {volume}.").format(case=review.folder and review.folder.name, volume=named(shown))
+            if shown
+            else ""
+        )
         if shown and chosen and chosen is not shown:
             told += " " + _("The buttons act on another CT: {volume}.").format(volume=named(chosen))
         show_text(self.ui.caseLabel, told)
