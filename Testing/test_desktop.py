@@ -752,5 +752,6 @@ def test_the_modules_own_test_passes(empty):
 
 def test_a_chest_ct_is_offered_as_sample_data(empty):
     (sample,) = empty.desktop.samples
+    assert sample["category"] == empty.desktop.module.title == "Vertebral Fracture Quantification"
     assert sample["nodeNames"] == "CTChest" and sample["checksums"].startswith("SHA256:")
     assert Path(sample["thumbnailFileName"]).exists()

@@ -54,7 +54,7 @@ def registerSampleData():
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="VertebralFractureQuant",
+        category=_("Vertebral Fracture Quantification"),
         sampleName="Chest CT with thoracic spine",
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "VertebralFractureQuant.png"),
         uris=f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_CHEST_SHA256}",
