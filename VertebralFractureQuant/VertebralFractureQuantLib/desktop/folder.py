@@ -23,7 +23,7 @@ def arrange(study: StudyScene, case: str) -> None:
     _swept(tree, folder)
     vertebrae = [study.vertebrae[i].node for i in study.order]
     for node in (*vertebrae, *(node for role, node in study.nodes.items() if role != "ct")):
-        if node.GetHideFromEditors():
+        if node.GetHideFromEditors() or node.GetScene() is None:
             continue
         item = tree.GetItemByDataNode(node)
         if not item:

@@ -39,11 +39,13 @@ class _Holding(logging.Filter):
         handler.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return True for a record of the main thread; keep any other."""
         if threading.current_thread() is threading.main_thread():
             return True
         self._records.append(record)
         return False
 
     def emit(self) -> None:
+        """Pass on the records that were kept."""
         while self._records:
             self.handler.handle(self._records.popleft())
