@@ -339,6 +339,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if node is None:  # the study's own node, so that a second analysis gets the case's name too
             self.face.review.study.nodes["ct"].SetName(opened.case.name)
         self.input.choose_shown()
+        self._onParameters()
         self.cohort.show_folders(left, opened.case.folder)
 
     def _resume(self, folder=None):

@@ -139,7 +139,6 @@ class InputPanel:
         parameters, nodes = self._parameters(), self.analyst.face.review.study.nodes
         if parameters and nodes:
             parameters.inputVolume = nodes["ct"]
-        self.show_buttons()
 
     # -- what is shown
 
