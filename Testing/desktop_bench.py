@@ -24,6 +24,7 @@ from harness.drag import press_and_release  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve, repaired_curve  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
+from VertebralFractureQuantLib.desktop.labels import unbroken  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
@@ -201,7 +202,7 @@ class Bench:
     review = property(lambda self: self.widget.face.review)
     study = property(lambda self: self.review.study)
     editor = property(lambda self: self.review.editor)
-    said = property(lambda self: self.ui.messageLabel.text)
+    said = property(lambda self: unbroken(self.ui.messageLabel.text))
 
     def add_volume(self, ct: CTVolume, name: str = "CT") -> Any:
         """Add a CT as a volume node and choose it as the input."""
@@ -216,9 +217,10 @@ class Bench:
         self.wait_for_study(before)
 
     def wait_for_study(self, before: Any = None) -> None:
-        """Wait until a study other than `before` is open, and give it a `FakeMachine`."""
+        """Wait until a study other than `before` is open, give it a `FakeMachine`, and go to its first vertebra."""
         self.desktop.wait(lambda: self.editor is not None and self.editor is not before)
         self.editor.machine = FakeMachine(self.editor.machine.ct, None)
+        self.review.select(next(iter(self.study.order), None))
         self.desktop.events()
 
     def rest(self) -> None:
@@ -243,9 +245,9 @@ class Bench:
         column = self.study.nodes["measurements"].GetTable().GetColumnByName("G")
         return [column.GetValue(i) for i in range(column.GetNumberOfValues())]
 
-    def click(self, view: str, world: Sequence[float]) -> None:
-        """Click with the left button at a point in the world coordinates of a slice view."""
-        press_and_release(view, pixel(view, world))
+    def click(self, view: str, world: Sequence[float], moved: bool = True) -> None:
+        """Click with the left button at a point in the world coordinates of a slice view, after a mouse move or not."""
+        press_and_release(view, pixel(view, world), moved=moved)
         self.desktop.events()
 
 

@@ -11,16 +11,18 @@ torch = pytest.importorskip("torch")
 
 from VertebralFractureQuantLib import analysis  # noqa: E402
 from VertebralFractureQuantLib.analysis import pipeline  # noqa: E402
-from VertebralFractureQuantLib.analysis.curve_finding import EXTENSION_MM, LENGTHENED_MM  # noqa: E402
+from VertebralFractureQuantLib.analysis.curve_finding import BEYOND_CLICKS_MM, EXTENSION_MM, LENGTHENED_MM  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve  # noqa: E402
+from VertebralFractureQuantLib.analysis.detection import whole_along  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.evaluation.matching import match, point_errors  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume, inside  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
+from VertebralFractureQuantLib.networks.detector import Detections  # noqa: E402
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve, fit_curve  # noqa: E402
-from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure, measure_column  # noqa: E402
 from VertebralFractureQuantLib.spine.record import Vertebra, check_belongs  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
@@ -173,7 +175,36 @@ def test_along_a_readers_curve_no_vertebra_is_a_result_and_no_failure(models):
     empty = CTVolume(np.full((60, 60, 60), -1000, np.int16), np.diag([2.0, 2.0, 2.5, 1.0]), "air")
     result = analysis.analyze_along(empty, models, np.array([[60.0, 60, s] for s in (20, 70, 130)]))
     assert (result.status, result.vertebrae) == ("ok", ())
-    assert result.limits_mm == pytest.approx((20.0, 130.0), abs=1)
+    assert result.limits_mm == pytest.approx((52.0, 162.0), abs=1)
+
+
+@pytest.mark.parametrize("beyond", [BEYOND_CLICKS_MM, 22.0, 30.0])
+def test_a_curve_from_clicks_reaches_the_next_vertebrae_and_none_that_its_end_cuts_is_graded(
+    models, phantom, monkeypatch, beyond
+):
+    monkeypatch.setattr(analysis.curve_finding, "BEYOND_CLICKS_MM", beyond)
+    ct, truth = phantom
+    result = analysis.analyze_along(ct, models, truth.keypoints.mean((1, 2))[1:-1])
+    found = np.stack([v.keypoints for v in result.vertebrae])
+    matching = match(found, truth.keypoints)
+    if beyond == BEYOND_CLICKS_MM:
+        assert not matching.missed and not matching.false  # the first and the last one too
+    curve = SpineCurve(result.curve)
+    rows = -Straightening(curve).to_straight(found)[..., 2]
+    assert rows.min() >= 2.0 and rows.max() <= curve.length - 2.0
+    errors = [
+        abs(result.vertebrae[i].measurement.genant_ratio - measure(truth.keypoints[j]).genant_ratio)
+        for i, j in matching.pairs
+    ]
+    assert max(errors) < 0.15
+
+
+def test_detections_that_reach_to_an_end_of_the_curve_are_left_out():
+    curve = SpineCurve(np.column_stack([np.zeros(101), np.zeros(101), -np.arange(101.0)]))
+    box = np.array([[[a, s] for s in (-10.0, 10.0)] for a in (15.0, 0.0, -15.0)])
+    found = Detections(box + np.array([[0, 11.0], [0, 50.0], [0, 89.0]])[:, None, None], np.ones(3), np.ones(3))
+    kept = whole_along(curve, found)
+    assert kept.keypoints[..., 1].mean((1, 2)).tolist() == [50.0] and len(kept.scores) == len(kept.spreads) == 1
 
 
 def test_one_click_repairs_a_curve_that_was_pulled_aside(models, phantom):
@@ -202,8 +233,8 @@ def test_a_repaired_curve_reaches_beyond_a_click_at_its_end(models, phantom):
     curve = fit_curve(middles[:-2])
     result = analysis.analyze_along(ct, models, middles[[-1]], present=PresentCurve(curve, (0.0, curve.length)))
     end = SpineCurve(result.curve).points[-1]
-    assert np.linalg.norm(end - middles[-1]) == pytest.approx(EXTENSION_MM, abs=1.5)
-    assert result.limits_mm[1] == pytest.approx(len(result.curve) - 1 - EXTENSION_MM, abs=1.5)
+    assert np.linalg.norm(end - middles[-1]) == pytest.approx(BEYOND_CLICKS_MM, abs=1.5)
+    assert result.limits_mm[1] == pytest.approx(len(result.curve) - 1 - BEYOND_CLICKS_MM, abs=1.5)
 
 
 def test_a_drawn_curve_passes_its_clicks_within_a_millimetre_and_is_smooth():

@@ -463,3 +463,20 @@ def test_help_needs_no_heavy_import():
     environment = {"PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert out.stdout.strip() == "set()"
+
+
+def test_review_lists_what_analyze_would_and_says_what_it_passes_over(vfq, tmp_path, monkeypatch):
+    serving = pytest.importorskip("VertebralFractureQuantLib.browser.serve")
+    from test_ct import body, dicom_series
+    from VertebralFractureQuantLib.cohort.worklist import find_cases
+
+    folder, served = tmp_path / "in", []
+    for name in ("b", "c"):
+        dicom_series(folder / name, body((8, 6, 7)), tags={"0020|000d": f"1.2.{name == 'c':d}"})
+    (folder / "a.nii.gz").write_bytes(b"")
+    (folder / "notes").mkdir()
+    monkeypatch.setattr(serving, "serve", lambda cases, settings: served.extend(cases))
+    result = vfq("review", str(folder), "--output", str(tmp_path / "out"), "--no-browser")
+    assert result.exit_code == 0 and [case.name for case in served] == ["a", "b", "c"]
+    assert served == find_cases([folder], tmp_path / "out")
+    assert f"{folder / 'notes'} is skipped because there are scans beside it" in result.output + result.stderr

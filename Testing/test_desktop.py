@@ -23,6 +23,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_kept, make_analysis, make_ct  # noqa: E402
 from harness import installing, pythonqt  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
+from PySide6 import QtCore, QtTest  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
@@ -85,6 +86,50 @@ def test_the_first_ct_of_the_scene_is_chosen_when_the_module_is_opened(tmp_path)
         assert desktop.ui.inputSelector.currentNode().GetName() == "Chest"
 
 
+def test_of_several_cts_the_shown_one_is_chosen(tmp_path):
+    with Desktop(MODULE, open=False) as desktop:
+        add_volume(make_ct(), "First")
+        shown = add_volume(make_ct(), "Shown")
+        slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(shown.GetID())
+        desktop.select()
+        assert desktop.ui.inputSelector.currentNode() is shown and desktop.ui.analyzeButton.text == "Analyse Shown"
+
+
+def test_a_ct_that_is_loaded_while_the_module_is_open_is_chosen(opened):
+    assert opened.ui.analyzeButton.text == "Analyse CT" and opened.ui.beginButton.text == "Begin CT by hand"
+    assert opened.ui.openButton.text == "Open review of CT"
+    new = add_volume(make_ct(), "Thorax with contrast, 1 mm, follow-up")
+    opened.desktop.events()
+    assert opened.ui.inputSelector.currentNode() is new
+    assert opened.ui.analyzeButton.text == "Analyse Thorax\N{HORIZONTAL ELLIPSIS}low-up"
+    assert "\N{LEFT DOUBLE QUOTATION MARK}CT\N{RIGHT DOUBLE QUOTATION MARK}" in opened.ui.caseLabel.text
+    assert "act on another CT" in opened.ui.caseLabel.text and "follow-up" in opened.ui.caseLabel.text
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    slicer.util.updateVolumeFromArray(labels, np.zeros((9, 9, 9), np.int16))
+    opened.desktop.events()
+    assert opened.ui.inputSelector.currentNode() is new
+
+
+def test_a_volume_loaded_while_another_module_is_shown_is_not_chosen(opened):
+    opened.desktop.select("Data")
+    add_volume(make_ct(), "Other")
+    opened.desktop.events()
+    opened.desktop.select()
+    assert opened.ui.inputSelector.currentNode().GetName() == "CT"
+
+
+def test_the_shown_case_is_named_in_the_panel_and_in_the_straightened_view(opened):
+    assert opened.ui.caseLabel.visible and opened.ui.caseLabel.text.startswith("Shown: CT,")
+    before = opened.editor
+    opened.desktop.press("analyzeButton")
+    opened.wait_for_study(before)
+    assert opened.ui.caseLabel.text.startswith("Shown: CT-2,") and "another CT" not in opened.ui.caseLabel.text
+    background = slicer.app.layoutManager().sliceWidget("Straightened").mrmlSliceCompositeNode().GetBackgroundVolumeID()
+    assert slicer.mrmlScene.GetNodeByID(background).GetName() == "CT-2 straightened"
+    opened.desktop.close_scene()
+    assert not opened.ui.caseLabel.visible and opened.ui.analyzeButton.text == "Analyse"
+
+
 def test_the_widget_class_is_thin_and_measures_nothing():
     tree = ast.parse(MODULE.read_text(encoding="utf-8"))
     widget = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Widget"))
@@ -103,6 +148,14 @@ def test_the_module_opens_within_half_a_second():
         pass  # the library is imported once
     with Desktop(MODULE, open=False) as desktop:
         assert processor_ms(desktop.select) / slowness() < 500
+
+
+def test_the_readers_name_is_kept_as_it_is_typed(empty):
+    edit = empty.ui.readerLineEdit._real
+    edit.clear()
+    QtTest.QTest.keyClicks(edit, "Grace")
+    assert empty.review.who == "Grace"
+    assert slicer.util.settingsValue("VertebralFractureQuant/reader", "") == "Grace"
 
 
 def test_results_folder_and_reader_are_remembered(empty, tmp_path):
@@ -148,8 +201,41 @@ def test_the_study_is_shown_in_the_modules_own_layout(opened):
     assert shown("Straightened") == nodes["straightened"].GetID()
     assert {shown(view) for view in ("Red", "Yellow", "Green")} == {nodes["ct"].GetID()}
     assert nodes["ct"] is opened.ui.inputSelector.currentNode()
-    table = manager.tableWidget(0).tableView()
-    assert table.mrmlTableNode() is nodes["measurements"] and table.model().rowCount() == 6
+    assert manager.tableViewCount == 0  # the panel has the table
+
+
+def test_two_columns_of_views_stand_beside_the_panel():
+    from VertebralFractureQuantLib.desktop.layout import LAYOUT
+
+    columns = ET.fromstring(LAYOUT).findall("item")
+    views = [[view.get("singletontag") for view in column.iter("view")] for column in columns]
+    assert views == [["Straightened"], ["Yellow", "Red", "Green", "1"]]
+    tabs = columns[1].find("layout/item/layout[@type='tab']")
+    assert [tab.get("name") for tab in tabs] == ["Axial", "Coronal", "3D"]
+
+
+def test_no_long_word_widens_the_panel_and_no_line_lies_over_the_table(bench):
+    bench.desktop.app.window.resize(420, 700)
+    bench.desktop.events()
+    narrowest = bench.ui.sections._real.minimumSizeHint().width()
+    word = "/home/reader/" + "a" * 300 + "_" + "b" * 300
+    bench.widget._say(f"The scene was saved as {word}.")
+    assert bench.said == f"The scene was saved as {word}."
+    assert bench.ui.messageLabel._real.minimumSizeHint().width() <= 300
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "c" * 300)
+    bench.ui.inputSelector.setCurrentNode(node)
+    assert bench.ui.caseLabel._real.minimumSizeHint().width() <= 400
+    assert bench.ui.sections._real.minimumSizeHint().width() <= narrowest + 60
+
+
+def test_hints_stand_above_what_scrolls(opened):
+    opened.desktop.key("s")
+    for name in ("hintLabel", "finishButton", "leaveButton"):
+        real = getattr(opened.ui, name)._real
+        assert not real.isHidden() and not opened.ui.sectionsScrollArea._real.isAncestorOf(real), name
+    hint, table = opened.ui.hintLabel._real, opened.ui.summaryLabel._real
+    for label in (hint, table):
+        assert label.minimumHeight() >= label.heightForWidth(label.width()) > 0
 
 
 def test_the_show_layout_button_restores_the_layout(opened):
@@ -201,7 +287,7 @@ def test_cancelling_kills_the_child_and_a_second_analysis_works(bench):
     bench.desktop.press("analyzeButton")
     child = bench.desktop.wait(lambda: bench.children.started)[0]
     bench.desktop.press("cancelButton")
-    assert child.killed and bench.said == "The analysis was cancelled."
+    assert child.killed and bench.said == "CT: The analysis was cancelled."
     assert not bench.ui.cancelButton.enabled and not bench.ui.progressBar.visible
     assert not (bench.folder / "CT").exists() and not child.wanted.input.exists()
     bench.children.at_once = True
@@ -214,7 +300,7 @@ def test_cancelling_before_the_child_is_started_starts_none(bench):
     bench.widget.face._works[0].thread.join()  # the volume has been prepared
     bench.ui.cancelButton._real.click()
     bench.rest()
-    assert bench.said == "The analysis was cancelled." and not bench.children.started
+    assert bench.said == "CT: The analysis was cancelled." and not bench.children.started
     bench.analyze()
     assert bench.ui.vertebraTable.rowCount == 6
 
@@ -236,7 +322,7 @@ def test_the_message_of_a_failed_child_is_shown(bench):
     bench.children.analysis = lambda ct: SpineAnalysis("CT", status="not_ct", message="These are no HU.")
     bench.desktop.press("analyzeButton")
     bench.rest()
-    assert bench.said == "These are no HU." and bench.editor is None
+    assert bench.said == "CT: These are no HU." and bench.editor is None
 
 
 def test_a_scan_without_a_spine_is_opened_for_clicks(bench):
@@ -351,7 +437,7 @@ def test_a_cohort_is_analysed_one_after_the_other(cohort):
     assert listed(cohort)[0] == ("first", "ready", "mild", "6 of 6")
     cohort.children.started[1].say({"error": "not_ct", "message": "These are no HU."}, end=3)
     cohort.rest()
-    assert cohort.said == "These are no HU."
+    assert cohort.said == "second: These are no HU."
     cohort.children.at_once = True
     cohort.desktop.press("analyzeAllButton")
     cohort.rest()
@@ -388,6 +474,54 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     assert cohort.markups(0).details["review"] == "confirmed"
 
 
+def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(cohort):
+    add_volume(make_ct(), "Loaded before")
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    cohort.ui.cohortTable.selectRow(1)
+    cohort.desktop.press("openCaseButton")
+    cohort.wait_for_study()
+    name = cohort.ui.cohortTable.item(1, 0).text()
+    assert cohort.ui.inputSelector.currentNode() is cohort.study.nodes["ct"]
+    assert cohort.ui.analyzeButton.text == f"Analyse {name}" and f"Shown: {name}," in cohort.ui.caseLabel.text
+
+
+def test_a_double_click_opens_a_case(cohort):
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    table = cohort.ui.cohortTable._real
+    table.cellDoubleClicked.emit(1, 3)
+    cohort.wait_for_study()
+    assert cohort.review.folder.name == "second"
+
+
+def test_a_folder_is_read_when_its_path_is_finished_and_not_at_each_letter(empty, tmp_path, monkeypatch):
+    write_folder = tmp_path / "scans"
+    write_folder.mkdir()
+    write_ct(make_ct(), write_folder / "scan.nii.gz")
+    for field, read in (("scansPathLineEdit", "onListCohort"), ("resultsPathLineEdit", "_onResults")):
+        calls = []
+        monkeypatch.setattr(empty.widget, read, lambda calls=calls: calls.append(1))
+        edit = getattr(empty.ui, field)._real.comboBox().lineEdit()
+        section = "cohortCollapsibleButton" if field.startswith("scans") else "inputsCollapsibleButton"
+        getattr(empty.ui, section).collapsed = False
+        empty.desktop.app.window.activateWindow()
+        edit.setFocus()
+        empty.desktop.events()
+        assert edit.hasFocus()
+        edit.clear()
+        QtTest.QTest.keyClicks(edit, str(write_folder))
+        empty.desktop.events()
+        assert not calls and not empty.said, field
+        QtTest.QTest.keyClick(edit, QtCore.Qt.Key.Key_Return)
+        assert calls == [1], field
+        edit.clearFocus()
+        empty.desktop.events()
+        assert calls == [1], field  # the same path is not read again
+        getattr(empty.ui, field).currentPath = str(tmp_path)  # as the file dialog does
+        assert calls == [1, 1], field
+
+
 def test_opening_a_case_without_analysis_says_what_to_do(cohort):
     cohort.ui.cohortTable.selectRow(1)
     cohort.desktop.press("openCaseButton")
@@ -402,7 +536,7 @@ def test_opening_a_case_whose_analysis_failed_says_why(cohort):
     cohort.ui.cohortTable.selectRow(0)
     cohort.desktop.press("openCaseButton")
     cohort.rest()
-    assert cohort.said == "These are no HU." and cohort.editor is None
+    assert cohort.said == "first: These are no HU." and cohort.editor is None
 
 
 def test_a_missing_or_empty_cohort_folder_is_reported(empty, tmp_path):
@@ -618,5 +752,6 @@ def test_the_modules_own_test_passes(empty):
 
 def test_a_chest_ct_is_offered_as_sample_data(empty):
     (sample,) = empty.desktop.samples
+    assert sample["category"] == empty.desktop.module.title == "Vertebral Fracture Quantification"
     assert sample["nodeNames"] == "CTChest" and sample["checksums"].startswith("SHA256:")
     assert Path(sample["thumbnailFileName"]).exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,10 @@ pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 import slicer
+import vtk
 from desktop_bench import library_kept, make_ct
+from VertebralFractureQuantLib.cohort.worklist import Case
+from VertebralFractureQuantLib.desktop.folder import FOLDER
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.scene import case_files
 from VertebralFractureQuantLib.scene.volumes import WINDOWS, window_of
@@ -137,11 +143,73 @@ def test_after_a_failed_opening_nothing_of_the_previous_study_is_left(opened, mo
     assert opened.editor is None and opened.ui.vertebraTable.rowCount == 0 and not opened.ui.exportButton.enabled
 
 
+def test_a_study_that_cannot_be_opened_is_named(opened):
+    def fail() -> Any:
+        raise VFQError("corrupt_file", "The file ends early.")
+
+    opened.widget.analyst.opening("reading", Case("second", Path(), opened.folder / "second"), fail, lambda _: None)
+    opened.rest()
+    assert opened.said == "second: The file ends early."
+
+
+def test_what_another_thread_logs_is_shown_by_the_main_thread(opened):
+    threads = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            threads.append((record.getMessage(), threading.current_thread() is threading.main_thread()))
+
+    handler = Handler()
+    logging.getLogger().addHandler(handler)
+    try:
+        opened.widget.face.work(
+            "logging", lambda: logging.getLogger("some.library").warning("odd slices"), lambda _: None
+        )
+        opened.rest()
+        assert threads == [("odd slices", True)]
+        logging.getLogger().warning("here")
+        assert threads[1:] == [("here", True)]
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def in_folder() -> list[str]:
+    """Return the names of the items in the study's folder of the Data module."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    items = vtk.vtkIdList()
+    tree.GetItemChildren(tree.GetSceneItemID(), items)
+    folders = [items.GetId(i) for i in range(items.GetNumberOfIds()) if tree.HasItemAttribute(items.GetId(i), FOLDER)]
+    assert len(folders) <= 1
+    if not folders:
+        return []
+    tree.GetItemChildren(folders[0], items)
+    nodes = [tree.GetItemDataNode(items.GetId(i)) for i in range(items.GetNumberOfIds())]
+    return [tree.GetItemName(folders[0]), *(node.GetName() for node in nodes if node)]
+
+
+def test_vertebrae_stand_once_in_the_folder_of_their_case(opened):
+    titles = [opened.markups(row).node.GetName() for row in range(6)]
+    assert in_folder()[:7] == ["CT", *titles]
+    listed = [n for n in slicer.util.getNodesByClass("vtkMRMLMarkupsClosedCurveNode") if not n.GetHideFromEditors()]
+    assert sorted(n.GetName() for n in listed) == sorted(titles)
+    opened.review.act("delete")
+    assert in_folder()[1:6] == titles[1:]
+    opened.desktop.press("undoButton")
+    assert [in_folder().count(title) for title in titles] == [1] * 6
+    before = opened.editor
+    opened.desktop.press("analyzeButton")
+    opened.wait_for_study(before)
+    assert in_folder()[0] == "CT-2" and in_folder().count(titles[3]) == 1
+    opened.widget.face.close()
+    assert in_folder() == []
+
+
 def test_of_two_studies_opened_at_once_the_later_is_shown(opened):
     shown: list[str] = []
     analyst = opened.widget.analyst
-    analyst.opening("slow", lambda: time.sleep(0.1) or "first", shown.append)
-    analyst.opening("quick", lambda: "second", shown.append)
+    case = Case("CT", Path(), opened.folder / "CT")
+    analyst.opening("slow", case, lambda: time.sleep(0.1) or "first", shown.append)
+    analyst.opening("quick", case, lambda: "second", shown.append)
     opened.rest()
     assert shown == ["second"]
 

@@ -13,12 +13,16 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
-from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct  # noqa: E402
+from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pixel  # noqa: E402
+from harness.drag import move, where  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
+from PySide6 import QtCore, QtTest  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
+from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
+from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 
 DRAG_MS = 2.0
 NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
@@ -252,6 +256,49 @@ def test_a_middle_button_drag_moves_all_six_points_as_one_action(opened):
     assert [act.kind for act in opened.editor.journal.trail()] == ["move"]
 
 
+@pytest.mark.parametrize("point", [2, None])
+def test_a_pan_that_begins_on_a_vertebra_in_a_patient_view_moves_the_image_only(opened, point):
+    pick(opened, 2)
+    mirror, before = opened.markups(2).mirror, opened.study.state()
+    view = slicer.app.layoutManager().sliceWidget("Yellow")
+    node = view.mrmlSliceNode()
+    view.sliceView().forceRender()
+    start = where("Yellow", mirror, 2) if point else (where("Yellow", mirror, 2) + where("Yellow", mirror, 3)) / 2
+    center = node.GetXYToRAS().GetElement(2, 3)
+    move("Yellow", start)
+    active = mirror.GetDisplayNode().GetActiveComponentType()
+    assert active in (mirror.GetDisplayNode().ComponentControlPoint, mirror.GetDisplayNode().ComponentLine)
+    interactor = view.sliceView().interactor()
+    interactor.InvokeEvent("MiddleButtonPressEvent")
+    for by in (8, 16, 24):
+        move("Yellow", start + [0, by])
+    interactor.InvokeEvent("MiddleButtonReleaseEvent")
+    opened.desktop.events()
+    assert opened.study.state() == before and not opened.editor.journal.trail()
+    assert abs(node.GetXYToRAS().GetElement(2, 3) - center) > 3.0
+    opened.desktop.drag("Yellow", mirror, 1, (0, -8))  # the points can be dragged as before
+    assert [act.kind for act in opened.editor.journal.trail()] == ["move"]
+
+
+def test_undo_and_redo_go_to_what_they_changed(opened):
+    opened.desktop.drag("Straightened", opened.markups(4).node, 1, (0, -8))
+    for key in ("Ctrl+Z", "Ctrl+Y"):
+        pick(opened, 0)
+        opened.desktop.key(key)
+        assert stands_at(4, opened), key
+    pick(opened, 3)
+    opened.desktop.press("deleteButton")
+    pick(opened, 0)
+    opened.desktop.press("undoButton")
+    assert stands_at(3, opened)
+    opened.editor.redo()
+    pick(opened, 0)
+    opened.desktop.press("undoButton")
+    pick(opened, 0)
+    opened.desktop.press("redoButton")  # it is gone again: the nearest one is shown
+    assert opened.cell(opened.ui.vertebraTable.currentRow(), 0) in ("T11", "L1")
+
+
 def test_the_journal_has_the_readers_name_for_each_action(opened):
     opened.ui.readerLineEdit.text = "Ada"
     opened.ui.readerLineEdit._real.editingFinished.emit()
@@ -365,6 +412,19 @@ def test_one_click_adds_a_vertebra(opened):
     assert opened.ui.vertebraTable.rowCount == 6
 
 
+def test_clicks_are_taken_without_a_mouse_move_before_them(opened):
+    opened.desktop.key("a")
+    opened.click("Straightened", FREE, moved=False)
+    assert opened.ui.vertebraTable.rowCount == 7 and opened.review.mode is None
+    opened.desktop.press("undoButton")
+    opened.desktop.key("b")
+    opened.click("Straightened", FREE, moved=False)
+    assert opened.review.clicks == 1
+    opened.desktop.key("s")
+    opened.click("Red", opened.markups(2).keypoints().mean((0, 1)), moved=False)
+    assert opened.review.clicks == 1 and opened.review.mode == "rescue"
+
+
 def test_a_click_on_a_vertebra_adds_none_and_says_why(opened):
     opened.desktop.key("a")
     opened.click("Straightened", opened.markups(4).straight().mean((0, 1)))
@@ -445,6 +505,27 @@ def test_a_click_into_a_vertebra_selects_it(opened):
 # -- the panel's other controls
 
 
+def test_opening_selects_the_worst_vertebra(bench):
+    bench.desktop.press("analyzeButton")
+    bench.desktop.wait(lambda: bench.editor)
+    bench.desktop.events()
+    assert stands_at(2, bench) and bench.cell(2, 5) == "mild biconcave"
+
+
+def test_a_selected_row_keeps_the_colour_of_its_grade(opened):
+    pick(opened, 2)
+    table, column = opened.ui.vertebraTable._real, 5
+    chosen = {index.column() for index in table.selectionModel().selectedIndexes()}
+    assert chosen == set(range(7)) - {column}
+    rectangle = table.visualItemRect(table.item(2, column))
+    shown = table.viewport().grab().toImage().pixelColor(rectangle.right() - 3, rectangle.top() + 3)
+    assert shown.name() == table.item(2, column).background().color().name()
+    QtTest.QTest.mouseClick(
+        table.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=table.visualItemRect(table.item(4, column)).center()
+    )
+    assert stands_at(4, opened)  # a click on the grade selects the row too
+
+
 def test_a_clicked_row_is_selected(opened):
     opened.ui.vertebraTable.selectRow(4)
     assert opened.review.selected == opened.study.order[4]
@@ -503,6 +584,29 @@ def test_plain_colours_hide_the_grade_and_stay_for_the_next_study(opened):
     assert len(colors()) == 1
     opened.ui.paletteComboBox.currentText = "grades"
     assert len(colors()) == 2
+
+
+def test_labels_stay_when_the_plane_is_beside_the_points(opened):
+    def lettered(lateral: float) -> int:
+        """Count the coloured pixels right of the third vertebra, where its label is."""
+        opened.review.act("move_lateral", lateral)
+        opened.markups(2).node.GetDisplayNode().SetSelectedColor(1.0, 0.0, 0.0)
+        view = slicer.app.layoutManager().sliceWidget("Straightened").sliceView()
+        view.forceRender()
+        shot = vtkWindowToImageFilter()
+        shot.SetInput(view.renderWindow())
+        shot.ReadFrontBufferOff()
+        shot.Update()
+        image = shot.GetOutput()
+        pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[1::-1], -1).astype(int)
+        right, up = pixel("Straightened", opened.markups(2).straight()[2, 1])
+        part = pixels[int(up) - 6 : int(up) + 40, int(right) + 8 :]
+        return int((part[..., 0] - part[..., 1] > 60).sum())
+
+    on_plane = lettered(0.0)
+    assert on_plane > 30
+    assert lettered(2.0) > 0.8 * on_plane and lettered(-6.0) > 0.8 * on_plane
+    assert opened.markups(2).node.GetNthControlPointDescription(0) == "A+"
 
 
 def test_the_selected_vertebra_is_in_the_middle_of_all_views(opened):

@@ -549,3 +549,36 @@ def test_an_image_and_the_dicom_slices_beside_it_are_two_cases(tmp_path: Path) -
         path.unlink()
     assert expanded([folder], series=True) == [folder / "other.nii.gz"]
     assert passed_over([folder]) == [folder / "sub"]
+
+
+def study(folder: Path, uid: str, series: str = GOOD) -> Path:
+    dicom_series(folder, body(SHAPE), series, tags={"0020|000d": uid})
+    return folder
+
+
+def test_a_parent_of_several_studies_is_several_cases(tmp_path: Path) -> None:
+    first, second = study(tmp_path / "in" / "anna" / "ct", "1.1"), study(tmp_path / "in" / "bob" / "2019" / "ct", "1.2")
+    third = study(tmp_path / "in" / "bob" / "2021" / "ct", "1.3")
+    assert expanded([tmp_path / "in"]) == [tmp_path / "in" / "anna", second.parent, third.parent]
+    assert expanded([tmp_path / "in"], series=True) == [tmp_path / "in"]
+    for folder in (tmp_path / "in" / "bob" / "2019", tmp_path / "in" / "anna", first):
+        assert expanded([folder]) == [folder]
+
+
+def test_the_series_of_one_study_in_folders_of_their_own_are_one_case(tmp_path: Path) -> None:
+    study(tmp_path / "in" / "thin", "1.1", GOOD)
+    study(tmp_path / "in" / "lung", "1.1", OTHER)
+    assert expanded([tmp_path / "in"]) == [tmp_path / "in"]
+    (tmp_path / "empty").mkdir()
+    assert expanded([tmp_path / "empty"]) == [tmp_path / "empty"]  # reading it says what is wrong
+
+
+def test_dicom_folders_beside_files_are_cases_and_other_folders_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    study(folder / "b", "1.2")
+    (folder / "a.nii.gz").write_bytes(b"")
+    (folder / "notes").mkdir()
+    (folder / "results" / "a").mkdir(parents=True)
+    (folder / "results" / "a" / "analysis.json").write_text("{}")
+    assert expanded([folder]) == [folder / "a.nii.gz", folder / "b"]
+    assert passed_over([folder]) == [folder / "notes"]

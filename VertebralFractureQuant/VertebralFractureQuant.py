@@ -54,7 +54,7 @@ def registerSampleData():
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="VertebralFractureQuant",
+        category=_("Vertebral Fracture Quantification"),
         sampleName="Chest CT with thoracic spine",
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "VertebralFractureQuant.png"),
         uris=f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_CHEST_SHA256}",
@@ -93,6 +93,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
         self._say("")
         self._showBusy("")
@@ -148,15 +149,18 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.initializeParameterNode()
         self._do(self._resume)
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        """Choose a CT that is loaded while the module is open, as soon as Slicer has filled its node."""
+        if node.IsA("vtkMRMLScalarVolumeNode") and not caller.IsImporting():
+            qt.QTimer.singleShot(0, lambda: self.input.choose_loaded(node))
+
     # -- parameters
 
     def initializeParameterNode(self):
-        """Use the scene's parameter node; if it has no volume, choose the first CT of the scene."""
+        """Use the scene's parameter node; if it has no volume, choose the CT that the views show, or the first."""
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            chosen = [n for n in volumes if n.GetAttribute("VertebralFractureQuant.role") in (None, "ct")]
-            self._parameterNode.inputVolume = next(iter(chosen), None)
+        self.input.choose_any()
 
     def setParameterNode(self, parameterNode):
         """Connect the panel to a parameter node, or disconnect it (None)."""
@@ -198,6 +202,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
 
     def _connect(self):
+        from VertebralFractureQuantLib.desktop.paths import when_chosen
+
         buttons = {
             "analyzeButton": self.onAnalyze,
             "openButton": self.input.open_earlier,
@@ -217,9 +223,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             getattr(self.ui, name).connect("clicked()", lambda handler=handler: self._do(handler))
         for name in ("results", "scans", "export"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
-        self.ui.readerLineEdit.connect("editingFinished()", self._onReader)
-        self.ui.resultsPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self._onResults))
-        self.ui.scansPathLineEdit.connect("currentPathChanged(QString)", lambda path: self._do(self.onListCohort))
+        self.ui.readerLineEdit.connect("textChanged(QString)", lambda text: self._onReader())
+        when_chosen(self.ui.resultsPathLineEdit, lambda: self._do(self._onResults))
+        when_chosen(self.ui.scansPathLineEdit, lambda: self._do(self.onListCohort))
+        self.ui.cohortTable.connect("cellDoubleClicked(int,int)", lambda row, _: self._do(self.cohort.open, row))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
 
@@ -303,6 +310,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
+        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     def _onResults(self):
         self.input.show_buttons()
@@ -311,7 +319,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _keepSettings(self):
         qt.QSettings().setValue(f"{SETTINGS}/results", self.ui.resultsPathLineEdit.currentPath)
-        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
 
     # -- opening
 
@@ -329,6 +336,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         left = self.face.review.folder
         self.face.close()
         self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
+        if node is None:  # the study's own node, so that a second analysis gets the case's name too
+            self.face.review.study.nodes["ct"].SetName(opened.case.name)
+        self.input.choose_shown()
         self._onParameters()
         self.cohort.show_folders(left, opened.case.folder)
 
@@ -341,15 +351,19 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- showing
 
     def _say(self, sentence):
-        self.ui.messageLabel.text = sentence
-        self.ui.messageLabel.visible = bool(sentence)
+        from VertebralFractureQuantLib.desktop.labels import show_text
+
+        show_text(self.ui.messageLabel, sentence)
 
     def _showState(self):
+        from VertebralFractureQuantLib.desktop.labels import show_text
+
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
+        self.input.show_case()
         self.ui.outdatedLabel.visible = review.outdated
-        self.ui.unsavedLabel.text = _("Not saved yet: {}").format(self.face.unsaved)
-        self.ui.unsavedLabel.visible = bool(self.face.unsaved)
+        unsaved = self.face.unsaved
+        show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
 

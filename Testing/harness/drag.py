@@ -35,11 +35,12 @@ def drag(
         widget.interactor().InvokeEvent(f"{button}ButtonReleaseEvent")
 
 
-def move(view: str, xy: np.ndarray) -> None:
-    """Move the mouse to a pixel of a slice view."""
+def move(view: str, xy: np.ndarray, told: bool = True) -> None:
+    """Move the mouse to a pixel of a slice view; the view is not `told` if it got no mouse move."""
     interactor = slicer.app.layoutManager().sliceWidget(view).sliceView().interactor()
     interactor.SetEventInformation(*(round(each) for each in xy), 0, 0, "\0", 0, None)
-    interactor.InvokeEvent("MouseMoveEvent")
+    if told:
+        interactor.InvokeEvent("MouseMoveEvent")
 
 
 def where(view: str, node: Any, point: int) -> np.ndarray:
@@ -50,9 +51,9 @@ def where(view: str, node: Any, point: int) -> np.ndarray:
     return (np.linalg.inv(to_ras) @ [*world, 1.0])[:2]
 
 
-def press_and_release(view: str, xy: np.ndarray, button: str = "Left") -> None:
-    """Click at a pixel of a slice view."""
+def press_and_release(view: str, xy: np.ndarray, button: str = "Left", moved: bool = True) -> None:
+    """Click at a pixel of a slice view, after a mouse move to it or not."""
     interactor = slicer.app.layoutManager().sliceWidget(view).sliceView().interactor()
-    move(view, np.asarray(xy, float))
+    move(view, np.asarray(xy, float), moved)
     interactor.InvokeEvent(f"{button}ButtonPressEvent")
     interactor.InvokeEvent(f"{button}ButtonReleaseEvent")

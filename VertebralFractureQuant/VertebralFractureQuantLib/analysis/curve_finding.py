@@ -26,6 +26,9 @@ LOOK_BEYOND_MM = 32.0  # the refiner looks this far beyond the coarse curve: a s
 # The limits are extended by 2 cm, like "ours ext." of Zakharov et al. 2023. At the lower end the extension is an L5 and
 # the disc above it: the localizer is least certain there and loses them first.
 EXTENSION_MM, EXTENSION_BELOW_MM = 20.0, 44.0
+# Beyond a reader's outermost clicks, which are middles of bodies, the next vertebra is seen whole: its middle is at
+# most 36 mm farther, and its endplate 14 mm more.
+BEYOND_CLICKS_MM = 52.0
 # If the last vertebra lies closer to the curve's end than this multiple of its height, and the scan continues there,
 # the next vertebra would not be seen whole, and the localizer may have lost the spine: the curve is lengthened.
 LEAST_ROOM, LENGTHENED_MM = 1.25, 50.0
@@ -170,13 +173,16 @@ def _distinct(points: np.ndarray) -> np.ndarray:
 
 
 def drawn_spine(ct: CTVolume, curve: SpineCurve, models: Models) -> Spine:
-    """Return a reader's curve unchanged, with what the refiner sees along it, which identifies the levels."""
+    """Return a reader's curve with what the refiner sees along it, which identifies the levels.
+
+    It reaches straight `BEYOND_CLICKS_MM` beyond the outermost clicks, so that the next vertebrae are seen whole.
+    """
     from ..networks.refiner import refine
 
-    straightening = Straightening(extended(curve, LOOK_BEYOND_MM))
+    reaching = extended(curve, BEYOND_CLICKS_MM)
+    straightening = Straightening(reaching)
     refined = refine(models.refiner, ct, straightening)
-    limits = (EXTENSION_MM, EXTENSION_MM + curve.length)
-    return Spine(extended(curve, EXTENSION_MM), limits, straightening, refined)
+    return Spine(reaching, (BEYOND_CLICKS_MM, BEYOND_CLICKS_MM + curve.length), straightening, refined)
 
 
 def followed(probability: np.ndarray, first: int, last: int) -> tuple[int, int]:

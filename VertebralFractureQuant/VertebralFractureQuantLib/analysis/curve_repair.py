@@ -13,7 +13,7 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve, cubic, fit_curve, smoothed
 from ..spine.straightening import Straightening
-from .curve_finding import DISTINCT_MM, EXTENSION_MM, LEAST_RISE, LOOK_BEYOND_MM, Spine, extended
+from .curve_finding import BEYOND_CLICKS_MM, DISTINCT_MM, LEAST_RISE, LOOK_BEYOND_MM, Spine, extended
 from .models import Models
 
 # A click replaces the present curve this far to both sides, or this many times the distance between click and curve if
@@ -63,14 +63,14 @@ def repaired_curve(present: SpineCurve, clicks: np.ndarray) -> SpineCurve:
 def repaired_spine(ct: CTVolume, present: PresentCurve, clicks: np.ndarray, models: Models) -> Spine:
     """Return the repaired curve (`repaired_curve`), with what the refiner sees along it, which identifies the levels.
 
-    The curve reaches at least `EXTENSION_MM` beyond the outermost clicks.
+    The curve reaches at least `BEYOND_CLICKS_MM` beyond the outermost clicks.
     """
     from ..networks.refiner import refine
 
     clicks = np.asarray(clicks, float).reshape(-1, 3)
     repaired = repaired_curve(present.curve, clicks)
     reached = [nearest_arc(repaired, click) for click in clicks]
-    lacking = EXTENSION_MM - np.array([min(reached), repaired.length - max(reached)])
+    lacking = BEYOND_CLICKS_MM - np.array([min(reached), repaired.length - max(reached)])
     curve = extended(repaired, *np.maximum(lacking, 0.0))
     seen = [*clicks, *present.curve.at(np.array(present.limits_mm))[0]]
     places = [nearest_arc(curve, point) for point in seen]

@@ -5,6 +5,7 @@ The slab is `(rows, 128)` HU with pixels of `PIXEL_MM`. The resulting key points
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ BORDER_MM = 1.0  # a key point may lie this far outside the scan, as it is not e
 # tissue.
 INWARD_MM, TISSUE_HU = (1.0, 2.0, 3.0), -800.0
 FARTHEST_FROM_CURVE_MM = 25.0
+CUT_MM = 3.0  # an endplate nearer to the end of a curve is not seen whole
 
 
 def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
@@ -51,6 +53,13 @@ def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tu
     patient = _to_patient(curve, found.keypoints)
     whole = near & (inside(ct, patient, BORDER_MM) & in_tissue(ct, patient)).all((1, 2))
     return _vertebrae(patient[whole], found.scores[whole], found.spreads[whole])
+
+
+def whole_along(curve: SpineCurve, found: Detections) -> Detections:
+    """Leave out detections that reach nearer than `CUT_MM` to an end of the curve: they are cut there."""
+    rows = found.keypoints[..., 1]
+    whole = ((rows >= CUT_MM) & (rows <= curve.length - CUT_MM)).all((1, 2))
+    return replace(found, keypoints=found.keypoints[whole], scores=found.scores[whole], spreads=found.spreads[whole])
 
 
 def propose_vertebra(

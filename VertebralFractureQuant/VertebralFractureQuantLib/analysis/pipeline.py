@@ -36,7 +36,7 @@ from .curve_finding import (
     refined_spine,
 )
 from .curve_repair import PresentCurve, repaired_spine
-from .detection import PIXEL_MM, measured_vertebrae, straightened_slab
+from .detection import PIXEL_MM, measured_vertebrae, straightened_slab, whole_along
 from .midline import on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
@@ -107,7 +107,7 @@ def analyze_along(
                 spine = repaired_spine(ct, present, points, models)
             else:
                 spine = drawn_spine(ct, drawn_curve(points), models)
-        vertebrae = _along(ct, spine, models, timing, progress)
+        vertebrae = _along(ct, spine, models, timing, progress, only_whole=True)
         with _timed("check", timing):
             offsets = off_midline(ct, spine.curve, vertebrae)
             vertebrae, flags = judged(ct, spine, vertebrae, offsets, models, np.asarray(points, float))
@@ -215,9 +215,17 @@ def _lost_share(offsets: np.ndarray) -> float:
 
 
 def _along(
-    ct: CTVolume, spine: Spine, models: Models, timing: dict[str, float], progress: Progress | None
+    ct: CTVolume,
+    spine: Spine,
+    models: Models,
+    timing: dict[str, float],
+    progress: Progress | None,
+    only_whole: bool = False,
 ) -> tuple[Vertebra, ...]:
-    """Straighten along a known curve, then detect, measure and name vertebrae."""
+    """Straighten along a known curve, then detect, measure and name vertebrae.
+
+    only_whole : leave out those that the ends of the curve cut; no search lengthens a reader's curve.
+    """
     from ..networks.detector import detect
 
     _report(progress, "straighten", 0.7)
@@ -226,6 +234,8 @@ def _along(
     _report(progress, "detect", 0.8)
     with _timed("detect", timing):
         detections = detect(models.detector, slab, spacing_mm=PIXEL_MM)
+        if only_whole:
+            detections = whole_along(spine.curve, detections)
     with _timed("measure", timing):
         return measurable(with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine))
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from ..cohort.engine import Library
 from ..cohort.studies import Study, measure_study
-from ..cohort.worklist import find_cases, passed_over
+from ..cohort.worklist import find_cases, passed_over_sentences
 from .common import (
     EXIT_CODED_FAILURE,
     NOTICE,
@@ -64,10 +64,7 @@ def analyze(
     if series and len(cases) > 1:
         raise typer.BadParameter("--series needs a single INPUT, a DICOM folder.")
     messages = Console(stderr=True)
-    for folder in passed_over(inputs):
-        sentence = (
-            f"{folder} is skipped because there are scans beside it. If it contains scans, give it as an INPUT too."
-        )
+    for sentence in passed_over_sentences(inputs):
         messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
     engine = Library(weights) if weights else ctx.obj
     batch = Batch(engine, output, device.value, overwrite, series, messages, debug, trust_header)

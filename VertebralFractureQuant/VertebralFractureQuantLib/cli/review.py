@@ -71,9 +71,11 @@ def review(
 
     Scans without results are analysed first. Ctrl+C ends the command; every action is saved at once.
     """
-    from ..cohort.worklist import find_cases
+    from ..cohort.worklist import find_cases, passed_over_sentences
 
     with coded_exit(debug):
+        for sentence in passed_over_sentences(inputs):
+            Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
         cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
         _check(inputs, cases, analysis)
         if analysis and output is None and _beside(analysis):

@@ -70,10 +70,11 @@ def find_cases(inputs: Sequence[Path], output: Path, series: bool = False) -> li
 
 
 def expanded(inputs: Sequence[Path], series: bool = False) -> list[Path]:
-    """Replace each folder that directly contains image files by those files; other folders are DICOM, and stay.
+    """Replace each folder by its scans: image files, and folders of one DICOM study each.
 
-    A folder that directly contains both stays too, after its image files: its DICOM slices are one more scan. If a
-    DICOM `series` is asked for, it is the only one.
+    A folder without image files is DICOM: it stays, unless its sub-folders hold different studies. Beside image files,
+    the DICOM slices in the folder are one more scan, and its sub-folders are searched for DICOM studies; those that
+    `vfq` wrote are not. If a DICOM `series` is asked for, a folder with slices is the only one.
     """
     return [path for given in inputs for path in _scans(given, series)]
 
@@ -81,20 +82,64 @@ def expanded(inputs: Sequence[Path], series: bool = False) -> list[Path]:
 def _scans(given: Path, series: bool) -> list[Path]:
     images = _images(given) if given.is_dir() else []
     if not images:
-        return [given]
-    dicom = [given] if _has_slices(given) else []
-    return dicom if dicom and series else [*images, *dicom]
+        return [given] if series or not given.is_dir() else _studies(given) or [given]
+    if _has_slices(given):
+        return [given] if series else [*images, given]
+    return images if series else [*images, *(study for folder in _beside_images(given) for study in _studies(folder))]
+
+
+def _beside_images(folder: Path) -> list[Path]:
+    """Return the sub-folders of a folder of image files, without hidden ones and those that `vfq` wrote."""
+    found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    return [sub for sub in found if not ((sub / "analysis.json").exists() or any(sub.glob("*/analysis.json")))]
+
+
+def _studies(folder: Path) -> list[Path]:
+    """Return the folders of single DICOM studies in a folder: itself, or those below it if their studies differ.
+
+    A folder without any CT in DICOM has none. One whose sub-folders share a study with each other stays whole, and so
+    does a folder with slices of its own: its series belong together.
+    """
+    uid = _study_uid(folder)
+    if uid is None:
+        return []
+    if _has_slices(folder):
+        return [folder]
+    held = {sub: _study_uid(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    held = {sub: found for sub, found in held.items() if found is not None}
+    below = {sub: _studies(sub) for sub in held} if len(set(held.values())) == len(held) else {}
+    several = [study for studies in below.values() for study in studies]
+    return several if len(several) > 1 else [folder]
+
+
+def _study_uid(folder: Path) -> str | None:
+    """Return the study of the first CT image in or below a folder; None if there is none."""
+    from ..imaging.dicom_header import is_dicom, read_header
+    from ..imaging.dicom_slices import files_below
+
+    with suppress(OSError):
+        for path in files_below(folder):
+            header = read_header(path) if path.name.upper() != "DICOMDIR" and is_dicom(path) else None
+            if header and header.text["Modality"] == "CT":
+                return header.text["StudyInstanceUID"]
+    return None
 
 
 def passed_over(inputs: Sequence[Path]) -> list[Path]:
-    """List the folders that lie beside image files in an input folder; `expanded` takes only the files.
+    """List the folders beside image files in an input folder in which `expanded` finds no DICOM study.
 
     Folders that `vfq` wrote are not listed, nor those in a folder of DICOM slices, which are searched.
     """
     folders = [path for path in inputs if path.is_dir() and _images(path) and not _has_slices(path)]
-    found = [sub for folder in folders for sub in sorted(folder.iterdir()) if sub.is_dir()]
-    ours = [sub for sub in found if (sub / "analysis.json").exists() or any(sub.glob("*/analysis.json"))]
-    return [sub for sub in found if not sub.name.startswith(".") and sub not in ours]
+    return [sub for folder in folders for sub in _beside_images(folder) if not _studies(sub)]
+
+
+def passed_over_sentences(inputs: Sequence[Path]) -> list[str]:
+    """Return what to tell the user about each folder of `passed_over`."""
+    return [
+        f"{folder} is skipped because there are scans beside it. If it contains scans, give it as an INPUT too."
+        for folder in passed_over(inputs)
+    ]
 
 
 def case_status(case: Case) -> CaseStatus:

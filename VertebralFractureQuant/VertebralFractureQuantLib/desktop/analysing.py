@@ -184,7 +184,7 @@ class Analyst:
                 case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
             )
 
-        self.opening("opening the study", ready, then)
+        self.opening("opening the study", case, ready, then)
 
     def begin_by_hand(self, node: Any, results: Path, then: Callable[[Opened], None]) -> None:
         """Load a study without vertebrae, for annotation by hand, and pass it to `then`.
@@ -199,19 +199,26 @@ class Analyst:
             """Prepare the study in another thread."""
             return Opened(case, _unseen(from_array(*what), case.name), VFQError("missing_dependency", NO_NETWORKS))
 
-        self.opening("opening the study", ready, then)
+        self.opening("opening the study", case, ready, then)
 
-    def opening(self, stage: str, ready: Callable[[], Opened], then: Callable[[Opened], None]) -> None:
+    def opening(self, stage: str, case: Case, ready: Callable[[], Opened], then: Callable[[Opened], None]) -> None:
         """Call `ready` in another thread and pass its study to `then`; of overlapping calls, only the last counts."""
         self._turn += 1
         turn = self._turn
+
+        def named() -> Opened:
+            """Call `ready`; a failure names the case."""
+            try:
+                return ready()
+            except VFQError as error:
+                raise VFQError(error.code, f"{case.name}: {error.message}") from error
 
         def show(opened: Opened) -> None:
             """Show the study, unless another one was asked for meanwhile."""
             if turn == self._turn:
                 then(opened)
 
-        self.face.work(stage, ready, show)
+        self.face.work(stage, named, show)
 
     def resume(self, results: Path, folder: Path | None = None) -> None:
         """Resume the study in the scene, after a scene was loaded or the module was reloaded.

@@ -9,7 +9,7 @@ from typing import Any
 import qt
 
 from ..cohort.jobs import JobState
-from ..cohort.worklist import Case, case_status, find_cases
+from ..cohort.worklist import Case, case_status, find_cases, passed_over_sentences
 from ..errors import VFQError, meaning
 from ..scene.opening import read_study
 from .analysing import Analyst, Opened
@@ -54,6 +54,8 @@ class CohortPanel:
             raise VFQError("not_found", f"{scans.name!r} is not a folder. Choose a folder of scans.")
         self.cases, self._at = find_cases([scans], results), None
         self.show()
+        if skipped := passed_over_sentences([scans]):
+            self.analyst.face.tell("\n".join(skipped))
 
     def show(self) -> None:
         """Show each case as it is on disk."""
@@ -130,7 +132,7 @@ class CohortPanel:
             return Opened(case, read_study(case.source, case.folder, case.name), analyst.models())
 
         self.ui.cohortTable.selectRow(index)
-        analyst.opening("reading the scan", ready, self._opened)
+        analyst.opening("reading the scan", case, ready, self._opened)
 
     def _show_buttons(self) -> None:
         self.ui.analyzeAllButton.enabled = bool(self.cases)

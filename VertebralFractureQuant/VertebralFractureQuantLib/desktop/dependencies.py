@@ -151,7 +151,9 @@ def slicer_pip(requirements: Sequence[str]) -> None:
 
         pip_install(list(requirements))
         return
-    pip_ensure(list(requirements), prompt_install=False, requester=REQUESTER)
+    from packaging.requirements import Requirement as Parsed
+
+    pip_ensure([Parsed(each) for each in requirements], prompt_install=False, requester=REQUESTER)
 
 
 def pytorch_extension(specifier: str) -> None:

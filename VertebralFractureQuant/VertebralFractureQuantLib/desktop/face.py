@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import qt
 import slicer
 
@@ -22,7 +23,9 @@ from ..report.names import free_case_name
 from ..report.outputs import write_outputs
 from ..scene.review import Review
 from ..scene.study import StudyScene
+from .folder import arrange, tidy
 from .layout import VIEWS, LayoutViews
+from .logs import HeldLogs
 
 T = TypeVar("T")
 
@@ -83,8 +86,9 @@ class DesktopFace:
         self._poll = _timer(POLL_MS, self._ask)
         self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
         self._saving = False
+        self._logs = HeldLogs()
         self.review = Review(StudyScene(scene, VIEWS), self, who)
-        self.views = LayoutViews(self.review.pick, self.review.scrolled)
+        self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
     def set_reader(self, who: str) -> None:
         """Set the reader's name for all following actions."""
@@ -110,13 +114,19 @@ class DesktopFace:
         return self.views.cameras
 
     def opened(self) -> None:
-        """See `Face`."""
-        self.views.show(self.review.study.nodes)
+        """See `Face`; the straightened volume is named after its case, and Slicer shows that name in the view."""
+        nodes, folder = self.review.study.nodes, self.review.folder
+        if folder and nodes:
+            nodes["straightened"].SetName(f"{folder.name} straightened")
+        self.views.show(nodes)
 
     def changed(self) -> None:
-        """See `Face`."""
-        if not self.review.editor:
+        """See `Face`; the study's nodes stand in a folder of the Data module."""
+        if self.review.editor and self.review.folder:
+            arrange(self.review.study, self.review.folder.name)
+        else:
             self.unsaved = ""
+            tidy()
         for tell in self.on_changed:
             tell()
 
@@ -144,9 +154,22 @@ class DesktopFace:
 
     def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
         """See `Face`."""
+        self._logs.hold()
         self._works.append(Work(do, then, stage))
         self._show_busy()
         self._poll.start(POLL_MS)
+
+    # -- the mouse in the views
+
+    def _pressed(self, view: Any, point: np.ndarray) -> None:
+        self._panned(False)  # a release outside of Slicer's window is not reported
+        if view in (self.straightened, self.patient[0]):
+            self.review.pick(view, point)
+
+    def _panned(self, on: bool) -> None:
+        """Lock the vertebrae in the patient's views while the image is moved: the middle button would move them."""
+        for each in self.review.study.vertebrae.values():
+            each.mirror.SetLocked(on or each.details["review"] == "rejected")
 
     # -- closing, exporting
 
@@ -207,6 +230,7 @@ class DesktopFace:
         self._save_timer.stop()
         self._poll.stop()
         self._works.clear()
+        self._logs.release()
         self.views.release()
         self.on_changed.clear()
         self.on_followed.clear()
@@ -237,6 +261,7 @@ class DesktopFace:
 
     def _ask(self) -> None:
         time.sleep(WAITED_FOR_S if self._is_waited_for() else BESIDE_S)
+        self._logs.emit()
         ended = [work for work in self._works if not work.thread.is_alive()]
         self._works = [work for work in self._works if work not in ended]
         if not self._works:

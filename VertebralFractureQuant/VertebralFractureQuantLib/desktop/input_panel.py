@@ -16,10 +16,13 @@ from ..cohort.jobs import JobState
 from ..cohort.worklist import Case
 from ..errors import VFQError
 from ..scene.opening import RESCUABLE
-from ..scene.volumes import discard_copy, reviewable
+from ..scene.volumes import COPY, ROLE, discard_copy, reviewable
 from .analysing import Analyst, Opened, earlier_case
 from .dependencies import Purpose, install, missing, offer, purpose_of
+from .labels import show_text
 from .parameters import DEVICES
+
+SHORT, LINE = 13, 40  # letters of a name on a button, and in a sentence
 
 
 class InputPanel:
@@ -104,7 +107,7 @@ class InputPanel:
         """Report how an analysis ended, and open the study of a volume node (None for a file)."""
         message = "\n".join([*state.notes, state.message]).strip()
         if message:
-            self._tell(message)
+            self._tell(f"{case.name}: {message}")
         self.show_progress()
         usable = state.status == "done" or state.code in RESCUABLE
         if node is not None and usable and node.GetScene() is not None:
@@ -114,7 +117,50 @@ class InputPanel:
         elif node is not None:
             discard_copy(node)
 
+    # -- what is chosen
+
+    def choose_any(self) -> None:
+        """If no volume is chosen, choose the CT that Slicer's views show, or the first of the scene."""
+        parameters = self._parameters()
+        if not parameters.inputVolume:
+            volumes = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_choosable(n)]
+            active = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton").GetActiveVolumeID()
+            shown = [n for n in volumes if n.GetID() == active]
+            parameters.inputVolume = next(iter((*shown, *volumes)), None)
+
+    def choose_loaded(self, node: Any) -> None:
+        """Choose a volume that was just loaded, unless this module made it."""
+        parameters = self._parameters()
+        if parameters and node.GetScene() and node.GetImageData() and is_choosable(node):
+            parameters.inputVolume = node
+
+    def choose_shown(self) -> None:
+        """Choose the CT of the study that is shown, so that the buttons act on it."""
+        parameters, nodes = self._parameters(), self.analyst.face.review.study.nodes
+        if parameters and nodes:
+            parameters.inputVolume = nodes["ct"]
+
     # -- what is shown
+
+    def show_case(self) -> None:
+        """Name the case that is shown, and the CT on which the buttons act."""
+        parameters, review = self._parameters(), self.analyst.face.review
+        chosen = parameters and parameters.inputVolume
+        shown = review.study.nodes.get("ct") if review.editor else None
+        told = (
+            _("Shown: {case}, CT {volume}.").format(case=review.folder and review.folder.name, volume=named(shown))
+            if shown
+            else ""
+        )
+        if shown and chosen and chosen is not shown:
+            told += " " + _("The buttons act on another CT: {volume}.").format(volume=named(chosen))
+        show_text(self.ui.caseLabel, told)
+        for button, text, alone in (
+            (self.ui.analyzeButton, _("Analyse {}"), _("Analyse")),
+            (self.ui.openButton, _("Open review of {}"), _("Open earlier review")),
+            (self.ui.beginButton, _("Begin {} by hand"), _("Begin a study by hand")),
+        ):
+            button.text = text.format(short(chosen.GetName())).replace("&", "&&") if chosen else alone
 
     def show_progress(self, state: JobState | None = None, stage: str = "") -> None:
         """Show the state of a running child process, or the `stage` of other work."""
@@ -128,6 +174,7 @@ class InputPanel:
         """Enable the buttons that can be used now."""
         parameters, busy = self._parameters(), self.analyst.busy
         volume = parameters and parameters.inputVolume
+        self.show_case()
         self.ui.cancelButton.visible = busy
         # First what becomes enabled: the focus leaves a disabled button for the next one, which is scrolled into view.
         for button, usable in sorted(
@@ -142,8 +189,8 @@ class InputPanel:
     def show_missing(self) -> None:
         """Show which packages are missing for the chosen device."""
         needed = missing(self._purpose, "pictures")
-        self.ui.missingLabel.text = offer(needed)
-        self.ui.missingLabel.visible = self.ui.installButton.visible = bool(needed)
+        show_text(self.ui.missingLabel, offer(needed))
+        self.ui.installButton.visible = bool(needed)
 
     @property
     def _purpose(self) -> Purpose:
@@ -153,6 +200,23 @@ class InputPanel:
         node, note = reviewable(self._parameters().inputVolume)
         self._tell(note)
         return node
+
+
+def is_choosable(node: Any) -> bool:
+    """True if a volume node may be a CT: it is no label map, not hidden, and not made by this module."""
+    ours = node.GetAttribute(ROLE) not in (None, "ct") or node.GetAttribute(COPY)
+    return not (ours or node.IsA("vtkMRMLLabelMapVolumeNode") or node.GetHideFromEditors())
+
+
+def short(name: str, most: int = SHORT) -> str:
+    """Return a name without its middle if it is longer than `most` characters."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+
+
+def named(node: Any) -> str:
+    """Return the name of a node in quotation marks, short enough for one line of the panel."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{short(node.GetName(), LINE)}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def removed_text(case: Case) -> str:

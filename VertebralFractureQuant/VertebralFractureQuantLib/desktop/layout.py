@@ -1,4 +1,4 @@
-"""The module's layout in Slicer: the straightened image, three patient views, a 3D view and the table.
+"""The module's layout in Slicer: the straightened image, the patient's sagittal view, and the others as tabs.
 
 World coordinates are straight RAS mm in the straightened view and patient RAS mm in the others. The straightened view
 has a separate view group, so linked patient views do not follow it.
@@ -19,7 +19,6 @@ LAYOUT_ID = 5177
 STRAIGHTENED = "Straightened"
 PATIENT = {"Yellow": "Sagittal", "Green": "Coronal", "Red": "Axial"}
 CAMERA_VIEW = "1"
-TABLE = "TableView1"
 BEFORE_OTHERS = 100.0  # observer priority: the markups widget does not pass on the events that it uses
 
 _SLICE = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
@@ -34,22 +33,18 @@ def _slice(tag: str, orientation: str, label: str, color: str, group: int = 0) -
     return _SLICE.format(tag=tag, orientation=orientation, label=label, color=color, group=group)
 
 
+# Two columns fit beside the panel at 1280 x 800.
 LAYOUT = f"""<layout type="horizontal" split="true">
-  <item splitSize="400">{_slice(STRAIGHTENED, "Sagittal", "S", "#5B8DEF", group=1)}</item>
-  <item splitSize="600"><layout type="vertical" split="true">
-    <item splitSize="400"><layout type="horizontal">
-      <item>{_slice("Yellow", "Sagittal", "Y", "#EDD54C")}</item>
-      <item>{_slice("Green", "Coronal", "G", "#6EB04B")}</item>
-    </layout></item>
-    <item splitSize="400"><layout type="horizontal">
-      <item>{_slice("Red", "Axial", "R", "#F34A33")}</item>
-      <item><view class="vtkMRMLViewNode" singletontag="{CAMERA_VIEW}">
+  <item splitSize="450">{_slice(STRAIGHTENED, "Sagittal", "S", "#5B8DEF", group=1)}</item>
+  <item splitSize="550"><layout type="vertical" split="true">
+    <item splitSize="550">{_slice("Yellow", "Sagittal", "Y", "#EDD54C")}</item>
+    <item splitSize="450"><layout type="tab">
+      <item name="Axial">{_slice("Red", "Axial", "R", "#F34A33")}</item>
+      <item name="Coronal">{_slice("Green", "Coronal", "G", "#6EB04B")}</item>
+      <item name="3D"><view class="vtkMRMLViewNode" singletontag="{CAMERA_VIEW}">
         <property name="viewlabel" action="default">1</property>
       </view></item>
     </layout></item>
-    <item splitSize="200"><view class="vtkMRMLTableViewNode" singletontag="{TABLE}">
-      <property name="viewlabel" action="default">T</property>
-    </view></item>
   </layout></item>
 </layout>"""
 
@@ -67,16 +62,23 @@ class LayoutViews:
     Parameters
     ----------
     pressed : called at a mouse press with the slice node and the point `(3,)` in its world coordinates, mm.
+    panned : called with True when a drag with the middle button begins in a patient view, and with False at its end.
     scrolled : called when the plane of the straightened view moves.
     """
 
-    def __init__(self, pressed: Callable[[Any, np.ndarray], None], scrolled: Callable[[], None]):
+    def __init__(
+        self,
+        pressed: Callable[[Any, np.ndarray], None],
+        panned: Callable[[bool], None],
+        scrolled: Callable[[], None],
+    ):
         self._pressed = pressed
+        self._panned = panned
         self._scrolled = scrolled
         self._observations: list[tuple[Any, int]] = []
 
     def show(self, nodes: dict[str, Any]) -> None:
-        """Switch to the layout, and show a study's volumes and table (`nodes` by role) in its views."""
+        """Switch to the layout, and show a study's volumes (`nodes` by role) in its views."""
         node = self._manager().layoutLogic().GetLayoutNode()
         if not node.IsLayoutDescription(LAYOUT_ID):
             node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
@@ -86,9 +88,6 @@ class LayoutViews:
         self._show_volume(STRAIGHTENED, "Sagittal", nodes["straightened"])
         for name, orientation in PATIENT.items():
             self._show_volume(name, orientation, nodes["ct"])
-        for view in nodes_of(slicer.mrmlScene, "vtkMRMLTableViewNode"):
-            if view.GetSingletonTag() == TABLE:
-                view.SetTableNodeID(nodes["measurements"].GetID())
         if not self._observations:
             self._observe()
 
@@ -125,18 +124,23 @@ class LayoutViews:
         composite.SetBackgroundVolumeID(volume.GetID())
 
     def _observe(self) -> None:
-        for name in (STRAIGHTENED, "Yellow"):
+        for name in (STRAIGHTENED, *PATIENT):
             widget = self._manager().sliceWidget(name)
             node, interactor = widget.mrmlSliceNode(), widget.sliceView().interactor()
-            tag = interactor.AddObserver(
-                "LeftButtonPressEvent", lambda caller, _, node=node: self._press(caller, node), BEFORE_OTHERS
-            )
-            self._observations.append((interactor, tag))
+            answers = {"LeftButtonPressEvent": lambda caller, _, node=node: self._press(caller, node)}
+            if name in PATIENT:
+                answers["MiddleButtonPressEvent"] = lambda *_: self._panned(True)
+                answers["MiddleButtonReleaseEvent"] = lambda *_: self._panned(False)
+            for event, answer in answers.items():
+                self._observations.append((interactor, interactor.AddObserver(event, answer, BEFORE_OTHERS)))
         straightened = self.straightened
         tag = straightened.AddObserver("ModifiedEvent", lambda *_: self._scrolled())
         self._observations.append((straightened, tag))
 
     def _press(self, interactor: Any, node: Any) -> None:
+        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        if interaction.GetCurrentInteractionMode() == interaction.Place:
+            interactor.InvokeEvent("MouseMoveEvent")  # the markups widget takes no click where the mouse did not move
         x, y = interactor.GetEventPosition()
         self._pressed(node, np.array(node.GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3]))
 

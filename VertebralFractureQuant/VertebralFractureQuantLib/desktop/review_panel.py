@@ -12,6 +12,7 @@ from ..scene.straight import LATERAL_MM
 from ..scene.volumes import WINDOWS
 from ..spine.levels import NAMES
 from .face import DesktopFace
+from .labels import show_text
 from .table import VertebraTable
 
 # Each button of the .ui file, and the action of `scene.review.Review` that it calls.
@@ -89,8 +90,7 @@ class ReviewPanel:
             self._show_summary()
             self._show_buttons()
             self._show_display()
-            self.ui.hintLabel.text = self.review.hint
-            self.ui.hintLabel.visible = bool(self.review.mode)
+            show_text(self.ui.hintLabel, self.review.hint)
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
         """Update only the measurements of these vertebrae. If empty, update the selection and the plane."""
@@ -120,9 +120,8 @@ class ReviewPanel:
 
     def _show_summary(self) -> None:
         patient = summary(self.review.study)
-        self.ui.summaryLabel.text = summary_text(patient)
-        self.ui.qualityLabel.text = "\n".join(f"\N{WARNING SIGN} {sentence}" for sentence in patient["quality"])
-        self.ui.qualityLabel.visible = bool(patient["quality"])
+        show_text(self.ui.summaryLabel, summary_text(patient))
+        show_text(self.ui.qualityLabel, "\n".join(f"\N{WARNING SIGN} {sentence}" for sentence in patient["quality"]))
 
     def _show_buttons(self) -> None:
         ui, review, journal = self.ui, self.review, self.review.editor and self.review.editor.journal

@@ -87,6 +87,8 @@ class VertebraTable:
             item = self.widget.item(index, column)
             if item is None:
                 item = qt.QTableWidgetItem()
+                if column == GRADE:  # so that the highlight of the selected row does not hide the grade's colour
+                    item.setFlags(qt.Qt.ItemIsEnabled)
                 self.widget.setItem(index, column, item)
             if item.text() != text:
                 item.setText(text)

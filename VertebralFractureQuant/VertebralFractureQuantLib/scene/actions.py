@@ -19,6 +19,7 @@ from .editor import Editor
 from .face import Face
 from .merging import Merged
 from .rows import following_row, stepped_row
+from .state import CURVE
 from .study import StudyScene
 from .viewpoint import Viewpoint
 
@@ -130,12 +131,12 @@ class Actions:
         self._selected_do(lambda editor, i: editor.review(i, "open"))
 
     def undo(self) -> None:
-        """Take the last action back."""
-        self._open_editor.undo()
+        """Take the last action back, and go to what it changed."""
+        self._go_to_change(self._open_editor.undo)
 
     def redo(self) -> None:
-        """Repeat the action that was taken back last."""
-        self._open_editor.redo()
+        """Repeat the action that was taken back last, and go to what it changed."""
+        self._go_to_change(self._open_editor.redo)
 
     def level_up(self) -> None:
         """Set the level of the selected vertebra one higher."""
@@ -214,6 +215,20 @@ class Actions:
         if self.editor is None:
             raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
         return self.editor
+
+    def _go_to_change(self, do: Callable[[], object]) -> None:
+        """Call undo or redo, and select what it changed; if that is gone, select what is nearest to its place."""
+        journal, selected = self._open_editor.journal, self.selected
+        before = dict(journal.state)
+        do()
+        ids = [i for i in {**before, **journal.state} if i != CURVE and before.get(i) != journal.state.get(i)]
+        here = [i for i in self.order if i in ids]
+        if selected in here:
+            self.select(selected)
+        elif here:
+            self.select(here[0])
+        elif ids:
+            self.select(self.study.nearest(np.mean(before[ids[0]]["keypoints"], axis=(0, 1))))
 
     def _moved(self, vertebra_id: str) -> None:
         """Show, during a drag, only the measurements that depend on the dragged vertebra."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..analysis import Models
 from ..errors import VFQError
+from ..spine.genant import severity
 from ..spine.record import SpineAnalysis
 from .actions import Actions
 from .case_files import open_journal, saved_without_journal
@@ -77,7 +78,7 @@ class Review:
         if analysis.status != "ok" and not self.study.vertebrae:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
         else:
-            self.select(next(iter(self.order), None))
+            self.select(self._worst())
         if saved or recovered:
             self.face.tell(recovered or JOURNAL_MISSING)
 
@@ -95,7 +96,7 @@ class Review:
             on_error.pop_all()
         self._actions.viewpoint.show_window()
         self._actions.fit_views()
-        self.select(next(iter(self.order), None))
+        self.select(self._worst())
 
     def _begin(self, editor: Editor, folder: Path, original: SpineAnalysis | None) -> None:
         self._case = OpenCase(editor, folder, original)
@@ -104,6 +105,15 @@ class Review:
         self._guard.watch()
         self.face.opened()
         self.face.acted()
+
+    def _worst(self) -> str | None:
+        """Return the vertebra of the worst grade, as the summary names it; if all are normal, the first in doubt."""
+        study = self.study
+        counted = [i for i in self.order if study.vertebrae[i].details["review"] != "rejected"]
+        graded = [i for i in counted if study.measurements[i].grade != "normal" and i not in study.physiologic]
+        if graded:
+            return min(graded, key=lambda i: severity(study.measurements[i]))
+        return next(iter((*(i for i in counted if study.flags[i]), *self.order)), None)
 
     def settle(self) -> None:
         """End clicking and a drag that is under way, as before closing."""

@@ -266,7 +266,8 @@ class StudyScene:
 
     def refresh(self) -> None:
         """Order, measure and draw all vertebrae."""
-        self._column.refresh()
+        with self._observer.quiet():  # a point's label is a change of the point to MRML
+            self._column.refresh()
 
     def follow(self, vertebra_id: str) -> None:
         """Measure and draw again what depends on a vertebra that moved: itself, and its neighbours' crush test."""

@@ -24,6 +24,7 @@ from .volumes import nodes_of
 ID = "VertebralFractureQuant.id"
 DETAILS = "VertebralFractureQuant.vertebra"
 MIRROR = "mirror"  # node reference from `node` to its mirror
+LABELLED = POINT_NAMES.index("P-")  # the point beside which the vertebra is named
 NO_FADING_MM = 1e3  # outlines keep their colour up to this distance from the plane; Slicer's default is 1
 
 
@@ -76,7 +77,9 @@ class VertebraMarkups:
         for node in (self.node, self.mirror):
             node.SetLocked(self.details["review"] == "rejected")
             if node.GetName() != label:
-                node.SetName(label)
+                with slicer.util.NodeModify(node):
+                    node.SetName(label)
+                    node.SetNthControlPointLabel(LABELLED, label)
             _paint(node.GetDisplayNode(), color)
 
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
@@ -91,7 +94,7 @@ def create(
     scene: Any, vertebra_id: str, state: State, transform_id: str, views: Sequence[Sequence[str]]
 ) -> VertebraMarkups:
     """Create the nodes of a vertebra; `views` are the IDs of the straightened views and of the patient's."""
-    node, mirror = (_closed_curve(scene, ids) for ids in views)
+    node, mirror = _closed_curve(scene, views[0]), _closed_curve(scene, views[1], hidden=True)
     node.SetAttribute(ID, vertebra_id)
     node.SetNodeReferenceID(MIRROR, mirror.GetID())
     node.SetAndObserveTransformNodeID(transform_id)
@@ -126,7 +129,8 @@ def _add_points(node: Any, points: np.ndarray) -> None:
     node.RemoveAllControlPoints()
     for name, point in zip(POINT_NAMES, points, strict=True):
         i = node.AddControlPoint(*point)
-        node.SetNthControlPointLabel(i, name)
+        node.SetNthControlPointDescription(i, name)
+        node.SetNthControlPointLabel(i, node.GetName() if i == LABELLED else "")
     node.SetFixedNumberOfControlPoints(True)
 
 
@@ -149,16 +153,19 @@ def _world_points(node: Any) -> np.ndarray:
     return points
 
 
-def _closed_curve(scene: Any, view_ids: Sequence[str]) -> Any:
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsClosedCurveNode")
+def _closed_curve(scene: Any, view_ids: Sequence[str], hidden: bool = False) -> Any:
+    """Return a new node; a `hidden` one is listed in no module, so that a vertebra is listed once."""
+    node = slicer.vtkMRMLMarkupsClosedCurveNode()
+    node.SetHideFromEditors(hidden)  # before the node is in the scene, because the Data module lists it then
+    scene.AddNode(node)
     node.SetCurveTypeToLinear()
     node.SetNumberOfPointsPerInterpolatingSegment(1)  # sides are straight in the view, like those of the outlines
     node.SetFixedNumberOfControlPoints(True)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetViewNodeIDs(list(view_ids))
-    display.SetPointLabelsVisibility(False)
-    display.SetPropertiesLabelVisibility(True)
+    display.SetPointLabelsVisibility(True)  # unlike a curve's own label, these stay when the plane is beside the points
+    display.SetPropertiesLabelVisibility(False)
     display.SetTextScale(3.0)
     display.SetUseGlyphScale(True)
     display.SetGlyphScale(2.4)
