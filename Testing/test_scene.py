@@ -437,6 +437,99 @@ def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, edito
     assert editor.by_doubt()[-1] == vertebra_id
 
 
+def impossible_ids(study: StudyScene) -> list[str]:
+    return [row["id"] for row in rows(study, study.order) if not row["counts"]]
+
+
+def test_a_point_dragged_far_away_changes_neither_the_neighbours_nor_the_patients_grade(study, editor):
+    before, moved = dict(study.measurements), study.order[1]
+    drag(study, study.order[4], (0, 0, -6.0))  # a moderate fracture, for a patient with a grade
+    known = summary(study)
+    seen = []
+    editor.moved = lambda i: seen.append((impossible_ids(study), set(study.followed)))
+    drag(study, moved, (0, 0, 30.0))  # M+
+    assert seen[-1] == ([moved], set(study.order[:4]))
+    row = rows(study, study.order)[1]
+    assert "hardly possible" in row["fault"] and float(row["hm"]) > 50
+    for other in (*study.order[:1], *study.order[2:4]):
+        assert study.measurements[other].grade == before[other].grade == "normal"
+    now = summary(study)
+    assert (now["worst"], now["sdi"], now["grade"]) == (known["worst"], known["sdi"], known["grade"])
+    assert now["assessed"] == len(LEVELS) - 1 and f"{LEVELS[1]} is not counted" in now["quality"][0]
+    assert editor.by_doubt()[0] == moved
+    record = study.analysis()
+    assert record.not_counted == (LEVELS[1],) and record.vertebrae[1].impossible
+    assert (record.patient_grade, record.spinal_deformity_index) == (now["grade"], now["sdi"])
+    editor.undo()
+    assert impossible_ids(study) == [] and study.analysis().not_counted == ()
+
+
+def test_an_overlap_and_points_outside_the_scan_are_named_at_once_and_a_crush_is_not(study, editor):
+    third = study.order[2]
+    drag(study, third, (0, 0, 13.5), point=0)
+    assert "overlaps the vertebra above" in study.impossible[third] and len(study.impossible) == 1
+    editor.undo()
+    drag(study, third, (0, 0, -17.0), point=None)  # all points, into the vertebra below
+    assert set(study.impossible) == set(study.order[2:4])
+    editor.review(third, "rejected")
+    assert study.impossible == {}
+    for _ in range(2):
+        editor.undo()
+    for point, drop in ((0, -15.0), (1, -15.0), (2, -15.0)):
+        drag(study, third, (0, 0, drop), point=point)
+    assert study.impossible == {} and study.measurements[third].grade == "severe"
+    assert rows(study, study.order)[2]["neighbours"].endswith(" of neighbours")
+    drag(study, study.order[0], (0, 40.0, 0), point=0)
+    assert study.order[0] in study.impossible
+
+
+def test_points_outside_the_scan_are_named(study, editor):
+    first = study.order[0]
+    state = study.vertebrae[first].state()
+    far = (np.asarray(state["keypoints"]) + [300.0, 0, 0]).tolist()
+    study.put({first: {**state, "keypoints": far}})
+    assert study.impossible[first]
+
+
+def test_a_second_press_confirms_what_is_impossible_and_the_journal_records_it(begun, case):
+    review = begun()
+    third = review.order[2]
+    drag(review.study, third, (0, 0, 13.5), point=0)
+    review.select(third)
+    review.act("confirm")
+    assert "overlaps" in review.face.said[-1] and "once more" in review.face.said[-1]
+    review.select(review.order[1])
+    review.select(third)
+    review.act("confirm")  # something came in between, so the question is asked again
+    assert reviews_of(review)[2] == "open"
+    review.act("confirm")
+    assert reviews_of(review)[2] == "confirmed"
+    assert review.editor.journal.trail()[-1].kind == "confirmed anyway"
+    assert review.study.counts(third) and third in review.study.impossible
+    assert review.saving()() == ""
+    saved = read_analysis(case.folder / "analysis.json")
+    assert saved.vertebrae[2].impossible and saved.not_counted == ()
+    review.act("undo")
+    assert reviews_of(review)[2] == "open" and not review.study.counts(third)
+
+
+def test_a_drag_under_way_to_an_impossible_place_is_not_in_the_record(begun, case):
+    review = begun()
+    before = review.study.analysis()
+    node = review.study.vertebrae[review.order[2]].node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    position = np.zeros(3)
+    node.GetNthControlPointPositionWorld(1, position)
+    node.SetNthControlPointPositionWorld(1, *(position + [0, 0, 60.0]))
+    assert review.study.impossible
+    review.act("level_up")  # an action during the drag
+    review.act("undo")
+    review.act("undo")
+    held = {review.order[2]: before.vertebrae[2].keypoints}
+    assert review.study.analysis(held).not_counted == ()
+    node.InvokeEvent(EVENTS.PointEndInteractionEvent)
+
+
 def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, analysis, ct):
     moved, named = study.order[1], study.order[4]
     drag(study, moved, (0, 2, -3))

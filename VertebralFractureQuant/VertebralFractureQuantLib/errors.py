@@ -209,6 +209,10 @@ CODES = {
         "the key points of a vertebra contradict each other",
         "Move the points that are drawn in magenta to their place, click the six points again, or reject the vertebra.",
     ),
+    "impossible_vertebra": Failure(
+        "a vertebra that is to be confirmed is too tall, overlaps another one, or reaches out of the scan",
+        "Put its points right or reject it. If it is right as it is, confirm it once more: it then counts.",
+    ),
     "no_machine_points": Failure(
         "there are no automatic points to go back to", "Use undo instead, or drag the points of the vertebra."
     ),

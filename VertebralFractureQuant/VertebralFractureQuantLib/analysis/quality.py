@@ -14,9 +14,17 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside
 from ..spine.curve import SpineCurve
-from ..spine.plausibility import column_flags, implausible, scale_flag
+from ..spine.plausibility import (
+    OUTSIDE_MM,
+    column_flags,
+    implausible,
+    impossible,
+    impossible_flag,
+    own_fault,
+    scale_flag,
+)
 from ..spine.quality import CODES, Flag, of_study, sorted_flags
-from ..spine.record import Vertebra, vertebra_name
+from ..spine.record import Vertebra, remeasured, vertebra_name
 from ..spine.straightening import Straightening
 from .curve_check import off_bone
 from .curve_finding import Spine
@@ -84,6 +92,9 @@ def judged(
     for code, concerned in raised.items():
         for i in np.flatnonzero(concerned):
             found[i].append(_flag(code))
+    for flags, why in zip(found, _impossible(ct, spine, points, levels), strict=True):
+        if why:
+            flags.append(impossible_flag(why))
     ordered = [sorted_flags(flags) for flags in found]
     names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
     likely = [v.level_probabilities for v in vertebrae]
@@ -92,7 +103,7 @@ def judged(
         _check_scale(vertebrae, ordered)
     whole = [flag for flag in (scale, lost, clipped_intensities(ct), thick_slices(ct, points)) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
-    return told, of_study(names, ordered, whole)
+    return (remeasured(told) if any(v.impossible for v in told) else told), of_study(names, ordered, whole)
 
 
 def check_slices(ct: CTVolume) -> None:
@@ -175,6 +186,16 @@ def _is_clicked(points: np.ndarray, clicks: np.ndarray | None) -> np.ndarray:
     apart = points.mean((1, 2))[:, None] - np.reshape(clicks, (-1, 3))
     near: np.ndarray = np.linalg.norm(apart, axis=-1).min(1) < CLICKED_MM
     return near
+
+
+def _impossible(ct: CTVolume, spine: Spine, points: np.ndarray, levels: list[str | None]) -> list[str]:
+    """Return why each vertebra cannot be a vertebral body, or ""."""
+    straight = Straightening(spine.curve).to_straight(points)
+    own = [
+        own_fault(flat, bool(inside(ct, body, OUTSIDE_MM).all()))
+        for flat, body in zip(straight[..., 1:], points, strict=True)
+    ]
+    return impossible(points, straight, levels, own)
 
 
 def _is_cut(ct: CTVolume, spine: Spine, points: np.ndarray) -> np.ndarray:

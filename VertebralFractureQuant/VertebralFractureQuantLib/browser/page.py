@@ -25,6 +25,8 @@ LEGEND = (
     ("~", BORDERLINE),
     ("±", "standard deviation of G, estimated by the network; none for points set by a reader"),
     ("mdi-alert", "in doubt: point at the sign to read why; the list by doubt (f) begins with these"),
+    ("of neighbours", "the grade comes from the height that the neighbours lead to expect"),
+    ("struck out", "points that no vertebral body can have: not counted in worst grade, SDI and neighbours"),
     ("physiologic", "usual at this level or in this patient: counts as normal in the worst grade and the SDI"),
     ("mdi-pin", "level set by a reader; it stays when other levels change"),
     ("mdi-account-edit", "points set by a reader"),
@@ -196,7 +198,8 @@ class ReviewPage:
                     html.Span("{{ r.ratio }}", classes="ratio")
                     html.Span("{{ r.spread }}", classes="spread")
                 with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
-                    html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
+                    html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.counts ? r.grade : 'uncounted'")
+                    html.Span("{{ r.neighbours }}", v_if="r.neighbours", classes="usual")
                     html.Span("physiologic", v_if="r.physiologic", v_bind_title="r.physiologic", classes="usual")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
                 with html.Td(raw_attrs=['data-cell="review"']):

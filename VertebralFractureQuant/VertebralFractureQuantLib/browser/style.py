@@ -36,6 +36,7 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
   overflow-y: auto; }
 .spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
 .grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
+.grade.uncounted { background: none; color: #ff5cff; text-decoration: line-through; }
 .fault { color: #ff5cff; font-size: 12px; white-space: normal; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
 .summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }

@@ -5,6 +5,7 @@ It is made from an array here and from a file in `files`; both refuse what canno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,9 +83,15 @@ def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarr
 
     `margin_mm` widens the volume on every side.
     """
-    ijk = points @ ct.ras_to_ijk[:3, :3].T + ct.ras_to_ijk[:3, 3]
-    size = np.array(ct.voxels.shape[::-1])
-    margin = 0.5 + margin_mm / plane_distances(ct.ijk_to_ras)
+    return within(ct.voxels.shape, ct.ijk_to_ras, points, margin_mm)
+
+
+def within(shape: Sequence[int], ijk_to_ras: np.ndarray, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarray:
+    """Tell, as `inside`, which points lie in a volume of which only shape `[k, j, i]` and matrix are at hand."""
+    ras_to_ijk = np.linalg.inv(ijk_to_ras)
+    ijk = points @ ras_to_ijk[:3, :3].T + ras_to_ijk[:3, 3]
+    size = np.array(shape[::-1])
+    margin = 0.5 + margin_mm / plane_distances(ijk_to_ras)
     return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import VFQError
 from ..report.markups import POINT_NAMES
-from ..spine.genant import crush_neighbourhood
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
@@ -46,6 +45,7 @@ class Actions:
         """Start again without a study."""
         self.editor: Editor | None = None
         self.doubtful_first = False
+        self._asked: Any = None  # the vertebra, with its state, of which the reader was asked if it is right
         self.viewpoint.reset()
         self.clicking.forget()
 
@@ -71,6 +71,7 @@ class Actions:
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""
         self.study.select(vertebra_id)
+        self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
         self._show_place()
@@ -217,11 +218,9 @@ class Actions:
 
     def _moved(self, vertebra_id: str) -> None:
         """Show, during a drag, only the measurements that depend on the dragged vertebra."""
-        order = self.study.order
-        near = {order[i] for i in crush_neighbourhood(order.index(vertebra_id), len(order))}
         if self.selected != vertebra_id:
             self.study.select(vertebra_id)
-        self.face.followed(near)
+        self.face.followed({vertebra_id, *self.study.followed})
 
     def _changed(self) -> None:
         """Show everything again after an action."""
@@ -242,10 +241,21 @@ class Actions:
     def _judge(self, verdict: str) -> None:
         ids = self.order
         at = ids.index(self.selected) if self.selected in ids else 0
-        self._selected_do(lambda editor, i: editor.review(i, verdict))
+        self._selected_do(lambda editor, i: self._review(editor, i, verdict))
         left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
         if left:
             self.select(left[0])
+
+    def _review(self, editor: Editor, vertebra_id: str, verdict: str) -> None:
+        """Set a verdict; an impossible vertebra is confirmed by a second press, with nothing in between."""
+        editor.finish_drag()
+        question = vertebra_id, self.study.vertebrae[vertebra_id].state()
+        anyway, self._asked = question == self._asked, None
+        try:
+            editor.review(vertebra_id, verdict, anyway)
+        except VFQError as error:
+            self._asked = question if error.code == "impossible_vertebra" else None
+            raise
 
     def _selected_do(self, do: Callable[[Editor, str], None]) -> None:
         if self.selected:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..imaging.ct import CTVolume
+from ..imaging.ct import CTVolume, within
 from ..spine.curve import SpineCurve
-from ..spine.genant import Measurement, measure_column
+from ..spine.genant import Measurement
+from ..spine.plausibility import OUTSIDE_MM
 from ..spine.quality import Flag
-from ..spine.record import SpineAnalysis, Vertebra, with_physiologic
+from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, vertebra
@@ -90,6 +91,7 @@ class StudyScene:
         self.release()
         self._nodes.find(self._column.colors)
         self.straightening = Straightening(SpineCurve(self._record().curve))
+        self._know_scan(self._record())
         with self._observer.quiet_scene():
             for each in vertebra.find(self.scene):
                 self._readmit(each)
@@ -138,6 +140,20 @@ class StudyScene:
     def physiologic(self) -> dict[str, str]:
         """Why shapes are physiologic, by the vertebra's id; only vertebrae whose shape is."""
         return self._column.physiologic
+
+    @property
+    def impossible(self) -> dict[str, str]:
+        """Why key points cannot be those of a vertebral body, by the vertebra's id; only of those that are so."""
+        return self._column.impossible
+
+    def counts(self, vertebra_id: str) -> bool:
+        """True if the patient's grade and SDI include a vertebra."""
+        return self._column.counts(vertebra_id)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The ids of the vertebrae that were measured again when one moved last."""
+        return self._column.followed
 
     @property
     def flags(self) -> dict[str, tuple[Flag, ...]]:
@@ -219,15 +235,19 @@ class StudyScene:
 
         `held`: id -> key points `(3, 2, 3)` RAS mm to use instead of the scene's, for a vertebra that is being dragged.
         """
-        order = self.order
-        found = [self.vertebra(i) for i in order]
+        found = [self.vertebra(i) for i in self.order]
         if held:
-            found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(order, found, strict=True)]
-            measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
-            found = [*with_physiologic([replace(v, measurement=m) for v, m in zip(found, measured, strict=True)])]
+            found = self._column.with_points(held, {i: self.straightening.to_straight(p) for i, p in held.items()})
         record = replace(self._record(), vertebrae=tuple(found), quality=self.quality())
         # A scan in which nothing was found automatically is measured once a reader has placed a vertebra.
         return replace(record, status="ok", message="") if record.vertebrae else record
+
+    def _know_scan(self, record: SpineAnalysis) -> None:
+        """Tell the column which points lie in the scan; all do if an older record has no matrix."""
+        shape, matrix = record.shape, record.ijk_to_ras
+        self._column.is_whole = lambda points: (
+            shape is None or matrix is None or bool(within(shape, matrix, points, OUTSIDE_MM).all())
+        )
 
     def _record(self) -> SpineAnalysis:
         """Return the record without its vertebrae."""
@@ -256,6 +276,7 @@ class StudyScene:
             show_transform(self.nodes["straightening"], made.straightening)
             outlines.draw_curve(self.nodes["curve"], made.straightening.curve.points)
             show_reformat(self.nodes["straightened"], made)
+            self._know_scan(analysis)
 
     def attach(self, vertebra_id: str) -> None:
         """Put a vertebra's nodes back under the transforms that they belong under."""
