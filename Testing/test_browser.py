@@ -6,6 +6,7 @@ The server runs in a separate process; the browser is Chromium, driven by Playwr
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pace import slowness
+from PIL import Image
 
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
@@ -383,7 +385,13 @@ def test_one_click_beside_the_curve_leads_it_there_and_undo_brings_it_back(page,
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     before = {f"v{i + 1}": v.measurement.genant_ratio for i, v in enumerate(analysis.vertebrae)}
     picture = Picture(page, analysis)
+    heights = picture.straightening.to_straight(np.stack([v.keypoints for v in analysis.vertebrae]))[..., 2].mean(
+        (1, 2)
+    )
+    nearest = f"v{1 + int(np.abs(heights - picture.middle).argmin())}"
+    page.click("tr[data-id=v1] [data-cell=g]")
     press(page, "c")
+    page.click(f"tr[data-id={nearest}] [data-cell=g]")  # the patient's views follow
     press(page, "z")
     press(page, "s")
     eventually(lambda: "one or more vertebral bodies" in page.inner_text("[data-test=hint]"))
@@ -609,6 +617,73 @@ def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
     page.wait_for_selector("tr[data-id=v2][data-review=rejected]")
     other.close()
     page.wait_for_selector("[data-test=tabs]", state="detached")
+
+
+def overlay_pixels(page) -> int:
+    """Count the coloured pixels of points, lines and labels in the straightened view."""
+    image = np.asarray(
+        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
+    )
+    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())
+
+
+def test_the_overlay_hides_while_h_is_held_and_stays_hidden_after_a_tap(page):
+    shown = overlay_pixels(page)
+    assert shown > 500
+    page.keyboard.down("h")
+    eventually(lambda: overlay_pixels(page) < 0.2 * shown)
+    assert "hidden" in page.inner_text("[data-test=note]")
+    page.wait_for_function("held && performance.now() - held.since > 450")
+    page.keyboard.up("h")
+    eventually(lambda: overlay_pixels(page) > 0.8 * shown)
+    press(page, "h")
+    eventually(lambda: overlay_pixels(page) < 0.2 * shown)
+    press(page, "h")
+    eventually(lambda: overlay_pixels(page) > 0.8 * shown)
+
+
+def test_enter_fills_the_view_and_beside_the_plane_no_point_is_dragged(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    page.click("tr[data-id=v3] [data-cell=g]")
+    place = Picture(page, analysis).xy(analysis.vertebrae[2].keypoints[1, 0])
+    for _ in range(4):
+        press(page, "ArrowRight")
+    eventually(lambda: "j goes to their plane" in page.inner_text("[data-test=note]"))
+    before = g(page, "v3")
+    hover(page, *place)
+    page.mouse.down()
+    page.mouse.move(place[0], place[1] + 15, steps=5)
+    page.mouse.up()
+    handled(page)
+    assert steady(lambda: g(page, "v3")) == before
+    press(page, "j")
+    page.wait_for_selector("[data-test=note]", state="detached")
+    drag(page, "v3", place, (0, 12))
+    assert g(page, "v3") != before
+    press(page, "Enter")
+    eventually(lambda: "Close-up" in page.inner_text("[data-test=window]"))
+    press(page, "n")
+    page.wait_for_selector("tr[data-id=v4].selected")
+    press(page, "Enter")
+    eventually(lambda: "Close-up" not in page.inner_text("[data-test=window]"))
+
+
+def test_a_drag_with_the_right_button_changes_the_window_and_the_place_under_the_mouse_is_told(page, output):
+    def window() -> list[str]:
+        return page.inner_text("[data-test=window]").split()
+
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    x, y = Picture(page, analysis).xy(analysis.vertebrae[2].keypoints.mean((0, 1)))
+    hover(page, x, y)
+    eventually(lambda: " HU " in page.inner_text("[data-test=under_mouse]"))
+    assert window() == ["W", "1500", "L", "300", "HU"]
+    page.mouse.down(button="right")
+    page.mouse.move(x + 50, y, steps=5)
+    page.mouse.up(button="right")
+    becomes(window, ["W", "1650", "L", "300", "HU"])
+    press(page, "w")
+    becomes(window, ["W", "1500", "L", "300", "HU"])
+    assert [e.inner_text() for e in page.query_selector_all("[data-view=Axial] .letter")] == ["R", "L", "A", "P"]
 
 
 def test_keys_confirm_name_and_order(page, output):

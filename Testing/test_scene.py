@@ -23,7 +23,7 @@ from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
-from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
+from VertebralFractureQuantLib.scene.rows import first_row, rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
@@ -435,6 +435,123 @@ def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, edito
     assert editor.by_doubt()[0] == vertebra_id
     editor.review(vertebra_id, "rejected")
     assert editor.by_doubt()[-1] == vertebra_id
+
+
+def test_the_review_opens_at_the_worst_vertebra_and_the_patients_views_follow(begun):
+    review = begun()
+    drag(review.study, review.order[4], (0, 0, -6.0))
+    drag(review.study, review.order[3], (0, 0, -9.0))
+    worst = review.order[3]
+    review.close()
+    review = begun()
+    assert review.selected == worst
+    others = review.face.patient
+
+    def centres() -> list[np.ndarray]:
+        return [np.array([n.GetSliceToRAS().GetElement(i, 3) for i in range(3)]) for n in others]
+
+    for vertebra_id in (worst, review.order[0]):
+        review.select(vertebra_id)
+        for centre in centres():
+            np.testing.assert_allclose(centre, review.study.vertebrae[vertebra_id].keypoints().mean((0, 1)), atol=1e-6)
+    node = review.study.vertebrae[review.order[5]].node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)  # a drag selects too
+    assert review.selected == review.order[5]
+    for centre in centres():
+        np.testing.assert_allclose(centre, review.study.vertebrae[review.order[5]].keypoints().mean((0, 1)), atol=1e-6)
+    node.InvokeEvent(EVENTS.PointEndInteractionEvent)
+    review.act("fit_views")
+    np.testing.assert_allclose(
+        centres()[0], review.study.vertebrae[review.order[5]].keypoints().mean((0, 1)), atol=1e-6
+    )
+
+
+def test_first_row_takes_impossible_then_worst_then_doubtful_then_open(study, editor):
+    assert first_row(study) == study.order[0]
+    editor.review(study.order[0], "confirmed")
+    assert first_row(study) == study.order[1]
+    drag(study, study.order[4], (0, 0, -5.5))
+    drag(study, study.order[3], (0, 0, -9.0))
+    assert first_row(study) == study.order[3]
+    drag(study, study.order[5], (0, 0, 30.0), point=0)
+    assert first_row(study) == study.order[5]
+    for each in study.order:
+        editor.review(each, "rejected")
+    assert first_row(study) == study.order[0]
+
+
+def test_a_close_up_is_filled_by_each_body_that_is_walked_to(begun):
+    review = begun()
+    node = review.face.straightened
+    node.SetDimensions(400, 800, 1)
+    review.act("fit_views")
+    whole = node.GetFieldOfView()[1]
+    review.act("finish_clicks")  # Enter outside a click mode
+    assert review.close_up
+    for action, at in (("next_vertebra", 1), ("confirm", 2), ("previous_vertebra", 1)):
+        review.act(action)
+        assert review.selected == review.order[at]
+        body = review.study.vertebrae[review.selected].straight()
+        assert node.GetSliceToRAS().GetElement(1, 3) == pytest.approx(body[..., 1].mean(), abs=0.5)
+        assert node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(body[..., 2].mean(), abs=0.5)
+        wide, high, _ = node.GetFieldOfView()
+        assert 1.4 < min(wide / np.ptp(body[..., 1]), high / np.ptp(body[..., 2])) < 1.6
+        assert review.lateral == pytest.approx(body[..., 0].mean())
+    review.act("finish_clicks")
+    assert not review.close_up and node.GetFieldOfView()[1] == pytest.approx(whole)
+
+
+def test_beside_their_plane_points_are_faint_and_locked_until_a_key_goes_there(begun):
+    review = begun()
+    markups = review.study.vertebrae[review.selected]
+    own = review.study.plane_of(review.selected)
+    assert (review.note, markups.node.GetLocked()) == ("", 0)
+    review.act("move_lateral", own + 6.0)
+    assert "6.0 mm right of the points of T9" in review.note and "j goes" in review.note
+    assert markups.node.GetLocked() and markups.node.GetDisplayNode().GetOpacity() < 0.5
+    assert not markups.mirror.GetLocked()  # the patient's views are on the points
+    review.act("confirm")
+    review.act("undo")
+    assert markups.node.GetLocked()
+    review.act("own_plane")
+    assert (review.note, markups.node.GetLocked(), markups.node.GetDisplayNode().GetOpacity()) == ("", 0, 1.0)
+
+
+def test_the_overlay_is_hidden_everywhere_and_for_new_vertebrae_as_well(begun):
+    review = begun()
+
+    def visible() -> set[int]:
+        nodes = [n for v in review.study.vertebrae.values() for n in (v.node, v.mirror)]
+        nodes += [review.study.nodes[role] for role in ("outlines", "outlines-patient")]
+        return {n.GetDisplayNode().GetVisibility() for n in nodes}
+
+    review.act("delete")
+    review.act("toggle_overlay")
+    review.act("undo")
+    assert visible() == {0} and "hidden" in review.note
+    review.act("toggle_overlay")
+    assert visible() == {1} and review.note == ""
+
+
+def test_the_window_is_adjusted_and_a_preset_restores_it(begun):
+    review = begun()
+    shown = [review.study.nodes[role].GetDisplayNode() for role in ("ct", "straightened")]
+    review.act("adjust_window", -200.0, 50.0)
+    assert [(d.GetWindow(), d.GetLevel()) for d in shown] == [(1300.0, 350.0)] * 2 == [review.window] * 2
+    review.act("adjust_window", -1e6, 0.0)
+    assert review.window[0] > 0
+    review.act("toggle_window")
+    assert (review.preset, review.window) == ("bone", (1500.0, 300.0))
+
+
+def test_the_place_under_the_mouse_has_hu_and_the_patients_coordinates(begun, ct):
+    review = begun()
+    straight = np.array([0.0, 0.0, -100.0])
+    patient = review.study.straightening.to_patient(straight)
+    text = review.place_text(review.face.straightened, straight)
+    assert text.startswith(f"{float(ct.sample(patient)):.0f} HU") and f"I {abs(patient[2]):.1f}" in text
+    assert review.place_text(review.face.patient[0], patient) == text
+    assert review.place_text(review.face.patient[0], np.array([0.0, 0.0, 5000.0])) == ""
 
 
 def impossible_ids(study: StudyScene) -> list[str]:

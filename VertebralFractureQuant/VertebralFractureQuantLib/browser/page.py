@@ -11,7 +11,7 @@ from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE
+from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
 from ..scene.straight import LATERAL_MM
 from .keys import LISTENER
 from .session import Session
@@ -84,6 +84,8 @@ class ReviewPage:
             self._button("mdi-draw", "Place six points of a vertebra (b)", "start_placing")
             self._button("mdi-lifebuoy", "Click the spine: not found, or curve wrong (s)", "start_rescue")
             self._button("mdi-contrast-box", "Switch window: bone or soft tissue (w)", "toggle_window")
+            self._button("mdi-magnify-plus-outline", "Close-up of the vertebra (d or Enter)", "toggle_close_up")
+            self._button("mdi-eye-outline", "Hide or show points and lines (h)", "toggle_overlay")
             self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
             self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")
             self._button("mdi-help-circle-outline", "Show keys (?)", "toggle_help")
@@ -100,7 +102,9 @@ class ReviewPage:
 
     def _straightened(self) -> None:
         with html.Div(classes="straight"):
-            self._view(STRAIGHTENED)
+            with html.Div(classes="view", raw_attrs=[f'data-view="{STRAIGHTENED}"']):
+                client.ServerTemplate(name=STRAIGHTENED)
+                html.Div("{{ note }}", v_if="note", classes="note", raw_attrs=['data-test="note"'])
             with html.Div(classes="d-flex align-center px-3", style="background: #1b1c1e"):
                 html.Div("Left", classes="text-caption mr-2")
                 v3.VSlider(
@@ -117,6 +121,14 @@ class ReviewPage:
                     "{{ Math.abs(lateral).toFixed(1) }} mm {{ lateral < 0 ? 'left' : 'right' }}",
                     classes="text-caption ml-2 text-right",
                     style="width: 90px",
+                )
+            with html.Div(classes="d-flex px-3 text-caption", style="background: #1b1c1e"):
+                html.Div("{{ under_mouse }}", classes="under-mouse", raw_attrs=['data-test="under_mouse"'])
+                v3.VSpacer()
+                html.Div(
+                    "{{ close_up ? 'Close-up (Enter)   ' : '' }}W {{ window[0] }}  L {{ window[1] }} HU",
+                    classes="under-mouse",
+                    raw_attrs=['data-test="window"'],
                 )
 
     def _view(self, name: str) -> None:
@@ -268,13 +280,13 @@ class ReviewPage:
             v3.VCardText(),
             html.Table(classes="keys"),
         ):
-            for entry in KEYS:
+            for entry in (*KEYS, *PAGE_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
                             html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
                     html.Td(entry.what)
-            for how, what in MOUSE:
+            for how, what in (*MOUSE, *PAGE_MOUSE):
                 with html.Tr():
                     html.Td(how)
                     html.Td(what)

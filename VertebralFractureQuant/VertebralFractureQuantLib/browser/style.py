@@ -14,10 +14,18 @@ html { overflow: hidden; }
 .page { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 3fr) 540px; grid-template-rows: minmax(0, 1fr);
   height: 100%; gap: 3px; background: #111; }
 .stack { display: grid; grid-template-rows: repeat(3, minmax(0, 1fr)); gap: 3px; min-height: 0; min-width: 0; }
-.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px; min-height: 0; min-width: 0; }
+.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px 22px; min-height: 0; min-width: 0; }
 .view { position: relative; min-height: 0; min-width: 0; overflow: hidden; background: #000; }
 .view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none;
   text-shadow: 0 0 3px #000; }
+.letter { position: absolute; font-size: 12px; color: #d0d3d8; pointer-events: none; text-shadow: 0 0 3px #000; }
+.letter.left { left: 6px; top: 50%; }
+.letter.right { right: 6px; top: 50%; }
+.letter.top { top: 4px; left: 50%; }
+.letter.bottom { bottom: 4px; left: 25%; }
+.note { position: absolute; top: 24px; left: 8px; right: 8px; font-size: 13px; color: #ffc107; pointer-events: none;
+  text-shadow: 0 0 3px #000; }
+.under-mouse { font-variant-numeric: tabular-nums; white-space: pre; }
 .side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
   background: #1b1c1e; }
 .rows { overflow-y: auto; }

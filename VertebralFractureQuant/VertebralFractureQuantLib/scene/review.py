@@ -25,6 +25,7 @@ from .machine import Machine
 from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
 from .repairs import Needs, Repairs
+from .rows import first_row
 from .state import CURVE, first_state
 from .study import StudyScene
 from .unsaved import recover
@@ -77,7 +78,7 @@ class Review:
         if analysis.status != "ok" and not self.study.vertebrae:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
         else:
-            self.select(next(iter(self.order), None))
+            self.select(first_row(self.study))
         if saved or recovered:
             self.face.tell(recovered or JOURNAL_MISSING)
 
@@ -95,7 +96,7 @@ class Review:
             on_error.pop_all()
         self._actions.viewpoint.show_window()
         self._actions.fit_views()
-        self.select(next(iter(self.order), None))
+        self.select(first_row(self.study))
 
     def _begin(self, editor: Editor, folder: Path, original: SpineAnalysis | None) -> None:
         self._case = OpenCase(editor, folder, original)
@@ -233,8 +234,23 @@ class Review:
 
     @property
     def preset(self) -> str:
-        """The window, a key of `volumes.WINDOWS`."""
+        """The window, a key of `volumes.WINDOWS`, or "own" after it was adjusted."""
         return self._actions.viewpoint.preset
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Width and level of the window, HU."""
+        return self._actions.viewpoint.window
+
+    @property
+    def close_up(self) -> bool:
+        """True if the selected vertebra fills the straightened view."""
+        return self._actions.viewpoint.close_up
+
+    @property
+    def note(self) -> str:
+        """A sentence on what the views do not show: hidden points, or a plane beside the points; "" if all is shown."""
+        return self._actions.viewpoint.note() if self.editor else ""
 
     @property
     def outdated(self) -> bool:
@@ -258,6 +274,22 @@ class Review:
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse; `point` `(3,)` is RAS mm of the view with slice node `view`."""
         self._actions.pick(view, point)
+
+    def place_text(self, view: Any, point: np.ndarray) -> str:
+        """Return HU and patient's coordinates at `point` `(3,)` RAS mm of the view with slice node `view`.
+
+        "" outside the scan, and while no study is open.
+        """
+        if not self.editor:
+            return ""
+        ct, to_patient = self.editor.machine.ct, self.study.straightening.to_patient
+        patient = to_patient(point) if view is self.face.straightened else point
+        value = float(ct.sample(patient, fill=np.nan))
+        if np.isnan(value):
+            return ""
+        sides = ("R" if patient[0] > 0 else "L", "A" if patient[1] > 0 else "P", "S" if patient[2] > 0 else "I")
+        places = "  ".join(f"{side} {abs(mm):.1f}" for side, mm in zip(sides, patient, strict=True))
+        return f"{value:.0f} HU   {places} mm"
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""

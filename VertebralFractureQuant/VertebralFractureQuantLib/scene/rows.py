@@ -93,6 +93,18 @@ def _not_counted(study: StudyScene) -> list[str]:
     ]
 
 
+def first_row(study: StudyScene) -> str | None:
+    """Return the vertebra to begin with: an impossible one, the worst fracture, a doubtful one, an open one, or any."""
+    left = [i for i in study.order if study.vertebrae[i].details["review"] == "open"]
+    fractured = [
+        i for i in left if study.counts(i) and i not in study.physiologic and study.measurements[i].grade != "normal"
+    ]
+    doubtful = [i for i in left if study.flags[i]]
+    impossible = [i for i in left if i in study.impossible]
+    worst = sorted(fractured, key=lambda i: severity(study.measurements[i]))
+    return next(iter((*impossible, *worst, *doubtful, *left, *study.order)), None)
+
+
 def stepped_row(ids: list[str], selected: str | None, by: int) -> str | None:
     """Return the row `by` rows below the selected one, or the first or last; the first if none is selected."""
     at = ids.index(selected) + by if selected in ids else 0

@@ -32,6 +32,7 @@ from .vertebra import VertebraMarkups
 from .views import Views
 from .volumes import show_ct, show_window
 
+BESIDE_MM = 1.5  # points are beside a plane that is farther away than this
 FEW = 2  # more vertebrae than these are created or removed in one batch, because the views refresh after each node
 
 
@@ -49,6 +50,7 @@ class StudyScene:
         self.scene = scene
         self.views = views
         self.selected: str | None = None
+        self._overlay = True
         self.straightening = Straightening(SpineCurve(np.eye(3)))
         self._nodes = StudyNodes(scene, views)
         self._column = LiveColumn(self._nodes)
@@ -113,6 +115,7 @@ class StudyScene:
         self._nodes.release()
         self._column.clear()
         self.selected = None
+        self._overlay = True
 
     # -- what is there
 
@@ -301,10 +304,31 @@ class StudyScene:
                 markups.select(chosen, self.views.whole + (self.views.across if chosen else ()))
         self.selected = vertebra_id
 
-    def show_window(self, name: str) -> None:
-        """Show both volumes with a window of `volumes.WINDOWS`."""
+    def show_window(self, window: str | tuple[float, float]) -> None:
+        """Show both volumes with a window of `volumes.WINDOWS`, or with a width and a level in HU."""
         for role in ("ct", "straightened"):
-            show_window(self.nodes[role], name)
+            show_window(self.nodes[role], window)
+
+    def show_overlay(self, visible: bool) -> None:
+        """Show or hide points, lines and labels in all views."""
+        self._overlay = visible
+        for role in ("outlines", "outlines-patient"):
+            self.nodes[role].GetDisplayNode().SetVisibility(visible)
+        for markups in self.vertebrae.values():
+            markups.show_overlay(visible)
+
+    def show_plane(self, lateral: float) -> None:
+        """Show points faint and locked in the straightened view, if they lie beside its plane at R = `lateral` mm."""
+        beside = {i: abs(self.plane_of(i) - lateral) > BESIDE_MM for i in self.vertebrae}
+        for vertebra_id, markups in self.vertebrae.items():
+            markups.show_beside(beside[vertebra_id])
+        display = self.nodes["outlines"].GetDisplayNode() if self.nodes else None
+        if display:
+            display.SetOpacity(vertebra.FAINT if beside and all(beside.values()) else 1.0)
+
+    def plane_of(self, vertebra_id: str) -> float:
+        """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
+        return self._column.plane_of(vertebra_id)
 
     def show_colors(self, name: str) -> None:
         """Draw with a palette of `outlines.PALETTES`."""
@@ -319,6 +343,8 @@ class StudyScene:
         views = (self.views.straightened, self.views.whole)
         transform = self.nodes["straightening"].GetID()
         self._adopt(vertebra.create(self.scene, vertebra_id, state, transform, views))
+        if not self._overlay:
+            self.vertebrae[vertebra_id].show_overlay(False)
 
     def _readmit(self, markups: VertebraMarkups) -> None:
         """Adopt a vertebra of a loaded scene; one that was saved without its mirror gets new nodes."""
