@@ -41,7 +41,7 @@ KEYS = (
     Key(
         ("Enter",),
         "finish_clicks",
-        "while clicking: lead the curve through the clicks, and detect again; else close-up, as d",
+        "lead the curve through the clicks, and detect again; without clicks a close-up, as d",
     ),
     Key(("d",), "toggle_close_up", "close-up: the selected vertebra fills the straightened view; or back"),
     Key(("j",), "own_plane", "go to the sagittal plane of the vertebra's points"),
