@@ -384,7 +384,6 @@ def test_one_click_beside_the_curve_leads_it_there_and_undo_brings_it_back(page,
     """The confirmed vertebra and its name stay; the others are detected again."""
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     before = {f"v{i + 1}": v.measurement.genant_ratio for i, v in enumerate(analysis.vertebrae)}
-    picture = Picture(page, analysis)
     middles = np.stack([v.keypoints.mean((0, 1)) for v in analysis.vertebrae])
     at = len(middles) // 2
     middle = middles[at]

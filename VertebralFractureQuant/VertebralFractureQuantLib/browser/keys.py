@@ -8,10 +8,23 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 
 # Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
 # is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
+# A focused button is pressed by Space and Enter, as everywhere.
 LISTENER = """
 let held = null;
+window.vfqCopy = async (text) => {
+  let copied = true;
+  try { await navigator.clipboard.writeText(text); } catch { copied = false; }
+  window.trame.state.set("copied", copied);
+};
+const back = sessionStorage.getItem("vfq-place");
+if (back) {
+  sessionStorage.removeItem("vfq-place");
+  window.trame.trigger("return_to", JSON.parse(back));
+}
 window.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
+  if ([" ", "Enter"].includes(event.key) && event.target.closest("button, a, [role=button], [tabindex]:not(body)"))
+    return;
   event.stopPropagation();
   const third = event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key));
   if (event.altKey && !third) return;

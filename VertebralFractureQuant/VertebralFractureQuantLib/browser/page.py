@@ -46,9 +46,11 @@ class ReviewPage:
         self.session = session
         server.state.trame__title = TITLE
         server.trigger("key")(session.press)
+        server.trigger("return_to")(session.return_to)
         with VAppLayout(server, theme="dark", full_height=True) as self.layout:
             client.Style(STYLE)
             client.Script(LISTENER)
+            server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
             self._bar()
             with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
                 self._straightened()
@@ -158,12 +160,26 @@ class ReviewPage:
                     )
                 html.Div("No vertebrae yet.", v_else=True)
             with html.Div():
+                self._report()
                 self._doubts()
                 self._notes()
             with html.Div(classes="rows"), html.Table(classes="vertebrae"):
                 self._head()
                 self._body()
             self._verdicts()
+
+    def _report(self) -> None:
+        with html.Div(v_if="report", classes="report", raw_attrs=['data-test="report"']):
+            html.Div("{{ report_note }}", v_if="report_note", classes="text-caption")
+            html.Div(
+                "{{ copied ? 'The text for the report is on the clipboard:' : "
+                "'The clipboard was refused. Select the text and copy it (Ctrl+C):' }}",
+                v_if="copied !== null",
+                classes="text-caption",
+                raw_attrs=['data-test="copied"'],
+            )
+            html.Textarea(raw_attrs=[':value="report"', "readonly", 'rows="4"', 'aria-label="Text for the report"'])
+            html.A("Close", click="report = ''", style="cursor: pointer; text-decoration: underline")
 
     def _doubts(self) -> None:
         shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=[QUALITY])
@@ -247,7 +263,24 @@ class ReviewPage:
                 )
 
     def _verdicts(self) -> None:
-        with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px; border-top: 1px solid #333"):
+        with html.Div(classes="d-flex align-center px-2 pt-2", style="gap: 6px; border-top: 1px solid #333"):
+            html.Label("Reader", raw_attrs=['for="reader"'], classes="text-caption")
+            html.Input(
+                raw_attrs=['id="reader"', 'data-test="reader"', ':value="reader"', 'maxlength="80"'],
+                change=(self.session.act, "['sign_as', $event.target.value]"),
+                classes="reader",
+            )
+            v3.VSpacer()
+            v3.VBtn(
+                "Study complete (e)",
+                size="small",
+                color="green",
+                classes="text-none",
+                disabled=("!summary.total || summary.open > 0",),
+                click=(self.session.act, "['complete_study']"),
+                raw_attrs=['data-test="complete_study"'],
+            )
+        with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px"):
             for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Reopen (o)", "reopen")):
                 self._action(text, action)
             v3.VSpacer()

@@ -28,6 +28,8 @@ from .common import (
 if TYPE_CHECKING:
     from ..cohort.worklist import Case
 
+FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out by themselves
+
 
 def review(
     inputs: Annotated[
@@ -106,9 +108,33 @@ def serve_review(
             typer.launch(url)
 
     settings = Settings(
-        reader or _login(), host, port, key_file, device, show_names, analyses or {}, announce, trust_header
+        reader or _login(),
+        host,
+        port or usual_port(host, cases[0].folder.parent),
+        key_file,
+        device,
+        show_names,
+        analyses or {},
+        announce,
+        trust_header,
     )
     serve(cases, settings)
+
+
+def usual_port(host: str, output: Path) -> int:
+    """Return the port of an output folder, so that an open tab finds the page again; 0 if the port is in use."""
+    import socket
+    import zlib
+
+    port = FIRST_PORT + zlib.crc32(str(output.resolve()).encode()) % PORTS
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return 0
+    return port
 
 
 def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None:

@@ -57,7 +57,9 @@ KEYS = (
 )
 
 # Keys of the page alone.
-PAGE_KEYS: tuple[Key, ...] = ()
+PAGE_KEYS = (
+    Key(("e",), "complete_study", "study complete: write its images, copy the report's text, open the next open case"),
+)
 
 ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
 

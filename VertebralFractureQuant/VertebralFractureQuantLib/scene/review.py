@@ -15,6 +15,8 @@ import numpy as np
 
 from ..analysis import Models
 from ..errors import VFQError
+from ..report.reviews import write_pictures
+from ..report.sentence import report_text
 from ..spine.record import SpineAnalysis
 from .actions import Actions
 from .case_files import open_journal, saved_without_journal
@@ -29,6 +31,8 @@ from .rows import first_row
 from .state import CURVE, first_state
 from .study import StudyScene
 from .unsaved import recover
+
+LONGEST_NAME = 80  # characters of a reader's name
 
 
 class Review:
@@ -119,6 +123,34 @@ class Review:
         """
         assert self._case
         return self._case.saving()
+
+    def sign_as(self, who: str) -> None:
+        """Record further actions with another reader's name. VFQError `no_reader` for an empty or overlong name."""
+        name = " ".join(who.split())
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise VFQError("no_reader", f"The reader's name must have 1 to {LONGEST_NAME} characters. Type it again.")
+        self.who = name
+        if self.editor:
+            self.editor.who = name
+
+    def completed(self) -> tuple[str, Callable[[], tuple[str, ...]]]:
+        """Return the report's text of the open study, and a function, for any thread, that writes its images.
+
+        Save before the function is called; it returns the files' names. VFQError `study_open` while a vertebra is
+        neither confirmed nor rejected.
+        """
+        assert self._case and self.editor
+        left = [self.study.label(i) for i in self.study.order if self.study.vertebrae[i].details["review"] == "open"]
+        if left or not self.study.order:
+            told = f"{len(left)} of {len(self.study.order)} vertebrae are" if left else "No vertebra is there that is"
+            names = f": {', '.join(left)}" if left else ""
+            raise VFQError(
+                "study_open",
+                f"The study is not complete: {told} neither confirmed nor rejected{names}. Confirm (c) or reject (x) "
+                "them first.",
+            )
+        record, ct, folder = self.study.analysis(), self.editor.machine.ct, self._case.folder
+        return report_text(record, self.who), lambda: write_pictures(record, ct, folder)
 
     def close(self, keep_nodes: bool = False) -> None:
         """Close the study; call `settle` and save before. `keep_nodes` leaves its nodes in the scene.
