@@ -683,6 +683,78 @@ def test_a_drag_with_the_right_button_changes_the_window_and_the_place_under_the
     assert [e.inner_text() for e in page.query_selector_all("[data-view=Axial] .letter")] == ["R", "L", "A", "P"]
 
 
+def test_a_complete_study_gets_its_images_a_report_and_the_next_case(page, output):
+    folder = folder_of(output, 0)
+    press(page, "e")
+    eventually(lambda: "not complete" in page.inner_text("[data-test=message]"))
+    assert not (folder / "machine.json").exists() or not (folder / "overview.png").exists()
+    page.fill("[data-test=reader]", "Dr. Other")
+    page.keyboard.press("Tab")
+    handled(page)
+    analysis = read_analysis(folder / "analysis.json")
+    page.click("tr[data-id=v1] [data-cell=g]")
+    for _ in analysis.vertebrae:
+        press(page, "c")
+    record = saved(folder, lambda r: all(v.review == "confirmed" for v in r.vertebrae))
+    assert {v.reviewer for v in record.vertebrae} == {"Dr. Other"}
+    automatic = (folder / "machine-overview.png").read_bytes()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    press(page, "e")
+    eventually(lambda: "on the clipboard" in page.inner_text("[data-test=copied]"))
+    text = page.input_value("[data-test=report] textarea")
+    assert "Spinal deformity index" in text and "Dr. Other" in text
+    assert page.evaluate("navigator.clipboard.readText()") == text
+    eventually(lambda: "CASE 2" in page.inner_text("[data-test=worklist]").upper(), 60)
+    assert (folder / "overview.png").exists() and (folder / "straightened.nrrd").exists()
+    assert (folder / "machine-overview.png").read_bytes() == automatic
+    assert page.input_value("[data-test=reader]") == "Dr. Other"
+    assert "Case 1 is complete" in page.inner_text("[data-test=report]")
+
+
+def test_a_refused_clipboard_leaves_the_text_to_be_copied(page):
+    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+    page.click("tr[data-id=v1] [data-cell=g]")
+    for _ in page.query_selector_all("tr[data-id]"):
+        press(page, "x")
+    press(page, "e")
+    eventually(lambda: "The clipboard was refused" in page.inner_text("[data-test=copied]"))
+    assert "no vertebra was assessed" in page.input_value("[data-test=report] textarea")
+
+
+@pytest.mark.parametrize("key", ["Space", "Enter"])
+def test_a_focused_button_is_pressed_by_space_and_enter(page, key):
+    page.click("tr[data-id=v2] [data-cell=g]")
+    handled(page)
+    page.focus("[data-test=reject]")
+    press(page, key)
+    page.wait_for_selector("tr[data-id=v2][data-review=rejected]")
+    assert page.get_attribute("tr[data-id=v1]", "data-review") == "open"
+
+
+def test_a_lost_server_is_told_and_the_tab_comes_back_to_its_case_and_vertebra(chromium, server, scans, output):
+    page = open_page(chromium, server)
+    first = page.inner_text("[data-test=worklist]")
+    press(page, ".")
+    page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText != {first!r}")
+    page.wait_for_selector("tr[data-id=v3]")
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    page.click("tr[data-id=v3] [data-cell=g]")
+    page.wait_for_selector("tr[data-id=v3].selected")
+    handled(page)
+    server.stop(signal.SIGKILL)
+    page.wait_for_selector("#vfq-lost")
+    assert "start it again" in page.inner_text("#vfq-lost")
+    again = Server([str(scans), "--output", str(output), "--reader", "tester"])
+    try:
+        assert again.url == server.url  # the same port and key for the same output folder
+        page.wait_for_selector("#vfq-lost", state="detached", timeout=60000)
+        page.wait_for_selector("tr[data-id=v3].selected", timeout=60000)
+        eventually(lambda: "CASE 2" in page.inner_text("[data-test=worklist]").upper())
+        page.close()
+    finally:
+        again.stop()
+
+
 def test_keys_confirm_name_and_order(page, output):
     page.click("tr[data-id=v1] [data-cell=g]")
     press(page, "c")

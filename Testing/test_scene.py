@@ -554,6 +554,37 @@ def test_the_place_under_the_mouse_has_hu_and_the_patients_coordinates(begun, ct
     assert review.place_text(review.face.patient[0], np.array([0.0, 0.0, 5000.0])) == ""
 
 
+def test_a_complete_review_has_a_text_and_images_beside_the_automatic_ones(begun, case):
+    review = begun()
+    with pytest.raises(VFQError) as refused:
+        review.completed()
+    assert refused.value.code == "study_open" and "T9" in refused.value.message
+    (case.folder / "overview.png").write_bytes(b"automatic")
+    drag(review.study, review.order[3], (0, 0, -9.0))
+    with pytest.raises(VFQError) as unnamed:
+        review.sign_as("  ")
+    assert unnamed.value.code == "no_reader"
+    review.sign_as(" Dr.  Other ")
+    for each in review.order:
+        review.editor.review(each, "confirmed")
+    review.editor.review(review.order[0], "rejected")
+    assert review.study.vertebra(review.order[1]).reviewer == "Dr. Other"
+    text, write = review.completed()
+    assert "5 levels (T10 to L2)" in text and "T12: severe biconcave deformity (G 0.5" in text
+    assert "Spinal deformity index 3. Not measurable: T9. Reader: Dr. Other." in text
+    assert review.saving()() == ""
+    assert "straightened.nrrd" in write()
+    drawn = (case.folder / "overview.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG") and (case.folder / "machine-overview.png").read_bytes() == b"automatic"
+    assert (case.folder / "machine-straightened.nrrd").exists()
+    assert review.saving()() == ""  # nothing changed, so the images still belong to the numbers
+    assert (case.folder / "overview.png").read_bytes() == drawn
+    review.act("undo")
+    assert review.saving()() == ""
+    assert not (case.folder / "overview.png").exists() and not (case.folder / "straightened.nrrd").exists()
+    assert (case.folder / "machine-overview.png").read_bytes() == b"automatic"
+
+
 def impossible_ids(study: StudyScene) -> list[str]:
     return [row["id"] for row in rows(study, study.order) if not row["counts"]]
 

@@ -239,11 +239,8 @@ class Session:
         finally:
             with self.state:
                 self.state.busy = None
-        where = case.folder.name if self.worklist.show_names else "the case's folder"
-        done = (
-            problem
-            or f"{self.worklist.name(self.worklist.cases.index(case))} is complete: {', '.join(written)} in {where}."
-        )
+        name = self.worklist.name(self.worklist.cases.index(case))
+        done = problem or f"{name} is complete. Its folder now has {' and '.join(written)} of your points."
         following = self.worklist.next_open()
         with self.state:
             self.state.report_note = self.worklist.without_names(done)

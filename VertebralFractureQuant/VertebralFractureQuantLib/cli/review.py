@@ -108,15 +108,15 @@ def serve_review(
             typer.launch(url)
 
     settings = Settings(
-        reader or _login(),
-        host,
-        port or usual_port(host, cases[0].folder.parent),
-        key_file,
-        device,
-        show_names,
-        analyses or {},
-        announce,
-        trust_header,
+        who=reader or _login(),
+        host=host,
+        port=port or usual_port(host, cases[0].folder.parent),
+        key_file=key_file,
+        device=device,
+        show_names=show_names,
+        analyses=analyses or {},
+        announce=announce,
+        trust_header=trust_header,
     )
     serve(cases, settings)
 

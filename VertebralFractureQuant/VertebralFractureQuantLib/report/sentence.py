@@ -7,7 +7,7 @@ from ..spine.record import SpineAnalysis, Vertebra, shown_names
 
 
 def report_text(analysis: SpineAnalysis, reader: str) -> str:
-    """Return the sentences: what was measured, the fractures with the worst first, SDI, what was left out, the reader."""
+    """Return the sentences: what was measured, fractures, the worst first, SDI, what was left out, the reader."""
     named = list(zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True))
     counted = [(name, v) for name, v in named if v.counts]
     if not counted:
