@@ -712,7 +712,7 @@ def test_a_complete_study_gets_its_images_a_report_and_the_next_case(page, outpu
 
 
 def test_a_refused_clipboard_leaves_the_text_to_be_copied(page):
-    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
     page.click("tr[data-id=v1] [data-cell=g]")
     for _ in page.query_selector_all("tr[data-id]"):
         press(page, "x")

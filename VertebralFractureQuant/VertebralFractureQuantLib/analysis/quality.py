@@ -19,7 +19,6 @@ from ..spine.plausibility import (
     column_flags,
     implausible,
     impossible,
-    impossible_flag,
     own_fault,
     scale_flag,
 )
@@ -51,7 +50,7 @@ METAL_STEP_MM, METAL_SIDE_MM, METAL_FRONT_MM, METAL_BACK_MM = 4.0, 24.0, 4.0, 35
 SIDE_MM, PADDING_HU = 8.0, -950.0
 MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
 # A scan of which the scale is in doubt is refused if most of its vertebrae have one of these doubts.
-DOUBTED_WITH_SCALE = ("implausible_size", "column_gap", "low_score", "curve_off_bone")
+DOUBTED_WITH_SCALE = ("impossible_points", "implausible_size", "column_gap", "low_score", "curve_off_bone")
 
 
 def off_midline(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
@@ -82,7 +81,9 @@ def judged(
     points, levels = np.stack([v.keypoints for v in vertebrae]), [v.level for v in vertebrae]
     if clicks is None and refuse:
         _check_plausible(points, vertebrae)
-    found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
+    found: list[list[Flag]] = [
+        list(flags) for flags in column_flags(points, levels, _impossible(ct, spine, points, levels))
+    ]
     raised = {
         "curve_off_bone": _off_bone(ct, spine, vertebrae, offsets, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
@@ -92,9 +93,6 @@ def judged(
     for code, concerned in raised.items():
         for i in np.flatnonzero(concerned):
             found[i].append(_flag(code))
-    for flags, why in zip(found, _impossible(ct, spine, points, levels), strict=True):
-        if why:
-            flags.append(impossible_flag(why))
     ordered = [sorted_flags(flags) for flags in found]
     names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
     likely = [v.level_probabilities for v in vertebrae]

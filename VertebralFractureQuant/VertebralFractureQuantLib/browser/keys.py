@@ -8,7 +8,7 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 
 # Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
 # is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
-# A focused button is pressed by Space and Enter, as everywhere.
+# Space and Enter press a focused button, as everywhere; but Enter ends clicking, whichever button began it.
 LISTENER = """
 let held = null;
 window.vfqCopy = async (text) => {
@@ -23,8 +23,8 @@ if (back) {
 }
 window.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
-  if ([" ", "Enter"].includes(event.key) && event.target.closest("button, a, [role=button], [tabindex]:not(body)"))
-    return;
+  const clicking = event.key === "Enter" && window.trame.state.get("mode");
+  if ([" ", "Enter"].includes(event.key) && !clicking && event.target.closest("button, a[href], [role=button]")) return;
   event.stopPropagation();
   const third = event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key));
   if (event.altKey && !third) return;

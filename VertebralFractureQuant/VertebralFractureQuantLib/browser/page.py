@@ -179,7 +179,7 @@ class ReviewPage:
                 raw_attrs=['data-test="copied"'],
             )
             html.Textarea(raw_attrs=[':value="report"', "readonly", 'rows="4"', 'aria-label="Text for the report"'])
-            html.A("Close", click="report = ''", style="cursor: pointer; text-decoration: underline")
+            html.Button("Close", click="report = ''", classes="link", type="button")
 
     def _doubts(self) -> None:
         shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=[QUALITY])
@@ -192,7 +192,7 @@ class ReviewPage:
             html.Div("{{ hint }}", v_if="hint", classes="text-light-blue-lighten-3")
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
-                html.A("Close", click="message = ''", style="cursor: pointer; text-decoration: underline")
+                html.Button("Close", click="message = ''", classes="link", type="button")
             html.Div(
                 "Not saved yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"']
             )

@@ -50,6 +50,7 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 .report textarea, input.reader { width: 100%; background: #26282b; color: inherit; border: 1px solid #444;
   border-radius: 3px; padding: 2px 6px; }
 input.reader { width: 14em; }
+.link { text-decoration: underline; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
 .summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }
 .keys td { padding: 2px 10px 2px 0; font-size: 14px; }

@@ -15,7 +15,7 @@ from ..spine.genant import Measurement, crush_neighbourhood, measure_column, rat
 from ..spine.keypoints import faults, outline
 from ..spine.levels import in_doubt, steps_between
 from ..spine.physiologic import physiologic_shapes
-from ..spine.plausibility import column_flags, impossible, impossible_flag, own_fault
+from ..spine.plausibility import column_flags, impossible, own_fault
 from ..spine.quality import Flag, of_study
 from ..spine.record import Vertebra, remeasured
 from . import outlines, table
@@ -188,11 +188,9 @@ class LiveColumn:
     def _doubted(self, points: np.ndarray) -> dict[str, tuple[Flag, ...]]:
         """Return the reasons to doubt each vertebra: of its size and distance now, and as it was detected."""
         details = [self.vertebrae[i].details for i in self.order]
-        geometric = column_flags(points, [d["level"] for d in details])
-        return {
-            i: flags_of(d, (impossible_flag(self.impossible[i]), *now) if i in self.impossible else now)
-            for i, d, now in zip(self.order, details, geometric, strict=True)
-        }
+        wrong = [self.impossible.get(i, "") for i in self.order]
+        geometric = column_flags(points, [d["level"] for d in details], wrong)
+        return {i: flags_of(d, now) for i, d, now in zip(self.order, details, geometric, strict=True)}
 
     def with_points(self, held: Mapping[str, np.ndarray], straight: Mapping[str, np.ndarray]) -> list[Vertebra]:
         """Return the records of all vertebrae, of which some have other key points than in the scene.

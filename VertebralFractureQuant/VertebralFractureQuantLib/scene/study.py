@@ -324,7 +324,9 @@ class StudyScene:
             markups.show_beside(beside[vertebra_id])
         display = self.nodes["outlines"].GetDisplayNode() if self.nodes else None
         if display:
-            display.SetOpacity(vertebra.FAINT if beside and all(beside.values()) else 1.0)
+            faint = bool(beside) and all(beside.values())
+            display.SetOpacity(vertebra.FAINT if faint else 1.0)
+            display.SetSliceIntersectionOpacity(vertebra.FAINT if faint else 1.0)
 
     def plane_of(self, vertebra_id: str) -> float:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""

@@ -87,6 +87,7 @@ class VertebraMarkups:
         if beside != self._beside and display:
             self._beside = beside
             display.SetOpacity(FAINT if beside else 1.0)
+            display.SetSliceProjectionOpacity(FAINT if beside else 1.0)  # that of points beside the plane
             self._lock()
 
     def show_overlay(self, visible: bool) -> None:

@@ -48,13 +48,24 @@ FEWEST_NAMED, FEW_WITHIN, LEAST_LIKELY = 3, 0.05, 0.5
 WIDE_STEP, NARROW_STEP = 1.62, 0.95
 
 
-def column_flags(keypoints: np.ndarray, levels: Sequence[str | None]) -> list[tuple[Flag, ...]]:
-    """Return the flags `implausible_size` and `column_gap` of each vertebra of a column."""
+def column_flags(
+    keypoints: np.ndarray, levels: Sequence[str | None], wrong: Sequence[str] = ()
+) -> list[tuple[Flag, ...]]:
+    """Return the flags of each vertebra of a column that follow from the points alone, codes of `GEOMETRIC`.
+
+    wrong : for each vertebra, why it is `impossible`, or "". Then this is its only flag here, and no gap beside it is
+        told, which may well be its fault.
+    """
     if not len(keypoints):
         return []
     sizes = _size_faults(keypoints, levels)
     gaps = _gaps(keypoints)
     found: list[list[Flag]] = [[] for _ in levels]
+    for i, why in enumerate(wrong):
+        if why:
+            found[i].append(Flag(IMPOSSIBLE, f"{why} It is not counted. {CODES[IMPOSSIBLE].remedy}"))
+            sizes[i] = ""
+    gaps = [(i, text) for i, text in gaps if not (wrong and (wrong[i] or wrong[i + 1]))]
     for flags, fault in zip(found, sizes, strict=True):
         if fault:
             flags.append(Flag("implausible_size", f"{fault} {CODES['implausible_size'].remedy}"))
@@ -111,11 +122,6 @@ def impossible(
             if off < BLAMED:
                 found[lower] = f"It overlaps the vertebra above by {depth:.0f} mm."
     return found
-
-
-def impossible_flag(told: str) -> Flag:
-    """Return the flag of a vertebra that is impossible; `told` is a sentence of `impossible`."""
-    return Flag(IMPOSSIBLE, f"{told} It is not counted. {CODES[IMPOSSIBLE].remedy}")
 
 
 def _impossible_size(tall: list[float], deep: list[float], i: int, level: str | None) -> str:
