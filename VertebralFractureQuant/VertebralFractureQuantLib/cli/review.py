@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zlib import crc32
 
 import typer
 from rich.console import Console
@@ -110,7 +111,8 @@ def serve_review(
     settings = Settings(
         who=reader or _login(),
         host=host,
-        port=port or usual_port(host, cases[0].folder.parent),
+        port=port,
+        usual_port=usual_port(cases[0].folder.parent),
         key_file=key_file,
         device=device,
         show_names=show_names,
@@ -121,20 +123,9 @@ def serve_review(
     serve(cases, settings)
 
 
-def usual_port(host: str, output: Path) -> int:
-    """Return the port of an output folder, so that an open tab finds the page again; 0 if the port is in use."""
-    import socket
-    import zlib
-
-    port = FIRST_PORT + zlib.crc32(str(output.resolve()).encode()) % PORTS
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return 0
-    return port
+def usual_port(output: Path) -> int:
+    """Return the port of an output folder, so that an open tab finds the page again after a restart."""
+    return FIRST_PORT + crc32(str(output.resolve()).encode()) % PORTS
 
 
 def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None:
