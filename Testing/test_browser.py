@@ -616,6 +616,31 @@ def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
     page.wait_for_selector("[data-test=tabs]", state="detached")
 
 
+def test_a_point_dragged_far_away_is_named_not_counted_and_asked_for(page, output):
+    folder = folder_of(output, 0)
+    analysis = read_analysis(folder / "analysis.json")
+    picture, body = Picture(page, analysis), analysis.vertebrae[2]
+    before = page.inner_text("[data-test=summary]")
+    grades = {f"v{i}": cell(page, f"v{i}", "grade") for i in (1, 2, 4, 5)}
+    drag(page, "v3", picture.xy(body.keypoints[1, 0]), (0, -45.0 / picture.mm))
+    page.wait_for_selector("td[data-fault=v3]")
+    assert " is not counted: " in page.inner_text("[data-test=quality]")
+    assert {i: cell(page, i, "grade") for i in grades} == grades
+    after = page.inner_text("[data-test=summary]")
+    assert re.findall(r"SDI \d+", after) == re.findall(r"SDI \d+", before) or body.called != "normal"
+    press(page, "c")
+    eventually(lambda: "confirm it once more" in page.inner_text("[data-test=message]"))
+    assert page.get_attribute("tr[data-id=v3]", "data-review") == "open"
+    record = saved(folder, lambda r: r.vertebrae[2].impossible)
+    assert len(record.not_counted) == 1 and record.vertebrae[2].origin == "reader"
+    press(page, "c")
+    page.wait_for_selector("tr[data-id=v3][data-review=confirmed]")
+    press(page, "u")
+    press(page, "u")
+    page.wait_for_selector("td[data-fault=v3]", state="detached")
+    becomes(lambda: page.inner_text("[data-test=summary]"), before)
+
+
 def overlay_pixels(page) -> int:
     """Count the coloured pixels of points, lines and labels in the straightened view."""
     image = np.asarray(
