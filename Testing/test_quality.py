@@ -12,6 +12,7 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.keypoints import faults
 from VertebralFractureQuantLib.spine.levels import TALLEST_MM
 from VertebralFractureQuantLib.spine.plausibility import (
     DEPTH_TO_HEIGHT,
@@ -97,7 +98,7 @@ def test_a_body_much_higher_than_its_neighbours_is_implausible():
 
 
 def judged_points(points, rejected=(), levels=None):
-    own = [own_fault(p[..., 1:]) for p in points]
+    own = [own_fault(faults(p[..., 1:])) for p in points]
     return impossible(points, points, levels or [None] * len(points), own, rejected)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside
 from ..spine.curve import SpineCurve
+from ..spine.keypoints import faults
 from ..spine.plausibility import (
     OUTSIDE_MM,
     column_flags,
@@ -190,7 +191,7 @@ def _impossible(ct: CTVolume, spine: Spine, points: np.ndarray, levels: list[str
     """Return why each vertebra cannot be a vertebral body, or ""."""
     straight = Straightening(spine.curve).to_straight(points)
     own = [
-        own_fault(flat, bool(inside(ct, body, OUTSIDE_MM).all()))
+        own_fault(faults(flat), bool(inside(ct, body, OUTSIDE_MM).all()))
         for flat, body in zip(straight[..., 1:], points, strict=True)
     ]
     return impossible(points, straight, levels, own)

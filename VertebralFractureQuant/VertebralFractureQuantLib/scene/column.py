@@ -58,7 +58,7 @@ class LiveColumn:
         self._straight: dict[
             str, np.ndarray
         ] = {}  # as read last, because reading all nodes takes longer than measuring
-        self._patient: dict[str, np.ndarray] = {}
+        self._points = _stacked(())  # patient RAS mm, in `order`
         self.order: list[str] = []
 
     # -- measuring
@@ -68,7 +68,7 @@ class LiveColumn:
         self._straight = {i: markups.straight() for i, markups in self.vertebrae.items()}
         self.order = sorted(self.vertebrae, key=lambda i: -self._straight[i][..., 2].mean())
         points = self.keypoints()
-        self._patient = dict(zip(self.order, points, strict=True))
+        self._points = points
         for vertebra_id, each in zip(self.order, points, strict=True):
             self._check(vertebra_id, each)
         self.impossible = self._impossible(points)
@@ -84,9 +84,9 @@ class LiveColumn:
         """Measure and draw again what depends on a vertebra that moved: itself, and its neighbours' crush test."""
         before_move, impossible_before = self.physiologic, self.impossible
         self._straight[vertebra_id] = self.vertebrae[vertebra_id].straight()
-        self._patient[vertebra_id] = self.vertebrae[vertebra_id].keypoints()
-        points = _stacked(self._patient[i] for i in self.order)
-        self._check(vertebra_id, points[self.order.index(vertebra_id)])
+        points, index = self._points, self.order.index(vertebra_id)
+        points[index] = self.vertebrae[vertebra_id].keypoints()
+        self._check(vertebra_id, points[index])
         self.impossible = self._impossible(points)
         told = {i for i in self.order if impossible_before.get(i) != self.impossible.get(i)}
         near = self._near({vertebra_id, *told})
@@ -111,9 +111,8 @@ class LiveColumn:
 
     def _check(self, vertebra_id: str, keypoints: np.ndarray) -> None:
         """Judge the points of one vertebra by themselves."""
-        flat = self._straight[vertebra_id][..., 1:]
-        self.faults[vertebra_id] = faults(flat)
-        self._own[vertebra_id] = own_fault(flat, self.is_whole(keypoints))
+        self.faults[vertebra_id] = faults(self._straight[vertebra_id][..., 1:])
+        self._own[vertebra_id] = own_fault(self.faults[vertebra_id], self.is_whole(keypoints))
 
     def _impossible(self, points: np.ndarray) -> dict[str, str]:
         straight = _stacked([self._straight[i] for i in self.order])

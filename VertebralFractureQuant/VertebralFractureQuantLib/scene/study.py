@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..imaging.ct import CTVolume, within
+from ..imaging.ct import CTVolume, inside_of
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement
 from ..spine.plausibility import OUTSIDE_MM
@@ -248,9 +248,9 @@ class StudyScene:
     def _know_scan(self, record: SpineAnalysis) -> None:
         """Tell the column which points lie in the scan; all do if an older record has no matrix."""
         shape, matrix = record.shape, record.ijk_to_ras
-        self._column.is_whole = lambda points: (
-            shape is None or matrix is None or bool(within(shape, matrix, points, OUTSIDE_MM).all())
-        )
+        self._column.is_whole = lambda _: True
+        if shape is not None and matrix is not None:
+            self._column.is_whole = inside_of(shape, matrix, OUTSIDE_MM)
 
     def _record(self) -> SpineAnalysis:
         """Return the record without its vertebrae."""

@@ -140,7 +140,7 @@ def crush_neighbourhood(index: int, count: int) -> range:
     return range(max(0, index - CRUSH_NEIGHBOURS), min(count, index + CRUSH_NEIGHBOURS + 1))
 
 
-def expected_height(heights: np.ndarray, i: int) -> float:
+def expected_height(heights: Sequence[float] | np.ndarray, i: int) -> float:
     """Return the mean height, mm, that is expected of vertebra `i` from up to two neighbours on either side.
 
     heights : `(n,)` mean heights in mm, cranial to caudal. The result is nan with fewer than two neighbours. It is the
@@ -153,12 +153,12 @@ def expected_height(heights: np.ndarray, i: int) -> float:
     return median(float(heights[j]) * GROWTH ** (i - j) for j in near)
 
 
-def _near(heights: np.ndarray, i: int) -> list[int]:
+def _near(heights: Sequence[float] | np.ndarray, i: int) -> list[int]:
     """Return the indices of the neighbours of vertebra `i` whose height is known."""
     return [j for j in crush_neighbourhood(i, len(heights)) if j != i and not math.isnan(heights[j])]
 
 
-def _crush_threshold(heights: np.ndarray, i: int) -> float:
+def _crush_threshold(heights: Sequence[float] | np.ndarray, i: int) -> float:
     near = _near(heights, i)
     on_both_sides = bool(near) and near[0] < i < near[-1]
     return CRUSH_RATIO if on_both_sides else CRUSH_RATIO_AT_END
@@ -202,9 +202,10 @@ def measure_column(
     count = len(keypoints)
     if count == 0:
         return []
-    all_heights = heights(np.stack(list(keypoints)))
-    known = all_heights.mean(-1)
-    known[list(left_out)] = np.nan
+    all_heights = heights(keypoints if isinstance(keypoints, np.ndarray) else np.stack(list(keypoints)))
+    known = all_heights.mean(-1).tolist()
+    for i in left_out:
+        known[i] = float("nan")
     margins = [BORDERLINE_MARGIN if s is None else s for s in spreads or [None] * count]
     return [
         _measurement(

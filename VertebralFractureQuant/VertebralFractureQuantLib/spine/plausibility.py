@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from .genant import GROWTH, heights
-from .keypoints import FAULTS, faults
+from .keypoints import FAULTS
 from .levels import TALLEST_MM
 from .quality import CODES, Flag
 
@@ -77,12 +77,14 @@ def column_flags(
     return [tuple(flags) for flags in found]
 
 
-def own_fault(flat: np.ndarray, whole: bool = True) -> str:
-    """Return why key points `(3, 2, 2)` ([A, S] mm in straight space) are impossible by themselves, or "".
+def own_fault(wrong: Sequence[str], whole: bool = True) -> str:
+    """Return why key points are impossible by themselves, or "".
 
+    Parameters
+    ----------
+    wrong : what `keypoints.faults` says of them.
     whole : False if one of them lies more than `OUTSIDE_MM` outside the scan.
     """
-    wrong = faults(flat)
     if wrong:
         return FAULTS[wrong[0]]
     return "" if whole else "Its points reach out of the scan."
