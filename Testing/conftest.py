@@ -67,6 +67,8 @@ def bench(empty: Any) -> Any:
 
 @pytest.fixture
 def opened(bench: Any) -> Any:
-    """A study of six vertebrae, T9 to L2; T11 is lower in the middle."""
+    """A study of six vertebrae, T9 to L2; T11 is lower in the middle, where it opens; the first one is selected."""
     bench.analyze()
+    assert bench.review.selected == bench.study.order[2]
+    bench.review.select(bench.study.order[0])
     return bench

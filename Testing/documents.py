@@ -179,9 +179,9 @@ def _problems() -> str:
 
 
 def _keys() -> str:
-    from VertebralFractureQuantLib.scene.keys import KEYS
+    from VertebralFractureQuantLib.scene.keys import KEYS, PAGE_KEYS
 
-    rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in KEYS]
+    rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in (*KEYS, *PAGE_KEYS)]
     return _table(("key", "what it does"), rows)
 
 
@@ -193,9 +193,9 @@ def shown_key(key: str) -> str:
 
 
 def _mouse() -> str:
-    from VertebralFractureQuantLib.scene.keys import MOUSE
+    from VertebralFractureQuantLib.scene.keys import MOUSE, PAGE_MOUSE
 
-    return _table(("mouse", "what it does"), [(_sentence(a)[:-1], _sentence(b)) for a, b in MOUSE])
+    return _table(("mouse", "what it does"), [(_sentence(a)[:-1], _sentence(b)) for a, b in (*MOUSE, *PAGE_MOUSE)])
 
 
 def _sentence(text: str) -> str:

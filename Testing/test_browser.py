@@ -6,6 +6,7 @@ The server runs in a separate process; the browser is Chromium, driven by Playwr
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pace import slowness
+from PIL import Image
 
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
@@ -382,15 +384,17 @@ def test_one_click_beside_the_curve_leads_it_there_and_undo_brings_it_back(page,
     """The confirmed vertebra and its name stay; the others are detected again."""
     analysis = read_analysis(folder_of(output, 0) / "analysis.json")
     before = {f"v{i + 1}": v.measurement.genant_ratio for i, v in enumerate(analysis.vertebrae)}
-    picture = Picture(page, analysis)
-    page.click("tr[data-id=v1] [data-cell=g]")  # a study opens on its worst vertebra
+    middles = np.stack([v.keypoints.mean((0, 1)) for v in analysis.vertebrae])
+    at = len(middles) // 2
+    middle = middles[at]
+    page.click("tr[data-id=v1] [data-cell=g]")
     press(page, "c")
+    page.click(f"tr[data-id=v{at + 1}] [data-cell=g]")  # the patient's views follow
     press(page, "z")
     press(page, "s")
     eventually(lambda: "one or more vertebral bodies" in page.inner_text("[data-test=hint]"))
     box = page.query_selector("[data-view=Sagittal]").bounding_box()
     mm = max(CLOSE_UP_MM / box["width"], CLOSE_UP_MM / box["height"])
-    middle = picture.straightening.to_patient(np.array([0.0, 0.0, picture.middle]))
     x, y = box["x"] + box["width"] / 2 - 6.0 / mm, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.click(x, y)
@@ -610,6 +614,170 @@ def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
     page.wait_for_selector("tr[data-id=v2][data-review=rejected]")
     other.close()
     page.wait_for_selector("[data-test=tabs]", state="detached")
+
+
+def test_a_point_dragged_far_away_is_named_not_counted_and_asked_for(page, output):
+    folder = folder_of(output, 0)
+    analysis = read_analysis(folder / "analysis.json")
+    picture, body = Picture(page, analysis), analysis.vertebrae[2]
+    before = page.inner_text("[data-test=summary]")
+    grades = {f"v{i}": cell(page, f"v{i}", "grade") for i in (1, 2, 4, 5)}
+    drag(page, "v3", picture.xy(body.keypoints[1, 0]), (0, -45.0 / picture.mm))
+    page.wait_for_selector("td[data-fault=v3]")
+    assert " is not counted: " in page.inner_text("[data-test=quality]")
+    assert {i: cell(page, i, "grade") for i in grades} == grades
+    after = page.inner_text("[data-test=summary]")
+    assert re.findall(r"SDI \d+", after) == re.findall(r"SDI \d+", before) or body.called != "normal"
+    press(page, "c")
+    eventually(lambda: "confirm it once more" in page.inner_text("[data-test=message]"))
+    assert page.get_attribute("tr[data-id=v3]", "data-review") == "open"
+    record = saved(folder, lambda r: r.vertebrae[2].impossible)
+    assert len(record.not_counted) == 1 and record.vertebrae[2].origin == "reader"
+    press(page, "c")
+    page.wait_for_selector("tr[data-id=v3][data-review=confirmed]")
+    press(page, "u")
+    press(page, "u")
+    page.wait_for_selector("td[data-fault=v3]", state="detached")
+    becomes(lambda: page.inner_text("[data-test=summary]"), before)
+
+
+def overlay_pixels(page) -> int:
+    """Count the coloured pixels of points, lines and labels in the straightened view."""
+    image = np.asarray(
+        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
+    )
+    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())
+
+
+def test_the_overlay_hides_while_h_is_held_and_stays_hidden_after_a_tap(page):
+    shown = overlay_pixels(page)
+    assert shown > 500
+    page.keyboard.down("h")
+    eventually(lambda: overlay_pixels(page) < 0.2 * shown)
+    assert "hidden" in page.inner_text("[data-test=note]")
+    page.wait_for_function("held && performance.now() - held.since > 450")
+    page.keyboard.up("h")
+    eventually(lambda: overlay_pixels(page) > 0.8 * shown)
+    press(page, "h")
+    eventually(lambda: overlay_pixels(page) < 0.2 * shown)
+    press(page, "h")
+    eventually(lambda: overlay_pixels(page) > 0.8 * shown)
+
+
+def test_enter_fills_the_view_and_beside_the_plane_no_point_is_dragged(page, output):
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    page.click("tr[data-id=v3] [data-cell=g]")
+    place = Picture(page, analysis).xy(analysis.vertebrae[2].keypoints[1, 0])
+    for _ in range(4):
+        press(page, "ArrowRight")
+    eventually(lambda: "j goes to their plane" in page.inner_text("[data-test=note]"))
+    before = g(page, "v3")
+    hover(page, *place)
+    page.mouse.down()
+    page.mouse.move(place[0], place[1] + 15, steps=5)
+    page.mouse.up()
+    handled(page)
+    assert steady(lambda: g(page, "v3")) == before
+    press(page, "j")
+    page.wait_for_selector("[data-test=note]", state="detached")
+    drag(page, "v3", place, (0, 12))
+    assert g(page, "v3") != before
+    press(page, "Enter")
+    eventually(lambda: "Close-up" in page.inner_text("[data-test=window]"))
+    press(page, "n")
+    page.wait_for_selector("tr[data-id=v4].selected")
+    press(page, "Enter")
+    eventually(lambda: "Close-up" not in page.inner_text("[data-test=window]"))
+
+
+def test_a_drag_with_the_right_button_changes_the_window_and_the_place_under_the_mouse_is_told(page, output):
+    def window() -> list[str]:
+        return page.inner_text("[data-test=window]").split()
+
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    x, y = Picture(page, analysis).xy(analysis.vertebrae[2].keypoints.mean((0, 1)))
+    hover(page, x, y)
+    eventually(lambda: " HU " in page.inner_text("[data-test=under_mouse]"))
+    assert window() == ["W", "1500", "L", "300", "HU"]
+    page.mouse.down(button="right")
+    page.mouse.move(x + 50, y, steps=5)
+    page.mouse.up(button="right")
+    becomes(window, ["W", "1650", "L", "300", "HU"])
+    press(page, "w")
+    becomes(window, ["W", "1500", "L", "300", "HU"])
+    assert [e.inner_text() for e in page.query_selector_all("[data-view=Axial] .letter")] == ["R", "L", "A", "P"]
+
+
+def test_a_complete_study_gets_its_images_a_report_and_the_next_case(page, output):
+    folder = folder_of(output, 0)
+    press(page, "e")
+    eventually(lambda: "not complete" in page.inner_text("[data-test=message]"))
+    assert not (folder / "machine.json").exists() or not (folder / "overview.png").exists()
+    page.fill("[data-test=reader]", "Dr. Other")
+    page.keyboard.press("Tab")
+    handled(page)
+    analysis = read_analysis(folder / "analysis.json")
+    page.click("tr[data-id=v1] [data-cell=g]")
+    for _ in analysis.vertebrae:
+        press(page, "c")
+    record = saved(folder, lambda r: all(v.review == "confirmed" for v in r.vertebrae))
+    assert {v.reviewer for v in record.vertebrae} == {"Dr. Other"}
+    automatic = (folder / "machine-overview.png").read_bytes()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    press(page, "e")
+    eventually(lambda: "on the clipboard" in page.inner_text("[data-test=copied]"))
+    text = page.input_value("[data-test=report] textarea")
+    assert "Spinal deformity index" in text and "Dr. Other" in text
+    assert page.evaluate("navigator.clipboard.readText()") == text
+    eventually(lambda: "CASE 2" in page.inner_text("[data-test=worklist]").upper(), 60)
+    assert (folder / "overview.png").exists() and (folder / "straightened.nrrd").exists()
+    assert (folder / "machine-overview.png").read_bytes() == automatic
+    assert page.input_value("[data-test=reader]") == "Dr. Other"
+    assert "Case 1 is complete" in page.inner_text("[data-test=report]")
+
+
+def test_a_refused_clipboard_leaves_the_text_to_be_copied(page):
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
+    page.click("tr[data-id=v1] [data-cell=g]")
+    for _ in page.query_selector_all("tr[data-id]"):
+        press(page, "x")
+    press(page, "e")
+    eventually(lambda: "The clipboard was refused" in page.inner_text("[data-test=copied]"))
+    assert "no vertebra was assessed" in page.input_value("[data-test=report] textarea")
+
+
+@pytest.mark.parametrize("key", ["Space", "Enter"])
+def test_a_focused_button_is_pressed_by_space_and_enter(page, key):
+    page.click("tr[data-id=v2] [data-cell=g]")
+    handled(page)
+    page.focus("[data-test=reject]")
+    press(page, key)
+    page.wait_for_selector("tr[data-id=v2][data-review=rejected]")
+    assert page.get_attribute("tr[data-id=v1]", "data-review") == "open"
+
+
+def test_a_lost_server_is_told_and_the_tab_comes_back_to_its_case_and_vertebra(chromium, server, scans, output):
+    page = open_page(chromium, server)
+    first = page.inner_text("[data-test=worklist]")
+    press(page, ".")
+    page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText != {first!r}")
+    page.wait_for_selector("tr[data-id=v3]")
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    page.click("tr[data-id=v3] [data-cell=g]")
+    page.wait_for_selector("tr[data-id=v3].selected")
+    handled(page)
+    server.stop(signal.SIGKILL)
+    page.wait_for_selector("#vfq-lost")
+    assert "start it again" in page.inner_text("#vfq-lost")
+    again = Server([str(scans), "--output", str(output), "--reader", "tester"])
+    try:
+        assert again.url == server.url  # the same port and key for the same output folder
+        page.wait_for_selector("#vfq-lost", state="detached", timeout=60000)
+        page.wait_for_selector("tr[data-id=v3].selected", timeout=60000)
+        eventually(lambda: "CASE 2" in page.inner_text("[data-test=worklist]").upper())
+        page.close()
+    finally:
+        again.stop()
 
 
 def test_keys_confirm_name_and_order(page, output):

@@ -460,6 +460,7 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     cohort.desktop.press("openCaseButton")
     cohort.wait_for_study()
     assert cohort.review.folder.name == "first" and cohort.ui.vertebraTable.rowCount == 6
+    cohort.review.select(cohort.study.order[0])
     cohort.review.act("confirm")
     before = cohort.editor
     cohort.desktop.key("PgDown")

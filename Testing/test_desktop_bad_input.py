@@ -144,6 +144,7 @@ def test_points_on_a_moved_volume_are_in_its_moved_position(bench):
 def test_an_earlier_review_of_a_moved_volume_is_found(bench):
     linear(bench.ui.inputSelector.currentNode())
     bench.analyze()
+    bench.review.select(bench.study.order[0])
     bench.review.act("confirm")
     bench.desktop.close_scene()
     node = bench.add_volume(make_ct())

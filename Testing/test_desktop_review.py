@@ -104,6 +104,14 @@ def asks_for(what: str, bench: Bench) -> bool:
     return bench.ui.hintLabel.visible and what in bench.ui.hintLabel.text
 
 
+def field(bench: Bench) -> float:
+    return bench.widget.face.straightened.GetFieldOfView()[1]
+
+
+def points_of(bench: Bench) -> list:
+    return [node for v in bench.study.vertebrae.values() for node in (v.node, v.mirror)]
+
+
 def nothing(bench: Bench) -> None:
     """Prepare nothing."""
 
@@ -130,6 +138,9 @@ DEEDS = {
     "lateral_left": Deed(nothing, lambda b: (b.review.lateral, b.ui.lateralSlider.value) == (-1.0, -1.0)),
     "lateral_right": Deed(nothing, lambda b: (b.review.lateral, b.ui.lateralSlider.value) == (1.0, 1.0)),
     "toggle_window": Deed(nothing, lambda b: window(b) == [400.0] * 2 and b.ui.windowComboBox.currentText == "soft"),
+    "toggle_close_up": Deed(nothing, lambda b: b.review.close_up and 20 < field(b) < 100),
+    "own_plane": Deed(acted("lateral_left", "lateral_left"), lambda b: b.review.lateral == pytest.approx(0, abs=0.1)),
+    "toggle_overlay": Deed(nothing, lambda b: not any(n.GetDisplayNode().GetVisibility() for n in points_of(b))),
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
     "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
@@ -176,6 +187,8 @@ def does(bench: Bench, action: str, trigger: Callable[[], None]) -> None:
         bench.review.act("toggle_order")
     if bench.review.preset != "bone":
         bench.review.act("toggle_window")
+    if any(not node.GetDisplayNode().GetVisibility() for node in points_of(bench)):
+        bench.review.act("toggle_overlay")
     bench.review.face.tell("")
     bench.review.act("fit_views")
     pick(bench, 0)

@@ -79,6 +79,7 @@ def test_a_scene_from_another_computer_gets_a_new_folder(opened, tmp_path):
     assert opened.review.folder == tmp_path / "here" / "CT" and opened.shown_ratios()[3] == pytest.approx(
         ratio, abs=1e-9
     )
+    opened.review.select(opened.study.order[0])
     opened.review.act("confirm")
     assert opened.saved()["vertebrae"][0]["review"] == "confirmed"
 
@@ -113,6 +114,7 @@ def test_an_added_scene_replaces_the_open_study_which_is_saved(opened, tmp_path)
     opened.desktop.close_scene()
     opened.add_volume(make_ct(), "Other")
     opened.analyze()
+    opened.review.select(opened.study.order[0])
     opened.review.act("confirm")
     before = opened.editor
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))

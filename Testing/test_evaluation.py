@@ -311,6 +311,17 @@ def test_of_a_reviewed_case_the_original_result_is_evaluated(folders):
     assert codes(evaluate(root).problems) == ["corrected"]
 
 
+@pytest.mark.parametrize(("review", "found"), [("open", 4), ("confirmed", 5), ("rejected", 4)])
+def test_a_vertebra_with_impossible_points_counts_only_if_a_reader_confirmed_it(folders, review, found):
+    root, write = folders
+    data = analysis("a", column())
+    data["vertebrae"][2] |= {"review": review, "quality": [{"code": "impossible_points", "message": "It overlaps."}]}
+    write("pred/a/analysis.json", data)
+    write("ref/a.json", reference("a", column()))
+    [scan] = evaluate_predictions(root / "pred", root / "ref", 0, reviewed=True).scans
+    assert scan.by_overlap == (found, 0, 5 - found)
+
+
 def test_a_folder_without_analyses_is_a_coded_failure(folders):
     root, write = folders
     write("pred/deep/a/analysis.json", analysis("a", column()))

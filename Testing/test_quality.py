@@ -12,8 +12,16 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.keypoints import faults
 from VertebralFractureQuantLib.spine.levels import TALLEST_MM
-from VertebralFractureQuantLib.spine.plausibility import DEPTH_TO_HEIGHT, column_flags, implausible, scale_flag
+from VertebralFractureQuantLib.spine.plausibility import (
+    DEPTH_TO_HEIGHT,
+    column_flags,
+    implausible,
+    impossible,
+    own_fault,
+    scale_flag,
+)
 from VertebralFractureQuantLib.spine.quality import CODES, Flag, codes_text, is_suspect, of_study, place
 from VertebralFractureQuantLib.spine.record import Vertebra
 from VertebralFractureQuantLib.spine.straightening import Straightening
@@ -87,6 +95,54 @@ def test_a_body_much_higher_than_its_neighbours_is_implausible():
     points = spine_of()
     points[3, :, 0, 2] += 0.5 * TALLEST_MM["T11"]
     assert "implausible_size" in codes(column_flags(points, [None] * len(LEVELS)))[3]
+
+
+def judged_points(points, rejected=(), levels=None):
+    own = [own_fault(faults(p[..., 1:])) for p in points]
+    return impossible(points, points, levels or [None] * len(points), own, rejected)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, ("C3", "C4", "C5", "C6", "C7", "T1"), ("L1", "L2", "L3", "L4", "L5")])
+@pytest.mark.parametrize("size", [0.68, 1.0, 1.2])
+def test_human_spines_are_possible(levels, size):
+    assert not any(judged_points(spine_of(levels, size)))
+
+
+def test_crushed_bodies_and_the_whole_one_among_them_are_possible():
+    points = spine_of()
+    for i in (1, 2, 4, 5):
+        points[i, :, 0, 2] -= 0.3 * TALLEST_MM[LEVELS[i]]
+    points[3, 0, 0, 2] -= 0.75 * TALLEST_MM[LEVELS[3]]
+    assert not any(judged_points(points)) and not any(judged_points(points, levels=LEVELS))
+
+
+@pytest.mark.parametrize(
+    ("moved", "told"),
+    [
+        (lambda p: p[3, 0, 0].__iadd__((0, 0, 60.0)), "height of"),
+        (lambda p: p[3, 1, 0].__iadd__((0, 0, 60.0)), "height of"),  # the middle height counts too
+        (lambda p: p[3, 0].__iadd__((0, 25.0, 0)), "depth of"),
+        (lambda p: p[3, 0, 0].__iadd__((0, 0, 12.0)), "much higher"),
+        (lambda p: p[3, 0, 0].__iadd__((0, 0, 9.5)), "overlaps the vertebra above"),
+        (lambda p: p[3, 2, 1].__iadd__((0, 0, -9.5)), "overlaps the vertebra below"),
+        (lambda p: p[3, 0, 0].__iadd__((0, 0, -40.0)), "lower point lies above"),
+        (lambda p: p[3].__setitem__(slice(None), p[3, ::-1].copy()), "anterior points lie behind"),
+    ],
+)
+def test_points_that_are_no_body_are_named_and_nothing_else_is(moved, told):
+    points = spine_of()
+    moved(points)
+    found = judged_points(points, levels=LEVELS)
+    assert told in found[3], found
+    assert not any(found[:3] + found[4:])
+
+
+def test_a_body_found_twice_is_impossible_until_one_of_the_two_is_rejected():
+    points = spine_of()
+    twice = np.insert(points, 3, points[3] + (0, 0, 1.0), axis=0)
+    found = judged_points(twice)
+    assert "below" in found[3] and "above" in found[4] and not any(found[:3] + found[5:])
+    assert not any(judged_points(twice, [i == 3 for i in range(len(twice))]))
 
 
 def test_a_missing_vertebra_is_a_gap_beside_both_neighbours():

@@ -13,6 +13,8 @@ from VertebralFractureQuantLib.spine.record import (
     SpineAnalysis,
     Vertebra,
     check_belongs,
+    not_counted_text,
+    remeasured,
     shown_names,
     vertebra_name,
     worst_text,
@@ -115,6 +117,32 @@ def test_a_physiologic_shape_counts_as_normal_for_the_patient(analysis):
     assert worst_text(alone) is None
 
 
+def test_an_impossible_vertebra_counts_only_if_a_reader_confirmed_it(analysis):
+    vertebrae = list(analysis.vertebrae)
+    vertebrae[2] = replace(vertebrae[2], quality=(Flag("impossible_points", "It overlaps."),))
+    told = replace(analysis, vertebrae=tuple(vertebrae))
+    assert (told.patient_grade, told.spinal_deformity_index, told.patient_ratio) == ("normal", 0, 1)
+    assert to_json(told)["patient"]["not_counted"] == ["V3"]
+    assert "V3" not in to_json(told)["patient"]["assessed"] and len(told.assessed) == len(vertebrae)
+    assert not_counted_text(told) == "V3 not counted: impossible points"
+    for review, grade, left_out in (("confirmed", "moderate", ()), ("rejected", "normal", ())):
+        vertebrae[2] = replace(vertebrae[2], review=review)
+        judged = replace(told, vertebrae=tuple(vertebrae))
+        assert (judged.patient_grade, judged.not_counted) == (grade, left_out)
+
+
+def test_no_height_is_expected_from_an_impossible_vertebra(analysis):
+    tall = np.array(analysis.vertebrae[0].keypoints)
+    tall[:, 0, 2] += 60.0
+    vertebrae = [replace(analysis.vertebrae[0], keypoints=tall), *analysis.vertebrae[1:]]
+    flag = (Flag("impossible_points", "Too tall."),)
+    again = remeasured([replace(vertebrae[0], quality=flag), *vertebrae[1:]])
+    without = measure_column([v.keypoints for v in vertebrae[1:]])
+    assert [v.measurement for v in again[1:]] == without
+    assert [v.measurement for v in remeasured(vertebrae)[1:]] != without
+    assert again[0].measurement.heights_mm[0] > 60
+
+
 def test_the_position_of_the_ct_is_kept_to_the_last_digit(analysis):
     matrix = np.diag([1 / 3, 2 / 3, 0.7, 1.0])
     again = from_json(json.loads(json.dumps(to_json(replace(analysis, ijk_to_ras=matrix)))))
@@ -132,6 +160,7 @@ def test_a_coded_failure_is_kept_without_vertebrae():
         "sdi": None,
         "assessed": [],
         "physiologic": [],
+        "not_counted": [],
     }
 
 
@@ -282,7 +311,7 @@ def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     assert set(data) == DOCUMENTED
     assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras", "trust_header"}
     assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
-    assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed", "physiologic"}
+    assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed", "physiologic", "not_counted"}
     assert all(set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA for v in data["vertebrae"])
 
 

@@ -25,12 +25,13 @@ from VertebralFractureQuantLib.report.names import case_name, case_names
 from VertebralFractureQuantLib.report.outputs import check_output, write_outputs
 from VertebralFractureQuantLib.report.overview import draw_overview, spread, write_overview
 from VertebralFractureQuantLib.report.panels import patient_panel, straightened_panel
+from VertebralFractureQuantLib.report.sentence import report_text
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, doubt_lines, vertebra_table
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
 from VertebralFractureQuantLib.spine.quality import Flag
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, worst_text
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, vertebra_name, worst_text
 from VertebralFractureQuantLib.spine.record_json import from_json
 
 
@@ -115,7 +116,7 @@ def test_the_table_has_a_row_for_each_vertebra_with_the_values_of_the_record(ana
     with (tmp_path / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["level"] for row in rows] == ["T7", "T8", "T9", ""]
-    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 18 + 18
+    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 21 + 18
     wedge = rows[2]
     assert (wedge["index"], wedge["grade"], wedge["shape"]) == ("3", "severe", "wedge")
     assert float(wedge["genant_ratio"]) == pytest.approx(analysis.vertebrae[2].measurement.genant_ratio, abs=1e-4)
@@ -636,3 +637,21 @@ def test_a_comparison_counts_found_vertebrae_and_measures_the_point_error(analys
     assert (comparison.found, comparison.false) == (3, ("V4",))
     assert comparison.mean_point_error_mm == pytest.approx(1.5)
     assert comparison.vertebrae[3].measured is None
+
+
+def test_what_is_not_counted_is_so_in_the_table_the_image_and_the_words(analysis, tmp_path):
+    flag = Flag("impossible_points", "It overlaps the vertebra above by 5 mm.")
+    vertebrae = list(analysis.vertebrae)
+    vertebrae[1] = replace(vertebrae[1], quality=(flag,))
+    vertebrae[2] = replace(vertebrae[2], review="confirmed", reviewer="A", reviewed_at="2026-01-02T03:04:05+00:00")
+    vertebrae[3] = replace(vertebrae[3], review="rejected", reviewer="A", reviewed_at="2026-01-02T03:04:06+00:00")
+    told = replace(analysis, vertebrae=tuple(vertebrae))
+    rows = measurement_rows(told)
+    assert [row["counted"] for row in rows] == [1, 0, 1, 0]
+    assert [row["review"] for row in rows] == ["open", "open", "confirmed", "rejected"]
+    assert [row["reviewer"] for row in rows] == ["", "", "A", "A"]
+    assert rows[2]["reviewed_at"] == "2026-01-02T03:04:05+00:00" and rows[1]["quality"] == "impossible_points"
+    text = report_text(told, "A")
+    name = vertebra_name(vertebrae[1], 1)
+    assert text.startswith("Vertebral morphometry on CT, 2 levels")
+    assert f"Not counted because of impossible points: {name}." in text and "Not measurable: " in text

@@ -23,7 +23,7 @@ from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
-from VertebralFractureQuantLib.scene.rows import rows, summary  # noqa: E402
+from VertebralFractureQuantLib.scene.rows import first_row, rows, summary  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
@@ -435,6 +435,247 @@ def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, edito
     assert editor.by_doubt()[0] == vertebra_id
     editor.review(vertebra_id, "rejected")
     assert editor.by_doubt()[-1] == vertebra_id
+
+
+def test_the_review_opens_at_the_worst_vertebra_and_the_patients_views_follow(begun):
+    review = begun()
+    drag(review.study, review.order[4], (0, 0, -6.0))
+    drag(review.study, review.order[3], (0, 0, -9.0))
+    worst = review.order[3]
+    review.close()
+    review = begun()
+    assert review.selected == worst
+    others = review.face.patient
+
+    def centres() -> list[np.ndarray]:
+        return [np.array([n.GetSliceToRAS().GetElement(i, 3) for i in range(3)]) for n in others]
+
+    for vertebra_id in (worst, review.order[0]):
+        review.select(vertebra_id)
+        for centre in centres():
+            np.testing.assert_allclose(centre, review.study.vertebrae[vertebra_id].keypoints().mean((0, 1)), atol=1e-6)
+    node = review.study.vertebrae[review.order[5]].node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)  # a drag selects too
+    assert review.selected == review.order[5]
+    for centre in centres():
+        np.testing.assert_allclose(centre, review.study.vertebrae[review.order[5]].keypoints().mean((0, 1)), atol=1e-6)
+    node.InvokeEvent(EVENTS.PointEndInteractionEvent)
+    review.act("fit_views")
+    np.testing.assert_allclose(
+        centres()[0], review.study.vertebrae[review.order[5]].keypoints().mean((0, 1)), atol=1e-6
+    )
+
+
+def test_first_row_takes_impossible_then_worst_then_doubtful_then_open(study, editor):
+    assert first_row(study) == study.order[0]
+    editor.review(study.order[0], "confirmed")
+    assert first_row(study) == study.order[1]
+    drag(study, study.order[4], (0, 0, -5.5))
+    drag(study, study.order[3], (0, 0, -9.0))
+    assert first_row(study) == study.order[3]
+    drag(study, study.order[5], (0, 0, 30.0), point=0)
+    assert first_row(study) == study.order[5]
+    for each in study.order:
+        editor.review(each, "rejected")
+    assert first_row(study) == study.order[0]
+
+
+def test_a_close_up_is_filled_by_each_body_that_is_walked_to(begun):
+    review = begun()
+    node = review.face.straightened
+    node.SetDimensions(400, 800, 1)
+    review.act("fit_views")
+    whole = node.GetFieldOfView()[1]
+    review.act("finish_clicks")  # Enter outside a click mode
+    assert review.close_up
+    for action, at in (("next_vertebra", 1), ("confirm", 2), ("previous_vertebra", 1)):
+        review.act(action)
+        assert review.selected == review.order[at]
+        body = review.study.vertebrae[review.selected].straight()
+        assert node.GetSliceToRAS().GetElement(1, 3) == pytest.approx(body[..., 1].mean(), abs=0.5)
+        assert node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(body[..., 2].mean(), abs=0.5)
+        wide, high, _ = node.GetFieldOfView()
+        assert 1.4 < min(wide / np.ptp(body[..., 1]), high / np.ptp(body[..., 2])) < 1.6
+        assert review.lateral == pytest.approx(body[..., 0].mean())
+    review.act("finish_clicks")
+    assert not review.close_up and node.GetFieldOfView()[1] == pytest.approx(whole)
+
+
+def test_beside_their_plane_points_are_faint_and_locked_until_a_key_goes_there(begun):
+    review = begun()
+    markups = review.study.vertebrae[review.selected]
+    own = review.study.plane_of(review.selected)
+    assert (review.note, markups.node.GetLocked()) == ("", 0)
+    review.act("move_lateral", own + 6.0)
+    assert "6.0 mm right of the points of T9" in review.note and "j goes" in review.note
+    assert markups.node.GetLocked() and markups.node.GetDisplayNode().GetOpacity() < 0.5
+    assert not markups.mirror.GetLocked()  # the patient's views are on the points
+    review.act("confirm")
+    review.act("undo")
+    assert markups.node.GetLocked()
+    review.act("own_plane")
+    assert (review.note, markups.node.GetLocked(), markups.node.GetDisplayNode().GetOpacity()) == ("", 0, 1.0)
+
+
+def test_the_overlay_is_hidden_everywhere_and_for_new_vertebrae_as_well(begun):
+    review = begun()
+
+    def visible() -> set[int]:
+        nodes = [n for v in review.study.vertebrae.values() for n in (v.node, v.mirror)]
+        nodes += [review.study.nodes[role] for role in ("outlines", "outlines-patient")]
+        return {n.GetDisplayNode().GetVisibility() for n in nodes}
+
+    review.act("delete")
+    review.act("toggle_overlay")
+    review.act("undo")
+    assert visible() == {0} and "hidden" in review.note
+    review.act("toggle_overlay")
+    assert visible() == {1} and review.note == ""
+
+
+def test_the_window_is_adjusted_and_a_preset_restores_it(begun):
+    review = begun()
+    shown = [review.study.nodes[role].GetDisplayNode() for role in ("ct", "straightened")]
+    review.act("adjust_window", -200.0, 50.0)
+    assert [(d.GetWindow(), d.GetLevel()) for d in shown] == [(1300.0, 350.0)] * 2 == [review.window] * 2
+    review.act("adjust_window", -1e6, 0.0)
+    assert review.window[0] > 0
+    review.act("toggle_window")
+    assert (review.preset, review.window) == ("bone", (1500.0, 300.0))
+
+
+def test_the_place_under_the_mouse_has_hu_and_the_patients_coordinates(begun, ct):
+    review = begun()
+    straight = np.array([0.0, 0.0, -100.0])
+    patient = review.study.straightening.to_patient(straight)
+    text = review.place_text(review.face.straightened, straight)
+    assert text.startswith(f"{float(ct.sample(patient)):.0f} HU") and f"I {abs(patient[2]):.1f}" in text
+    assert review.place_text(review.face.patient[0], patient) == text
+    assert review.place_text(review.face.patient[0], np.array([0.0, 0.0, 5000.0])) == ""
+
+
+def test_a_complete_review_has_a_text_and_images_beside_the_automatic_ones(begun, case):
+    review = begun()
+    with pytest.raises(VFQError) as refused:
+        review.completed()
+    assert refused.value.code == "study_open" and "T9" in refused.value.message
+    (case.folder / "overview.png").write_bytes(b"automatic")
+    drag(review.study, review.order[3], (0, 0, -9.0))
+    with pytest.raises(VFQError) as unnamed:
+        review.sign_as("  ")
+    assert unnamed.value.code == "no_reader"
+    review.sign_as(" Dr.  Other ")
+    for each in review.order:
+        review.editor.review(each, "confirmed")
+    review.editor.review(review.order[0], "rejected")
+    assert review.study.vertebra(review.order[1]).reviewer == "Dr. Other"
+    text, write = review.completed()
+    assert "5 levels (T10 to L2)" in text and "T12: severe biconcave deformity (G 0.5" in text
+    assert "Spinal deformity index 3. Not measurable: T9. Reader: Dr. Other." in text
+    assert review.saving()() == ""
+    assert "straightened.nrrd" in write()
+    drawn = (case.folder / "overview.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG") and (case.folder / "machine-overview.png").read_bytes() == b"automatic"
+    assert (case.folder / "machine-straightened.nrrd").exists()
+    assert review.saving()() == ""  # nothing changed, so the images still belong to the numbers
+    assert (case.folder / "overview.png").read_bytes() == drawn
+    review.act("undo")
+    assert review.saving()() == ""
+    assert not (case.folder / "overview.png").exists() and not (case.folder / "straightened.nrrd").exists()
+    assert (case.folder / "machine-overview.png").read_bytes() == b"automatic"
+
+
+def impossible_ids(study: StudyScene) -> list[str]:
+    return [row["id"] for row in rows(study, study.order) if not row["counts"]]
+
+
+def test_a_point_dragged_far_away_changes_neither_the_neighbours_nor_the_patients_grade(study, editor):
+    before, moved = dict(study.measurements), study.order[1]
+    drag(study, study.order[4], (0, 0, -6.0))  # a moderate fracture, for a patient with a grade
+    known = summary(study)
+    seen = []
+    editor.moved = lambda i: seen.append((impossible_ids(study), set(study.followed)))
+    drag(study, moved, (0, 0, 30.0))  # M+
+    assert seen[-1] == ([moved], set(study.order[:4]))
+    row = rows(study, study.order)[1]
+    assert "hardly possible" in row["fault"] and float(row["hm"]) > 50
+    for other in (*study.order[:1], *study.order[2:4]):
+        assert study.measurements[other].grade == before[other].grade == "normal"
+    now = summary(study)
+    assert (now["worst"], now["sdi"], now["grade"]) == (known["worst"], known["sdi"], known["grade"])
+    assert now["assessed"] == len(LEVELS) - 1 and f"{LEVELS[1]} is not counted" in now["quality"][0]
+    assert editor.by_doubt()[0] == moved
+    record = study.analysis()
+    assert record.not_counted == (LEVELS[1],) and record.vertebrae[1].impossible
+    assert (record.patient_grade, record.spinal_deformity_index) == (now["grade"], now["sdi"])
+    editor.undo()
+    assert impossible_ids(study) == [] and study.analysis().not_counted == ()
+
+
+def test_an_overlap_and_points_outside_the_scan_are_named_at_once_and_a_crush_is_not(study, editor):
+    third = study.order[2]
+    drag(study, third, (0, 0, 13.5), point=0)
+    assert "overlaps the vertebra above" in study.impossible[third] and len(study.impossible) == 1
+    editor.undo()
+    drag(study, third, (0, 0, -17.0), point=None)  # all points, into the vertebra below
+    assert set(study.impossible) == set(study.order[2:4])
+    editor.review(third, "rejected")
+    assert study.impossible == {}
+    for _ in range(2):
+        editor.undo()
+    for point, drop in ((0, -15.0), (1, -15.0), (2, -15.0)):
+        drag(study, third, (0, 0, drop), point=point)
+    assert study.impossible == {} and study.measurements[third].grade == "severe"
+    assert rows(study, study.order)[2]["neighbours"].endswith(" of neighbours")
+    drag(study, study.order[0], (0, 40.0, 0), point=0)
+    assert study.order[0] in study.impossible
+
+
+def test_points_outside_the_scan_are_named(study, editor):
+    first = study.order[0]
+    state = study.vertebrae[first].state()
+    far = (np.asarray(state["keypoints"]) + [300.0, 0, 0]).tolist()
+    study.put({first: {**state, "keypoints": far}})
+    assert study.impossible[first]
+
+
+def test_a_second_press_confirms_what_is_impossible_and_the_journal_records_it(begun, case):
+    review = begun()
+    third = review.order[2]
+    drag(review.study, third, (0, 0, 13.5), point=0)
+    review.select(third)
+    review.act("confirm")
+    assert "overlaps" in review.face.said[-1] and "once more" in review.face.said[-1]
+    review.select(review.order[1])
+    review.select(third)
+    review.act("confirm")  # something came in between, so the question is asked again
+    assert reviews_of(review)[2] == "open"
+    review.act("confirm")
+    assert reviews_of(review)[2] == "confirmed"
+    assert review.editor.journal.trail()[-1].kind == "confirmed anyway"
+    assert review.study.counts(third) and third in review.study.impossible
+    assert review.saving()() == ""
+    saved = read_analysis(case.folder / "analysis.json")
+    assert saved.vertebrae[2].impossible and saved.not_counted == ()
+    review.act("undo")
+    assert reviews_of(review)[2] == "open" and not review.study.counts(third)
+
+
+def test_a_drag_under_way_to_an_impossible_place_is_not_in_the_record(begun, case):
+    review = begun()
+    before = review.study.analysis()
+    node = review.study.vertebrae[review.order[2]].node
+    node.InvokeEvent(EVENTS.PointStartInteractionEvent)
+    position = np.zeros(3)
+    node.GetNthControlPointPositionWorld(1, position)
+    node.SetNthControlPointPositionWorld(1, *(position + [0, 0, 60.0]))
+    assert review.study.impossible
+    review.act("level_up")  # an action during the drag
+    review.act("undo")
+    review.act("undo")
+    held = {review.order[2]: before.vertebrae[2].keypoints}
+    assert review.study.analysis(held).not_counted == ()
+    node.InvokeEvent(EVENTS.PointEndInteractionEvent)
 
 
 def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, analysis, ct):

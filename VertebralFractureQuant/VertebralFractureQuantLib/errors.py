@@ -209,6 +209,15 @@ CODES = {
         "the key points of a vertebra contradict each other",
         "Move the points that are drawn in magenta to their place, click the six points again, or reject the vertebra.",
     ),
+    "impossible_vertebra": Failure(
+        "a vertebra that is to be confirmed is too tall, overlaps another one, or reaches out of the scan",
+        "Put its points right or reject it. If it is right as it is, confirm it once more: it then counts.",
+    ),
+    "study_open": Failure(
+        "a study is to be completed, but not every vertebra is confirmed or rejected",
+        "Confirm or reject the vertebrae that are still open first.",
+    ),
+    "no_reader": Failure("the reader's name is empty or too long", "Type a name of 1 to 80 characters."),
     "no_machine_points": Failure(
         "there are no automatic points to go back to", "Use undo instead, or drag the points of the vertebra."
     ),

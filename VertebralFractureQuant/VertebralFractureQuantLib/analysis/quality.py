@@ -14,9 +14,17 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside
 from ..spine.curve import SpineCurve
-from ..spine.plausibility import column_flags, implausible, scale_flag
+from ..spine.keypoints import faults
+from ..spine.plausibility import (
+    OUTSIDE_MM,
+    column_flags,
+    implausible,
+    impossible,
+    own_fault,
+    scale_flag,
+)
 from ..spine.quality import CODES, Flag, of_study, sorted_flags
-from ..spine.record import Vertebra, vertebra_name
+from ..spine.record import Vertebra, remeasured, vertebra_name
 from ..spine.straightening import Straightening
 from .curve_check import off_bone
 from .curve_finding import Spine
@@ -43,7 +51,7 @@ METAL_STEP_MM, METAL_SIDE_MM, METAL_FRONT_MM, METAL_BACK_MM = 4.0, 24.0, 4.0, 35
 SIDE_MM, PADDING_HU = 8.0, -950.0
 MOST_IMPLAUSIBLE = 0.5  # with more, the study is refused
 # A scan of which the scale is in doubt is refused if most of its vertebrae have one of these doubts.
-DOUBTED_WITH_SCALE = ("implausible_size", "column_gap", "low_score", "curve_off_bone")
+DOUBTED_WITH_SCALE = ("impossible_points", "implausible_size", "column_gap", "low_score", "curve_off_bone")
 
 
 def off_midline(ct: CTVolume, curve: SpineCurve, vertebrae: tuple[Vertebra, ...]) -> np.ndarray:
@@ -74,7 +82,9 @@ def judged(
     points, levels = np.stack([v.keypoints for v in vertebrae]), [v.level for v in vertebrae]
     if clicks is None and refuse:
         _check_plausible(points, vertebrae)
-    found: list[list[Flag]] = [list(flags) for flags in column_flags(points, levels)]
+    found: list[list[Flag]] = [
+        list(flags) for flags in column_flags(points, levels, _impossible(ct, spine, points, levels))
+    ]
     raised = {
         "curve_off_bone": _off_bone(ct, spine, vertebrae, offsets, models) & ~_is_clicked(points, clicks),
         "cut_by_border": _is_cut(ct, spine, points),
@@ -92,7 +102,7 @@ def judged(
         _check_scale(vertebrae, ordered)
     whole = [flag for flag in (scale, lost, clipped_intensities(ct), thick_slices(ct, points)) if flag]
     told = tuple(replace(v, quality=flags) for v, flags in zip(vertebrae, ordered, strict=True))
-    return told, of_study(names, ordered, whole)
+    return (remeasured(told) if any(v.impossible for v in told) else told), of_study(names, ordered, whole)
 
 
 def is_uncertain(vertebra: Vertebra) -> bool:
@@ -194,6 +204,16 @@ def _is_clicked(points: np.ndarray, clicks: np.ndarray | None) -> np.ndarray:
     apart = points.mean((1, 2))[:, None] - np.reshape(clicks, (-1, 3))
     near: np.ndarray = np.linalg.norm(apart, axis=-1).min(1) < CLICKED_MM
     return near
+
+
+def _impossible(ct: CTVolume, spine: Spine, points: np.ndarray, levels: list[str | None]) -> list[str]:
+    """Return why each vertebra cannot be a vertebral body, or ""."""
+    straight = Straightening(spine.curve).to_straight(points)
+    own = [
+        own_fault(faults(flat), bool(inside(ct, body, OUTSIDE_MM).all()))
+        for flat, body in zip(straight[..., 1:], points, strict=True)
+    ]
+    return impossible(points, straight, levels, own)
 
 
 def _is_cut(ct: CTVolume, spine: Spine, points: np.ndarray) -> np.ndarray:

@@ -49,6 +49,41 @@ ENTRANCE = """<script>(() => {
     document.body.textContent = "This page needs a key. Open the full address that vfq review printed.";
   });
 })();</script>"""
+# Told in the page's own style when the connection ends; the tab then comes back to its case and vertebra.
+WATCH = """<style>#vfq-lost { position: fixed; inset: 0; z-index: 9999; background: rgba(17, 17, 17, .85);
+  color: #eee; display: flex; align-items: center; justify-content: center; font: 16px/1.5 Roboto, sans-serif; }
+#vfq-lost div { background: #26282b; border-radius: 6px; padding: 24px 32px; max-width: 34em; }</style>
+<script>(() => {
+  let leaving = false;
+  addEventListener("pagehide", () => { leaving = true; });
+  const again = async () => {
+    try {
+      const answer = await fetch(location.pathname, {cache: "no-store"});
+      if (answer.ok) return location.reload();
+    } catch {}
+    setTimeout(again, 1000);
+  };
+  const lost = () => {
+    if (leaving || document.getElementById("vfq-lost") || !document.querySelector("[data-test=side]")) return;
+    const state = window.trame.state, current = (state.get("worklist") || []).find((entry) => entry.current);
+    if (current) sessionStorage.setItem("vfq-place", JSON.stringify([current.index, state.get("selected")]));
+    const told = document.createElement("div");
+    told.id = "vfq-lost";
+    told.setAttribute("role", "alert");
+    told.innerHTML = "<div>The connection to vfq review is lost. Every action that the table shows is stored. If the " +
+      "program was stopped, start it again with the same output folder. This page tries to connect every second, and " +
+      "comes back to the same case and vertebra.</div>";
+    document.body.append(told);
+    again();
+  };
+  const Native = window.WebSocket;
+  window.WebSocket = class extends Native {
+    constructor(...given) {
+      super(...given);
+      this.addEventListener("close", lost);
+    }
+  };
+})();</script>"""
 
 
 def check_host(host: str, key_file: Path | None) -> None:
@@ -199,7 +234,7 @@ def _entrance(index: Path) -> Any:
     """Return a request handler that serves trame's page with the script that keeps the key at its top."""
     from aiohttp import web
 
-    page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}", 1)
+    page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}{WATCH}", 1)
 
     async def show(_request: Any) -> web.Response:
         """Answer with the page."""

@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from trame_slicer.views import SliceView
 
 from ..errors import as_coded
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
 from ..spine.levels import NAMES
-from .views import BEFORE_OTHERS, ReviewViews
+from .mouse import Mouse
+from .views import ReviewViews
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ STATE: dict[str, Any] = {
     "preset": "bone",
     "mode": None,
     "hint": "",
+    "note": "",
+    "close_up": False,
+    "window": [0, 0],
+    "under_mouse": "",
+    "reader": "",
+    "report": "",
+    "report_note": "",
+    "copied": None,
     "message": "",
     "busy": None,
     "unsaved": "",
@@ -67,10 +75,7 @@ class BrowserFace:
         self._without_names = without_names
         self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
-        for view in (views.straightened, views.patient[0]):
-            view.interactor().AddObserver(
-                "LeftButtonPressEvent", lambda *_, view=view: self._press(view), BEFORE_OTHERS
-            )
+        self._mouse = Mouse(views, self._press, self._look, self._adjust)
 
     @property
     def straightened(self) -> Any:
@@ -108,6 +113,9 @@ class BrowserFace:
                     "preset": review.preset,
                     "mode": review.mode,
                     "hint": review.hint,
+                    "note": review.note,
+                    "close_up": review.close_up,
+                    "window": [round(hu) for hu in review.window],
                 }
             )
 
@@ -120,7 +128,8 @@ class BrowserFace:
                     row(study, r["id"], r["contradiction"]) if r["id"] in vertebra_ids else r for r in self.state.rows
                 ]
                 self.state.summary = summary(study)
-            self.state.update({"selected": self.review.selected, "lateral": self.review.lateral})
+            review = self.review
+            self.state.update({"selected": review.selected, "lateral": review.lateral, "note": review.note})
 
     def acted(self) -> None:
         """See `Face`."""
@@ -159,9 +168,15 @@ class BrowserFace:
 
         asyncio.get_running_loop().create_task(working())
 
-    def _press(self, view: SliceView) -> None:
-        x, y = view.interactor().GetEventPosition()
-        node = view.get_view_node()
-        point = np.array(node.GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3])
+    def _press(self, node: Any, point: np.ndarray) -> None:
         with self.state:
             self.review.pick(node, point)
+
+    def _look(self, node: Any, point: np.ndarray) -> None:
+        with self.state:
+            self.state.under_mouse = self.review.place_text(node, point)
+
+    def _adjust(self, width: float, level: float) -> None:
+        with self.state:
+            self.review.act("adjust_window", width, level)
+            self.state.window = [round(hu) for hu in self.review.window]

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from ..scene.keys import ACTIONS, REPEATED
+from ..scene.keys import ACTIONS, HELD, REPEATED
+
+HELD_MS = 400  # a key that is held down longer acts again when it is released
 
 # Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
 # is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
+# Space and Enter press a focused button, as everywhere; but Enter ends clicking, whichever button began it.
 LISTENER = """
+let held = null;
+window.vfqCopy = async (text) => {
+  let copied = true;
+  try { await navigator.clipboard.writeText(text); } catch { copied = false; }
+  window.trame.state.set("copied", copied);
+};
+const back = sessionStorage.getItem("vfq-place");
+if (back) {
+  sessionStorage.removeItem("vfq-place");
+  window.trame.trigger("return_to", JSON.parse(back));
+}
 window.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
+  const clicking = event.key === "Enter" && window.trame.state.get("mode");
+  if ([" ", "Enter"].includes(event.key) && !clicking && event.target.closest("button, a[href], [role=button]")) return;
   event.stopPropagation();
   const third = event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key));
   if (event.altKey && !third) return;
@@ -18,7 +34,16 @@ window.addEventListener("keydown", (event) => {
   if (!KNOWN.includes(name)) return;
   event.preventDefault();
   if (!event.repeat || REPEATED.includes(name)) window.trame.trigger("key", [name]);
+  if (!event.repeat && HELD.includes(name)) held = {name, since: performance.now()};
 }, true);
+const release = () => {
+  if (held && performance.now() - held.since > HELD_MS) window.trame.trigger("key", [held.name]);
+  held = null;
+};
+window.addEventListener("keyup", (event) => { if (held && event.key.toLowerCase() === held.name) release(); }, true);
+window.addEventListener("blur", release);
 for (const other of ["keyup", "keypress"])
   window.addEventListener(other, (event) => { if (event.target.closest(".view")) event.stopPropagation(); }, true);
-""".replace("KNOWN", str(sorted(ACTIONS))).replace("REPEATED", str(sorted(REPEATED)))
+"""
+LISTENER = LISTENER.replace("HELD_MS", str(HELD_MS)).replace("HELD.", f"{list(HELD)}.")
+LISTENER = LISTENER.replace("KNOWN", str(sorted(ACTIONS))).replace("REPEATED", str(sorted(REPEATED)))

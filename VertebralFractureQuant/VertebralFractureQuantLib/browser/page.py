@@ -11,7 +11,7 @@ from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE
+from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
 from ..scene.straight import LATERAL_MM
 from .keys import LISTENER
 from .session import Session
@@ -25,6 +25,8 @@ LEGEND = (
     ("~", BORDERLINE),
     ("±", "standard deviation of G, estimated by the network; none for points set by a reader"),
     ("mdi-alert", "in doubt: point at the sign to read why; the list by doubt (f) begins with these"),
+    ("of neighbours", "the grade comes from the height that the neighbours lead to expect"),
+    ("struck out", "points that no vertebral body can have: not counted in worst grade, SDI and neighbours"),
     ("physiologic", "usual at this level or in this patient: counts as normal in the worst grade and the SDI"),
     ("mdi-pin", "level set by a reader; it stays when other levels change"),
     ("mdi-account-edit", "points set by a reader"),
@@ -44,9 +46,11 @@ class ReviewPage:
         self.session = session
         server.state.trame__title = TITLE
         server.trigger("key")(session.press)
+        server.trigger("return_to")(session.return_to)
         with VAppLayout(server, theme="dark", full_height=True) as self.layout:
             client.Style(STYLE)
             client.Script(LISTENER)
+            server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
             self._bar()
             with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
                 self._straightened()
@@ -82,6 +86,8 @@ class ReviewPage:
             self._button("mdi-draw", "Place six points of a vertebra (b)", "start_placing")
             self._button("mdi-lifebuoy", "Click the spine: not found, or curve wrong (s)", "start_rescue")
             self._button("mdi-contrast-box", "Switch window: bone or soft tissue (w)", "toggle_window")
+            self._button("mdi-magnify-plus-outline", "Close-up of the vertebra (d or Enter)", "toggle_close_up")
+            self._button("mdi-eye-outline", "Hide or show points and lines (h)", "toggle_overlay")
             self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
             self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")
             self._button("mdi-help-circle-outline", "Show keys (?)", "toggle_help")
@@ -98,7 +104,9 @@ class ReviewPage:
 
     def _straightened(self) -> None:
         with html.Div(classes="straight"):
-            self._view(STRAIGHTENED)
+            with html.Div(classes="view", raw_attrs=[f'data-view="{STRAIGHTENED}"']):
+                client.ServerTemplate(name=STRAIGHTENED)
+                html.Div("{{ note }}", v_if="note", classes="note", raw_attrs=['data-test="note"'])
             with html.Div(classes="d-flex align-center px-3", style="background: #1b1c1e"):
                 html.Div("Left", classes="text-caption mr-2")
                 v3.VSlider(
@@ -115,6 +123,14 @@ class ReviewPage:
                     "{{ Math.abs(lateral).toFixed(1) }} mm {{ lateral < 0 ? 'left' : 'right' }}",
                     classes="text-caption ml-2 text-right",
                     style="width: 90px",
+                )
+            with html.Div(classes="d-flex px-3 text-caption", style="background: #1b1c1e"):
+                html.Div("{{ under_mouse }}", classes="under-mouse", raw_attrs=['data-test="under_mouse"'])
+                v3.VSpacer()
+                html.Div(
+                    "{{ close_up ? 'Close-up (Enter)   ' : '' }}W {{ window[0] }}  L {{ window[1] }} HU",
+                    classes="under-mouse",
+                    raw_attrs=['data-test="window"'],
                 )
 
     def _view(self, name: str) -> None:
@@ -144,12 +160,26 @@ class ReviewPage:
                     )
                 html.Div("No vertebrae yet.", v_else=True)
             with html.Div():
+                self._report()
                 self._doubts()
                 self._notes()
             with html.Div(classes="rows"), html.Table(classes="vertebrae"):
                 self._head()
                 self._body()
             self._verdicts()
+
+    def _report(self) -> None:
+        with html.Div(v_if="report", classes="report", raw_attrs=['data-test="report"']):
+            html.Div("{{ report_note }}", v_if="report_note", classes="text-caption")
+            html.Div(
+                "{{ copied ? 'The text for the report is on the clipboard:' : "
+                "'The clipboard was refused. Select the text and copy it (Ctrl+C):' }}",
+                v_if="copied !== null",
+                classes="text-caption",
+                raw_attrs=['data-test="copied"'],
+            )
+            html.Textarea(raw_attrs=[':value="report"', "readonly", 'rows="4"', 'aria-label="Text for the report"'])
+            html.Button("Close", click="report = ''", classes="link", type="button")
 
     def _doubts(self) -> None:
         shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=[QUALITY])
@@ -162,7 +192,7 @@ class ReviewPage:
             html.Div("{{ hint }}", v_if="hint", classes="text-light-blue-lighten-3")
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
-                html.A("Close", click="message = ''", style="cursor: pointer; text-decoration: underline")
+                html.Button("Close", click="message = ''", classes="link", type="button")
             html.Div(
                 "Not saved yet: {{ unsaved }}", v_if="unsaved", classes="text-red", raw_attrs=['data-test="unsaved"']
             )
@@ -196,7 +226,8 @@ class ReviewPage:
                     html.Span("{{ r.ratio }}", classes="ratio")
                     html.Span("{{ r.spread }}", classes="spread")
                 with html.Td(classes="left", raw_attrs=['data-cell="grade"']):
-                    html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.grade")
+                    html.Span("{{ r.grade }}", classes="grade", v_bind_class="r.counts ? r.grade : 'uncounted'")
+                    html.Span("{{ r.neighbours }}", v_if="r.neighbours", classes="usual")
                     html.Span("physiologic", v_if="r.physiologic", v_bind_title="r.physiologic", classes="usual")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
                 with html.Td(raw_attrs=['data-cell="review"']):
@@ -232,7 +263,24 @@ class ReviewPage:
                 )
 
     def _verdicts(self) -> None:
-        with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px; border-top: 1px solid #333"):
+        with html.Div(classes="d-flex align-center px-2 pt-2", style="gap: 6px; border-top: 1px solid #333"):
+            html.Label("Reader", raw_attrs=['for="reader"'], classes="text-caption")
+            html.Input(
+                raw_attrs=['id="reader"', 'data-test="reader"', ':value="reader"', 'maxlength="80"'],
+                change=(self.session.act, "['sign_as', $event.target.value]"),
+                classes="reader",
+            )
+            v3.VSpacer()
+            v3.VBtn(
+                "Study complete (e)",
+                size="small",
+                color="green",
+                classes="text-none",
+                disabled=("!summary.total || summary.open > 0",),
+                click=(self.session.act, "['complete_study']"),
+                raw_attrs=['data-test="complete_study"'],
+            )
+        with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px"):
             for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Reopen (o)", "reopen")):
                 self._action(text, action)
             v3.VSpacer()
@@ -265,13 +313,13 @@ class ReviewPage:
             v3.VCardText(),
             html.Table(classes="keys"),
         ):
-            for entry in KEYS:
+            for entry in (*KEYS, *PAGE_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
                             html.Kbd({" ": "Space"}.get(key, key), classes="mr-1")
                     html.Td(entry.what)
-            for how, what in MOUSE:
+            for how, what in (*MOUSE, *PAGE_MOUSE):
                 with html.Tr():
                     html.Td(how)
                     html.Td(what)

@@ -26,7 +26,7 @@ class Settings:
     Attributes
     ----------
     who : the reader's name, recorded with each action.
-    host, port : the address to listen on; port 0 is any free port.
+    host, port : the address to listen on; port 0 is `usual_port`, or any free port if that one is in use.
     key_file : a file with the page's key; None for the user's stored key.
     device : where the networks run: "auto", "cpu", "cuda" or "mps".
     show_names : show file names, which can be patients' names.
@@ -38,6 +38,7 @@ class Settings:
     who: str
     host: str = "127.0.0.1"
     port: int = 0
+    usual_port: int = 0
     key_file: Path | None = None
     device: str = "auto"
     show_names: bool = False
@@ -106,7 +107,8 @@ async def _run(
     tabs = Tabs(session.tabs_changed)
     server.controller.on_server_bind.add(tabs.bind)
     watching = asyncio.get_running_loop().create_task(tabs.watch())
-    arguments = access.server_arguments(server, settings.host, settings.port, key)
+    port = settings.port or await _free(access.LOOPBACK.get(settings.host, settings.host), settings.usual_port)
+    arguments = access.server_arguments(server, settings.host, port, key)
     try:
         await server.start(exec_mode="coroutine", **arguments)
     except OSError as error:
@@ -122,6 +124,17 @@ async def _run(
             await session.end()
         except VFQError as error:
             unsaved.append(error)
+
+
+async def _free(host: str, port: int) -> int:
+    """Return the port if it can be listened on, else 0."""
+    try:
+        probe = await asyncio.start_server(lambda *_: None, host, port)
+    except OSError:
+        return 0
+    probe.close()
+    await probe.wait_closed()
+    return port
 
 
 class Tabs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -25,8 +25,9 @@ from .views import ReviewViews
 from .worklist import Worklist
 
 FLUSH_S = 0.1  # time for the page to show the current state
+KEPT = ("tabs", "reader", "report", "report_note", "copied")  # values that stay when another case is opened
 UNDER_HELP = ("toggle_help", "cancel")  # the help dialog hides the effect of all other keys
-OWN = {"next_case", "previous_case", "toggle_help", "cancel", "show_case", "save_scene"}
+OWN = {"next_case", "previous_case", "toggle_help", "cancel", "show_case", "save_scene", "complete_study", "sign_as"}
 
 
 class Session:
@@ -46,6 +47,7 @@ class Session:
         self, server: Any, views: ReviewViews, cases: Sequence[Case], loader: CaseLoader, who: str, show_names: bool
     ):
         self.state = server.state
+        self._controller = server.controller
         self.views = views
         self.loader = loader
         self.worklist = Worklist(self.state, cases, show_names)
@@ -55,12 +57,20 @@ class Session:
         self.face.on_acted = self.autosave.soon
         self._models: Models | VFQError | None = None
         self._turn = 0
-        self.state.update({**STATE, "worklist": self.worklist.entries()})
+        self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open
+        self.state.update({**STATE, "worklist": self.worklist.entries(), "reader": who})
 
     # -- cases
 
     async def open_case(self, index: int) -> None:
         """Save and close the open case, then show another one. If called again meanwhile, only the last case opens."""
+        self._opening = opening = asyncio.Event()
+        try:
+            await self._open_case(index)
+        finally:
+            opening.set()
+
+    async def _open_case(self, index: int) -> None:
         self._turn += 1
         turn, cases = self._turn, self.worklist.cases
         case = cases[index]
@@ -124,7 +134,7 @@ class Session:
             "worklist": self.worklist.with_current(index),
         }
         with self.state:
-            self.state.update({**STATE, **fresh, "tabs": self.state.tabs})
+            self.state.update({**STATE, **fresh, **{name: self.state[name] for name in KEPT}})
 
     def _networks(self) -> Models | VFQError:
         if self._models is None:
@@ -182,6 +192,62 @@ class Session:
         if self.review.editor:
             self.state.busy = {"stage": "saving the scene for 3D Slicer", "share": None}
             asyncio.get_running_loop().create_task(self._save_scene())
+
+    def return_to(self, index: int, vertebra_id: str | None) -> None:
+        """Open the case and select the vertebra that a tab showed before it lost the server."""
+        asyncio.get_running_loop().create_task(self._return_to(index, vertebra_id))
+
+    async def _return_to(self, index: int, vertebra_id: str | None) -> None:
+        cases = self.worklist.cases
+        if not 0 <= index < len(cases):
+            return
+        if self.worklist.current != cases[index]:
+            await self.open_case(index)
+        elif self._opening:
+            await self._opening.wait()
+        with self.state:
+            if self.worklist.current == cases[index] and vertebra_id in self.review.order:
+                self.review.select(vertebra_id)
+
+    def sign_as(self, who: str) -> None:
+        """Record further actions with this reader's name."""
+        try:
+            self.review.sign_as(who)
+        finally:
+            self.state.reader = self.review.who
+
+    def complete_study(self) -> None:
+        """Copy the report's text, write the images of the reader's points, and open the next case that is not read."""
+        if not self.review.editor or self.state.busy:
+            return
+        text, write = self.review.completed()
+        self.state.update({"report": text, "report_note": "", "copied": None})
+        self._controller.copy(text)  # at once: browsers allow it only soon after a key or a click
+        asyncio.get_running_loop().create_task(self._complete(write))
+
+    async def _complete(self, write: Callable[[], tuple[str, ...]]) -> None:
+        case = self.worklist.current
+        assert case is not None
+        with self.state:
+            self.state.busy = {"stage": "writing the images of your points", "share": None}
+        try:
+            problem = await self.autosave.now(case)
+            written = await asyncio.to_thread(write) if not problem else ()
+        except Exception as error:
+            self.face.tell(error)
+            return
+        finally:
+            with self.state:
+                self.state.busy = None
+        name = self.worklist.name(self.worklist.cases.index(case))
+        done = problem or f"{name} is complete. Its folder now has {' and '.join(written)} of your points."
+        following = self.worklist.next_open()
+        with self.state:
+            self.state.report_note = self.worklist.without_names(done)
+            if following is None:
+                self.state.report_note += " No open case is left."
+        if following is not None and not problem:
+            await self.open_case(following)
 
     def tabs_changed(self, count: int) -> None:
         """Show how many tabs are open. If one was closed, end its drag, also in the views."""

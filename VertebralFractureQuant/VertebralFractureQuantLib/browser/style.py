@@ -14,10 +14,18 @@ html { overflow: hidden; }
 .page { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 3fr) 540px; grid-template-rows: minmax(0, 1fr);
   height: 100%; gap: 3px; background: #111; }
 .stack { display: grid; grid-template-rows: repeat(3, minmax(0, 1fr)); gap: 3px; min-height: 0; min-width: 0; }
-.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px; min-height: 0; min-width: 0; }
+.straight { display: grid; grid-template-rows: minmax(0, 1fr) 34px 22px; min-height: 0; min-width: 0; }
 .view { position: relative; min-height: 0; min-width: 0; overflow: hidden; background: #000; }
 .view-label { position: absolute; top: 4px; left: 8px; font-size: 12px; pointer-events: none;
   text-shadow: 0 0 3px #000; }
+.letter { position: absolute; font-size: 12px; color: #d0d3d8; pointer-events: none; text-shadow: 0 0 3px #000; }
+.letter.left { left: 6px; top: 50%; }
+.letter.right { right: 6px; top: 50%; }
+.letter.top { top: 4px; left: 50%; }
+.letter.bottom { bottom: 4px; left: 25%; }
+.note { position: absolute; top: 24px; left: 8px; right: 8px; font-size: 13px; color: #ffc107; pointer-events: none;
+  text-shadow: 0 0 3px #000; }
+.under-mouse { font-variant-numeric: tabular-nums; white-space: pre; }
 .side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
   background: #1b1c1e; }
 .rows { overflow-y: auto; }
@@ -36,7 +44,13 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
   overflow-y: auto; }
 .spread { display: inline-block; width: 2.9em; color: #9aa0a6; }
 .grade { display: inline-block; width: 5.6em; border-radius: 3px; padding: 0 5px; color: #111; text-align: center; }
+.grade.uncounted { background: none; color: #ff5cff; text-decoration: line-through; }
 .fault { color: #ff5cff; font-size: 12px; white-space: normal; }
+.report { padding: 6px 12px; font-size: 13px; border-bottom: 1px solid #333; }
+.report textarea, input.reader { width: 100%; background: #26282b; color: inherit; border: 1px solid #444;
+  border-radius: 3px; padding: 2px 6px; }
+input.reader { width: 14em; }
+.link { text-decoration: underline; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
 .summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }
 .keys td { padding: 2px 10px 2px 0; font-size: 14px; }

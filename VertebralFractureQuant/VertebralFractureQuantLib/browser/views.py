@@ -22,6 +22,8 @@ from ..scene.views import Views
 STRAIGHTENED = "Straightened"
 PATIENT = ("Sagittal", "Coronal", "Axial")
 COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33"}
+# What lies to the left, to the right, above and below: the views are never turned.
+LETTERS = {STRAIGHTENED: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
 FOLLOW_S, APART_S = 0.2, 0.05
@@ -78,6 +80,7 @@ class ReviewViews:
         props = ViewProps(orientation=orientation, label=name, color=COLORS[name], background_color="#000000")
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
+        view.get_view_node().SetRulerType(view.get_view_node().RulerTypeThin)
         view.set_scheduled_render(NumbersFirst(view._scheduled_render, view, list(COLORS).index(name)))
         return view
 
@@ -116,3 +119,5 @@ class NumbersFirst(ScheduledRenderStrategy):
 def _label(_server: Any, _view_id: str, view: SliceView) -> None:
     name = view.get_singleton_tag()
     html.Div(name, classes="view-label", style=f"color: {COLORS[name]}")
+    for side, letter in zip(("left", "right", "top", "bottom"), LETTERS[name], strict=True):
+        html.Div(letter, classes=f"letter {side}")

@@ -37,6 +37,14 @@ class Worklist:
         """Return the entries of all cases, read from disk."""
         return [self._entry(index) for index in range(len(self.cases))]
 
+    def next_open(self) -> int | None:
+        """Return the index of the next case, after the current one and then from the first, that is not read yet."""
+        count = len(self.cases)
+        first = self.cases.index(self.current) + 1 if self.current else 0
+        order = [i % count for i in range(first, first + count)]
+        left = [i for i in order if case_status(self.cases[i]).state not in ("reviewed", "failed")]
+        return next((i for i in left if self.cases[i] != self.current), None)
+
     def with_current(self, index: int) -> list[dict[str, Any]]:
         """Return the entries that are shown, with another case as the current one."""
         return [{**entry, "current": entry["index"] == index} for entry in self.state.worklist]

@@ -47,7 +47,9 @@ ReaderOption = Annotated[
     str | None,
     typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),
 ]
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses a free one.")]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses one for the output folder.")
+]
 BrowserOption = Annotated[
     bool,
     typer.Option("--browser/--no-browser", help="Open the page in the default browser, or only print its address."),

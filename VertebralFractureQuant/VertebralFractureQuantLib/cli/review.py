@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zlib import crc32
 
 import typer
 from rich.console import Console
@@ -27,6 +28,8 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..cohort.worklist import Case
+
+FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out by themselves
 
 
 def review(
@@ -108,9 +111,23 @@ def serve_review(
             typer.launch(url)
 
     settings = Settings(
-        reader or _login(), host, port, key_file, device, show_names, analyses or {}, announce, trust_header
+        who=reader or _login(),
+        host=host,
+        port=port,
+        usual_port=usual_port(cases[0].folder.parent),
+        key_file=key_file,
+        device=device,
+        show_names=show_names,
+        analyses=analyses or {},
+        announce=announce,
+        trust_header=trust_header,
     )
     serve(cases, settings)
+
+
+def usual_port(output: Path) -> int:
+    """Return the port of an output folder, so that an open tab finds the page again after a restart."""
+    return FIRST_PORT + crc32(str(output.resolve()).encode()) % PORTS
 
 
 def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None:

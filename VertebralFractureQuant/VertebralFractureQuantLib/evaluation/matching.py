@@ -138,11 +138,11 @@ class Comparison:
 
 
 def compare(analysis: SpineAnalysis, truth: np.ndarray, levels: list[str] | None = None) -> Comparison:
-    """Compare the assessed vertebrae of `analysis` with true key points `(m, 3, 2, 3)` RAS mm, cranial first.
+    """Compare the vertebrae of `analysis` that count with true key points `(m, 3, 2, 3)` RAS mm, cranial first.
 
     levels : names of the true vertebrae; V1, V2, ... if not given.
     """
-    assessed = analysis.assessed
+    assessed = analysis.graded
     truth = _column(truth)
     predicted = _column(np.array([v.keypoints for v in assessed]))
     matching = match(predicted, truth)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
+from ..spine.plausibility import IMPOSSIBLE
 from ..spine.record_json import SCHEMA
 from .annotations import AnnotatedPatient, parse_patient
 from .fields import curve_ends, read_curve, read_grid, read_limits, read_partial, read_vertebrae
@@ -109,13 +110,13 @@ def _prediction(reviewed: bool, path: Path, problems: list[Problem]) -> Spine | 
 
 
 def _analysis(data: dict[str, Any], path: Path, problems: list[Problem]) -> Spine | None:
-    """Read an analysis, without the vertebrae that a reader rejected or that lie outside the scan."""
+    """Read an analysis, without vertebrae that a reader rejected, that do not count, or that lie outside the scan."""
     vertebrae, case = data.get("vertebrae"), data.get("case")
     file = named(path)
     if data.get("schema") != SCHEMA or data.get("space", RAS) != RAS or not isinstance(vertebrae, list) or not case:
         problems.append(Problem("wrong_schema", file, None, f"It is not an analysis of schema {SCHEMA}."))
         return None
-    kept = [v for v in vertebrae if not (isinstance(v, dict) and v.get("review") == "rejected")]
+    kept = [v for v in vertebrae if not (isinstance(v, dict) and _is_left_out(v))]
     curve = read_curve(data.get("curve"), file, problems)
     spine = Spine(
         case=str(case),
@@ -162,6 +163,14 @@ def _reference(path: Path, problems: list[Problem]) -> Spine | None:
         curve=curve,
         limits=read_limits(curve, data.get("limits_mm")) if truth else curve_ends(curve),
     )
+
+
+def _is_left_out(vertebra: dict[str, Any]) -> bool:
+    """True if a reader rejected it, or its points are impossible and no reader confirmed it."""
+    review, quality = vertebra.get("review", "open"), vertebra.get("quality")
+    flags = quality if isinstance(quality, list) else []
+    impossible = any(isinstance(flag, dict) and flag.get("code") == IMPOSSIBLE for flag in flags)
+    return bool(review == "rejected" or (impossible and review != "confirmed"))
 
 
 def _is_reviewed(data: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ It is made from an array here and from a file in `files`; both refuse what canno
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +87,24 @@ def inside(ct: CTVolume, points: np.ndarray, margin_mm: float = 0.0) -> np.ndarr
     size = np.array(ct.voxels.shape[::-1])
     margin = 0.5 + margin_mm / plane_distances(ct.ijk_to_ras)
     return ((ijk >= -margin) & (ijk <= size - 1 + margin)).all(-1)
+
+
+def inside_of(shape: Sequence[int], ijk_to_ras: np.ndarray, margin_mm: float) -> Callable[[np.ndarray], bool]:
+    """Return a function that tells if RAS mm points `(..., 3)` all lie in a volume `[k, j, i]`, as `inside` does.
+
+    It is for a scan of which only the shape and the matrix are known, and for many calls.
+    """
+    matrix = np.linalg.inv(ijk_to_ras)
+    turn, shift = matrix[:3, :3].T, matrix[:3, 3]
+    margin = 0.5 + margin_mm / plane_distances(ijk_to_ras)
+    low, high = -margin, np.array(shape[::-1]) - 1 + margin
+
+    def whole(points: np.ndarray) -> bool:
+        """True if all points lie in the volume."""
+        ijk = points.reshape(-1, 3) @ turn + shift
+        return bool((ijk.min(0) >= low).all() and (ijk.max(0) <= high).all())
+
+    return whole
 
 
 def without_padding(ct: CTVolume) -> CTVolume:

@@ -20,7 +20,7 @@ from ..spine.curve import fit_curve
 from ..spine.genant import MILD, MODERATE, SEVERE, deciding_text
 from ..spine.keypoints import outline
 from ..spine.quality import place
-from ..spine.record import SpineAnalysis, Vertebra, physiologic_text, shown_names, worst_text
+from ..spine.record import SpineAnalysis, Vertebra, not_counted_text, physiologic_text, shown_names, worst_text
 from .markups import GRADE_COLORS
 from .panels import PIXEL_MM, Panel, patient_panel, straightened_panel
 
@@ -108,14 +108,14 @@ def _isotonic(values: np.ndarray) -> np.ndarray:
 
 
 def _color(vertebra: Vertebra) -> tuple[float, float, float]:
-    return REJECTED if vertebra.review == "rejected" else GRADE_COLORS[vertebra.measurement.grade]
+    return GRADE_COLORS[vertebra.measurement.grade] if vertebra.counts else REJECTED
 
 
 def _verdict(vertebra: Vertebra, detailed: bool) -> str:
     """ "0.71 moderate wedge ~ !": the ratio; if `detailed`, also grade and shape of a fracture. "!" is a doubt."""
     m = vertebra.measurement
-    if vertebra.review == "rejected":
-        return "rejected"
+    if not vertebra.counts:
+        return "rejected" if vertebra.review == "rejected" else "not counted !"
     if not detailed:
         return deciding_text(m) + (" !" if vertebra.quality else "")
     grade = () if m.grade == "normal" else (m.grade, m.shape or "")
@@ -271,15 +271,15 @@ def _halo() -> list[Any]:
 
 
 def _summary(analysis: SpineAnalysis) -> str:
-    if not analysis.assessed:
-        return "no vertebra assessed"
+    if not analysis.graded:
+        return not_counted_text(analysis) or "no vertebra assessed"
     worst, left_out = worst_text(analysis), physiologic_text(analysis)
-    count = len(analysis.assessed)
-    borderline = sum(v.measurement.borderline for v in analysis.assessed)
+    count = len(analysis.graded)
+    borderline = sum(v.measurement.borderline for v in analysis.graded)
     return "   ·   ".join(
         (
             *([f"worst {worst}"] if worst else []),
-            *([left_out] if left_out else []),
+            *filter(None, (left_out, not_counted_text(analysis))),
             f"SDI {analysis.spinal_deformity_index}",
             f"{count} {'vertebra' if count == 1 else 'vertebrae'}, {borderline} near a threshold (~)",
         )

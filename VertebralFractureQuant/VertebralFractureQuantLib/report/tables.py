@@ -35,6 +35,9 @@ COLUMNS = (
     "score",
     "origin",
     "review",
+    "counted",
+    "reviewer",
+    "reviewed_at",
     *COORDINATES,
 )
 
@@ -75,6 +78,9 @@ def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
         "score": f"{vertebra.score:.4f}",
         "origin": vertebra.origin,
         "review": vertebra.review,
+        "counted": int(vertebra.counts),
+        "reviewer": vertebra.reviewer or "",
+        "reviewed_at": vertebra.reviewed_at or "",
         **{name: f"{value:.3f}" for name, value in coordinates},
     }
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..spine.genant import Measurement, deciding_text
 from ..spine.quality import codes_text, is_suspect
-from ..spine.record import SpineAnalysis, Vertebra, physiologic_text, shown_names, worst_text
+from ..spine.record import SpineAnalysis, Vertebra, not_counted_text, physiologic_text, shown_names, worst_text
 
 if TYPE_CHECKING:
     from ..evaluation.bench import BenchReport
@@ -86,10 +86,10 @@ def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
     measured, sdi = analysis.status == "ok", analysis.spinal_deformity_index
     return (
         Text(analysis.case),
-        Text(str(len(analysis.assessed)) if measured else ""),
+        Text(str(len(analysis.graded)) if measured else ""),
         _worst(analysis),
         Text("" if sdi is None else str(sdi)),
-        Text(str(sum(v.measurement.borderline for v in analysis.assessed)) if measured else ""),
+        Text(str(sum(v.measurement.borderline for v in analysis.graded)) if measured else ""),
         Text(str(len(analysis.quality)) if measured else "", style="yellow" if suspect else ""),
         Text(analysis.status, style="green" if measured else "bold red"),
         Text("" if seconds is None else f"{seconds:.1f}"),
@@ -98,9 +98,8 @@ def _case_row(analysis: SpineAnalysis) -> tuple[Text, ...]:
 
 def _worst(analysis: SpineAnalysis) -> Text:
     worst, grade, left_out = worst_text(analysis), analysis.patient_grade, physiologic_text(analysis)
-    if grade is None:
-        return Text("")
-    return Text("; ".join(filter(None, (worst, left_out))), style=GRADE_STYLES[grade])
+    told = "; ".join(filter(None, (worst, left_out, not_counted_text(analysis))))
+    return Text(told if analysis.status == "ok" else "", style="" if grade is None else GRADE_STYLES[grade])
 
 
 def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import VFQError
 from ..report.markups import POINT_NAMES
-from ..spine.genant import crush_neighbourhood
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
@@ -47,6 +46,8 @@ class Actions:
         """Start again without a study."""
         self.editor: Editor | None = None
         self.doubtful_first = False
+        self._pressed: Any = None  # the view in which the mouse was pressed last
+        self._asked: Any = None  # the vertebra, with its state, of which the reader was asked if it is right
         self.viewpoint.reset()
         self.clicking.forget()
 
@@ -72,8 +73,10 @@ class Actions:
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""
         self.study.select(vertebra_id)
+        self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
+        self._follow_plane()
         self._show_place()
 
     def pick(self, view: Any, point: np.ndarray) -> None:
@@ -83,6 +86,7 @@ class Actions:
         """
         if not self.editor or self.clicking.mode:
             return
+        self._pressed = view
         found = self.study.at(point, straightened=view is self.face.straightened)
         if found and found != self.selected:
             self.study.select(found)
@@ -92,12 +96,19 @@ class Actions:
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""
         self.viewpoint.move_lateral(lateral)
+        self._follow_plane()
         self._show_place()
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""
         if self.editor and self.viewpoint.scrolled():
+            self._follow_plane()
             self.face.followed(())
+
+    def adjust_window(self, width: float, level: float) -> None:
+        """Change width and level of the window by these amounts in HU."""
+        self.viewpoint.adjust_window(width, level)
+        self.face.render()
 
     def name(self, vertebra_id: str, level: str) -> None:
         """Set the level of a vertebra; the levels of the others follow."""
@@ -178,7 +189,12 @@ class Actions:
         self.clicking.start("rescue", lambda _: self.face.changed())
 
     def finish_clicks(self) -> None:
-        """Lead the curve through the clicks, and detect again. VFQError `too_few_points`."""
+        """Lead the curve through the clicks, and detect again; outside a click mode, toggle the close-up.
+
+        VFQError `too_few_points`.
+        """
+        if not self.clicking.mode:
+            self.toggle_close_up()
         if self.clicking.mode == "rescue":
             points = self.clicking.curve_points()
             self.clicking.end()
@@ -202,9 +218,34 @@ class Actions:
         self.viewpoint.toggle_window()
         self.face.changed()
 
+    def toggle_close_up(self) -> None:
+        """Fill the straightened view with the selected vertebra, or show the whole spine in it again."""
+        if self.viewpoint.close_up:
+            self.viewpoint.leave_close_up()
+        elif self.selected:
+            self.viewpoint.close_up = True
+            self.viewpoint.center(self.selected)
+        self._follow_plane()
+        self.face.changed()
+        self.face.render()
+
+    def own_plane(self) -> None:
+        """Move the sagittal plane of the straightened view to the points of the selected vertebra."""
+        if self.selected:
+            self.move_lateral(self.study.plane_of(self.selected))
+
+    def toggle_overlay(self) -> None:
+        """Hide points, lines and labels in all views, or show them again."""
+        self.viewpoint.toggle_overlay()
+        self.face.changed()
+        self.face.render()
+
     def fit_views(self) -> None:
-        """Show the whole spine, and the patient close up around its middle."""
+        """Show the whole spine, and the patient close up around the selected vertebra."""
         self.viewpoint.fit()
+        if self.selected:
+            self.viewpoint.center_patient(self.selected)
+        self._follow_plane()
         self.face.changed()
         self.face.render()
 
@@ -232,18 +273,21 @@ class Actions:
 
     def _moved(self, vertebra_id: str) -> None:
         """Show, during a drag, only the measurements that depend on the dragged vertebra."""
-        order = self.study.order
-        near = {order[i] for i in crush_neighbourhood(order.index(vertebra_id), len(order))}
         if self.selected != vertebra_id:
             self.study.select(vertebra_id)
-        self.face.followed(near)
+            self.viewpoint.center_patient(vertebra_id, but=self._pressed)
+        self.face.followed({vertebra_id, *self.study.followed})
 
     def _changed(self) -> None:
         """Show everything again after an action."""
         self.study.select(self.selected)  # its nodes may be new
+        self._follow_plane()
         self.face.changed()
         self.face.render()
         self.face.acted()
+
+    def _follow_plane(self) -> None:
+        self.study.show_plane(self.viewpoint.lateral)
 
     def _show_place(self) -> None:
         self.face.followed(())
@@ -257,10 +301,21 @@ class Actions:
     def _judge(self, verdict: str) -> None:
         ids = self.order
         at = ids.index(self.selected) if self.selected in ids else 0
-        self._selected_do(lambda editor, i: editor.review(i, verdict))
+        self._selected_do(lambda editor, i: self._review(editor, i, verdict))
         left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
         if left:
             self.select(left[0])
+
+    def _review(self, editor: Editor, vertebra_id: str, verdict: str) -> None:
+        """Set a verdict; an impossible vertebra is confirmed by a second press, with nothing in between."""
+        markups = self.study.vertebrae[vertebra_id]
+        anyway, self._asked = self._asked == (vertebra_id, markups.state()), None
+        try:
+            editor.review(vertebra_id, verdict, anyway)
+        except VFQError as error:
+            if error.code == "impossible_vertebra":
+                self._asked = vertebra_id, markups.state()
+            raise
 
     def _selected_do(self, do: Callable[[Editor, str], None]) -> None:
         if self.selected:

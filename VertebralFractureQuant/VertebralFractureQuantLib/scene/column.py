@@ -6,7 +6,7 @@ Nothing else stores key points or measurements. Patient and straight coordinates
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +15,9 @@ from ..spine.genant import Measurement, crush_neighbourhood, measure_column, rat
 from ..spine.keypoints import faults, outline
 from ..spine.levels import in_doubt, steps_between
 from ..spine.physiologic import physiologic_shapes
-from ..spine.plausibility import column_flags
+from ..spine.plausibility import column_flags, impossible, own_fault
 from ..spine.quality import Flag, of_study
-from ..spine.record import Vertebra
+from ..spine.record import Vertebra, remeasured
 from . import outlines, table
 from .nodes import StudyNodes
 from .state import flags_of, vertebra_of
@@ -31,7 +31,10 @@ class LiveColumn:
     ----------
     vertebrae, measurements, faults : vertebra's id -> markups, measurement, faults of its key points.
     physiologic : vertebra's id -> why its shape is physiologic; only those whose shape is.
+    impossible : vertebra's id -> why its points cannot be those of a vertebral body; only those of which it is so.
     flags : vertebra's id -> the reasons to doubt it.
+    followed : the ids whose measurements `follow` measured last.
+    is_whole : tells if key points `(3, 2, 3)` patient RAS mm lie in the scan.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
     """
@@ -39,6 +42,7 @@ class LiveColumn:
     def __init__(self, nodes: StudyNodes):
         self._nodes = nodes
         self.colors = outlines.COLORS
+        self.is_whole: Callable[[np.ndarray], bool] = lambda _: True
         self.clear()
 
     def clear(self) -> None:
@@ -47,17 +51,30 @@ class LiveColumn:
         self.measurements: dict[str, Measurement] = {}
         self.faults: dict[str, tuple[str, ...]] = {}
         self.physiologic: dict[str, str] = {}
+        self.impossible: dict[str, str] = {}
         self.flags: dict[str, tuple[Flag, ...]] = {}
+        self.followed: tuple[str, ...] = ()
+        self._own: dict[str, str] = {}
+        self._straight: dict[
+            str, np.ndarray
+        ] = {}  # as read last, because reading all nodes takes longer than measuring
+        self._points = _stacked(())  # patient RAS mm, in `order`
         self.order: list[str] = []
 
     # -- measuring
 
     def refresh(self) -> None:
         """Order, measure and draw all vertebrae."""
-        self.order = sorted(self.vertebrae, key=lambda i: -self.vertebrae[i].straight()[..., 2].mean())
-        measured = measure_column(self.keypoints(), [self._spread(i) for i in self.order])
+        self._straight = {i: markups.straight() for i, markups in self.vertebrae.items()}
+        self.order = sorted(self.vertebrae, key=lambda i: -self._straight[i][..., 2].mean())
+        points = self.keypoints()
+        self._points = points
+        for vertebra_id, each in zip(self.order, points, strict=True):
+            self._check(vertebra_id, each)
+        self.impossible = self._impossible(points)
+        measured = measure_column(points, [self._spread(i) for i in self.order], left_out=self._left_out())
         self.measurements = dict(zip(self.order, measured, strict=True))
-        self.physiologic, self.flags = self._judged(), self._doubted()
+        self.physiologic, self.flags = self._judged(), self._doubted(points)
         for vertebra_id in self.order:
             self._show(vertebra_id)
         self._draw_outlines()
@@ -65,23 +82,52 @@ class LiveColumn:
 
     def follow(self, vertebra_id: str) -> None:
         """Measure and draw again what depends on a vertebra that moved: itself, and its neighbours' crush test."""
-        index, count = self.order.index(vertebra_id), len(self.order)
-        near = crush_neighbourhood(index, count)
-        first, last = (crush_neighbourhood(i, count)[j] for i, j in ((near[0], 0), (near[-1], -1)))
-        around = self.order[first : last + 1]  # all that the neighbours' measurements depend on
-        points = _stacked([self.vertebrae[i].keypoints() for i in around])
-        measured = measure_column(points, [self._spread(i) for i in around], only=[i - first for i in near])
+        before_move, impossible_before = self.physiologic, self.impossible
+        self._straight[vertebra_id] = self.vertebrae[vertebra_id].straight()
+        points, index = self._points, self.order.index(vertebra_id)
+        points[index] = self.vertebrae[vertebra_id].keypoints()
+        self._check(vertebra_id, points[index])
+        self.impossible = self._impossible(points)
+        told = {i for i in self.order if impossible_before.get(i) != self.impossible.get(i)}
+        near = self._near({vertebra_id, *told})
+        measured = measure_column(points, [self._spread(i) for i in self.order], near, self._left_out())
         for i, measurement in zip(near, measured, strict=True):
             each = self.order[i]
             before, self.measurements[each] = self.measurements[each], measurement
-            if i == index or before.grade != measurement.grade:
+            if each == vertebra_id or each in told or before.grade != measurement.grade:
                 self._show(each)
                 self._draw_outline(i)
-        before_move, self.physiologic, self.flags = self.physiologic, self._judged(), self._doubted()
+        self.physiologic, self.flags = self._judged(), self._doubted(points)
         changed = {i for i, each in enumerate(self.order) if before_move.get(each) != self.physiologic.get(each)}
-        for i in sorted(changed.union(near)):  # a habit reaches farther than the crush test
-            each = self.order[i]
-            table.fill_row(self._nodes["measurements"], i, self.vertebra(each), self.faults[each])
+        shown = sorted(changed.union(near))  # a habit reaches farther than the crush test
+        self.followed = tuple(self.order[i] for i in shown)
+        for i in shown:
+            table.fill_row(self._nodes["measurements"], i, *self._row(self.order[i])[1:])
+
+    def _near(self, moved: Iterable[str]) -> list[int]:
+        """Return the indices of all whose measurement depends on one of these vertebrae."""
+        count = len(self.order)
+        return sorted({j for i in moved for j in crush_neighbourhood(self.order.index(i), count)})
+
+    def _check(self, vertebra_id: str, keypoints: np.ndarray) -> None:
+        """Judge the points of one vertebra by themselves."""
+        self.faults[vertebra_id] = faults(self._straight[vertebra_id][..., 1:])
+        self._own[vertebra_id] = own_fault(self.faults[vertebra_id], self.is_whole(keypoints))
+
+    def _impossible(self, points: np.ndarray) -> dict[str, str]:
+        straight = _stacked([self._straight[i] for i in self.order])
+        details = [self.vertebrae[i].details for i in self.order]
+        levels, rejected = [d["level"] for d in details], [d["review"] == "rejected" for d in details]
+        found = impossible(points, straight, levels, [self._own[i] for i in self.order], rejected)
+        return {i: told for i, told in zip(self.order, found, strict=True) if told}
+
+    def _left_out(self) -> list[int]:
+        return [i for i, each in enumerate(self.order) if each in self.impossible]
+
+    def counts(self, vertebra_id: str) -> bool:
+        """True if the patient's grade and SDI include a vertebra, as `record.Vertebra.counts`."""
+        review = self.vertebrae[vertebra_id].details["review"]
+        return review == "confirmed" or (review == "open" and vertebra_id not in self.impossible)
 
     # -- what is known of a vertebra
 
@@ -94,6 +140,10 @@ class LiveColumn:
     def keypoints(self) -> np.ndarray:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
         return _stacked([self.vertebrae[i].keypoints() for i in self.order])
+
+    def plane_of(self, vertebra_id: str) -> float:
+        """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
+        return float(self._straight[vertebra_id][..., 0].mean())
 
     def steps(self) -> list[int]:
         """Return how many levels each vertebra but the first lies below the one above it."""
@@ -130,14 +180,34 @@ class LiveColumn:
         """Return why shapes are physiologic, by the vertebra's id."""
         details = [self.vertebrae[i].details for i in self.order]
         levels, shares, pinned = ([d[k] for d in details] for k in ("level", "level_probabilities", "pinned"))
+        levels = [None if i in self.impossible else level for i, level in zip(self.order, levels, strict=True)]
         reasons = physiologic_shapes([self.measurements[i] for i in self.order], levels, shares, pinned)
         return {i: reason for i, reason in zip(self.order, reasons, strict=True) if reason}
 
-    def _doubted(self) -> dict[str, tuple[Flag, ...]]:
+    def _doubted(self, points: np.ndarray) -> dict[str, tuple[Flag, ...]]:
         """Return the reasons to doubt each vertebra: of its size and distance now, and as it was detected."""
         details = [self.vertebrae[i].details for i in self.order]
-        geometric = column_flags(self.keypoints(), [d["level"] for d in details])
+        wrong = [self.impossible.get(i, "") for i in self.order]
+        geometric = column_flags(points, [d["level"] for d in details], wrong)
         return {i: flags_of(d, now) for i, d, now in zip(self.order, details, geometric, strict=True)}
+
+    def with_points(self, held: Mapping[str, np.ndarray], straight: Mapping[str, np.ndarray]) -> list[Vertebra]:
+        """Return the records of all vertebrae, of which some have other key points than in the scene.
+
+        `held`, `straight`: id -> key points `(3, 2, 3)`, patient and straight RAS mm.
+        """
+        points = _stacked([held.get(i, self.vertebrae[i].keypoints()) for i in self.order])
+        kept = dict(self._straight), dict(self._own), dict(self.faults), self.impossible
+        try:
+            self._straight.update(straight)
+            for vertebra_id in straight:
+                self._check(vertebra_id, held[vertebra_id])
+            self.impossible = self._impossible(points)
+            flags = self._doubted(points)
+        finally:
+            self._straight, self._own, self.faults, self.impossible = kept
+        found = [replace(self.vertebra(i), quality=flags[i]) for i in self.order]
+        return [*remeasured([replace(v, keypoints=p) for v, p in zip(found, points, strict=True)])]
 
     def study_flags(self, whole: Iterable[Flag]) -> tuple[Flag, ...]:
         """Return the reasons to doubt the study: those of the `whole`, and those of vertebrae that are not reviewed."""
@@ -153,12 +223,13 @@ class LiveColumn:
     # -- drawing
 
     def _show(self, vertebra_id: str) -> None:
-        markups = self.vertebrae[vertebra_id]
-        self.faults[vertebra_id] = faults(markups.straight()[..., 1:])
-        markups.show(self.title(vertebra_id), self.colors[self._color(vertebra_id)])
+        self.vertebrae[vertebra_id].show(self.title(vertebra_id), self.colors[self._color(vertebra_id)])
 
     def _rows(self) -> Iterator[table.Row]:
-        return ((self.label(i), self.vertebra(i), self.faults[i]) for i in self.order)
+        return (self._row(i) for i in self.order)
+
+    def _row(self, vertebra_id: str) -> table.Row:
+        return self.label(vertebra_id), self.vertebra(vertebra_id), self.impossible.get(vertebra_id, "")
 
     def _draw_outline(self, index: int) -> None:
         vertebra_id = self.order[index]
@@ -175,7 +246,7 @@ class LiveColumn:
     def _color(self, vertebra_id: str) -> str:
         if self.vertebrae[vertebra_id].details["review"] == "rejected":
             return "rejected"
-        return "faulty" if self.faults[vertebra_id] else self.measurements[vertebra_id].grade
+        return self.measurements[vertebra_id].grade if self.counts(vertebra_id) else "faulty"
 
 
 def _stacked(points: Iterable[np.ndarray]) -> np.ndarray:

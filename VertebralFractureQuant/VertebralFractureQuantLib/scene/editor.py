@@ -167,10 +167,16 @@ class Editor:
         self._end_drag_first()
         self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
 
-    def review(self, vertebra_id: str, verdict: str) -> None:
+    def review(self, vertebra_id: str, verdict: str, anyway: bool = False) -> None:
         """Set the review to "confirmed", "rejected" or "open".
 
-        VFQError `faulty_vertebra` if a vertebra with faulty key points would be confirmed.
+        `anyway` confirms a vertebra although it is impossible for its size, its neighbours or the scan.
+
+        Raises
+        ------
+        VFQError
+            `faulty_vertebra` if a vertebra whose key points contradict each other would be confirmed;
+            `impossible_vertebra` if an impossible one would be, without `anyway`.
         """
         self._end_drag_first()
         faults = self.study.faults[vertebra_id]
@@ -179,10 +185,18 @@ class Editor:
                 "faulty_vertebra",
                 f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Move its points or reject it.",
             )
+        told = self.study.impossible.get(vertebra_id, "") if verdict == "confirmed" else ""
+        if told and not anyway:
+            raise VFQError(
+                "impossible_vertebra",
+                f"{self._label(vertebra_id)} is not confirmed: {told} Put its points right or reject it. If it is "
+                "right as it is, confirm it once more: it then counts.",
+            )
         signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
         unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
         self._commit(
-            verdict, {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}}
+            "confirmed anyway" if told else verdict,
+            {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}},
         )
 
     def present_curve(self) -> PresentCurve | None:
@@ -232,10 +246,10 @@ class Editor:
     def doubt(self, vertebra_id: str) -> float:
         """Return 0..2: the probability of another grade or, if larger, of no vertebra.
 
-        1 for faulty key points; vertebrae with a reason to doubt them come before all others.
+        2 for impossible key points; vertebrae with a reason to doubt them come before all others.
         """
-        if self.study.faults[vertebra_id]:
-            return 1.0
+        if vertebra_id in self.study.impossible:
+            return 2.0
         flagged = bool(self.study.flags[vertebra_id])
         v = self.study.vertebra(vertebra_id)
         spread = BORDERLINE_MARGIN if v.spread is None else v.spread

@@ -38,7 +38,14 @@ KEYS = (
     Key(("m",), "reset", "restore the automatically detected key points"),
     Key(("Delete", "Backspace"), "delete", "delete the vertebra, or the last click"),
     Key(("s",), "start_rescue", "spine not found or curve wrong: click vertebral bodies in the patient's views"),
-    Key(("Enter",), "finish_clicks", "finish clicking: lead the curve through the clicks, and detect again"),
+    Key(
+        ("Enter",),
+        "finish_clicks",
+        "lead the curve through the clicks, and detect again; without clicks a close-up, as d",
+    ),
+    Key(("d",), "toggle_close_up", "close-up: the selected vertebra fills the straightened view; or back"),
+    Key(("j",), "own_plane", "go to the sagittal plane of the vertebra's points"),
+    Key(("h",), "toggle_overlay", "hide points, lines and labels, or show them; while held, for a look"),
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
     Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
     Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),
@@ -49,7 +56,14 @@ KEYS = (
     Key(("?",), "toggle_help", "show or hide this list"),
 )
 
-ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
+# Keys of the page alone.
+PAGE_KEYS = (
+    Key(("e",), "complete_study", "study complete: write its images, copy the report's text, open the next open case"),
+)
+
+ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
+
+HELD = ("h",)  # keys that act again when they are released, if they were held down for a while
 
 # These actions repeat while their key is held down; the others happen once for each press.
 REPEATING = ("next_vertebra", "previous_vertebra", "lateral_left", "lateral_right", "undo", "redo")
@@ -64,3 +78,5 @@ MOUSE = (
     ("Ctrl + wheel", "zoom"),
     ("Shift + drag", "move the image"),
 )
+# In the page alone; in 3D Slicer the right button zooms.
+PAGE_MOUSE = (("drag with the right button", "window: sideways for contrast, up and down for brightness"),)

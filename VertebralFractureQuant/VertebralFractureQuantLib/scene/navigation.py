@@ -13,6 +13,7 @@ import numpy as np
 Point = Sequence[float] | np.ndarray
 
 CLOSE_UP_MM = 140.0  # the height of a patient's view when a study is opened
+FILLED = 1.5  # in a close-up, the straightened view is this many times as large as the vertebral body
 
 
 def fit(node: Any, center: Point, width_mm: float, height_mm: float) -> None:

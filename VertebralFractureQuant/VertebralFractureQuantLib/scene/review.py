@@ -15,7 +15,8 @@ import numpy as np
 
 from ..analysis import Models
 from ..errors import VFQError
-from ..spine.genant import severity
+from ..report.reviews import write_pictures
+from ..report.sentence import report_text
 from ..spine.record import SpineAnalysis
 from .actions import Actions
 from .case_files import open_journal, saved_without_journal
@@ -26,9 +27,12 @@ from .machine import Machine
 from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
 from .repairs import Needs, Repairs
+from .rows import first_row
 from .state import CURVE, first_state
 from .study import StudyScene
 from .unsaved import recover
+
+LONGEST_NAME = 80  # characters of a reader's name
 
 
 class Review:
@@ -78,7 +82,7 @@ class Review:
         if analysis.status != "ok" and not self.study.vertebrae:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
         else:
-            self.select(self._worst())
+            self.select(first_row(self.study))
         if saved or recovered:
             self.face.tell(recovered or JOURNAL_MISSING)
 
@@ -96,7 +100,7 @@ class Review:
             on_error.pop_all()
         self._actions.viewpoint.show_window()
         self._actions.fit_views()
-        self.select(self._worst())
+        self.select(first_row(self.study))
 
     def _begin(self, editor: Editor, folder: Path, original: SpineAnalysis | None) -> None:
         self._case = OpenCase(editor, folder, original)
@@ -105,15 +109,6 @@ class Review:
         self._guard.watch()
         self.face.opened()
         self.face.acted()
-
-    def _worst(self) -> str | None:
-        """Return the vertebra of the worst grade, as the summary names it; if all are normal, the first in doubt."""
-        study = self.study
-        counted = [i for i in self.order if study.vertebrae[i].details["review"] != "rejected"]
-        graded = [i for i in counted if study.measurements[i].grade != "normal" and i not in study.physiologic]
-        if graded:
-            return min(graded, key=lambda i: severity(study.measurements[i]))
-        return next(iter((*(i for i in counted if study.flags[i]), *self.order)), None)
 
     def settle(self) -> None:
         """End clicking and a drag that is under way, as before closing."""
@@ -128,6 +123,34 @@ class Review:
         """
         assert self._case
         return self._case.saving()
+
+    def sign_as(self, who: str) -> None:
+        """Record further actions with another reader's name. VFQError `no_reader` for an empty or overlong name."""
+        name = " ".join(who.split())
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise VFQError("no_reader", f"The reader's name must have 1 to {LONGEST_NAME} characters. Type it again.")
+        self.who = name
+        if self.editor:
+            self.editor.who = name
+
+    def completed(self) -> tuple[str, Callable[[], tuple[str, ...]]]:
+        """Return the report's text of the open study, and a function, for any thread, that writes its images.
+
+        Save before the function is called; it returns the files' names. VFQError `study_open` while a vertebra is
+        neither confirmed nor rejected.
+        """
+        assert self._case and self.editor
+        left = [self.study.label(i) for i in self.study.order if self.study.vertebrae[i].details["review"] == "open"]
+        if left or not self.study.order:
+            told = f"{len(left)} of {len(self.study.order)} vertebrae are" if left else "No vertebra is there that is"
+            names = f": {', '.join(left)}" if left else ""
+            raise VFQError(
+                "study_open",
+                f"The study is not complete: {told} neither confirmed nor rejected{names}. Confirm (c) or reject (x) "
+                "them first.",
+            )
+        record, ct, folder = self.study.analysis(), self.editor.machine.ct, self._case.folder
+        return report_text(record, self.who), lambda: write_pictures(record, ct, folder)
 
     def close(self, keep_nodes: bool = False) -> None:
         """Close the study; call `settle` and save before. `keep_nodes` leaves its nodes in the scene.
@@ -243,8 +266,23 @@ class Review:
 
     @property
     def preset(self) -> str:
-        """The window, a key of `volumes.WINDOWS`."""
+        """The window, a key of `volumes.WINDOWS`, or "own" after it was adjusted."""
         return self._actions.viewpoint.preset
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Width and level of the window, HU."""
+        return self._actions.viewpoint.window
+
+    @property
+    def close_up(self) -> bool:
+        """True if the selected vertebra fills the straightened view."""
+        return self._actions.viewpoint.close_up
+
+    @property
+    def note(self) -> str:
+        """A sentence on what the views do not show: hidden points, or a plane beside the points; "" if all is shown."""
+        return self._actions.viewpoint.note() if self.editor else ""
 
     @property
     def outdated(self) -> bool:
@@ -268,6 +306,22 @@ class Review:
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse; `point` `(3,)` is RAS mm of the view with slice node `view`."""
         self._actions.pick(view, point)
+
+    def place_text(self, view: Any, point: np.ndarray) -> str:
+        """Return HU and patient's coordinates at `point` `(3,)` RAS mm of the view with slice node `view`.
+
+        "" outside the scan, and while no study is open.
+        """
+        if not self.editor:
+            return ""
+        ct, to_patient = self.editor.machine.ct, self.study.straightening.to_patient
+        patient = to_patient(point) if view is self.face.straightened else point
+        value = float(ct.sample(patient, fill=np.nan))
+        if np.isnan(value):
+            return ""
+        sides = ("R" if patient[0] > 0 else "L", "A" if patient[1] > 0 else "P", "S" if patient[2] > 0 else "I")
+        places = "  ".join(f"{side} {abs(mm):.1f}" for side, mm in zip(sides, patient, strict=True))
+        return f"{value:.0f} HU   {places} mm"
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..imaging.ct import CTVolume
+from ..imaging.ct import CTVolume, inside_of
 from ..spine.curve import SpineCurve
-from ..spine.genant import Measurement, measure_column
+from ..spine.genant import Measurement
+from ..spine.plausibility import OUTSIDE_MM
 from ..spine.quality import Flag
-from ..spine.record import SpineAnalysis, Vertebra, with_physiologic
+from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, vertebra
@@ -31,6 +32,7 @@ from .vertebra import VertebraMarkups
 from .views import Views
 from .volumes import show_ct, show_window
 
+BESIDE_MM = 1.5  # points are beside a plane that is farther away than this
 FEW = 2  # more vertebrae than these are created or removed in one batch, because the views refresh after each node
 
 
@@ -48,6 +50,7 @@ class StudyScene:
         self.scene = scene
         self.views = views
         self.selected: str | None = None
+        self._overlay = True
         self.straightening = Straightening(SpineCurve(np.eye(3)))
         self._nodes = StudyNodes(scene, views)
         self._column = LiveColumn(self._nodes)
@@ -90,6 +93,7 @@ class StudyScene:
         self.release()
         self._nodes.find(self._column.colors)
         self.straightening = Straightening(SpineCurve(self._record().curve))
+        self._know_scan(self._record())
         with self._observer.quiet_scene():
             for each in vertebra.find(self.scene):
                 self._readmit(each)
@@ -111,6 +115,7 @@ class StudyScene:
         self._nodes.release()
         self._column.clear()
         self.selected = None
+        self._overlay = True
 
     # -- what is there
 
@@ -138,6 +143,20 @@ class StudyScene:
     def physiologic(self) -> dict[str, str]:
         """Why shapes are physiologic, by the vertebra's id; only vertebrae whose shape is."""
         return self._column.physiologic
+
+    @property
+    def impossible(self) -> dict[str, str]:
+        """Why key points cannot be those of a vertebral body, by the vertebra's id; only of those that are so."""
+        return self._column.impossible
+
+    def counts(self, vertebra_id: str) -> bool:
+        """True if the patient's grade and SDI include a vertebra."""
+        return self._column.counts(vertebra_id)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The ids of the vertebrae that were measured again when one moved last."""
+        return self._column.followed
 
     @property
     def flags(self) -> dict[str, tuple[Flag, ...]]:
@@ -219,15 +238,19 @@ class StudyScene:
 
         `held`: id -> key points `(3, 2, 3)` RAS mm to use instead of the scene's, for a vertebra that is being dragged.
         """
-        order = self.order
-        found = [self.vertebra(i) for i in order]
+        found = [self.vertebra(i) for i in self.order]
         if held:
-            found = [replace(v, keypoints=held.get(i, v.keypoints)) for i, v in zip(order, found, strict=True)]
-            measured = measure_column([v.keypoints for v in found], [v.spread for v in found])
-            found = [*with_physiologic([replace(v, measurement=m) for v, m in zip(found, measured, strict=True)])]
+            found = self._column.with_points(held, {i: self.straightening.to_straight(p) for i, p in held.items()})
         record = replace(self._record(), vertebrae=tuple(found), quality=self.quality())
         # A scan in which nothing was found automatically is measured once a reader has placed a vertebra.
         return replace(record, status="ok", message="") if record.vertebrae else record
+
+    def _know_scan(self, record: SpineAnalysis) -> None:
+        """Tell the column which points lie in the scan; all do if an older record has no matrix."""
+        shape, matrix = record.shape, record.ijk_to_ras
+        self._column.is_whole = lambda _: True
+        if shape is not None and matrix is not None:
+            self._column.is_whole = inside_of(shape, matrix, OUTSIDE_MM)
 
     def _record(self) -> SpineAnalysis:
         """Return the record without its vertebrae."""
@@ -256,6 +279,7 @@ class StudyScene:
             show_transform(self.nodes["straightening"], made.straightening)
             outlines.draw_curve(self.nodes["curve"], made.straightening.curve.points)
             show_reformat(self.nodes["straightened"], made)
+            self._know_scan(analysis)
 
     def attach(self, vertebra_id: str) -> None:
         """Put a vertebra's nodes back under the transforms that they belong under."""
@@ -281,10 +305,33 @@ class StudyScene:
                 markups.select(chosen, self.views.whole + (self.views.across if chosen else ()))
         self.selected = vertebra_id
 
-    def show_window(self, name: str) -> None:
-        """Show both volumes with a window of `volumes.WINDOWS`."""
+    def show_window(self, window: str | tuple[float, float]) -> None:
+        """Show both volumes with a window of `volumes.WINDOWS`, or with a width and a level in HU."""
         for role in ("ct", "straightened"):
-            show_window(self.nodes[role], name)
+            show_window(self.nodes[role], window)
+
+    def show_overlay(self, visible: bool) -> None:
+        """Show or hide points, lines and labels in all views."""
+        self._overlay = visible
+        for role in ("outlines", "outlines-patient"):
+            self.nodes[role].GetDisplayNode().SetVisibility(visible)
+        for markups in self.vertebrae.values():
+            markups.show_overlay(visible)
+
+    def show_plane(self, lateral: float) -> None:
+        """Show points faint and locked in the straightened view, if they lie beside its plane at R = `lateral` mm."""
+        beside = {i: abs(self.plane_of(i) - lateral) > BESIDE_MM for i in self.vertebrae}
+        for vertebra_id, markups in self.vertebrae.items():
+            markups.show_beside(beside[vertebra_id])
+        display = self.nodes["outlines"].GetDisplayNode() if self.nodes else None
+        if display:
+            faint = bool(beside) and all(beside.values())
+            display.SetOpacity(vertebra.FAINT if faint else 1.0)
+            display.SetSliceIntersectionOpacity(vertebra.FAINT if faint else 1.0)
+
+    def plane_of(self, vertebra_id: str) -> float:
+        """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
+        return self._column.plane_of(vertebra_id)
 
     def show_colors(self, name: str) -> None:
         """Draw with a palette of `outlines.PALETTES`."""
@@ -299,6 +346,8 @@ class StudyScene:
         views = (self.views.straightened, self.views.whole)
         transform = self.nodes["straightening"].GetID()
         self._adopt(vertebra.create(self.scene, vertebra_id, state, transform, views))
+        if not self._overlay:
+            self.vertebrae[vertebra_id].show_overlay(False)
 
     def _readmit(self, markups: VertebraMarkups) -> None:
         """Adopt a vertebra of a loaded scene; one that was saved without its mirror gets new nodes."""

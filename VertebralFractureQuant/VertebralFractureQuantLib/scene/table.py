@@ -11,7 +11,6 @@ from typing import Any
 import slicer
 import vtk
 
-from ..spine.keypoints import FAULTS
 from ..spine.quality import codes_text
 from ..spine.record import Vertebra
 
@@ -20,11 +19,11 @@ WORDS = ("grade", "shape", "borderline", "fault", "physiologic", "quality")
 COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin")
 DOUBLES = (*NUMBERS, "spread")
 
-Row = tuple[str, Vertebra, tuple[str, ...]]
+Row = tuple[str, Vertebra, str]
 
 
 def fill(node: Any, rows: Iterable[Row]) -> None:
-    """Write all rows: label, vertebra, faults."""
+    """Write all rows: label, vertebra, why its key points are impossible or ""."""
     rows = list(rows)
     with slicer.util.NodeModify(node):
         node.RemoveAllColumns()
@@ -33,18 +32,18 @@ def fill(node: Any, rows: Iterable[Row]) -> None:
             column.SetName(name)
             column.SetNumberOfValues(len(rows))
             node.AddColumn(column)
-        for index, (label, vertebra, faults) in enumerate(rows):
+        for index, (label, vertebra, fault) in enumerate(rows):
             _set(node, index, "level", label)
             _set(node, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
             _set(node, index, "review", vertebra.review)
             _set(node, index, "origin", vertebra.origin)
-            fill_row(node, index, vertebra, faults)
+            fill_row(node, index, vertebra, fault)
 
 
-def fill_row(node: Any, index: int, vertebra: Vertebra, faults: tuple[str, ...]) -> None:
-    """Write what follows from the key points of one vertebra, and their faults."""
+def fill_row(node: Any, index: int, vertebra: Vertebra, fault: str) -> None:
+    """Write what follows from the key points of one vertebra, and why they are impossible."""
     m = vertebra.measurement
-    words = (m.grade, m.shape or "", "~" if m.borderline else "", "; ".join(FAULTS[f] for f in faults))
+    words = (m.grade, m.shape or "", "~" if m.borderline else "", fault)
     reasons = (vertebra.physiologic or "", codes_text(vertebra.quality))
     values = (*m.heights_mm, m.genant_ratio, *words, *reasons)
     for name, value in zip((*NUMBERS, *WORDS), values, strict=True):

@@ -25,6 +25,7 @@ ID = "VertebralFractureQuant.id"
 DETAILS = "VertebralFractureQuant.vertebra"
 MIRROR = "mirror"  # node reference from `node` to its mirror
 LABELLED = POINT_NAMES.index("P-")  # the point beside which the vertebra is named
+FAINT = 0.3  # opacity of points that lie beside the plane of the straightened view
 NO_FADING_MM = 1e3  # outlines keep their colour up to this distance from the plane; Slicer's default is 1
 
 
@@ -41,6 +42,7 @@ class VertebraMarkups:
         self.node = node
         self.mirror = mirror
         self.details: State = json.loads(node.GetAttribute(DETAILS) or "{}")
+        self._beside = False
 
     @property
     def id(self) -> str:
@@ -74,13 +76,32 @@ class VertebraMarkups:
 
     def show(self, label: str, color: Color) -> None:
         """Set name and colour, but only if they change, because each change costs a rendering."""
+        self._lock()
         for node in (self.node, self.mirror):
-            node.SetLocked(self.details["review"] == "rejected")
             if node.GetName() != label:
                 with slicer.util.NodeModify(node):
                     node.SetName(label)
                     node.SetNthControlPointLabel(LABELLED, label)
             _paint(node.GetDisplayNode(), color)
+
+    def show_beside(self, beside: bool) -> None:
+        """Show the points in the straightened view faint and locked, if they lie beside its plane."""
+        display = self.node.GetDisplayNode()
+        if beside != self._beside and display:
+            self._beside = beside
+            display.SetOpacity(FAINT if beside else 1.0)
+            display.SetSliceProjectionOpacity(FAINT if beside else 1.0)  # that of points beside the plane
+            self._lock()
+
+    def show_overlay(self, visible: bool) -> None:
+        """Show or hide the points in all views."""
+        for display in filter(None, (self.node.GetDisplayNode(), self.mirror.GetDisplayNode())):
+            display.SetVisibility(visible)
+
+    def _lock(self) -> None:
+        rejected = self.details["review"] == "rejected"
+        self.node.SetLocked(rejected or self._beside)
+        self.mirror.SetLocked(rejected)
 
     def select(self, selected: bool, mirror_views: Sequence[str]) -> None:
         """Draw the lines thicker if selected, and the mirror in the views with these IDs."""

@@ -9,9 +9,11 @@ import numpy as np
 from . import navigation
 from .face import Face
 from .straight import ANTERIOR_MM, LATERAL_MM
-from .study import StudyScene
+from .study import BESIDE_MM, StudyScene
+from .volumes import WINDOWS
 
 WINDOW = "bone"  # of a study that is opened
+NARROWEST_HU = 10.0
 
 
 class Viewpoint:
@@ -20,7 +22,9 @@ class Viewpoint:
     Attributes
     ----------
     lateral : R of the straightened view's sagittal plane, mm.
-    preset : the window, a key of `volumes.WINDOWS`.
+    preset : the window, a key of `volumes.WINDOWS`, or "own" after it was adjusted.
+    close_up : True if the selected vertebra fills the straightened view.
+    overlay : False while points, lines and labels are hidden.
     """
 
     def __init__(self, study: StudyScene, face: Face):
@@ -32,11 +36,14 @@ class Viewpoint:
         """Start again in the middle plane, with the window for bone."""
         self.lateral = 0.0
         self.preset = WINDOW
+        self._window = WINDOWS[WINDOW]
+        self.close_up = False
+        self.overlay = True
 
     def fit(self) -> None:
         """Show the whole spine in the straightened view, and the middle of it close up in the patient's views."""
         length = self._study.straightening.curve.length
-        self.lateral = 0.0
+        self.lateral, self.close_up = 0.0, False
         navigation.fit(self._face.straightened, (0.0, 0.0, -length / 2), 2 * ANTERIOR_MM, length)
         middle = self._study.straightening.to_patient(np.array([0.0, 0.0, -length / 2]))
         for node in self._face.patient:
@@ -45,10 +52,27 @@ class Viewpoint:
             navigation.look_from_left(camera, middle, length)
 
     def center(self, vertebra_id: str) -> None:
-        """Bring a vertebra into the middle of all views."""
-        middle = self._study.vertebrae[vertebra_id].straight().mean((0, 1))
-        navigation.center_within(self._face.straightened, middle, self._study.straightening.curve.length)
+        """Bring a vertebra into the middle of all views; in a close-up it fills the straightened view."""
+        points = self._study.vertebrae[vertebra_id].straight()
+        if self.close_up:
+            self._fill(points)
+        else:
+            length = self._study.straightening.curve.length
+            navigation.center_within(self._face.straightened, points.mean((0, 1)), length)
         self.center_patient(vertebra_id)
+
+    def leave_close_up(self) -> None:
+        """Show the whole spine in the straightened view again; the plane and the patient's views stay."""
+        self.close_up = False
+        length = self._study.straightening.curve.length
+        navigation.fit(self._face.straightened, (self.lateral, 0.0, -length / 2), 2 * ANTERIOR_MM, length)
+
+    def _fill(self, points: np.ndarray) -> None:
+        """Fill the straightened view with a body `(3, 2, 3)` straight mm, on the plane of its points."""
+        low, high = points.min((0, 1)), points.max((0, 1))
+        (_, depth, height), middle = navigation.FILLED * (high - low), (low + high) / 2
+        self.lateral = float(np.clip(points[..., 0].mean(), -LATERAL_MM, LATERAL_MM))
+        navigation.fit(self._face.straightened, (self.lateral, middle[1], middle[2]), depth, height)
 
     def center_patient(self, vertebra_id: str, but: Any = None) -> None:
         """Bring a vertebra into the middle of the patient's views, except the one with slice node `but`."""
@@ -70,10 +94,41 @@ class Viewpoint:
         return self.lateral != before
 
     def show_window(self) -> None:
-        """Show both volumes with the window `preset`."""
-        self._study.show_window(self.preset)
+        """Show both volumes with the present window."""
+        self._study.show_window(self._window)
+
+    def adjust_window(self, width: float, level: float) -> None:
+        """Change the window by these amounts in HU, as by a drag with the right mouse button."""
+        before = self._window
+        self.preset, self._window = "own", (max(before[0] + width, NARROWEST_HU), before[1] + level)
+        self.show_window()
 
     def toggle_window(self) -> None:
         """Change between the windows for bone and soft tissue."""
         self.preset = "soft" if self.preset == "bone" else "bone"
+        self._window = WINDOWS[self.preset]
         self.show_window()
+
+    def toggle_overlay(self) -> None:
+        """Hide points, lines and labels in all views, or show them again."""
+        self.overlay = not self.overlay
+        self._study.show_overlay(self.overlay)
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Width and level of the window, HU."""
+        return self._window
+
+    def note(self) -> str:
+        """Say what is hidden, and where the plane lies if it is beside the points of the selected vertebra; or ""."""
+        told = [] if self.overlay else ["Points and lines are hidden. h shows them."]
+        selected = self._study.selected
+        if selected:
+            off = self.lateral - self._study.plane_of(selected)
+            if abs(off) > BESIDE_MM:
+                side, name = "left" if off < 0 else "right", self._study.label(selected)
+                told.append(
+                    f"This plane is {abs(off):.1f} mm {side} of the points of {name}, which are faint and cannot be "
+                    "dragged here. j goes to their plane."
+                )
+        return " ".join(told)

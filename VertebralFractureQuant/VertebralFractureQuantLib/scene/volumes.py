@@ -176,11 +176,11 @@ def set_window(node: Any, window: Window) -> None:
             display.SetWindowLevel(width, level)
 
 
-def show_window(node: Any, name: str) -> None:
-    """Show a volume node with a preset of `WINDOWS`."""
+def show_window(node: Any, window: str | tuple[float, float]) -> None:
+    """Show a volume node with a preset of `WINDOWS`, or with a width and a level in HU."""
     display = node.GetDisplayNode() or _display(node)
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevel(*WINDOWS[name])
+    display.SetWindowLevel(*(WINDOWS[window] if isinstance(window, str) else window))
 
 
 def _display(node: Any) -> Any:

@@ -140,17 +140,28 @@ def crush_neighbourhood(index: int, count: int) -> range:
     return range(max(0, index - CRUSH_NEIGHBOURS), min(count, index + CRUSH_NEIGHBOURS + 1))
 
 
-def expected_height(heights: np.ndarray, i: int) -> float:
+def expected_height(heights: Sequence[float] | np.ndarray, i: int) -> float:
     """Return the mean height, mm, that is expected of vertebra `i` from up to two neighbours on either side.
 
     heights : `(n,)` mean heights in mm, cranial to caudal. The result is nan with fewer than two neighbours. It is the
     median of the neighbours' heights, each scaled by the normal growth per level, so one fractured neighbour matters
-    little.
+    little. A neighbour whose height is nan is left out.
     """
-    near = [j for j in crush_neighbourhood(i, len(heights)) if j != i]
+    near = _near(heights, i)
     if len(near) < CRUSH_NEIGHBOURS:
         return float("nan")
     return median(float(heights[j]) * GROWTH ** (i - j) for j in near)
+
+
+def _near(heights: Sequence[float] | np.ndarray, i: int) -> list[int]:
+    """Return the indices of the neighbours of vertebra `i` whose height is known."""
+    return [j for j in crush_neighbourhood(i, len(heights)) if j != i and not math.isnan(heights[j])]
+
+
+def _crush_threshold(heights: Sequence[float] | np.ndarray, i: int) -> float:
+    near = _near(heights, i)
+    on_both_sides = bool(near) and near[0] < i < near[-1]
+    return CRUSH_RATIO if on_both_sides else CRUSH_RATIO_AT_END
 
 
 def measure(
@@ -179,24 +190,28 @@ def measure_column(
     keypoints: Sequence[np.ndarray] | np.ndarray,
     spreads: Sequence[float | None] | None = None,
     only: Collection[int] | None = None,
+    left_out: Collection[int] = (),
 ) -> list[Measurement]:
     """Measure vertebrae `(n, 3, 2, 3)` RAS mm, cranial to caudal, each with the crush test against its neighbours.
 
     spreads : standard deviations of G, None where unknown.
     only : indices of the vertebrae to measure (`crush_neighbourhood` of one that moved); all if None. The result has
         one measurement for each, in the order of the column.
+    left_out : indices of vertebrae from which no other's height is expected (`plausibility.impossible`).
     """
     count = len(keypoints)
     if count == 0:
         return []
-    all_heights = heights(np.stack(list(keypoints)))
-    means = all_heights.mean(-1)
+    all_heights = heights(keypoints if isinstance(keypoints, np.ndarray) else np.stack(list(keypoints)))
+    known = all_heights.mean(-1).tolist()
+    for i in left_out:
+        known[i] = float("nan")
     margins = [BORDERLINE_MARGIN if s is None else s for s in spreads or [None] * count]
     return [
         _measurement(
             all_heights[i],
-            expected_height(means, i),
-            CRUSH_RATIO_AT_END if i in (0, count - 1) else CRUSH_RATIO,
+            expected_height(known, i),
+            _crush_threshold(known, i),
             margins[i],
         )
         for i in sorted(range(count) if only is None else only)

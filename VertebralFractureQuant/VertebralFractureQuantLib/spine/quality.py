@@ -35,6 +35,10 @@ CODES = {
     "curve_off_bone": Doubt(
         "the curve may have left the spine", "Press s and click the middle of the vertebral bodies there."
     ),
+    "impossible_points": Doubt(
+        "the points of a vertebra are not those of a vertebral body, so it is not counted",
+        "Put its points right, or reject it.",
+    ),
     "implausible_size": Doubt(
         "a vertebra has a size that is hardly possible at its level",
         "Check the voxel spacing of the scan, and that the points lie on a vertebral body; reject the vertebra if not.",

@@ -13,9 +13,10 @@ import numpy as np
 
 from ..errors import VFQError
 from ..imaging.axes import voxel_size
-from .genant import Measurement, deciding_text, deformity_index, severity, worst_grade
+from .genant import Measurement, deciding_text, deformity_index, measure_column, severity, worst_grade
 from .levels import in_doubt
 from .physiologic import physiologic_shapes
+from .plausibility import IMPOSSIBLE
 from .quality import Flag
 
 ORIGINS = ("model", "reader")
@@ -66,6 +67,16 @@ class Vertebra:
     def called(self) -> str:
         """The grade that counts for the patient: "normal" for a physiologic shape, else the Genant grade."""
         return "normal" if self.physiologic else self.measurement.grade
+
+    @property
+    def impossible(self) -> bool:
+        """True if its key points are not those of a vertebral body (`plausibility.impossible`)."""
+        return any(flag.code == IMPOSSIBLE for flag in self.quality)
+
+    @property
+    def counts(self) -> bool:
+        """True if the patient's grade and SDI include it: no reader rejected it, and it is possible or confirmed."""
+        return self.review == "confirmed" or (self.review == "open" and not self.impossible)
 
 
 @dataclass(frozen=True)
@@ -120,9 +131,14 @@ class SpineAnalysis:
         return tuple(v for v in self.vertebrae if v.review != "rejected")
 
     @property
+    def graded(self) -> tuple[Vertebra, ...]:
+        """The assessed vertebrae that count: without those whose key points are impossible, unless confirmed."""
+        return tuple(v for v in self.vertebrae if v.counts)
+
+    @property
     def counted(self) -> tuple[Vertebra, ...]:
-        """The assessed vertebrae without those whose shape is physiologic: the patient's summary is about these."""
-        return tuple(v for v in self.assessed if not v.physiologic)
+        """The graded vertebrae without those whose shape is physiologic: the patient's summary is about these."""
+        return tuple(v for v in self.graded if not v.physiologic)
 
     @property
     def patient_ratio(self) -> float | None:
@@ -131,19 +147,26 @@ class SpineAnalysis:
 
     @property
     def patient_grade(self) -> str | None:
-        """The worst grade of the assessed vertebrae, a physiologic shape being normal; None if there are none."""
-        return worst_grade(v.called for v in self.assessed)
+        """The worst grade of the graded vertebrae, a physiologic shape being normal; None if there are none."""
+        return worst_grade(v.called for v in self.graded)
 
     @property
     def spinal_deformity_index(self) -> int | None:
-        """The spinal deformity index, a physiologic shape being normal; None if no vertebra is assessed."""
-        return deformity_index(v.called for v in self.assessed) if self.assessed else None
+        """The spinal deformity index, a physiologic shape being normal; None if no vertebra is graded."""
+        return deformity_index(v.called for v in self.graded) if self.graded else None
 
     @property
     def physiologic(self) -> tuple[str, ...]:
         """Names of the assessed vertebrae whose shape is physiologic."""
         return tuple(
             vertebra_name(v, i) for i, v in enumerate(self.vertebrae) if v.physiologic and v.review != "rejected"
+        )
+
+    @property
+    def not_counted(self) -> tuple[str, ...]:
+        """Names of the vertebrae that do not count because their key points are impossible."""
+        return tuple(
+            vertebra_name(v, i) for i, v in enumerate(self.vertebrae) if not v.counts and v.review != "rejected"
         )
 
 
@@ -167,11 +190,23 @@ def with_physiologic(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
     """Return the vertebrae of a column, cranial first, each with the reason why its shape is physiologic, or None."""
     told = physiologic_shapes(
         [v.measurement for v in vertebrae],
-        [v.level for v in vertebrae],
+        [None if v.impossible else v.level for v in vertebrae],
         [v.level_probabilities for v in vertebrae],
         [v.pinned for v in vertebrae],
     )
     return tuple(replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True))
+
+
+def remeasured(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Measure a column again, cranial first, with no height expected from a vertebra that is impossible."""
+    left_out = [i for i, v in enumerate(vertebrae) if v.impossible]
+    measured = measure_column([v.keypoints for v in vertebrae], [v.spread for v in vertebrae], left_out=left_out)
+    return with_physiologic([replace(v, measurement=m) for v, m in zip(vertebrae, measured, strict=True)])
+
+
+def not_counted_text(analysis: SpineAnalysis) -> str:
+    """Say which vertebrae do not count, "T9 not counted: impossible points"; "" if all do."""
+    return f"{', '.join(analysis.not_counted)} not counted: impossible points" if analysis.not_counted else ""
 
 
 def physiologic_text(analysis: SpineAnalysis) -> str:
@@ -182,7 +217,7 @@ def physiologic_text(analysis: SpineAnalysis) -> str:
 def worst_text(analysis: SpineAnalysis) -> str | None:
     """Describe the worst of the counted vertebrae, "T9 severe 0.55"; None if there are none."""
     named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
-    counted = [(name, v.measurement) for name, v in named if v.review != "rejected" and not v.physiologic]
+    counted = [(name, v.measurement) for name, v in named if v.counts and not v.physiologic]
     if not counted:
         return None
     name, m = min(counted, key=lambda a: severity(a[1]))
