@@ -618,7 +618,7 @@ def test_labels_stay_when_the_plane_is_beside_the_points(opened):
 
     on_plane = lettered(0.0)
     assert on_plane > 30
-    assert lettered(2.0) > 0.8 * on_plane and lettered(-6.0) > 0.8 * on_plane
+    assert lettered(2.0) > 0.5 * on_plane and lettered(-6.0) > 0.5 * on_plane  # faint, and legible
     assert opened.markups(2).node.GetNthControlPointDescription(0) == "A+"
 
 
