@@ -7,6 +7,7 @@ reports and writes. Without the launcher, the crew is a single process.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,4 +63,5 @@ def joined(device: str) -> Iterator[Crew]:
         yield Crew(distributed.get_rank(), size, device)
         distributed.barrier()  # no process leaves while another still needs it
     finally:
+        gc.collect()  # the wrapped network, a cycle, must not outlive the group: the process may abort at its end then
         distributed.destroy_process_group()
