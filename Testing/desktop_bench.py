@@ -24,7 +24,7 @@ from harness.drag import press_and_release  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve, repaired_curve  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
-from VertebralFractureQuantLib.desktop.labels import unbroken  # noqa: E402
+from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
@@ -202,7 +202,7 @@ class Bench:
     review = property(lambda self: self.widget.face.review)
     study = property(lambda self: self.review.study)
     editor = property(lambda self: self.review.editor)
-    said = property(lambda self: unbroken(self.ui.messageLabel.text))
+    said = property(lambda self: self.ui.messageLabel.text.replace(BREAK, ""))
 
     def add_volume(self, ct: CTVolume, name: str = "CT") -> Any:
         """Add a CT as a volume node and choose it as the input."""

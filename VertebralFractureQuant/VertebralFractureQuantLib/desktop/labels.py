@@ -25,8 +25,3 @@ def show_text(label: Any, text: str) -> None:
 def breakable(text: str) -> str:
     """Return a text whose long words may be broken: after punctuation, and within words of more than 16 letters."""
     return LONG.sub(lambda word: AFTER.sub(BREAK, word[0]), text)
-
-
-def unbroken(text: str) -> str:
-    """Return a text as it was before `breakable`."""
-    return text.replace(BREAK, "")
