@@ -17,6 +17,7 @@ from .bench import bench
 from .common import NOTICE
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
+from .report import report
 from .review import review
 from .train import mix, train
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, demo, phantom, bench, train, mix):
+for command in (analyze, review, report, demo, phantom, bench, train, mix):
     app.command()(command)
 
 
