@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,22 +22,12 @@ from ..spine.record import SpineAnalysis, check_belongs
 from ..spine.record_json import read_analysis
 from .findings import Findings, Row, findings
 from .markups import GRADE_COLORS
-from .outputs import MACHINE_NAME
+from .outputs import MACHINE_NAME, read_straightened
 from .panels import Panel, stored_panel, straightened_panel
-from .wording import Section, Wording, plain
+from .wording import Section, TableRow, Wording, plain
 
 SCHEMA = "vfq-report/1"
 TEXT_COLUMNS = (0, 5, 6, 8)  # of the table; the others are numbers
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One vertebra of the table: its cells in the order of `Report.columns`, and how it is shown."""
-
-    cells: tuple[str, ...]
-    color: str
-    counts: bool
-    fractured: bool
 
 
 @dataclass(frozen=True)
@@ -104,14 +95,25 @@ def report_json(report: Report) -> str:
     document = {
         "schema": SCHEMA,
         "language": report.wording.language,
-        **asdict(report.found),
+        **_rounded(asdict(report.found)),
         "sections": sections,
         "notice": report.wording.words["page"]["notice"],
     }
+    document["vertebrae"] = document.pop("rows")
+    document["fractures"] = [row.name for row in report.found.fractures]
     document["not_assessable"] = {reason: names for reason, names in report.found.not_assessable}
     document["study_doubts"] = [{"code": code, "where": where} for code, where in report.found.study_doubts]
     document["models"] = [dict(zip(("role", "name", "hash"), m, strict=True)) for m in report.found.models]
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    """Return plain data with its numbers rounded to four decimals."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def report_pdf(report: Report) -> bytes:
@@ -148,9 +150,7 @@ def case_panel(folder: Path, analysis: SpineAnalysis, ct: CTVolume | None = None
     file = _stored(folder, analysis)
     if file is None:
         return None
-    from ..imaging.files import read_ct
-
-    return stored_panel(analysis, read_ct(file, trust_header=True))
+    return stored_panel(analysis, read_straightened(file))
 
 
 def _stored(folder: Path, analysis: SpineAnalysis) -> Path | None:
@@ -169,14 +169,14 @@ def _picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str]) -> byt
 
 def _table_row(row: Row, wording: Wording) -> TableRow:
     page, number = wording.words["page"], wording.number
-    ratio = ("~" if row.may_be else "") + number(row.g, 2)
-    grade = wording.words["grades"][row.grade] + (f" ({row.genant})" if row.genant else "")
+    ratio = ("~" if row.may_be else "") + number(row.genant_ratio, 2)
+    grade = wording.words["grades"][row.grade] + (f" ({row.genant_grade})" if row.genant_grade else "")
     if row.physiologic:
         grade = page["physiologic"]
     cells = (
         wording.level(row.name) + ("" if row.level_certain else "?"),
         *(number(height, 1) for height in row.heights_mm),
-        ratio + (f" ± {number(row.g_sd, 2)}" if row.g_sd is not None else ""),
+        ratio + (f" ± {number(row.genant_spread, 2)}" if row.genant_spread is not None else ""),
         grade if row.counts else page["not_counted"],
         wording.words["shapes"][row.shape] if row.shape and row.loss else "",
         f"{number(row.loss.percent, 0)} %" if row.loss else "",

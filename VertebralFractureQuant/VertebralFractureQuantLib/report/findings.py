@@ -51,8 +51,8 @@ class Row:
     name : of the level, or "V1", "V2", ...; without a question mark.
     level_certain : False if the level is in doubt.
     heights_mm : (anterior, middle, posterior).
-    g, g_sd : the Genant ratio and its standard deviation, which is None for a reader's points.
-    grade, genant, shape : the grade as a word and as a number 0 to 3, and the shape or None.
+    genant_ratio, genant_spread : the Genant ratio and its standard deviation, which is None for a reader's points.
+    grade, genant_grade, shape : the grade as a word and as a number 0 to 3, and the shape or None.
     counts : False if it is not counted: rejected, or with impossible points.
     physiologic : True if its shape is normal at its level; it then counts as normal.
     may_be : the grade on the other side of a threshold that is close; None if the grade is certain.
@@ -65,10 +65,10 @@ class Row:
     name: str
     level_certain: bool
     heights_mm: tuple[float, float, float]
-    g: float
-    g_sd: float | None
+    genant_ratio: float
+    genant_spread: float | None
     grade: str
-    genant: int
+    genant_grade: int
     shape: str | None
     counts: bool
     physiologic: bool
@@ -158,10 +158,10 @@ def _row(vertebra: Vertebra, name: str, shown: str) -> Row:
         name=name,
         level_certain=not shown.endswith(DOUBTFUL),
         heights_mm=m.heights_mm,
-        g=m.genant_ratio,
-        g_sd=vertebra.spread,
+        genant_ratio=m.genant_ratio,
+        genant_spread=vertebra.spread,
         grade=m.grade,
-        genant=GRADES.index(m.grade),
+        genant_grade=GRADES.index(m.grade),
         shape=m.shape,
         counts=vertebra.counts,
         physiologic=bool(vertebra.physiologic),

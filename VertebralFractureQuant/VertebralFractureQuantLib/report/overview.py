@@ -248,6 +248,7 @@ _LETTERS = (("S", 0.97, 0.985), ("I", 0.97, 0.015), ("A", 0.03, 0.5), ("P", 0.97
 
 
 def draw_orientation(axes: Axes) -> None:
+    """Write the letters S, I, A and P at the borders of a sagittal panel."""
     for letter, x, y in _LETTERS:
         ha = "left" if x < 0.5 else "right"
         va = {0.985: "top", 0.015: "bottom"}.get(y, "center")

@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import HexColor
@@ -31,10 +31,7 @@ from reportlab.platypus import (
     Table,
 )
 
-from .wording import Section
-
-if TYPE_CHECKING:
-    from .document import TableRow
+from .wording import Section, TableRow
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 MARGIN, HEAD, FOOT, GAP = 14 * mm, 13 * mm, 9 * mm, 5 * mm
@@ -73,7 +70,7 @@ def draw_pdf(
         if section.heading:
             story.append(Paragraph(escape(section.heading), _style(10, BOLD, before=6, keep=True)))
         style = _style(8.5) if section.heading else _style(9, BOLD, color=NOTICE)
-        story += [Paragraph(escape(told), style) for told in section.paragraphs]
+        story += [Paragraph(escape(_unbroken(told)), style) for told in section.paragraphs]
     legend = Paragraph(escape(words["legend"]), _style(6.5, before=3))
     story.append(KeepTogether([Spacer(1, 8), _table(columns, table), legend]))
     document.build(story)
@@ -156,6 +153,11 @@ def _page(
     canvas.restoreState()
     if picture:
         _picture(canvas, picture, room)
+
+
+def _unbroken(text: str) -> str:
+    """Keep a number and its unit on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" mm", "\N{NO-BREAK SPACE}mm")
 
 
 def _short(case: str, most: int = 60) -> str:

@@ -30,6 +30,16 @@ class Section:
     paragraphs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """One vertebra of the table: its cells in the order of the columns, and how it is shown."""
+
+    cells: tuple[str, ...]
+    color: str
+    counts: bool
+    fractured: bool
+
+
 def languages() -> tuple[str, ...]:
     """Return the codes of the languages that are shipped, such as "en"."""
     return tuple(sorted(folder.name for folder in resources().iterdir() if folder.is_dir()))
@@ -132,11 +142,22 @@ def _words(folders: Sequence[Path]) -> dict[str, Any]:
         if file.exists():
             try:
                 given = json.loads(file.read_text(encoding="utf-8"))
-                for key, value in given.items():
-                    words[key] = {**words.get(key, {}), **value} if isinstance(value, dict) else value
-            except (OSError, ValueError, AttributeError, TypeError) as error:
-                raise VFQError("bad_template", f"{file.name} cannot be read ({error}). Correct the file.") from error
+                words = _replaced(words, given) if words else given
+            except (OSError, ValueError, TypeError) as error:
+                raise VFQError("bad_template", f"{file.name} cannot be read: {error}. Correct the file.") from error
     return words
+
+
+def _replaced(words: dict[str, Any], given: Any) -> dict[str, Any]:
+    """Return `words` with those of `given`; TypeError if one is unknown or of another kind."""
+    if not isinstance(given, dict):
+        raise TypeError("it holds no names and values")
+    for key, value in given.items():
+        if type(value) is not type(words.get(key)):
+            raise TypeError(f"{key!r} is not a name of the shipped file, or has a value of another kind")
+    return {
+        k: _replaced(v, given[k]) if k in given and isinstance(v, dict) else given.get(k, v) for k, v in words.items()
+    }
 
 
 def _rendered(environment: Any, name: str, **values: Any) -> str:
@@ -147,7 +168,7 @@ def _rendered(environment: Any, name: str, **values: Any) -> str:
     except TemplateSyntaxError as error:
         where = f"{Path(error.filename or name).name}, line {error.lineno}"
         raise VFQError("bad_template", f"{where}: {error.message}. Correct the template.") from error
-    except (TemplateError, TypeError, ValueError, LookupError, OSError) as error:
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise VFQError("bad_template", f"{name}{_line(error, name)}: {error}. Correct the template.") from error
 
 
