@@ -54,6 +54,7 @@ def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str, folder: Path | Non
     check_reviewable(analysis)
     if analysis.shape is None:
         analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
+        analysis = replace(analysis, series=ct.series)
     check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
     curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
     analysis = replace(analysis, case=case, curve=curve.points)
@@ -78,10 +79,21 @@ def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    prepared = prepare(read_ct(source, trust_header=analysis.trust_header), analysis, case, folder)
+    prepared = prepare(_read_again(source, analysis), analysis, case, folder)
     if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared
+
+
+def _read_again(source: Path, analysis: SpineAnalysis) -> CTVolume:
+    """Read the DICOM series that was analysed; the fittest one if its UID has changed, as after anonymisation."""
+    if analysis.series:
+        try:
+            return read_ct(source, analysis.series, trust_header=analysis.trust_header)
+        except VFQError as error:
+            if error.code != "no_ct_series":
+                raise
+    return read_ct(source, trust_header=analysis.trust_header)
 
 
 def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
