@@ -179,6 +179,16 @@ CODES = {
         "the analysis belongs to another CT",
         "Give the CT that was analysed, or analyse this one into another output folder.",
     ),
+    # DICOM objects
+    "no_identity": Failure(
+        "there is no usable identity of patient and study for DICOM objects",
+        "Give the DICOM series that was analysed with --source, complete and with its UIDs. For a case that came as "
+        "NIfTI, write a PDF or HTML page with vfq report instead.",
+    ),
+    "dicom_not_written": Failure(
+        "the header of the series has values that do not fit into a DICOM object",
+        "Check the attributes of patient and study in the series, or export it again.",
+    ),
     # Review
     "not_a_journal": Failure(
         "the journal of the review is damaged, or was not written by this version",

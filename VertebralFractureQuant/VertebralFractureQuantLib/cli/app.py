@@ -15,6 +15,7 @@ from ..cohort.engine import Library
 from .analyze import analyze
 from .bench import bench
 from .common import NOTICE
+from .dicom import dicom
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
 from .review import review
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, demo, phantom, bench, train, mix):
+for command in (analyze, review, dicom, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

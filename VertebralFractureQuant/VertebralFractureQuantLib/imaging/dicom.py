@@ -47,14 +47,14 @@ class DicomVolume:
     ijk_to_ras : `(4, 4)`, RAS mm.
     notes : what was decided, in sentences for the user; they may contain series UIDs and file names.
     widest_gap_mm : the widest distance between neighbouring slices as they were acquired.
-    series : fingerprint of the series (`dicom_choice.Series.fingerprint`).
+    series : fingerprint of the series (`dicom_choice.Series.fingerprint`); None if it has no UID.
     """
 
     voxels: np.ndarray
     ijk_to_ras: np.ndarray
     notes: tuple[str, ...]
     widest_gap_mm: float
-    series: str
+    series: str | None
 
 
 def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = None) -> DicomVolume:
@@ -71,13 +71,8 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     `too_few_slices`, `too_large`, `corrupt_file`, `not_3d`, `not_an_image`, `not_ct`. The `notes` of the error list the
     series with their UIDs.
     """
-    if path.name.upper() == "DICOMDIR" and path.is_file():
-        path = path.parent
-    if path.is_dir():
-        found = find_slices(files_below(path))
-    else:
-        series = series_of(path) if series is None else series
-        found = find_slices(sorted(p for p in path.parent.iterdir() if p.is_file() or not p.exists()))
+    series = series_of(path) if series is None and _is_one_slice(path) else series
+    found = _findings(path)
     asked, there = series is not None, all_series(found.ct)
     tried = _to_try(found, there, series)
     refused: list[tuple[Series, VFQError]] = []
@@ -92,6 +87,28 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
             beside = _images_beside(found, one) + (() if asked else _unplaced(found, there))
             return replace(volume, notes=_choice_notes(tried, one, refused) + volume.notes + beside)
     raise _none_readable(refused)
+
+
+def series_stack(path: Path, series: str) -> tuple[Series, Stack]:
+    """Return a series and its slices in order, as `read_dicom` reads them, without the voxels.
+
+    series : Series Instance UID or fingerprint. VFQError as `read_dicom`.
+    """
+    found = _findings(path)
+    one = _to_try(found, all_series(found.ct), series)[0]
+    refuse_damaged(found, one)
+    return one, _stacked(one.slices)[0]
+
+
+def _findings(path: Path) -> Findings:
+    if _is_one_slice(path):
+        return find_slices(sorted(p for p in path.parent.iterdir() if p.is_file() or not p.exists()))
+    return find_slices(files_below(path if path.is_dir() else path.parent))
+
+
+def _is_one_slice(path: Path) -> bool:
+    """True for a file that is not a DICOMDIR, which stands for its folder."""
+    return path.is_file() and path.name.upper() != "DICOMDIR"
 
 
 def _to_try(found: Findings, there: list[Series], series: str | None) -> list[Series]:

@@ -22,6 +22,7 @@ from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
 RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off", "implausible_size")
+SAME_POINT_MM = 1e-3
 STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 
@@ -99,18 +100,27 @@ def _read_again(source: Path, analysis: SpineAnalysis) -> CTVolume:
 def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
     """Return an analysis from elsewhere, for a case whose folder has none, or has the same one.
 
-    VFQError `output_exists` if the folder has another analysis, since a review would mix the two; as `read_analysis`.
+    It is an analysis.json or a structured report of this program. VFQError `output_exists` if the folder has another
+    analysis, since a review would mix the two; as `dicom.back.read_record`.
     """
-    given = read_analysis(analysis_file)
+    from ..dicom.back import read_record
+
+    given = read_record(analysis_file)
     if any((folder / name).exists() for name in ("machine.json", "analysis.json")):
         here = machine_analysis(folder)
-        if [v.keypoints.tolist() for v in here.vertebrae] != [v.keypoints.tolist() for v in given.vertebrae]:
+        if not _same_points(here, given):
             raise VFQError(
                 "output_exists",
                 f"{folder.name}: the folder already contains another analysis, which differs from "
                 f"{analysis_file.name}. Omit --analysis to review the existing one, or choose another output folder.",
             )
     return given
+
+
+def _same_points(one: SpineAnalysis, other: SpineAnalysis) -> bool:
+    """True if the key points agree within the rounding of a structured report."""
+    a, b = (np.reshape([v.keypoints for v in each.vertebrae], (-1, 3, 2, 3)) for each in (one, other))
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=SAME_POINT_MM)
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:
