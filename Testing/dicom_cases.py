@@ -33,8 +33,8 @@ PATIENT = {
     "ReferringPhysicianName": "Haus^Arzt",
     "InstitutionName": "Klinikum",
 }
-SPACING_MM = (2.0, 2.0, 2.0)
-SHAPE = (110, 60, 50)  # [k, j, i]
+SPACING_MM = (5.0, 3.0, 3.0)  # [k, j, i]
+SHAPE = (36, 34, 30)
 
 
 def write_series(
@@ -76,7 +76,7 @@ def trunk() -> CTVolume:
     """A body of soft tissue, in which values differ from voxel to voxel."""
     voxels = np.random.default_rng(0).integers(-50, 150, SHAPE).astype(np.int16)
     matrix = np.diag([-SPACING_MM[2], -SPACING_MM[1], SPACING_MM[0], 1.0])
-    matrix[:3, 3] = (49.37, 61.91, -503.123)
+    matrix[:3, 3] = (44.37, 51.91, -473.123)
     return CTVolume(voxels, matrix, "ct")
 
 
@@ -92,7 +92,9 @@ LEVELS = ("T12", "L1", None, "L6")
 HEIGHTS = ((24.0, 23.5, 25.0), (17.3, 19.9, 25.1), (26.0, 15.0, 26.5), (27.0, 27.0, 20.0))
 
 
-def record(ct: CTVolume, reviews: Sequence[str] = ("open",) * 4, readers: Sequence[str] = ("anna",) * 4) -> SpineAnalysis:
+def record(
+    ct: CTVolume, reviews: Sequence[str] = ("open",) * 4, readers: Sequence[str] = ("anna",) * 4
+) -> SpineAnalysis:
     """Four vertebrae: normal, wedge, biconcave without a level, and one that is not assessable until confirmed."""
     vertebrae = [
         Vertebra(
@@ -119,11 +121,17 @@ def record(ct: CTVolume, reviews: Sequence[str] = ("open",) * 4, readers: Sequen
         spacing_mm=tuple(float(mm) for mm in ct.spacing_mm),
         ijk_to_ras=ct.ijk_to_ras,
         series=ct.series,
-        models=(ModelStamp("detector", "detector of 2026", "ab" * 32, "openvino"), ModelStamp("refiner", "r", "cd" * 32)),
+        models=(
+            ModelStamp("detector", "detector of 2026", "ab" * 32, "openvino"),
+            ModelStamp("refiner", "r", "cd" * 32),
+        ),
         curve=curve.points,
         limits_mm=(3.25, 140.125),
         vertebrae=remeasured(vertebrae),
-        quality=(Flag("metal", "There is metal: L1 to L2. Check the points.", ("L1", "L2")), Flag("thick_slices", "Thick.")),
+        quality=(
+            Flag("metal", "There is metal: L1 to L2. Check the points.", ("L1", "L2")),
+            Flag("thick_slices", "Thick."),
+        ),
     )
 
 

@@ -59,6 +59,7 @@ SEVERITIES = dict(
         strict=True,
     )
 )
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 YES, NO = Code("373066001", "SCT", "Yes"), Code("373067005", "SCT", "No")
 MM, PERCENT, COUNT = codes.UCUM.Millimeter, codes.UCUM.Percent, codes.UCUM.NoUnits
 RATIO = Code("{ratio}", "UCUM", "ratio")
@@ -80,8 +81,10 @@ MEANINGS = {
     "LEVELPROB": "Probability of the level",
     "GENANT": "Genant semiquantitative grade",
     **{f"G{n}": f"Genant grade {n} ({grade})" for n, grade in enumerate(GRADES)},
+    "NOGRADE": "Not graded",
     "TYPE": "Type of vertebral fracture (lowest height)",
     **{shape.upper(): f"{shape.capitalize()} deformity" for shape in SHAPES},
+    "NOTYPE": "No type, or not graded",
     "PHYSIOLOGIC": "Physiologic shape, counted as normal",
     "BORDERLINE": "Ratio close to the threshold of a grade",
     "LEVELNAME": "Identification of the level",

@@ -114,7 +114,8 @@ def _time_of(analysis: SpineAnalysis, record: Path) -> datetime:
     from .structured import when
 
     reviewed = [found for v in analysis.vertebrae if v.reviewed_at and (found := when(v.reviewed_at))]
-    return max(reviewed).astimezone() if reviewed else datetime.fromtimestamp(int(record.stat().st_mtime)).astimezone()
+    latest = max(reviewed) if reviewed else datetime.fromtimestamp(record.stat().st_mtime).astimezone()
+    return latest.astimezone().replace(microsecond=0)
 
 
 def _overview(

@@ -25,6 +25,7 @@ from .uids import derived_uid
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 LINE = hd.sr.GraphicTypeValues3D.POLYLINE
 SPINE = "Spine"
+NOTICE = "For research use only. Not for diagnosis."
 
 
 def algorithm(parameters: Sequence[str] = ()) -> hd.sr.AlgorithmIdentification:
@@ -60,7 +61,7 @@ def spine_group(analysis: SpineAnalysis, frame: str, series: str) -> Any:
         measurements=_present(measurements),
         qualitative_evaluations=evaluations,
     )
-    return _with_texts(group, [(c.own("SCHEMA"), c.SCHEMA), (c.own("GRID"), _grid(analysis))])
+    return _with_texts(group, [(c.COMMENT, NOTICE), (c.own("SCHEMA"), c.SCHEMA), (c.own("GRID"), _grid(analysis))])
 
 
 def vertebra_groups(analysis: SpineAnalysis, frame: str, series: str) -> list[Any]:
@@ -124,9 +125,22 @@ def _marker(name: str, label: str, vertebra: Vertebra, frame: str, series: str) 
         tracking_identifier=_tracking(marker_label(label, vertebra), series, f"{name} point"),
         referenced_region=hd.sr.ImageRegion3D(hd.sr.GraphicTypeValues3D.POINT, centre[None], frame),
         measurements=_present(_ratios(vertebra)) or None,
-        qualitative_evaluations=_verdict(vertebra),
+        qualitative_evaluations=_marker_verdict(label, vertebra),
         **_finding(name, vertebra),
     )
+
+
+def _marker_verdict(label: str, vertebra: Vertebra) -> list[Any]:
+    """Return the evaluations of a point, the same ones for each: 3D Slicer takes its table's columns from one point."""
+    m, counts = vertebra.measurement, vertebra.counts
+    return [
+        _evaluation("GENANT", f"G{GRADES.index(m.grade)}" if counts else "NOGRADE"),
+        hd.sr.QualitativeEvaluation(c.SEVERITY, c.SEVERITIES[vertebra.called] if counts else c.INDETERMINATE),
+        _evaluation("TYPE", m.shape.upper() if counts and m.shape else "NOTYPE"),
+        hd.sr.QualitativeEvaluation(c.own("PHYSIOLOGIC"), c.YES if vertebra.physiologic else c.NO),
+        _evaluation("LEVELNAME", _identification(label, vertebra)),
+        _evaluation("REVIEW", vertebra.review.upper()),
+    ]
 
 
 def marker_label(label: str, vertebra: Vertebra) -> str:

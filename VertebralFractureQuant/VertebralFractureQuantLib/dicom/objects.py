@@ -16,14 +16,15 @@ import numpy as np
 from highdicom.base import SOPClass
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, DT, TM
 
 from .. import __version__
-from .source import Source
+from .source import METHODS, OPTIONAL, REQUIRED, Source
 from .uids import derived_uid
 
 MANUFACTURER = "VertebralFractureQuant"
 UTF8 = "ISO_IR 192"
+COPIED = tuple(keyword for keyword in (*REQUIRED, *OPTIONAL, METHODS) if keyword != "InstitutionName")
 SERIES = {"SR": (9901, "measurements"), "SC": (9902, "overview"), "PDF": (9903, "report")}
 
 
@@ -60,8 +61,13 @@ class Stamp:
         }
 
     def complete(self, written: Dataset) -> None:
-        """Set the character set of an object, and all its dates to the time of the state."""
+        """Set patient and study where highdicom does not, the character set, and all dates: the time of the state."""
         written.SpecificCharacterSet = UTF8
+        for keyword in COPIED:
+            if keyword in self.source.identity:
+                written[keyword] = self.source.identity[keyword]
+        for equipment in written.get("ContributingEquipmentSequence", ()):
+            equipment.ContributionDateTime = DT(self.time)
         for keyword in ("Content", "InstanceCreation", "Series"):
             setattr(written, f"{keyword}Date", DA(self.time.date()))
             setattr(written, f"{keyword}Time", TM(self.time.time()))
@@ -94,7 +100,6 @@ def pdf_object(stamp: Stamp, pdf: bytes, variant: str) -> Dataset:
         modality="DOC",
         **stamp.series(f"PDF {variant}"),
     )
-    written.copy_patient_and_study_information(identity)
     stamp.complete(written)
     written.AcquisitionDateTime = None
     written.ConversionType = "WSD"

@@ -49,7 +49,8 @@ METHODS = "DeidentificationMethodCodeSequence"
 OF_A_SLICE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 ONE_FOR_ALL = ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID")
 SEXES = ("M", "F", "O")
-UNDECODABLE = "\ufffd"
+UNDECODABLE = ("\ufffd", "\x1b")
+CHINESE = "\x1b$)A"  # the escape sequence of ISO 2022 IR 58, which pydicom 3.0 leaves in the text
 ONLY_PDF = "Use vfq report instead: PDF and HTML need no identity."
 
 
@@ -183,8 +184,9 @@ def _text(header: Dataset, keyword: str) -> str:
         value = header.get(keyword)
         text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
     except (UnicodeError, LookupError, ValueError):
-        text = UNDECODABLE
-    if UNDECODABLE in text:
+        text = UNDECODABLE[0]
+    text = text.replace(CHINESE, "")
+    if any(mark in text for mark in UNDECODABLE):
         raise _no_identity(
             f"{keyword} cannot be read with the character set that the header names (SpecificCharacterSet). Correct "
             "it, or export the series again."
