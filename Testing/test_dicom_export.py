@@ -83,7 +83,11 @@ def refused(code: str, *arguments: Any, **options: Any) -> str:
 
 
 def test_the_validator_finds_no_error_in_any_object(case: Case, files: dict[str, Path], tmp_path: Path) -> None:
-    done = exported(reviewed(case, tmp_path / "out", REVIEWED, ("Anna Ä", "Bob^B", "Anna Ä", "Bob^B")), tmp_path / "o", overview=True)
+    done = exported(
+        reviewed(case, tmp_path / "out", REVIEWED, ("Anna Ä", "Bob^B", "Anna Ä", "Bob^B")),
+        tmp_path / "o",
+        overview=True,
+    )
     validator = shutil.which("dciodvfy", path=Path(sys.executable).parent) or shutil.which("dciodvfy")
     assert validator, "install dicom3tools"
     for path in (*files.values(), *done.values()):

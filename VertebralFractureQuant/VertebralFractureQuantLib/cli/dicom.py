@@ -22,8 +22,8 @@ def dicom(
     series: Annotated[
         str | None, typer.Option(help="UID of that series; only for a case that an older version analysed.")
     ] = None,
-    overview: Annotated[bool, typer.Option(help="Also write the overview image.")] = True,
-    pdf: Annotated[bool, typer.Option(help="Also write the report as PDF.")] = True,
+    overview: Annotated[bool, typer.Option("--overview/--no-overview", help="Also write the overview image.")] = True,
+    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="Also write the report as PDF.")] = True,
     language: Annotated[str, typer.Option(help="Language of the report: en or de.")] = "en",
     template: Annotated[Path | None, typer.Option(help="Folder with templates of your own for the report.")] = None,
     debug: DebugOption = False,

@@ -81,7 +81,7 @@ def overview_object(stamp: Stamp, pixels: np.ndarray) -> Dataset:
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("A", "F"),
+        patient_orientation=("P", "F"),
         **stamp.series("SC"),
     )
     stamp.complete(written)
