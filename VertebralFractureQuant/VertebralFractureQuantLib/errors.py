@@ -121,6 +121,10 @@ CODES = {
     ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
+    "bad_template": Failure(
+        "the words of a report cannot be made: an unknown language, or an error in a template",
+        "Correct the line of the template that the message names, or leave --template out. Use --language en or de.",
+    ),
     "missing_dependency": Failure(
         "an optional package is needed and not installed",
         "Install the package that the message names, with pip, or with the button Install missing packages in 3D "

@@ -18,6 +18,7 @@ from .common import NOTICE
 from .dicom import dicom
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
+from .report import report
 from .review import review
 from .train import mix, train
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, dicom, demo, phantom, bench, train, mix):
+for command in (analyze, review, report, dicom, demo, phantom, bench, train, mix):
     app.command()(command)
 
 
