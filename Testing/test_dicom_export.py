@@ -163,6 +163,7 @@ def test_the_grade_loss_and_doubts_of_a_vertebra_can_be_read(files: dict[str, Pa
     assert number(groups[1], "LOSS") == pytest.approx(100 * (1 - 17.3 / 25.1))
     assert number(groups[1], "GRATIO") == pytest.approx(17.3 / 25.1)
     assert (number(spine, "SDI"), number(spine, "COUNTED"), said(spine, "WORSTGRADE")) == (5, 3, ["G3"])
+    assert number(spine, "SDILEVELS") == 2 and said(spine, "LACKING") == ["OUTSIDE"]
     assert said(spine, "DOUBT") == ["metal", "thick_slices"] and said(spine, "REVIEW") == ["OPEN"]
 
 

@@ -43,12 +43,12 @@ def dicom(
 
 def _pdf(case: Path, language: str, template: Path | None) -> bytes:
     """Return the report of a case as PDF, see `vfq report`."""
-    from ..report.document import FORMATS, case_panel, make_report
+    from ..report.document import case_panel, make_report, report_pdf
     from ..report.wording import Wording
     from ..spine.record_json import read_analysis
 
     analysis = read_analysis(case / "analysis.json")
-    return bytes(FORMATS["pdf"](make_report(analysis, Wording(language, template), case_panel(case, analysis, None))))
+    return report_pdf(make_report(analysis, Wording(language, template), case_panel(case, analysis)))
 
 
 def _variant(language: str, template: Path | None) -> str:

@@ -15,8 +15,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from .. import __version__
+from ..report.findings import Findings, findings
 from ..spine.curve import SpineCurve
-from ..spine.genant import GRADES
+from ..spine.genant import GRADES, deciding_ratio
 from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra, shown_names, vertebra_name
 from . import codes as c
@@ -25,6 +26,7 @@ from .uids import derived_uid
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 LINE = hd.sr.GraphicTypeValues3D.POLYLINE
 SPINE = "Spine"
+REASONS = {"outside": "OUTSIDE", "gap": "GAP", "rejected": "REJECTED", "impossible": "NOTASSESSED"}
 NOTICE = "For research use only. Not for diagnosis."
 
 
@@ -38,10 +40,12 @@ def spine_group(analysis: SpineAnalysis, frame: str, series: str) -> Any:
     models = [f"{m.role}={m.name} sha256:{m.sha256}" + (f" {m.backend}" * bool(m.backend)) for m in analysis.models]
     sdi, worst, ratio = analysis.spinal_deformity_index, analysis.patient_grade, analysis.patient_ratio
     start, end = analysis.limits_mm or (None, None)
+    found = findings(analysis)
     measurements = [
         _number(c.own("SDI"), sdi, c.COUNT),
         _number(c.own("GRATIO"), ratio, c.RATIO),
         _number(c.own("COUNTED"), len(analysis.graded), c.COUNT),
+        _number(c.own("SDILEVELS"), found.sdi_levels, c.COUNT),
         _number(c.own("CURVE"), SpineCurve(analysis.curve).length, c.MM, [_line(RAS_TO_LPS * analysis.curve, frame)]),
         _number(c.own("CURVESTART"), start, c.MM),
         _number(c.own("CURVEEND"), end, c.MM),
@@ -50,6 +54,7 @@ def spine_group(analysis: SpineAnalysis, frame: str, series: str) -> Any:
         *([_evaluation("WORSTGRADE", f"G{GRADES.index(worst)}")] if worst else []),
         _evaluation("REVIEW", review_state(analysis)),
         hd.sr.QualitativeEvaluation(c.own("VOUCHED"), c.YES if analysis.trust_header else c.NO),
+        *_not_assessed(found),
         *map(_doubt, analysis.quality),
     ]
     group = hd.sr.MeasurementsAndQualitativeEvaluations(
@@ -185,14 +190,15 @@ def _verdict(vertebra: Vertebra) -> list[Any]:
 
 
 def _ratios(vertebra: Vertebra) -> list[Any]:
-    """Return G, loss, and the ratio to the neighbours; nothing if the vertebra does not count."""
-    m = vertebra.measurement
+    """Return G, loss, and what the neighbours say; nothing if the vertebra does not count."""
+    m, decided = vertebra.measurement, deciding_ratio(vertebra.measurement)
     if not vertebra.counts:
         return []
     return [
         _number(c.own("GRATIO"), m.genant_ratio, c.RATIO),
         _number(c.own("LOSS"), 100 * (1 - m.genant_ratio), c.PERCENT),
         _number(c.own("NEIGHBOURRATIO"), m.crush_ratio, c.RATIO),
+        _number(c.own("NEIGHBOURLOSS"), 100 * (1 - decided) if decided < m.genant_ratio else None, c.PERCENT),
     ]
 
 
@@ -228,9 +234,20 @@ def _evaluation(name: str, value: str) -> Any:
 
 def _doubt(flag: Flag) -> Any:
     """Return a reason to doubt, with its message and the vertebrae concerned below it."""
-    evaluation = hd.sr.QualitativeEvaluation(c.own("DOUBT"), c.doubt(flag.code))
-    properties = hd.sr.RelationshipTypeValues.HAS_PROPERTIES
     texts = [(c.COMMENT, flag.message), *((c.own("WHERE"), name) for name in flag.where)]
+    return _with_properties(hd.sr.QualitativeEvaluation(c.own("DOUBT"), c.doubt(flag.code)), texts)
+
+
+def _not_assessed(found: Findings) -> list[Any]:
+    """Return the reasons why levels from T4 to L4 were not assessed, each with the levels below it."""
+    return [
+        _with_properties(_evaluation("LACKING", REASONS[reason]), [(c.own("WHERE"), name) for name in names])
+        for reason, names in found.not_assessable
+    ]
+
+
+def _with_properties(evaluation: Any, texts: Iterable[tuple[Code, str]]) -> Any:
+    properties = hd.sr.RelationshipTypeValues.HAS_PROPERTIES
     evaluation[0].ContentSequence = hd.sr.ContentSequence(
         [hd.sr.TextContentItem(concept, text, properties) for concept, text in texts]
     )
