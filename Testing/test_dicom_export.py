@@ -5,6 +5,7 @@ dciodvfy (dicom3tools) and dsrdump (dcmtk) judge the files; highdicom reads them
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
@@ -163,7 +164,7 @@ def test_the_grade_loss_and_doubts_of_a_vertebra_can_be_read(files: dict[str, Pa
     assert number(groups[1], "LOSS") == pytest.approx(100 * (1 - 17.3 / 25.1))
     assert number(groups[1], "GRATIO") == pytest.approx(17.3 / 25.1)
     assert (number(spine, "SDI"), number(spine, "COUNTED"), said(spine, "WORSTGRADE")) == (5, 3, ["G3"])
-    assert number(spine, "SDILEVELS") == 2 and said(spine, "LACKING") == ["OUTSIDE"]
+    assert number(spine, "SDILEVELS") == 2 and said(spine, "LACKING") == ["OUTSIDE", "GAP"]
     assert said(spine, "DOUBT") == ["metal", "thick_slices"] and said(spine, "REVIEW") == ["OPEN"]
 
 
@@ -550,7 +551,33 @@ def test_other_dicom_files_and_torn_ones_are_no_report(case: Case, files: dict[s
         assert info.value.code == "not_an_analysis"
 
 
-# the command
+# the commands
+
+
+def test_a_report_in_words_is_made_of_a_structured_report(case: Case, files: dict[str, Path]) -> None:
+    told = [
+        CliRunner().invoke(app, ["report", str(path), "--format", "txt"])
+        for path in (files["measurements"], case.folder)
+    ]
+    assert [one.exit_code for one in told] == [0, 0]
+    words = [[line for line in one.stdout.splitlines() if "Case" not in line] for one in told]
+    assert words[0] == words[1] and any("Vertebral fracture of L1" in line for line in words[0])
+
+
+def test_the_command_writes_the_pdf_with_the_image_of_the_series(case: Case, tmp_path: Path) -> None:
+    from pypdf import PdfReader
+
+    arguments = ["dicom", str(case.folder), "--source", str(case.series), "--output", str(tmp_path), "--no-overview"]
+    for language, word in (("en", "Vertebral fracture of L1"), ("de", "L1")):
+        result = CliRunner().invoke(app, [*arguments, "--language", language])
+        assert result.exit_code == 0, result.stderr
+        (path,) = tmp_path.glob(f"report-{language}-*.dcm")
+        written = dcmread(path)
+        pdf = PdfReader(io.BytesIO(written.EncapsulatedDocument[: written.EncapsulatedDocumentLength]))
+        page = pdf.pages[0]
+        assert word in " ".join(page.extract_text().split()) and page.images
+    refused_one = CliRunner().invoke(app, [*arguments, "--language", "xx"])
+    assert refused_one.exit_code == 3 and refused_one.stderr.startswith("bad_template")
 
 
 def test_the_command_writes_the_objects_and_says_where(case: Case, tmp_path: Path) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from .common import DebugOption, coded_exit
 
+if TYPE_CHECKING:
+    from ..imaging.ct import CTVolume
+    from ..report.wording import Wording
+    from ..spine.record import SpineAnalysis
+
 
 def dicom(
+    ctx: typer.Context,
     case: Annotated[Path, typer.Argument(metavar="CASE", help="Folder of an analysed case, as vfq analyze writes it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the DICOM files.")],
     source: Annotated[
@@ -33,22 +40,29 @@ def dicom(
     The files hold the identity of the patient, copied from the series.
     """
     from ..dicom.export import Pdf, export_case
+    from ..report.wording import Wording
+
+    def read(analysis: SpineAnalysis) -> CTVolume:
+        """Read the CT of a record."""
+        return ctx.obj.read_ct(source, series or analysis.series, analysis.trust_header)
 
     with coded_exit(debug):
-        report = Pdf(lambda: _pdf(case, language, template), _variant(language, template)) if pdf else None
+        report = (
+            Pdf(lambda: _pdf(case, Wording(language, template), read), _variant(language, template)) if pdf else None
+        )
         written = export_case(case, source, output, series, overview, report)
         for path in written:
             Console(stderr=True).print(f"{path} written.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _pdf(case: Path, language: str, template: Path | None) -> bytes:
-    """Return the report of a case as PDF, see `vfq report`."""
+def _pdf(case: Path, wording: Wording, read: Callable[[SpineAnalysis], CTVolume]) -> bytes:
+    """Return the report of a case as PDF, with the straightened image in its folder, else from its CT."""
     from ..report.document import case_panel, make_report, report_pdf
-    from ..report.wording import Wording
     from ..spine.record_json import read_analysis
 
     analysis = read_analysis(case / "analysis.json")
-    return report_pdf(make_report(analysis, Wording(language, template), case_panel(case, analysis)))
+    panel = case_panel(case, analysis) or case_panel(case, analysis, read(analysis))
+    return report_pdf(make_report(analysis, wording, panel))
 
 
 def _variant(language: str, template: Path | None) -> str:
