@@ -47,9 +47,8 @@ def dicom(
         return ctx.obj.read_ct(source, series or analysis.series, analysis.trust_header)
 
     with coded_exit(debug):
-        report = (
-            Pdf(lambda: _pdf(case, Wording(language, template), read), _variant(language, template)) if pdf else None
-        )
+        wording = Wording(language, template)
+        report = Pdf(lambda: _pdf(case, wording, read), _variant(language, template)) if pdf else None
         written = export_case(case, source, output, series, overview, report)
         for path in written:
             Console(stderr=True).print(f"{path} written.", markup=False, highlight=False, soft_wrap=True)
