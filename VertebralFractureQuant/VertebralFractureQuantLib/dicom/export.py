@@ -5,13 +5,13 @@ Each file is complete or absent, and holds the identity of the patient; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,18 +80,18 @@ def export_case(
     check_writable(output)
     stamp = Stamp(found, state_of(analysis), _time_of(analysis, folder / "analysis.json"))
     made: dict[Path, Callable[[], Dataset]] = {
-        _file(output, stamp, "measurements"): lambda: structured_report(analysis, stamp, _predecessor(output, found))
+        _file(output, stamp, "measurements"): lambda: _built(
+            structured_report, analysis, stamp, _predecessor(output, found)
+        )
     }
     if overview:
         pixels = partial(_overview, folder, analysis, source, series, output)
-        made[_file(output, stamp, "overview")] = lambda: overview_object(stamp, pixels())
+        made[_file(output, stamp, "overview")] = lambda: _built(overview_object, stamp, pixels())
     if pdf:
-        name = f"report-{pdf.variant}"
-        made[_file(output, stamp, name)] = lambda: pdf_object(stamp, pdf.make(), pdf.variant)
+        made[_file(output, stamp, f"report-{pdf.variant}")] = lambda: _built(pdf_object, stamp, pdf.make(), pdf.variant)
     for path, make in made.items():
         if not path.exists():
-            with _building(), silenced():
-                _write(make(), path)
+            _built(_write, make(), path)
     return list(made)
 
 
@@ -154,7 +154,7 @@ def _predecessor(output: Path, source: Source) -> Dataset | None:
 
     earlier = []
     for path in sorted(output.glob("measurements-*.dcm")):
-        with suppress(Exception):  # a damaged file can make pydicom raise anything
+        with suppress(Exception), silenced():  # a damaged file can make pydicom raise anything
             header = dcmread(path)
             described = header.CurrentRequestedProcedureEvidenceSequence[0]
             series = {str(one.SeriesInstanceUID) for one in described.ReferencedSeriesSequence}
@@ -163,11 +163,14 @@ def _predecessor(output: Path, source: Source) -> Dataset | None:
     return max(earlier, key=lambda one: (str(one.ContentDate), str(one.ContentTime)), default=None)
 
 
-@contextmanager
-def _building() -> Iterator[None]:
-    """Turn what the libraries raise into a VFQError without their message, which may quote a patient's name."""
+def _built(make: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function makes; turn what the libraries raise into a VFQError without their message.
+
+    It may quote a patient's name.
+    """
     try:
-        yield
+        with silenced():
+            return make(*arguments)
     except (VFQError, OSError, MemoryError):
         raise
     except ValueError as error:

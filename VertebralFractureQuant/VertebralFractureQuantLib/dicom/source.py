@@ -172,6 +172,10 @@ def _identity(header: Dataset) -> Dataset:
         text = _text(header, keyword)
         if text or keyword in REQUIRED:
             setattr(identity, keyword, text)
+    if identity.get("PatientIdentityRemoved") == "YES" and not (
+        METHODS in identity or "DeidentificationMethod" in identity
+    ):
+        identity.DeidentificationMethod = "Not stated"  # required beside it
     return identity
 
 
