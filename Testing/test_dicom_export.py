@@ -25,6 +25,7 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import PersonName
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.desktop.dicom_database import export_loaded
 from VertebralFractureQuantLib.dicom import codes as concepts
 from VertebralFractureQuantLib.dicom.back import read_record, read_report
 from VertebralFractureQuantLib.dicom.export import Pdf, export_case
@@ -549,6 +550,46 @@ def test_other_dicom_files_and_torn_ones_are_no_report(case: Case, files: dict[s
         with pytest.raises(VFQError) as info:
             read_record(path)
         assert info.value.code == "not_an_analysis"
+
+
+# 3D Slicer
+
+
+class Node:
+    """A volume node with Slicer's attribute of the instances that it was loaded from."""
+
+    def __init__(self, instances: str | None):
+        self._instances = instances
+
+    def GetAttribute(self, name: str) -> str | None:  # noqa: N802
+        return {"DICOM.instanceUIDs": self._instances}.get(name)
+
+
+class Database:
+    """Slicer's DICOM database of the slices in a folder."""
+
+    def __init__(self, folder: Path):
+        self._files = {str(dcmread(path).SOPInstanceUID): str(path) for path in sorted(folder.iterdir())}
+
+    def fileForInstance(self, uid: str) -> str:  # noqa: N802
+        return self._files.get(uid, "")
+
+    def fileValue(self, path: str, tag: str) -> str:  # noqa: N802
+        group, element = tag.split(",")
+        return str(dcmread(path)[int(group, 16), int(element, 16)].value)
+
+
+def test_a_volume_of_slicers_database_is_exported_with_the_identity_of_its_series(case: Case, tmp_path: Path) -> None:
+    database = Database(case.series)
+    node = Node("1.2.826.0.1.4.1 1.2.826.0.1.4.2")
+    folder = write_outputs(replace(record(case.ct), series=None), case.ct, tmp_path / "out", pictures=False)
+    written = export_loaded(folder, node, database, tmp_path / "o")
+    assert [dcmread(path).PatientID for path in written] == [PATIENT["PatientID"]] * 2
+    assert len(dcmread(written[0]).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence) == 1
+    for other in (Node(None), Node("1.2.3")):
+        with pytest.raises(VFQError) as info:
+            export_loaded(folder, other, database, tmp_path / "none")
+        assert info.value.code == "no_identity" and "DICOM module" in info.value.message
 
 
 # the commands

@@ -425,6 +425,35 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
 
         return write_outputs(analysis, self.ctFromNode(volumeNode), Path(folder))
 
+    def exportDicom(self, caseFolder, volumeNode, output):
+        """Write the case in `caseFolder` as DICOM objects into `output`, add them to Slicer's DICOM database.
+
+        Returns their paths. The volume must have been loaded from the database, which has the patient's identity.
+
+        Raises
+        ------
+        VFQError
+            `no_identity`, and others that say what to do.
+        """
+        from DICOMLib import DICOMUtils
+        from VertebralFractureQuantLib.desktop.dicom_database import export_loaded
+
+        written = export_loaded(Path(caseFolder), volumeNode, slicer.dicomDatabase, Path(output))
+        DICOMUtils.importDicom(str(output), slicer.dicomDatabase)
+        return written
+
+    def showReport(self, path, volumeNode):
+        """Show a structured report that `exportDicom` or `vfq dicom` wrote on its CT; return the `StudyScene`.
+
+        Raises
+        ------
+        VFQError
+            `not_an_analysis`, `newer_schema` or `other_ct`.
+        """
+        from VertebralFractureQuantLib.dicom.back import read_report
+
+        return self.show(read_report(Path(path)), volumeNode)
+
 
 class VertebralFractureQuantTest(ScriptedLoadableModuleTest):
     """Slicer's self test: a node's geometry is kept, and a vertebra is measured in patient space."""

@@ -119,8 +119,9 @@ def _dicom(path: Path | None, analysis: SpineAnalysis, series: str | None) -> Pa
         raise _no_identity(f"{path.name!r} is not DICOM, so it holds no identity of patient and study. {ONLY_PDF}")
     if analysis.series is None and series is None:
         raise _no_identity(
-            "The record does not say which DICOM series was analysed: the case came as NIfTI or another format, or "
-            f"from an older version. {ONLY_PDF} If it came from a DICOM series, give its UID with --series."
+            "The record does not say which DICOM series was analysed: the case came as NIfTI or another format, from a "
+            f"series without a UID, or from an older version. {ONLY_PDF} If it came from a DICOM series, give its UID "
+            "with --series."
         )
     return path
 
