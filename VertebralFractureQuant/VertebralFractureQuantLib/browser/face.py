@@ -16,6 +16,7 @@ from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
 from ..spine.levels import NAMES
+from .loupe import Loupe
 from .mouse import Mouse
 from .views import ReviewViews
 
@@ -65,6 +66,7 @@ class BrowserFace:
     Attributes
     ----------
     review : the `Review` that is shown.
+    loupe : the loupe at the dragged point.
     on_acted : called after each action that is in the journal.
     """
 
@@ -75,7 +77,8 @@ class BrowserFace:
         self._without_names = without_names
         self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
-        self._mouse = Mouse(views, self._press, self._look, self._adjust)
+        self.loupe = Loupe(self.review)
+        self._mouse = Mouse(views, self._press, self._look, self._adjust, self.loupe.dragged)
 
     @property
     def straightened(self) -> Any:

@@ -14,6 +14,7 @@ from trame.widgets import vuetify3 as v3
 from ..scene.straight import LATERAL_MM
 from .dialogs import Dialogs
 from .keys import LISTENER
+from .loupe import SCRIPT as LOUPE
 from .session import Session
 from .side import Side
 from .style import STYLE
@@ -34,7 +35,9 @@ class ReviewPage:
         with VAppLayout(server, theme="dark", full_height=True) as self.layout:
             client.Style(STYLE)
             client.Script(LISTENER)
+            client.Script(LOUPE)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
+            session.face.loupe.send = client.JSEval(exec="utils.get('vfqLoupe')($event)").exec
             self._bar()
             with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
                 self._straightened()

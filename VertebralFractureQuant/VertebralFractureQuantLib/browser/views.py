@@ -24,6 +24,8 @@ PATIENT = ("Sagittal", "Coronal", "Axial")
 COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33"}
 # What lies to the left, to the right, above and below: the views are never turned.
 LETTERS = {STRAIGHTENED: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
+# A double-click on a point moves all views of its group there. Straight and patient's coordinates are not the same.
+GROUPS = {STRAIGHTENED: 1, **dict.fromkeys(PATIENT, 0)}
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
 FOLLOW_S, APART_S = 0.2, 0.05
@@ -77,7 +79,9 @@ class ReviewViews:
             view.schedule_render()
 
     def _create(self, name: str, orientation: Any) -> SliceView:
-        props = ViewProps(orientation=orientation, label=name, color=COLORS[name], background_color="#000000")
+        props = ViewProps(
+            orientation=orientation, label=name, color=COLORS[name], background_color="#000000", group=GROUPS[name]
+        )
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
         view.get_view_node().SetRulerType(view.get_view_node().RulerTypeThin)
