@@ -15,6 +15,7 @@ from ..errors import as_coded
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
+from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
 from .loupe import Loupe
 from .mouse import Mouse
@@ -32,7 +33,7 @@ STATE: dict[str, Any] = {
     "undoable": None,
     "redoable": None,
     "lateral": 0.0,
-    "preset": "bone",
+    "preset": PRESETS[0],
     "mode": None,
     "hint": "",
     "note": "",
@@ -182,4 +183,4 @@ class BrowserFace:
     def _adjust(self, width: float, level: float) -> None:
         with self.state:
             self.review.act("adjust_window", width, level)
-            self.state.window = [round(hu) for hu in self.review.window]
+            self.state.update({"preset": self.review.preset, "window": [round(hu) for hu in self.review.window]})

@@ -141,6 +141,10 @@ class LiveColumn:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
         return _stacked([self.vertebrae[i].keypoints() for i in self.order])
 
+    def straight(self) -> np.ndarray:
+        """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, straight RAS mm, as measured last."""
+        return _stacked([self._straight[i] for i in self.order])
+
     def plane_of(self, vertebra_id: str) -> float:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
         return float(self._straight[vertebra_id][..., 0].mean())

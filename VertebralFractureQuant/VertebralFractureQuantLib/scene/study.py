@@ -22,7 +22,7 @@ from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
-from . import outlines, vertebra
+from . import outlines, references, vertebra
 from .column import LiveColumn
 from .nodes import StudyNodes, remove
 from .observer import Checks, Listeners, MarkupsObserver
@@ -313,7 +313,7 @@ class StudyScene:
     def show_overlay(self, visible: bool) -> None:
         """Show or hide points, lines and labels in all views."""
         self._overlay = visible
-        for role in ("outlines", "outlines-patient"):
+        for role in ("outlines", "outlines-patient", *references.VIEWS_OF):
             self.nodes[role].GetDisplayNode().SetVisibility(visible)
         for markups in self.vertebrae.values():
             markups.show_overlay(visible)
@@ -328,6 +328,10 @@ class StudyScene:
             faint = bool(beside) and all(beside.values())
             display.SetOpacity(vertebra.FAINT if faint else 1.0)
             display.SetSliceIntersectionOpacity(vertebra.FAINT if faint else 1.0)
+
+    def straight(self) -> np.ndarray:
+        """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, straight RAS mm, as measured last."""
+        return self._column.straight()
 
     def plane_of(self, vertebra_id: str) -> float:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
