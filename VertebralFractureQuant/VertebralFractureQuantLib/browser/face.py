@@ -96,6 +96,11 @@ class BrowserFace:
         """See `Face`; the page has no 3D view."""
         return ()
 
+    @property
+    def renderer(self) -> Any:
+        """See `Face`."""
+        return self.views.straightened.first_renderer()
+
     def opened(self) -> None:
         """See `Face`."""
         nodes = self.review.study.nodes

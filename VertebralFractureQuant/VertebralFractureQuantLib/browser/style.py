@@ -21,6 +21,7 @@ html { overflow: hidden; }
 .letter { position: absolute; font-size: 12px; color: #d0d3d8; pointer-events: none; text-shadow: 0 0 3px #000; }
 .letter.left { left: 6px; top: 50%; }
 .letter.right { right: 6px; top: 50%; }
+[data-view=Straightened] .letter.right { top: 30%; }  /* beside the labels, which stand at the right in a close-up */
 .letter.top { top: 4px; left: 50%; }
 .letter.bottom { bottom: 4px; left: 25%; }
 .note { position: absolute; top: 24px; left: 8px; right: 8px; font-size: 13px; color: #ffc107; pointer-events: none;

@@ -26,6 +26,8 @@ COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", 
 LETTERS = {STRAIGHTENED: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
 # A double-click on a point moves all views of its group there. Straight and patient's coordinates are not the same.
 GROUPS = {STRAIGHTENED: 1, **dict.fromkeys(PATIENT, 0)}
+SCREEN_SCALE = 0.2  # Slicer's own
+USUAL_PIXELS = (400, 1000)  # heights of a patient's view and of the straightened one that need no larger points
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
 FOLLOW_S, APART_S = 0.2, 0.05
@@ -85,8 +87,16 @@ class ReviewViews:
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
         view.get_view_node().SetRulerType(view.get_view_node().RulerTypeThin)
+        view.interactor().AddObserver("WindowResizeEvent", lambda *_: _scale(view))
         view.set_scheduled_render(NumbersFirst(view._scheduled_render, view, list(COLORS).index(name)))
         return view
+
+
+def _scale(view: SliceView) -> None:
+    """Draw points and labels larger in a view with more pixels, as on a screen of high resolution."""
+    node = view.get_view_node()
+    usual = USUAL_PIXELS[view.get_singleton_tag() == STRAIGHTENED]
+    node.SetScreenScaleFactor(SCREEN_SCALE * max(1.0, view.render_window().GetSize()[1] / usual))
 
 
 class NumbersFirst(ScheduledRenderStrategy):

@@ -19,6 +19,7 @@ from ..spine.plausibility import column_flags, impossible, own_fault
 from ..spine.quality import Flag, of_study
 from ..spine.record import Vertebra, remeasured
 from . import outlines, table
+from .labels import Label
 from .nodes import StudyNodes
 from .state import flags_of, vertebra_of
 from .vertebra import VertebraMarkups
@@ -164,6 +165,20 @@ class LiveColumn:
         """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio."""
         doubt = "?" if vertebra_id in self.doubts() else ""
         return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
+
+    def label_of(self, vertebra_id: str, selected: bool) -> Label:
+        """Return the vertebra's label in the straightened view: its title, and its grade if that is not normal."""
+        measured, review = self.measurements[vertebra_id], self.vertebrae[vertebra_id].details["review"]
+        words = self.title(vertebra_id).split()
+        if review == "rejected":
+            words.append(review)
+        elif not self.counts(vertebra_id):
+            words.append("not counted")
+        elif measured.grade != "normal" and self.colors is outlines.COLORS:
+            words.append(measured.grade)
+        places = self._straight[vertebra_id].reshape(-1, 3)[:, 1:]
+        box = np.stack([places.min(0), places.max(0)])
+        return Label(tuple(words), self.colors[self._color(vertebra_id)], box, selected)
 
     def doubts(self) -> dict[str, float]:
         """Return the probability of each level name that is in doubt, by the vertebra's id."""

@@ -24,6 +24,7 @@ from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
 from . import outlines, references, vertebra
 from .column import LiveColumn
+from .labels import Label
 from .nodes import StudyNodes, remove
 from .observer import Checks, Listeners, MarkupsObserver
 from .state import CURVE, CURVE_KEYS, State, first_state
@@ -310,6 +311,10 @@ class StudyScene:
         for role in ("ct", "straightened"):
             show_window(self.nodes[role], window)
 
+    def labels(self) -> list[Label]:
+        """Return the labels of all vertebrae in `order`, for the straightened view; none while they are hidden."""
+        return [self._column.label_of(i, i == self.selected) for i in self.order] if self._overlay else []
+
     def show_overlay(self, visible: bool) -> None:
         """Show or hide points, lines and labels in all views."""
         self._overlay = visible
@@ -323,11 +328,8 @@ class StudyScene:
         beside = {i: abs(self.plane_of(i) - lateral) > BESIDE_MM for i in self.vertebrae}
         for vertebra_id, markups in self.vertebrae.items():
             markups.show_beside(beside[vertebra_id])
-        display = self.nodes["outlines"].GetDisplayNode() if self.nodes else None
-        if display:
-            faint = bool(beside) and all(beside.values())
-            display.SetOpacity(vertebra.FAINT if faint else 1.0)
-            display.SetSliceIntersectionOpacity(vertebra.FAINT if faint else 1.0)
+        if self.nodes:
+            outlines.fade(self.nodes["outlines"], vertebra.FAINT if beside and all(beside.values()) else 1.0)
 
     def straight(self) -> np.ndarray:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, straight RAS mm, as measured last."""
@@ -370,6 +372,7 @@ class StudyScene:
         self._nodes.show_here(self.straightening.curve.points)
         for markups in self.vertebrae.values():
             markups.node.GetDisplayNode().SetViewNodeIDs(list(self.views.straightened))
+            markups.node.GetDisplayNode().SetPointLabelsVisibility(False)
             markups.select(False, self.views.whole)
 
     def _remove(self, vertebra_id: str) -> None:

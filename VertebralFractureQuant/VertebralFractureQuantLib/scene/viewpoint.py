@@ -8,6 +8,7 @@ import numpy as np
 
 from . import navigation
 from .face import Face
+from .labels import Labels
 from .references import References
 from .straight import ANTERIOR_MM, LATERAL_MM, tube
 from .study import BESIDE_MM, StudyScene
@@ -32,6 +33,7 @@ class Viewpoint:
         self._study = study
         self._face = face
         self._references = References(lambda: study.nodes, face)
+        self._labels = Labels(study.labels)
         self.preset = PRESETS[0]
         self._window = WINDOWS[self.preset]
         self.reset()
@@ -42,12 +44,15 @@ class Viewpoint:
         self.close_up = False
         self.overlay = True
         self._references.forget()
+        self._labels.detach()
 
     def follow_plane(self) -> None:
         """Show in all views where the straightened plane and the selected vertebra's level run."""
         study, selected = self._study, self._study.selected
         study.show_plane(self.lateral)
         level = float(study.straight()[study.order.index(selected), ..., 2].mean()) if selected else None
+        if study.nodes:
+            self._labels.attach(self._face.renderer, self._face.straightened)
         self._references.refresh(study.straightening, self.lateral, level, study.straight())
 
     def fit(self) -> None:
