@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from trame_slicer.views import SliceView
 
-from .views import BEFORE_OTHERS, ReviewViews
+from .views import BEFORE_OTHERS, NumbersFirst, ReviewViews
 
 HU_PER_PIXEL = 3.0
 
@@ -72,10 +72,12 @@ class Mouse:
 
     def _start(self, view: SliceView) -> bool:
         self._from = view.interactor().GetEventPosition()
+        NumbersFirst.adjusting = True
         return True
 
     def _end(self, _: SliceView) -> bool:
         self._from = None
+        NumbersFirst.adjusting = False
         return True
 
     def _move(self, view: SliceView) -> bool:

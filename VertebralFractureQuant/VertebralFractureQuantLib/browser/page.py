@@ -19,7 +19,7 @@ from .loupe import SCRIPT as LOUPE
 from .session import Session
 from .side import Side
 from .style import STYLE
-from .views import PATIENT, STRAIGHTENED
+from .views import PATIENT, SCREEN, STRAIGHTENED
 from .windows import SCRIPT as WINDOWS
 
 TITLE = "Vertebral Fracture Quantification"
@@ -35,11 +35,13 @@ class ReviewPage:
         server.trigger("key")(session.press)
         server.trigger("return_to")(session.return_to)
         server.trigger("restore_window")(session.restore_window)
+        server.trigger("screen")(session.views.scale)
         with VAppLayout(server, theme="dark", full_height=True) as self.layout:
             client.Style(STYLE)
             client.Script(LISTENER)
             client.Script(LOUPE)
             client.Script(WINDOWS)
+            client.Script(SCREEN)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
             session.face.loupe.send = client.JSEval(exec="utils.get('vfqLoupe')($event)").exec
             self._bar()

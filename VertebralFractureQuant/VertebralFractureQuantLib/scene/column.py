@@ -175,7 +175,7 @@ class LiveColumn:
         elif not self.counts(vertebra_id):
             words.append("not counted")
         elif measured.grade != "normal" and self.colors is outlines.COLORS:
-            words.append(measured.grade)
+            words.append("physiologic" if vertebra_id in self.physiologic else measured.grade)
         places = self._straight[vertebra_id].reshape(-1, 3)[:, 1:]
         box = np.stack([places.min(0), places.max(0)])
         return Label(tuple(words), self.colors[self._color(vertebra_id)], box, selected)

@@ -20,9 +20,9 @@ from ..report.overview import spread
 from .outlines import Color
 from .straight import ANTERIOR_MM
 
-SMALLEST, OF_HEIGHT = 12, 0.0155  # the letters' height: pixels, and share of the view's height
+SMALLEST, OF_HEIGHT = 13, 0.0155  # the letters' height: pixels, and share of the view's height
 LINE_SPACING, APART = 1.35, 0.7  # in letters' heights
-END = 2  # pixels between a leader line and its label
+END = 2  # pixels between a leader line and its label, and between a label and the view's edge
 LINE_OPACITY, GROUND_OPACITY = 0.6, 0.55
 
 
@@ -110,8 +110,8 @@ class Labels:
         if not len(boxes):
             return 0.0
         wide = max(_extent(text, self._renderer)[0] for text in texts)
-        last, image = width - wide - APART * size, self._pixels(np.array([[-ANTERIOR_MM, 0.0]]))[0, 0]
-        first = boxes[:, 1, 0].max() + 2 * APART * size
+        last, image = width - wide - END, self._pixels(np.array([[-ANTERIOR_MM, 0.0]]))[0, 0]
+        first = boxes[:, 1, 0].max() + APART * size
         return float(np.clip(image, first, last)) if first <= last else None
 
     def _pixels(self, places: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..imaging.ct import CTVolume
 
-HALF_MM = 44.0  # from the centre of the picture to its edges
+HALF_MM = 45.0  # from the centre of the picture to its edges, a multiple of the pitch
 PITCH_MM = 0.3
 
 ToPatient = Callable[[np.ndarray], np.ndarray]
@@ -26,7 +26,7 @@ def sampled(ct: CTVolume, slice_to_ras: np.ndarray, center: np.ndarray, to_patie
     to_patient : from the view to the patient, along each row affine, as straight space is; None for a patient's view.
     """
     right, up, _ = slice_to_ras[:3, :3].T
-    steps = np.arange(-HALF_MM, HALF_MM + PITCH_MM / 2, PITCH_MM)
+    steps = np.linspace(-HALF_MM, HALF_MM, round(2 * HALF_MM / PITCH_MM) + 1)
     ends = center + HALF_MM * np.array([-right, right])[:, None] - steps[:, None] * up  # (2, n, 3)
     if to_patient is not None:
         ends = to_patient(ends)
