@@ -258,7 +258,7 @@ def test_in_a_close_up_labels_are_narrow_and_without_room_they_are_left_out(draw
     node, renderer = drawn
     labels = Labels(lambda: [label(-100.0)])
     labels.attach(renderer, node)
-    node.SetFieldOfView(46.0, 92.0, 1.0)
+    node.SetFieldOfView(50.0, 100.0, 1.0)
     labels.place()
     assert [t.GetInput() for t in texts_of(renderer)] == ["T9\n0.71\nmoderate"]
     node.SetFieldOfView(31.0, 62.0, 1.0)
