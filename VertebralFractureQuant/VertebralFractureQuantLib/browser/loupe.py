@@ -116,7 +116,7 @@ class Loupe:
 
     def _follow(self, view: SliceView) -> None:
         """Send another picture if the point has come far from the middle of the last one."""
-        if self._start is not None:
+        if self._start is not None and self._review.editor is not None:
             mouse, point, _ = self._start
             now = point + point_under(view) - mouse
             if np.linalg.norm(now - self._center) > HALF_MM / 2:

@@ -166,8 +166,11 @@ class LiveColumn:
         doubt = "?" if vertebra_id in self.doubts() else ""
         return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
 
-    def label_of(self, vertebra_id: str, selected: bool) -> Label:
-        """Return the vertebra's label in the straightened view: its title, and its grade if that is not normal."""
+    def labels(self, selected: str | None) -> list[Label]:
+        """Return the labels of all vertebrae in `order`: the title, and the grade if it is not normal."""
+        return [self._label(i, i == selected) for i in self.order if i in self.vertebrae]
+
+    def _label(self, vertebra_id: str, selected: bool) -> Label:
         measured, review = self.measurements[vertebra_id], self.vertebrae[vertebra_id].details["review"]
         words = self.title(vertebra_id).split()
         if review == "rejected":

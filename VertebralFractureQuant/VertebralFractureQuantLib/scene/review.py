@@ -217,6 +217,7 @@ class Review:
         self._guard.watch()
         self.face.opened()
         self.study.select(selected if selected in self.study.vertebrae else None)
+        self._actions.viewpoint.follow_plane()
 
     # -- what is shown
 

@@ -313,7 +313,7 @@ class StudyScene:
 
     def labels(self) -> list[Label]:
         """Return the labels of all vertebrae in `order`, for the straightened view; none while they are hidden."""
-        return [self._column.label_of(i, i == self.selected) for i in self.order] if self._overlay else []
+        return self._column.labels(self.selected) if self._overlay else []
 
     def show_overlay(self, visible: bool) -> None:
         """Show or hide points, lines and labels in all views."""
