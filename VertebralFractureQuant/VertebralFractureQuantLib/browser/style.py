@@ -26,6 +26,8 @@ html { overflow: hidden; }
 .letter.bottom { bottom: 4px; left: 25%; }
 .note { position: absolute; top: 24px; left: 8px; right: 8px; font-size: 13px; color: #ffc107; pointer-events: none;
   text-shadow: 0 0 3px #000; }
+.preset { appearance: auto; color: inherit; background: transparent; margin-right: 8px; cursor: pointer; }
+.preset option { color: #111; background: #fff; }
 .under-mouse { font-variant-numeric: tabular-nums; white-space: pre; }
 .side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
   background: #1b1c1e; }

@@ -6,7 +6,6 @@ The browser keeps it for the page's address, so for each folder of results: acro
 from __future__ import annotations
 
 from trame.widgets import client, html
-from trame.widgets import vuetify3 as v3
 
 from ..scene.viewpoint import OWN
 from ..scene.volumes import PRESETS
@@ -18,6 +17,9 @@ window.vfqKeepWindow = ([preset, window]) => {
   if (!window[0]) return;  // no study is open yet
   try { localStorage.setItem("vfq-window", JSON.stringify([preset, ...window])); } catch {}
 };
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-test=preset]")) event.target.blur();  // the keys are commands again
+});
 try {
   const kept = JSON.parse(localStorage.getItem("vfq-window"));
   if (Array.isArray(kept)) window.trame.trigger("restore_window", kept);
@@ -26,22 +28,14 @@ try {
 
 
 def create_menu(session: Session) -> None:
-    """Show the window where this is called in the layout; a click opens the menu of presets."""
+    """Show the window where this is called in the layout, with the presets to choose from."""
     client.ClientStateChange(value="[preset, window]", change="utils.get('vfqKeepWindow')($event)")
-    with v3.VMenu():
-        with v3.Template(v_slot_activator="{ props }"):
-            html.Button(
-                f"{{{{ {NAMES}[preset] }}}}",
-                v_bind="props",
-                type="button",
-                classes="link mr-2",
-                title="Window of all views (w)",
-                raw_attrs=['data-test="preset"'],
-            )
-        with v3.VList(density="compact"):
-            for preset in PRESETS:
-                v3.VListItem(
-                    title=NAMES[preset],
-                    click=(session.act, f"['choose_window', '{preset}']"),
-                    raw_attrs=[f'data-test="window-{preset}"'],
-                )
+    title = "Window of all views (w)"
+    with html.Select(
+        change=(session.act, "['choose_window', $event.target.value]"),
+        classes="preset",
+        raw_attrs=['data-test="preset"', ':value="preset"', f'title="{title}"', f'aria-label="{title}"'],
+    ):
+        for preset in PRESETS:
+            html.Option(NAMES[preset], value=preset)
+        html.Option(NAMES[OWN], value=OWN, disabled=True)
