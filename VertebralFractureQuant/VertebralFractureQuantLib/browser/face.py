@@ -23,6 +23,14 @@ T = TypeVar("T")
 
 STATE: dict[str, Any] = {
     "case_name": "",
+    "case_index": -1,
+    "standing": "",
+    "ask": None,
+    "case_open": False,
+    "readings": [],
+    "case_choices": [],
+    "path": "",
+    "path_copied": None,
     "worklist": [],
     "rows": [],
     "summary": {},
@@ -41,6 +49,7 @@ STATE: dict[str, Any] = {
     "reader": "",
     "report": "",
     "report_note": "",
+    "report_folder": "",
     "copied": None,
     "message": "",
     "busy": None,
