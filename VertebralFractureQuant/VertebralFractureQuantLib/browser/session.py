@@ -294,7 +294,7 @@ class Session:
         if folder_to_open(case.folder, self.review.who) != self.review.folder:
             await self.open_case(self.worklist.at)
         with self.state:
-            self.state.standing = self.review.standing
+            self.state.update({"standing": self.review.standing, "locked": self.review.locked})
 
     def _worklist_toggled(self, worklist_open: bool, **_: Any) -> None:
         if worklist_open:

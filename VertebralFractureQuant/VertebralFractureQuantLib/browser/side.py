@@ -187,7 +187,7 @@ class Side:
             )
             v3.VSpacer()
             v3.VBtn(
-                "Sign: study complete (e)",
+                "{{ locked ? 'Counter-sign (e)' : 'Sign: study complete (e)' }}",
                 size="small",
                 color="green",
                 classes="text-none",

@@ -52,6 +52,7 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 input.reader { width: 14em; }
 input.path { flex: 1; margin-right: 8px; }
 .worklist { display: grid; grid-template-rows: auto minmax(0, 1fr); height: 100%; }
+.worklist input.reader { width: 100%; }
 .worklist .v-virtual-scroll { height: 100%; grid-row: 2; }
 .case { display: flex; align-items: center; gap: 6px; width: 100%; height: 44px; padding: 0 12px; text-align: left; }
 .case:hover, .case:focus-visible { background: #333; }

@@ -33,8 +33,8 @@ def report_text(analysis: SpineAnalysis, reader: str) -> str:
 
 def _readers(analysis: SpineAnalysis, reader: str) -> str:
     signed = list(dict.fromkeys([*(s.reader for s in analysis.signatures), reader]))
-    others = f" Counter-signed by {', '.join(signed[1:])}." if signed[1:] else ""
-    return f"Reader: {signed[0]}.{others}"
+    told = [f"Reader: {signed[0]}", *([f"Counter-signed by {', '.join(signed[1:])}"] if signed[1:] else [])]
+    return " ".join(each if each.endswith(".") else f"{each}." for each in told)
 
 
 def _finding(name: str, vertebra: Vertebra) -> str:
