@@ -34,6 +34,8 @@ from test_browser import (
     press,
     saved,
 )
+from VertebralFractureQuantLib.imaging.files import write_ct
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 from VertebralFractureQuantLib.report.readings import own_folder
 from VertebralFractureQuantLib.spine.record import SpineAnalysis
 from VertebralFractureQuantLib.spine.record_json import read_analysis
@@ -107,13 +109,12 @@ def review(started: list[Server], *arguments: object) -> Server:
 # --- acts
 
 
-def test_a_study_of_13_vertebrae_with_two_corrections_is_signed_within_16_acts(chromium, scans, unopened, started):
-    folder = folder_of(unopened, 0)
-    record = json.loads((folder / "analysis.json").read_text())
-    assert len(record["vertebrae"]) >= 13
-    record["vertebrae"] = record["vertebrae"][:13]
-    (folder / "analysis.json").write_text(json.dumps(record))
-    page = open_page(chromium, review(started, scans, "--output", unopened, "--reader", "tester"))
+def test_a_study_of_14_vertebrae_with_two_corrections_is_signed_within_16_acts(chromium, tmp_path, started):
+    ct, _ = make_phantom(2, PhantomOptions(field_of_view="chest", spacing_mm=(1.2, 2.0)))
+    write_ct(ct, tmp_path / "chest.nii.gz")
+    server = review(started, tmp_path / "chest.nii.gz", "--output", tmp_path / "out", "--reader", "tester")
+    page = shown(chromium, server)
+    folder = folder_of(tmp_path / "out", 0)
     analysis = read_analysis(folder / "analysis.json")
     acts = Acts(page, analysis)
     normal = [i for i, v in enumerate(analysis.vertebrae) if v.measurement.grade == "normal" and not v.quality]
@@ -122,13 +123,13 @@ def test_a_study_of_13_vertebrae_with_two_corrections_is_signed_within_16_acts(c
     for key in ("v", "v"):
         acts.key(key)
     left = reviews(page).count("open")
-    assert 0 <= left < 13
+    assert 0 < left < 6  # what is in doubt: two borderline ones, and those that became so
     for _ in range(left):
         acts.key("c")
     acts.key("e")
     record = saved(folder, lambda r: bool(r.signatures), 20)
-    assert [s.reader for s in record.signatures] == ["tester"] and len(record.vertebrae) == 13
-    assert [v.review for v in record.vertebrae] == ["confirmed"] * 13
+    assert [s.reader for s in record.signatures] == ["tester"] and len(record.vertebrae) == 14
+    assert [v.review for v in record.vertebrae] == ["confirmed"] * 14
     assert [i for i, v in enumerate(record.vertebrae) if v.origin == "reader"] == normal[1:3]
     print("acts:", acts.count, "of which one by one:", left)
     assert acts.count <= 16
@@ -296,9 +297,10 @@ def test_a_worklist_of_2000_cases_is_filtered_and_scrolled_at_once(chromium, sca
     for i in range(2000):
         (source / f"Doe-{i:04d}.nii.gz").symlink_to(sorted(scans.iterdir())[0])
         (output / f"Doe-{i:04d}").mkdir(parents=True)
-        chosen = kinds[0] if 1 <= i < 1990 else kinds[1] if i < 1995 else kinds[2] if i else record
+        chosen = record if i == 0 else kinds[0] if i < 1990 else kinds[1] if i < 1995 else kinds[2]
         (output / f"Doe-{i:04d}" / "analysis.json").write_text(json.dumps(chosen))
-    page = open_page(chromium, review(started, source, "--output", output, "--reader", "A"))
+    page = shown(chromium, review(started, source, "--output", output, "--reader", "A"))
+    assert said(page) == "" and reviews(page)
     page.click("[data-test=worklist]")
     count = lambda: page.inner_text("[data-test=shown]")  # noqa: E731
     eventually(lambda: count() == "2000 of 2000", 60)
