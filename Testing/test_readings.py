@@ -301,7 +301,8 @@ def test_a_reader_who_continues_an_unsigned_reading_takes_part_in_it(read, case)
     assert folder_to_open(case.folder, "B") is None
     review = read("B", case.folder)
     review.act("confirm")
-    assert review.saving()() == "" and not review.face.said
+    assert review.saving()() == ""
+    assert review.face.said == ["Reading of A: not signed. What you do is recorded under your name."]
     assert folder_to_open(case.folder, "B") == case.folder
     record = saved(case.folder)
     assert record.reading.reader == "A" and [v.reviewer for v in record.vertebrae][:2] == ["A", "B"]

@@ -82,8 +82,8 @@ class Review:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
         else:
             self.select(first_row(self.study))
-        if saved or recovered or self.locked:
-            self.face.tell(recovered or (JOURNAL_MISSING if saved else self.locked))
+        if told := recovered or (JOURNAL_MISSING if saved else self.locked or self._of_another()):
+            self.face.tell(told)
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Continue with the study of a loaded scene (`StudyScene.reopen`).
@@ -161,6 +161,13 @@ class Review:
     def standing(self) -> str:
         """One sentence on whose reading is open, what it began from, and who signed it; "" before any action."""
         return standing_text(self._case.record(), self.who) if self._case else ""
+
+    def _of_another(self) -> str:
+        """Return what to tell a reader who continues the reading of another one; else ""."""
+        reading = self._case.reading if self._case else None
+        if reading is None or reading.reader == self.who:
+            return ""
+        return f"{self.standing} What you do is recorded under your name."
 
     @property
     def is_gone(self) -> bool:
