@@ -178,7 +178,7 @@ def signed_by_a(chromium, scans, unopened, started) -> Path:
     page = open_page(chromium, server)
     page.click("tr[data-id=v1] [data-cell=g]")
     sign(page, folder_of(unopened, 1), "A")
-    eventually(lambda: "is signed and complete" in page.inner_text("[data-test=report]"), 30)
+    eventually(lambda: "is complete and signed" in page.inner_text("[data-test=report]"), 30)
     page.close()
     server.stop()
     return unopened
@@ -226,7 +226,7 @@ def test_reader_b_reads_blind_beside_a_signed_reading_and_both_are_kept(chromium
     assert page.locator("[data-test=case] [data-choice]").count() == 0  # blind until B has signed
     press(page, "Escape")
     sign(page, own, "B")
-    eventually(lambda: "is signed and complete" in page.inner_text("[data-test=report]"), 30)
+    eventually(lambda: "is complete and signed" in page.inner_text("[data-test=report]"), 30)
     press(page, "i")
     page.click("[data-test=case] [data-choice=first]")
     eventually(lambda: set(reviews(page)) == {"confirmed"})
@@ -350,7 +350,7 @@ def test_where_results_lie_is_shown_in_full_and_copied_when_asked(chromium, scan
     press(page, "Escape")
     page.click("tr[data-id=v1] [data-cell=g]")
     sign(page, folder, "A")
-    eventually(lambda: "is signed and complete" in page.inner_text("[data-test=report]"), 30)
+    eventually(lambda: "is complete and signed" in page.inner_text("[data-test=report]"), 30)
     page.click("[data-test=show_report_folder]")
     eventually(lambda: page.input_value("[data-test=report_folder]") == str(folder.resolve()))
     page.close()

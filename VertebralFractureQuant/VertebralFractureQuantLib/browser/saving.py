@@ -39,7 +39,7 @@ class Autosave:
                 return ""
             problem = await asyncio.to_thread(self.review.saving())
         self._dirty = self._dirty or bool(problem)
-        self.worklist.show_saved(case, problem, self.review.standing)
+        self.worklist.show_saved(case, problem)
         return problem
 
     async def _save_later(self) -> None:

@@ -68,6 +68,7 @@ class Session:
         self.worklist = Worklist(self.state, cases, show_names, who)
         self.face = BrowserFace(self.state, views, who, self.worklist.without_names)
         self.review = self.face.review
+        self.worklist.standing = lambda: self.review.standing
         self.autosave = Autosave(self.review, self.worklist)
         self.face.on_acted = self.autosave.soon
         self.signing = Signing(self.state, server.controller, self.face, self.worklist, self.autosave, self.open_case)

@@ -67,10 +67,7 @@ class Side:
                         v_if="summary.assessed",
                     )
                     html.Div(
-                        "{{ summary.total - summary.open }} of {{ summary.total }} reviewed{{ standing && ' · ' }}"
-                        "{{ standing }}",
-                        classes="text-caption",
-                        raw_attrs=['data-test="standing"'],
+                        "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
                     )
                 html.Div("No vertebrae yet.", v_else=True)
             with html.Div():
@@ -195,6 +192,7 @@ class Side:
                 click=(self.session.act, "['complete_study']"),
                 raw_attrs=['data-test="complete_study"'],
             )
+        html.Div("{{ standing }}", v_if="standing", classes="text-caption px-2", raw_attrs=['data-test="standing"'])
         with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px"):
             for text, action in (
                 ("Confirm (c)", "confirm"),

@@ -110,7 +110,7 @@ class Signing:
         finally:
             self._busy("")
         name = self.worklist.name(at)
-        done = f"{name} is signed and complete. Its folder now has {' and '.join(written)} of your points."
+        done = f"{name} is complete and signed. Its folder now has {' and '.join(written)} of your points."
         if problem:
             done = f"{name} is signed, but not on disk yet: {problem} Saving is tried again every few seconds."
         with self.state:

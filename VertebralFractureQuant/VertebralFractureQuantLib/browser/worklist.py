@@ -10,7 +10,7 @@ import asyncio
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ READ = ("reviewed", "failed")  # states in which "next open" passes a case
 class Worklist:
     """The cases of the page, and `current`, the one that is open or being opened (None at first).
 
+    `standing` returns whose reading of it is open, as one sentence.
+
     Parameters
     ----------
     state : the page's state, whose `worklist`, `case_index` and `unsaved` are set here.
@@ -41,6 +43,7 @@ class Worklist:
         self.show_names = show_names
         self.reader = reader
         self.current: Case | None = None
+        self.standing: Callable[[], str] = lambda: ""
         self._index = {case: i for i, case in enumerate(self.cases)}
         self._known: dict[int, tuple[Any, CaseStatus]] = {}
 
@@ -80,10 +83,10 @@ class Worklist:
         """Remove the entries from the page."""
         self.state.worklist = []
 
-    def show_saved(self, case: Case, problem: str, standing: str = "") -> None:
+    def show_saved(self, case: Case, problem: str) -> None:
         """Show a case, and whose reading is open, after its files were written, or why they were not (`problem`)."""
         with self.state:
-            self.state.update({"unsaved": self.without_names(problem), "standing": standing})
+            self.state.update({"unsaved": self.without_names(problem), "standing": self.standing()})
             if self.state.worklist_open and self.state.worklist:
                 index = self._index[case]
                 self.state.worklist = [self._entry(index) if e["index"] == index else e for e in self.state.worklist]
