@@ -316,7 +316,10 @@ def test_certain_vertebrae_are_confirmed_by_two_presses_and_undone_by_one(read):
     review = read("A")
     low = review.order[3]
     drag(review.study, low, (0, 0, -9.0))
+    review.act("toggle_overlay")
+    review.act("toggle_close_up")
     review.act("confirm_rest")
+    assert not review.close_up and "hidden" not in review.note  # all of them are in view
     others = [i for i in review.order if i != low]
     assert reviews_of(review) == ["open"] * len(LEVELS)
     told = review.face.said[-1]

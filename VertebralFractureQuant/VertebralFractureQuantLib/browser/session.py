@@ -292,7 +292,12 @@ class Session:
         case = self.worklist.current
         if case is None or await self.autosave.now(case):
             return
-        if folder_to_open(case.folder, self.review.who) != self.review.folder:
+        try:
+            folder = folder_to_open(case.folder, self.review.who)
+        except VFQError as error:
+            self.face.tell(error)
+            return
+        if folder != self.review.folder:
             await self.open_case(self.worklist.at)
         with self.state:
             self.state.update({"standing": self.review.standing, "locked": self.review.locked})

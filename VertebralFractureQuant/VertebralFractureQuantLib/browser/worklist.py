@@ -10,6 +10,7 @@ import asyncio
 import csv
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..report.readings import READINGS, own_folder
 
 KEY_NAME = "case-numbers.csv"
 READ_AT_ONCE = 20  # cases; the page answers in between
+SEND_EVERY_S = 1.0
 READ = ("reviewed", "failed")  # states in which "next open" passes a case
 
 
@@ -72,12 +74,16 @@ class Worklist:
         return next((i for i in order if i != self.at and self.status(i).state not in READ), None)
 
     async def show(self) -> None:
-        """Read the states of all cases, and send them to the page while the worklist is open."""
+        """Read the states of all cases, and send them to the page while the worklist is open; every second at first."""
+        sent = time.monotonic()
         for first in range(0, len(self.cases), READ_AT_ONCE):
+            await asyncio.to_thread(lambda at: [*map(self.status, self._block(at))], first)
             if not self.state.worklist_open:
                 return
-            await asyncio.to_thread(lambda at: [*map(self.status, self._block(at))], first)
-        self._send()
+            if time.monotonic() - sent > SEND_EVERY_S:
+                self._send(self._block(first).stop)
+                sent = time.monotonic()
+        self._send(len(self.cases))
 
     def hide(self) -> None:
         """Remove the entries from the page."""
@@ -89,7 +95,8 @@ class Worklist:
             self.state.update({"unsaved": self.without_names(problem), "standing": self.standing()})
             if self.state.worklist_open and self.state.worklist:
                 index = self._index[case]
-                self.state.worklist = [self._entry(index) if e["index"] == index else e for e in self.state.worklist]
+                entry = self._entry(index, self.status(index))
+                self.state.worklist = [entry if e["index"] == index else e for e in self.state.worklist]
 
     def without_names(self, text: str) -> str:
         """Remove file names and series UIDs from a text, unless names may be shown."""
@@ -117,12 +124,11 @@ class Worklist:
     def _block(self, first: int) -> range:
         return range(first, min(first + READ_AT_ONCE, len(self.cases)))
 
-    def _send(self) -> None:
+    def _send(self, count: int) -> None:
         with self.state:
-            self.state.worklist = [self._entry(index) for index in range(len(self.cases))]
+            self.state.worklist = [self._entry(index, self._known[index][1]) for index in range(count)]
 
-    def _entry(self, index: int) -> dict[str, Any]:
-        status = self.status(index)
+    def _entry(self, index: int, status: CaseStatus) -> dict[str, Any]:
         return {
             "index": index,
             "name": self.name(index),

@@ -137,7 +137,7 @@ class Actions:
     def confirm_rest(self) -> None:
         """Confirm every open vertebra of which nothing is in doubt, in one action, if pressed twice in a row.
 
-        The first press shows the whole spine and names them. VFQError `not_certain` if there is none.
+        The first press shows the whole spine with its points, and names them. VFQError `not_certain` if there is none.
         """
         editor, ids = self._open_editor, self._open_editor.certain()
         asked, self._asked = self._asked, None
@@ -152,6 +152,8 @@ class Actions:
             editor.confirm_all(ids)
             self._select_open(self.order, 0)
         else:
+            if not self.viewpoint.overlay:
+                self.viewpoint.toggle_overlay()
             self.fit_views()
             self._asked = wanted
             self.face.tell(rest_text(self.study, ids))

@@ -40,6 +40,7 @@ class OpenCase:
     editor : the actions on its study.
     folder : the case's folder, for the journal and the files.
     reading : whose reading it is, with its signatures; None before the first action.
+    latest : the record as it was opened, saved or signed last.
     """
 
     def __init__(self, editor: Editor, folder: Path, original: SpineAnalysis | None, reading: Reading | None = None):
@@ -49,7 +50,8 @@ class OpenCase:
         self._files = CaseFiles(folder, original)
         self._record = replace(editor.study.analysis(), vertebrae=())
         self._journal_file = _file_id(folder)
-        self._holding = self.record().signatures
+        self.latest = self.record()
+        self._holding = self.latest.signatures
 
     def saving(self) -> Callable[[], str]:
         """Return a function, for any thread, that writes the files that other programs read.
@@ -74,7 +76,8 @@ class OpenCase:
         if self.reading is None and journal.trail():
             first = journal.trail()[0]
             self.reading = Reading(first.who, first.at)
-        return replace(study.analysis(held), reading=self.reading)
+        self.latest = replace(study.analysis(held), reading=self.reading)
+        return self.latest
 
     @property
     def is_gone(self) -> bool:
@@ -90,7 +93,8 @@ class OpenCase:
         record, now = self.record(), datetime.now(timezone.utc).isoformat(timespec="seconds")
         reading = self.reading or Reading(who, now)
         self.reading = reading.signed(who, now, record.digest)
-        self._holding = self.reading.holding(record.digest)
+        self.latest = replace(record, reading=self.reading)
+        self._holding = self.latest.signatures
 
     def completed(self, who: str) -> tuple[str, Callable[[], tuple[str, ...]]]:
         """Sign the reading; return the report's text, and a function that writes its images and returns their names."""

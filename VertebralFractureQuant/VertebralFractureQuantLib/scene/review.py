@@ -159,8 +159,8 @@ class Review:
 
     @property
     def standing(self) -> str:
-        """One sentence on whose reading is open, what it began from, and who signed it; "" before any action."""
-        return standing_text(self._case.record(), self.who) if self._case else ""
+        """One sentence on whose reading was opened, saved or signed last, and who signed it; "" before any action."""
+        return standing_text(self._case.latest, self.who) if self._case else ""
 
     def _of_another(self) -> str:
         """Return what to tell a reader who continues the reading of another one; else ""."""
