@@ -73,8 +73,8 @@ class Actions:
 
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""
+        self._asked = self._asked if vertebra_id == self.selected else None
         self.study.select(vertebra_id)
-        self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
         self._follow_plane()
