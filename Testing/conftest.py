@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def settings_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The page remembers its reader, key and last case in a folder of the tests, not in the user's own."""
+    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA"):
+        os.environ[name] = str(tmp_path_factory.mktemp("settings"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -575,7 +575,7 @@ def test_after_kill_9_the_page_restores_every_finished_action(chromium, server, 
     server.process.wait()
     page.close()
 
-    again = Server([str(scans), "--output", str(output)])
+    again = Server([str(scans), "--output", str(output), "--reader", "tester"])
     try:
         page = open_page(chromium, again)
         assert g(page, "v2") == pytest.approx(dragged, abs=1e-12)

@@ -26,6 +26,7 @@ from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 
 DRAG_MS = 2.0
 NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
+ALL_BUT_T11 = ["confirmed", "confirmed", "open", "confirmed", "confirmed", "confirmed"]
 FREE = (0.0, 0.0, -212.0)  # a point without a vertebra, below L2, in straight mm
 QT_KEYS = {"ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right", " ": "Space"}
 QT_KEYS |= {"Delete": "Del", "Escape": "Esc", "Enter": "Return", "PageDown": "PgDown", "PageUp": "PgUp"}
@@ -121,6 +122,7 @@ DEEDS = {
     "previous_vertebra": Deed(acted(row=1), partial(stands_at, 0)),
     "toggle_order": Deed(nothing, lambda b: b.cell(0, 0) == "T11" and b.ui.orderButton.checked),
     "confirm": Deed(acted(), lambda b: review(b) == "confirmed" and stands_at(1, b)),
+    "confirm_rest": Deed(acted("confirm_rest"), lambda b: [review(b, i) for i in range(6)] == ALL_BUT_T11),
     "reject": Deed(acted(), lambda b: review(b) == "rejected" and stands_at(1, b)),
     "reopen": Deed(acted("confirm"), lambda b: review(b) == last_act(b) == "open"),
     "undo": Deed(acted("confirm"), lambda b: review(b) == "open" and last_act(b) == "undo"),
@@ -668,14 +670,17 @@ def test_the_table_shows_the_verdicts_and_the_summary_counts_them(opened):
     assert opened.markups(1).node.GetLocked()
 
 
-def test_swapped_points_are_reported_and_cannot_be_confirmed(opened):
+def test_swapped_points_are_reported_and_asked_for_before_they_are_confirmed(opened):
     node, position = opened.markups(0).node, np.zeros(3)
     node.GetNthControlPointPositionWorld(1, position)
     node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 40.0]))
     pick(opened, 0)
     assert opened.cell(0, 5) == "invalid points" and opened.ui.vertebraTable.item(0, 0).toolTip()
     opened.desktop.press("confirmButton")
-    assert "cannot be confirmed" in opened.said and review(opened) == "open"
+    assert "A lower point lies above its upper one" in opened.said and review(opened) == "open"
+    assert not opened.study.counts(opened.study.order[0])
+    opened.desktop.press("confirmButton")  # asked, and confirmed once more
+    assert review(opened) == "confirmed" and last_act(opened) == "confirmed anyway"
 
 
 def test_the_buttons_for_a_vertebra_need_a_selection(opened):

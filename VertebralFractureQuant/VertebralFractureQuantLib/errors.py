@@ -224,12 +224,21 @@ CODES = {
         "Move the points that are drawn in magenta to their place, click the six points again, or reject the vertebra.",
     ),
     "impossible_vertebra": Failure(
-        "a vertebra that is to be confirmed is too tall, overlaps another one, or reaches out of the scan",
+        "the points of a vertebra that is to be confirmed contradict each other, or make it too tall, overlap another "
+        "one, or reach out of the scan",
         "Put its points right or reject it. If it is right as it is, confirm it once more: it then counts.",
     ),
     "study_open": Failure(
         "a study is to be completed, but not every vertebra is confirmed or rejected",
         "Confirm or reject the vertebrae that are still open first.",
+    ),
+    "not_certain": Failure(
+        "vertebrae are to be confirmed together, but one of them is in doubt",
+        "Confirm or reject each of them by itself.",
+    ),
+    "signed_reading": Failure(
+        "a reading that another reader has signed would be changed",
+        "Counter-sign it, or begin your own reading of the case on the review page; both are kept.",
     ),
     "no_reader": Failure("the reader's name is empty or too long", "Type a name of 1 to 80 characters."),
     "no_machine_points": Failure(

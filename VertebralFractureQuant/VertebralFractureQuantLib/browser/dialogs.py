@@ -1,13 +1,16 @@
-"""What opens over the review page: the keys and the legend, the worklist and the progress of an analysis."""
+"""What opens over the review page: keys and legend, the choice of a reading, the case's folder, progress of a job."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
 from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from .drawer import WorklistDrawer
 from .session import Session
-from .side import BORDERLINE
+from .side import BORDERLINE, path_field
 
 LEGEND = (
     ("~", BORDERLINE),
@@ -29,7 +32,9 @@ class Dialogs:
     def __init__(self, session: Session):
         self.session = session
         self._help()
-        self._worklist()
+        WorklistDrawer(session)
+        self._ask()
+        self._case()
         self._busy()
 
     def _help(self) -> None:
@@ -55,28 +60,25 @@ class Dialogs:
                         v3.VIcon(icon, size=16) if icon.startswith("mdi-") else html.Span(icon)
                     html.Td(what)
 
-    def _worklist(self) -> None:
+    def _ask(self) -> None:
         with (
-            v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']
-            ),
-            v3.VList(density="compact"),
-            v3.VListItem(
-                v_for="w in worklist",
-                key="w.index",
-                active=("w.current",),
-                title=("w.name",),
-                click=(self.session.act, "['show_case', w.index]"),
-                raw_attrs=[':data-case="w.index"'],
-            ),
-            v3.Template(v_slot_append=True),
+            v3.VDialog(model_value=("!!ask",), persistent=True, max_width=640),
+            v3.VCard(title="Whose reading?", raw_attrs=['data-test="ask"']),
+            v3.VCardText(),
         ):
-            v3.VIcon("mdi-alert", v_if="w.doubts", size=14, color="amber", classes="mr-1", v_bind_title="w.doubts")
-            html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
-            html.Span(
-                "{{ w.problem || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
-                classes="text-caption",
-            )
+            html.P("{{ line }}", v_for="(line, i) in (ask ? ask.told : [])", key="i", classes="mb-2")
+            _choices("ask ? ask.choices : []", (self.session.act, "['choose', c.choice]"))
+
+    def _case(self) -> None:
+        with (
+            v3.VDialog(v_model=("case_open",), max_width=720),
+            v3.VCard(raw_attrs=[':title="case_name"', 'data-test="case"']),
+            v3.VCardText(),
+        ):
+            html.P("{{ line }}", v_for="(line, i) in readings", key="i", classes="mb-1")
+            html.P("No reader has changed or signed anything yet.", v_if="!readings.length", classes="mb-1")
+            path_field("path", (self.session.act, "['show_path']"))
+            _choices("case_choices", (self.session.act, "['other_reading', c.choice]"))
 
     def _busy(self) -> None:
         with (
@@ -88,3 +90,17 @@ class Dialogs:
                 model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])
+
+
+def _choices(listed: str, click: tuple[Any, str]) -> None:
+    """Build a button for each entry, `c`, of a list of the state."""
+    v3.VBtn(
+        "{{ c.text }}",
+        v_for=f"c in ({listed})",
+        key="c.choice",
+        block=True,
+        classes="text-none mt-2 choice",
+        variant="tonal",
+        click=click,
+        raw_attrs=[':data-choice="c.choice"'],
+    )

@@ -11,11 +11,13 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 # Space and Enter press a focused button, as everywhere; but Enter ends clicking, whichever button began it.
 LISTENER = """
 let held = null;
-window.vfqCopy = async (text) => {
+const copy = (told) => async (text) => {
   let copied = true;
   try { await navigator.clipboard.writeText(text); } catch { copied = false; }
-  window.trame.state.set("copied", copied);
+  window.trame.state.set(told, copied);
 };
+window.vfqCopy = copy("copied");
+window.vfqCopyPath = copy("path_copied");
 const back = sessionStorage.getItem("vfq-place");
 if (back) {
   sessionStorage.removeItem("vfq-place");

@@ -44,6 +44,7 @@ class ReviewPage:
             client.Script(SCREEN)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
             session.face.loupe.send = client.JSEval(exec="utils.get('vfqLoupe')($event)").exec
+            server.controller.copy_path = client.JSEval(exec="utils.get('vfqCopyPath')($event)").exec
             self._bar()
             with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
                 self._straightened()
@@ -62,6 +63,7 @@ class ReviewPage:
                 classes="text-none",
                 raw_attrs=['data-test="worklist"'],
             )
+            self._button("mdi-information-outline", "Readings, signatures and folder of the case (i)", "toggle_case")
             html.Div(TITLE, classes="text-body-2 ml-2")
             html.Div(NOTICE, classes="text-caption ml-3 text-amber", raw_attrs=['data-test="notice"'])
             v3.VSpacer()

@@ -5,6 +5,8 @@ It shows values of the state (`face.STATE`), and each click calls an action of t
 
 from __future__ import annotations
 
+from typing import Any
+
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
@@ -15,6 +17,28 @@ HEIGHTS = {"ha": "Anterior height in mm", "hm": "Middle height in mm", "hp": "Po
 QUALITY = 'data-test="quality"'
 # During a drag, only rows that changed are rendered again.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
+
+
+def path_field(name: str, show: tuple[Any, str]) -> None:
+    """Build a field with the path in the state value `name`, and a button that shows and copies it by `show`."""
+    with html.Div(classes="d-flex align-center mt-1"):
+        html.Input(
+            v_if=name,
+            classes="reader path",
+            raw_attrs=[f':value="{name}"', "readonly", f'data-test="{name}"', 'aria-label="Folder of the results"'],
+        )
+        html.Button(
+            f"{{{{ {name} ? 'Copy' : 'Show and copy the folder of the results' }}}}",
+            click=show,
+            type="button",
+            classes="link",
+            raw_attrs=[f'data-test="show_{name}"'],
+        )
+    html.Div(
+        "{{ path_copied ? 'Copied.' : 'The clipboard was refused. Select the path and copy it (Ctrl+C).' }}",
+        v_if=f"{name} && path_copied !== null",
+        classes="text-caption",
+    )
 
 
 class Side:
@@ -66,6 +90,7 @@ class Side:
                 raw_attrs=['data-test="copied"'],
             )
             html.Textarea(raw_attrs=[':value="report"', "readonly", 'rows="4"', 'aria-label="Text for the report"'])
+            path_field("report_folder", (self.session.act, "['show_path', 'reported']"))
             html.Button("Close", click="report = ''", classes="link", type="button")
 
     def _doubts(self) -> None:
@@ -159,7 +184,7 @@ class Side:
             )
             v3.VSpacer()
             v3.VBtn(
-                "Study complete (e)",
+                "{{ locked ? 'Counter-sign (e)' : 'Sign: study complete (e)' }}",
                 size="small",
                 color="green",
                 classes="text-none",
@@ -167,8 +192,14 @@ class Side:
                 click=(self.session.act, "['complete_study']"),
                 raw_attrs=['data-test="complete_study"'],
             )
+        html.Div("{{ standing }}", v_if="standing", classes="text-caption px-2", raw_attrs=['data-test="standing"'])
         with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px"):
-            for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Reopen (o)", "reopen")):
+            for text, action in (
+                ("Confirm (c)", "confirm"),
+                ("All certain (v)", "confirm_rest"),
+                ("Reject (x)", "reject"),
+                ("Reopen (o)", "reopen"),
+            ):
                 self._action(text, action)
             v3.VSpacer()
             self._action("Reset points (m)", "reset")

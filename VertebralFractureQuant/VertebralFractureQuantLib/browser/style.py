@@ -53,6 +53,16 @@ table.vertebrae tr.rejected td { opacity: .45; text-decoration: line-through; }
 .report textarea, input.reader { width: 100%; background: #26282b; color: inherit; border: 1px solid #444;
   border-radius: 3px; padding: 2px 6px; }
 input.reader { width: 14em; }
+input.path { flex: 1; margin-right: 8px; }
+.worklist { display: grid; grid-template-rows: auto minmax(0, 1fr); height: 100%; }
+.worklist input.reader { width: 100%; }
+.worklist .v-virtual-scroll { height: 100%; grid-row: 2; }
+.case { display: flex; align-items: center; gap: 6px; width: 100%; height: 44px; padding: 0 12px; text-align: left; }
+.case:hover, .case:focus-visible { background: #333; }
+.case.current { background: #30405a; }
+.case-name { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.choice { height: auto !important; min-height: 40px; white-space: normal; }
+.choice .v-btn__content { white-space: normal; }
 .link { text-decoration: underline; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: 13px; }
 .summary { padding: 8px 12px; font-size: 14px; line-height: 1.5; border-bottom: 1px solid #333; }

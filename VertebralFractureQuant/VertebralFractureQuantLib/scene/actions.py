@@ -47,7 +47,7 @@ class Actions:
         self.editor: Editor | None = None
         self.doubtful_first = False
         self._pressed: Any = None  # the view in which the mouse was pressed last
-        self._asked: Any = None  # the vertebra, with its state, of which the reader was asked if it is right
+        self._asked: Any = None  # what the reader was asked to confirm, with its state
         self.viewpoint.reset()
         self.clicking.forget()
 
@@ -57,6 +57,7 @@ class Actions:
         self.editor = editor
         editor.changed = self._changed
         editor.moved = self._moved
+        editor.refused = self.face.tell
 
     @property
     def order(self) -> list[str]:
@@ -72,8 +73,8 @@ class Actions:
 
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""
+        self._asked = self._asked if vertebra_id == self.selected else None
         self.study.select(vertebra_id)
-        self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
         self.viewpoint.follow_plane()
@@ -133,6 +134,30 @@ class Actions:
     def confirm(self) -> None:
         """Confirm the selected vertebra, and select the next open one."""
         self._judge("confirmed")
+
+    def confirm_rest(self) -> None:
+        """Confirm every open vertebra of which nothing is in doubt, in one action, if pressed twice in a row.
+
+        The first press shows the whole spine with its points, and names them. VFQError `not_certain` if there is none.
+        """
+        editor, ids = self._open_editor, self._open_editor.certain()
+        asked, self._asked = self._asked, None
+        if not ids:
+            raise VFQError(
+                "not_certain",
+                "No open vertebra is certain: normal, not borderline, of a sure level and without a reason to doubt "
+                "it. Confirm (c) or reject (x) each one by itself.",
+            )
+        wanted = {i: self.study.vertebrae[i].state() for i in ids}
+        if asked == wanted:
+            editor.confirm_all(ids)
+            self._select_open(self.order, 0)
+        else:
+            if not self.viewpoint.overlay:
+                self.viewpoint.toggle_overlay()
+            self.fit_views()
+            self._asked = wanted
+            self.face.tell(rest_text(self.study, ids))
 
     def reject(self) -> None:
         """Reject the selected vertebra, and select the next open one."""
@@ -306,7 +331,11 @@ class Actions:
         ids = self.order
         at = ids.index(self.selected) if self.selected in ids else 0
         self._selected_do(lambda editor, i: self._review(editor, i, verdict))
-        left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
+        self._select_open(ids, at)
+
+    def _select_open(self, ids: Sequence[str], at: int) -> None:
+        """Select the next open one of `ids` after index `at`, else the first one."""
+        left = [i for i in (*ids[at + 1 :], *ids[: at + 1]) if self.study.vertebrae[i].details["review"] == "open"]
         if left:
             self.select(left[0])
 
@@ -352,6 +381,14 @@ class Actions:
         present = editor.present_curve()
         self.face.changed()
         self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
+
+
+def rest_text(study: StudyScene, ids: Sequence[str]) -> str:
+    """Return what to ask the reader before the vertebrae `ids` are confirmed together."""
+    left = [i for i in study.order if i not in ids and study.vertebrae[i].details["review"] == "open"]
+    names = [", ".join(study.label(i) for i in each) for each in (ids, left)]
+    others = f" To be judged one by one: {names[1]}." if left else ""
+    return f"Confirm {len(ids)} vertebrae together: {names[0]}? Look at them, then press v again.{others}"
 
 
 def rescue_text(merged: Merged, lost: Sequence[str]) -> str:

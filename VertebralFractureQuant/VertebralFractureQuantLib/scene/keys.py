@@ -26,6 +26,7 @@ KEYS = (
     Key(("p", "ArrowUp"), "previous_vertebra", "previous vertebra"),
     Key(("f",), "toggle_order", "list order: most doubtful first, or cranial to caudal"),
     Key(("c", " "), "confirm", "confirm, and go to the next open vertebra"),
+    Key(("v",), "confirm_rest", "confirm all that are certain, together: shows and names them first"),
     Key(("x",), "reject", "reject, and go to the next open vertebra"),
     Key(("o",), "reopen", "reopen: neither confirmed nor rejected"),
     Key(("Ctrl+z", "u"), "undo", "undo"),
@@ -58,7 +59,9 @@ KEYS = (
 
 # Keys of the page alone.
 PAGE_KEYS = (
-    Key(("e",), "complete_study", "study complete: write its images, copy the report's text, open the next open case"),
+    Key(("e",), "complete_study", "sign: the study is complete; copies the report's text, opens the next open case"),
+    Key(("g",), "next_open", "go to the next case that is not read"),
+    Key(("i",), "toggle_case", "the case: its readings, signatures and folder"),
 )
 
 ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
