@@ -16,7 +16,7 @@ from ..report.markups import POINT_NAMES
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
-from .merging import Merged
+from .merging import rescue_text
 from .rows import following_row, stepped_row
 from .state import CURVE
 from .study import StudyScene
@@ -389,13 +389,3 @@ def rest_text(study: StudyScene, ids: Sequence[str]) -> str:
     names = [", ".join(study.label(i) for i in each) for each in (ids, left)]
     others = f" To be judged one by one: {names[1]}." if left else ""
     return f"Confirm {len(ids)} vertebrae together: {names[0]}? Look at them, then press v again.{others}"
-
-
-def rescue_text(merged: Merged, lost: Sequence[str]) -> str:
-    """Return what to tell the reader after a rescue; `lost` are the names of vertebrae that the curve left."""
-    told = [f"{len(merged.fresh)} vertebrae found along your points."]
-    if merged.kept:
-        told.append(f"Kept from before: {len(merged.kept)}.")
-    if lost:
-        told.append(f"Replaced although a reader had edited or judged them, as the curve left them: {', '.join(lost)}.")
-    return " ".join([*told, "Undo restores everything."])
