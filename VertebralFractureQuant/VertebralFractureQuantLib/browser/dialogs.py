@@ -5,7 +5,7 @@ from __future__ import annotations
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
 from .session import Session
 from .side import BORDERLINE
 
@@ -22,6 +22,14 @@ LEGEND = (
     ("mdi-close", "rejected: no vertebra, or not measurable; excluded from the worst grade and the SDI"),
 )
 
+# The focus goes into a dialog when it opens, stays there, and returns when it closes.
+FOCUS = (
+    'aria-label="Keys"',
+    "@after-enter=\"utils.get('vfqEnter')('.close')\"",
+    "@after-leave=\"utils.get('vfqReturn')()\"",
+)
+DRAWER = ('data-test="cases"', 'aria-label="Worklist"', ':inert="!worklist_open"')
+
 
 class Dialogs:
     """Builds the dialogs of the page where it is created, inside the layout."""
@@ -34,12 +42,17 @@ class Dialogs:
 
     def _help(self) -> None:
         with (
-            v3.VDialog(v_model=("help_open",), max_width=640),
+            v3.VDialog(v_model=("help_open",), max_width=640, scrollable=True, raw_attrs=FOCUS),
             v3.VCard(title="Keys", raw_attrs=['data-test="help"']),
-            v3.VCardText(),
-            html.Table(classes="keys"),
         ):
-            for entry in (*KEYS, *PAGE_KEYS):
+            with v3.Template(v_slot_append=True):
+                v3.VBtn("Close", size="small", variant="tonal", click="help_open = false", classes="text-none close")
+            self._keys()
+
+    def _keys(self) -> None:
+        scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
+        with scrolled, html.Table(classes="keys"):
+            for entry in (*KEYS, *PAGE_KEYS, *LAYOUT_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
@@ -58,7 +71,7 @@ class Dialogs:
     def _worklist(self) -> None:
         with (
             v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']
+                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=DRAWER
             ),
             v3.VList(density="compact"),
             v3.VListItem(
@@ -81,10 +94,11 @@ class Dialogs:
     def _busy(self) -> None:
         with (
             v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"),
-            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']),
+            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"', 'role="status"']),
         ):
             html.Div("{{ busy && busy.stage }}", classes="mb-3")
             v3.VProgressLinear(
+                raw_attrs=['aria-label="Progress"'],
                 model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])

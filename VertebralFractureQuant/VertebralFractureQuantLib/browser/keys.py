@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..scene.keys import ACTIONS, HELD, REPEATED
+from ..scene.keys import ACTIONS, HELD, LAYOUT_KEYS, REPEATED
+from .views import PATIENT, STRAIGHTENED
 
 HELD_MS = 400  # a key that is held down longer acts again when it is released
 
@@ -31,8 +32,12 @@ window.addEventListener("keydown", (event) => {
   const ctrl = (event.ctrlKey || event.metaKey) && !third;
   const typed = event.key.length === 1 && !event.shiftKey ? event.key.toLowerCase() : event.key;
   const name = (ctrl ? "Ctrl+" : "") + (ctrl && event.shiftKey ? "Shift+" : "") + typed;
-  if (!KNOWN.includes(name)) return;
+  if (!KNOWN.includes(name) && !LAYOUT.includes(name)) return;
   event.preventDefault();
+  if (LAYOUT.includes(name)) {
+    if (!event.repeat) VIEWS[name - 1] ? window.vfqEnlarge(VIEWS[name - 1]) : window.vfqFold();
+    return;
+  }
   if (!event.repeat || REPEATED.includes(name)) window.trame.trigger("key", [name]);
   if (!event.repeat && HELD.includes(name)) held = {name, since: performance.now()};
 }, true);
@@ -46,4 +51,6 @@ for (const other of ["keyup", "keypress"])
   window.addEventListener(other, (event) => { if (event.target.closest(".view")) event.stopPropagation(); }, true);
 """
 LISTENER = LISTENER.replace("HELD_MS", str(HELD_MS)).replace("HELD.", f"{list(HELD)}.")
+LISTENER = LISTENER.replace("LAYOUT", str([key for entry in LAYOUT_KEYS for key in entry.keys]))
+LISTENER = LISTENER.replace("VIEWS", str([STRAIGHTENED, *PATIENT]))
 LISTENER = LISTENER.replace("KNOWN", str(sorted(ACTIONS))).replace("REPEATED", str(sorted(REPEATED)))
