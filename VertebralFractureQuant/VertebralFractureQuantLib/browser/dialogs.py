@@ -70,9 +70,7 @@ class Dialogs:
 
     def _worklist(self) -> None:
         with (
-            v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=DRAWER
-            ),
+            v3.VNavigationDrawer(v_model=("worklist_open",), temporary=True, width=420, raw_attrs=DRAWER),
             v3.VList(density="compact"),
             v3.VListItem(
                 v_for="w in worklist",
@@ -99,6 +97,7 @@ class Dialogs:
             html.Div("{{ busy && busy.stage }}", classes="mb-3")
             v3.VProgressLinear(
                 raw_attrs=['aria-label="Progress"'],
-                model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+                model_value=("100 * ((busy && busy.share) || 0)",),
+                indeterminate=("!busy || busy.share == null",),
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])

@@ -25,7 +25,7 @@ from .views import COLORS, PATIENT, STRAIGHTENED
 TITLE = "Vertebral Fracture Quantification"
 NOTICE = "For research use only. Not for diagnosis."
 PLANE = "Sagittal plane: from the patient's left to the right"
-BEHIND = ':inert="worklist_open"'  # the focus stays in the worklist while it is open
+BEHIND = ':inert="worklist_open || help_open"'  # the focus stays in what lies over the page
 SHOW_ROW = "utils.get('vfqShowRow')()"
 DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-case]') : utils.get('vfqReturn')()"
 # What screen readers hear: the selected vertebra, and its grade and verdict when they change.
@@ -56,7 +56,10 @@ class ReviewPage:
             client.ClientStateChange(value="selected", trigger_on_create=True, change=SHOW_ROW)
             client.ClientStateChange(value="worklist_open", change=DRAWER_FOCUS)
             self._bar()
-            with v3.VMain(raw_attrs=[BEHIND]), html.Div(classes="page", raw_attrs=[':data-enlarged="enlarged"', ':data-folded="folded"']):
+            with (
+                v3.VMain(raw_attrs=[BEHIND]),
+                html.Div(classes="page", raw_attrs=[':data-enlarged="enlarged"', ':data-folded="folded"']),
+            ):
                 self._straightened()
                 for name in PATIENT:
                     with html.Div(classes=f"place {name.lower()}"):
@@ -127,7 +130,12 @@ class ReviewPage:
         with html.Div(classes="place straight"):
             self._view(STRAIGHTENED)
             with html.Div(classes="strip"):
-                html.Div("{{ under_mouse }}", classes="under-mouse", raw_attrs=['data-test="under_mouse"'])
+                with html.Div(classes="readings"):  # of constant size: text must not resize the view during a drag
+                    html.Div("{{ under_mouse }}", raw_attrs=['data-test="under_mouse"'])
+                    html.Div(
+                        "W {{ window[0] }}  L {{ window[1] }} HU{{ close_up ? '   Close-up (Enter)' : '' }}",
+                        raw_attrs=['data-test="window"'],
+                    )
                 v3.VSlider(
                     model_value=("lateral",),
                     update_modelValue=(self.session.act, "['move_lateral', $event]"),
@@ -138,15 +146,7 @@ class ReviewPage:
                     hide_details=True,
                     raw_attrs=['data-test="lateral"', f'aria-label="{PLANE}"', f'title="{PLANE}"'],
                 )
-                html.Div(
-                    "{{ Math.abs(lateral).toFixed(1) }} mm {{ lateral < 0 ? 'left' : 'right' }}",
-                    classes="under-mouse plane",
-                )
-                html.Div(
-                    "{{ close_up ? 'Close-up (Enter)   ' : '' }}W {{ window[0] }}  L {{ window[1] }} HU",
-                    classes="under-mouse",
-                    raw_attrs=['data-test="window"'],
-                )
+                html.Div("{{ Math.abs(lateral).toFixed(1) }} mm {{ lateral < 0 ? 'left' : 'right' }}", classes="plane")
 
     def _view(self, name: str) -> None:
         enlarge = f"utils.get('vfqEnlarge')('{name}')"
@@ -163,7 +163,7 @@ class ReviewPage:
                     raw_attrs=[
                         'type="button"',
                         f'aria-label="Enlarge the {name.lower()} view, or go back"',
-                        f':aria-pressed="enlarged == \'{name}\'"',
+                        f":aria-pressed=\"enlarged == '{name}'\"",
                         f'data-test="enlarge-{name}"',
                         '@dblclick.stop=""',
                     ],

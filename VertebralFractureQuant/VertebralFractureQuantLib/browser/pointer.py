@@ -55,14 +55,16 @@ POINTER = """
     return {at: [(a.x + b.x) / 2 - left, bottom - (a.y + b.y) / 2], area: [width, height],
       apart: Math.max(20, Math.hypot(a.x - b.x, a.y - b.y))};
   };
-  const follow = async () => {
-    if (!pinch || pinch.sending) return;
-    const mine = pinch, before = pinch.sent, now = spread();
-    pinch.sent = now;
-    pinch.sending = true;
-    await window.trame.trigger("pinch", [pinch.view, before.at, now.at, now.apart / before.apart, now.area]);
+  const follow = async (mine) => {
+    if (mine.sending) return;
+    mine.sending = true;
+    while (mine.next) {
+      const before = mine.sent, now = mine.next;
+      mine.sent = now;
+      mine.next = null;
+      await window.trame.trigger("pinch", [mine.view, before.at, now.at, now.apart / before.apart, now.area]);
+    }
     mine.sending = false;
-    if (mine.moved && pinch === mine) { mine.moved = false; follow(); }
   };
   window.addEventListener("pointerdown", (event) => {
     if (event.pointerType !== "touch" || !take(event)) return;
@@ -83,7 +85,7 @@ POINTER = """
     event.stopPropagation();
     const finger = {x: event.clientX, y: event.clientY};
     fingers.set(event.pointerId, finger);
-    if (pinch) { pinch.moved = pinch.sending; follow(); }
+    if (pinch) { pinch.next = spread(); follow(pinch); }
     if (!press || press.id !== event.pointerId) return;
     if (Math.hypot(finger.x - press.x, finger.y - press.y) > MOVED_PX) begin();
     if (press.down) asMouse("pointermove", finger, 1);
@@ -92,7 +94,7 @@ POINTER = """
     if (!event.isTrusted || !fingers.has(event.pointerId)) return;
     event.stopPropagation();
     const finger = {x: event.clientX, y: event.clientY};
-    if (pinch && fingers.size === 2) { if (!pinch.sending) follow(); pinch = null; }
+    if (fingers.size === 2) pinch = null;
     fingers.delete(event.pointerId);
     if (press && press.id === event.pointerId) {
       begin();
@@ -118,7 +120,7 @@ POINTER = """
   };
   let soon = 0;
   window.addEventListener("resize", () => { clearTimeout(soon); soon = setTimeout(claim, 200); });
-  document.documentElement.addEventListener("pointerenter", back);
+  document.documentElement.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && back(event));
   document.addEventListener("visibilitychange", back);
   window.addEventListener("pointerup", (event) => setTimeout(back, 100, {buttons: event.buttons}));
   window.vfqClaim = claim;

@@ -55,8 +55,9 @@ class Side:
                 self._report()
                 self._doubts()
                 self._notes()
-            with html.Div(classes="rows"), html.Table(
-                classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']
+            with (
+                html.Div(classes="rows"),
+                html.Table(classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']),
             ):
                 self._head()
                 self._body()
@@ -150,17 +151,16 @@ class Side:
 
     def _level_menu(self) -> None:
         with v3.VMenu():
-            with v3.Template(v_slot_activator="{ props }"):
-                with html.Button(
-                    v_bind="props",
-                    click_stop=True,
-                    classes="level",
-                    raw_attrs=[
-                        *('type="button"', 'title="Set level"', ':aria-label="`Set level of ${r.level}`"'),
-                        ':tabindex="r.id == selected ? 0 : -1"',
-                    ],
-                ):
-                    v3.VIcon("mdi-menu-down", size=14)
+            with v3.Template(v_slot_activator="{ props }"), html.Button(
+                v_bind="props",
+                click_stop=True,
+                classes="level",
+                raw_attrs=[
+                    *('type="button"', 'title="Set level"', ':aria-label="`Set level of ${r.level}`"'),
+                    ':tabindex="r.id == selected ? 0 : -1"',
+                ],
+            ):
+                v3.VIcon("mdi-menu-down", size=14)
             with v3.VList(density="compact", max_height=400):
                 v3.VListItem(
                     v_for="name in names",

@@ -78,9 +78,11 @@ def _receive(adapter: Any) -> None:
     resize, interact = adapter.update_size, adapter.on_interaction
 
     def update_size(origin: str, size: Mapping[str, float]) -> None:
-        """Resize the view, unless it has that size or is hidden in the tab."""
+        """Resize the view, unless it is hidden in the tab; a tab that was just opened needs the image in any case."""
         asked = (int(size["w"]), int(size["h"]), size["p"])
-        if min(asked[:2]) >= SMALLEST and asked != adapter._current_size:
+        if asked == adapter._current_size:
+            adapter.schedule_render()
+        elif min(asked[:2]) >= SMALLEST:
             resize(origin, size)
 
     def on_interaction(origin: str, event: dict[str, Any]) -> None:

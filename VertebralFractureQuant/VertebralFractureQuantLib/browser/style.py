@@ -20,9 +20,9 @@ THEMES = """
 :root { --gap: #0d0e0f; --panel: #1b1c1e; --raised: #26282b; --line: #3a3d41; --text: #e6e8eb; --dim: #a9aeb5;
   --warn: #ffc107; --told: #81d4fa; --bad: #ff8a80; --good: #81c784; --fault: #ff7bff; --chosen: #30405a;
   --focus: #8ab4ff; color-scheme: dark; }
-:root[data-look="light"] { --gap: #b9bdc3; --panel: #ffffff; --raised: #eef0f3; --line: #cfd3d8; --text: #1b1e22; --dim: #545a61;
-  --warn: #7a4b00; --told: #0b5394; --bad: #b3261e; --good: #1b6e20; --fault: #9c009c; --chosen: #d3e2fb;
-  --focus: #1a56c4; color-scheme: light; }
+:root[data-look="light"] { --gap: #b9bdc3; --panel: #ffffff; --raised: #eef0f3; --line: #cfd3d8; --text: #1b1e22;
+  --dim: #545a61; --warn: #7a4b00; --told: #0b5394; --bad: #b3261e; --good: #1b6e20; --fault: #9c009c;
+  --chosen: #d3e2fb; --focus: #1a56c4; color-scheme: light; }
 .v-application { color: var(--text); background: var(--gap); }
 .text-amber { color: var(--warn) !important; }
 .text-light-blue-lighten-3 { color: var(--told) !important; }
@@ -37,7 +37,7 @@ html { overflow: hidden; font-size: clamp(16px, .56vw, 24px); }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .bar { display: flex; align-items: center; gap: .5rem; height: 2.75rem; padding: 0 .25rem; flex: none;
   background: var(--raised); white-space: nowrap; }
-.bar .case { flex: 0 100 auto; min-width: 6.5rem; }
+.bar .case { flex: 0 1 auto; min-width: 7.75rem; }
 .bar .case .v-btn__content { min-width: 0; overflow: hidden; }
 .bar .case .name { overflow: hidden; text-overflow: ellipsis; }
 .bar .title { flex: 0 1000 auto; min-width: 0; overflow: hidden; text-overflow: ellipsis; font-size: .875rem;
@@ -67,6 +67,9 @@ html { overflow: hidden; font-size: clamp(16px, .56vw, 24px); }
   .bar .title { display: none; }
   .bar .notice { white-space: normal; font-size: .625rem; line-height: 1.1; width: 6.5rem; }
   .bar .buttons .v-btn { width: 2rem; height: 2rem; }
+  .strip { gap: .375rem; padding: 0 .375rem; font-size: .6875rem; }
+  .readings { width: 12.5rem; }
+  .plane { width: 5rem; }
   .page { height: calc(100dvh - 2.25rem); grid-template: "straight side" minmax(0, 1fr) / 61fr minmax(0, 39fr); }
   .page[data-folded="true"] { grid-template-columns: 61fr minmax(0, 39fr); }
   .page:not([data-folded="true"]) > :is(.sagittal, .coronal, .axial) { display: none; }
@@ -96,11 +99,12 @@ VIEWS = """
 .letter.bottom { bottom: 4px; left: 25%; }
 .note { position: absolute; top: 28px; left: 8px; right: 8px; font-size: .8125rem; color: #ffc107; pointer-events: none;
   text-shadow: 0 0 3px #000; }
-.strip { display: flex; flex-wrap: wrap; align-items: center; column-gap: .75rem; min-height: 2rem; padding: 0 .75rem;
-  background: var(--panel); font-size: .75rem; }
-.strip .v-slider { flex: 1 1 8rem; min-width: 6rem; }
-.under-mouse { font-variant-numeric: tabular-nums; white-space: pre; }
-.under-mouse.plane { min-width: 5.5rem; text-align: right; }
+.strip { display: flex; align-items: center; gap: .75rem; height: 2.125rem; padding: 0 .75rem; overflow: hidden;
+  background: var(--panel); font-size: .75rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.readings { flex: none; width: 16rem; height: 2rem; line-height: 1rem; overflow: hidden; }
+.readings > * { height: 1rem; white-space: pre; }
+.strip .v-slider { flex: 1 1 4rem; min-width: 4rem; }
+.plane { flex: none; width: 5.5rem; text-align: right; }
 """
 
 TABLE = """
@@ -112,7 +116,7 @@ table.vertebrae th { position: sticky; top: 0; background: var(--raised); font-w
   text-align: right; padding: 4px 5px; z-index: 1; }
 table.vertebrae td { text-align: right; padding: 3px 5px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 table.vertebrae th.left, table.vertebrae td.left { text-align: left; }
-table.vertebrae tr { cursor: pointer; scroll-margin-top: 2rem; }
+table.vertebrae tr { cursor: pointer; scroll-margin-top: 3.5rem; }
 table.vertebrae tr.selected td { background: var(--chosen); }
 table.vertebrae tr.rejected td { color: var(--dim); text-decoration: line-through; }
 .level { padding: 0 4px; }
@@ -135,7 +139,8 @@ input.reader { width: 14em; min-width: 6em; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: .8125rem; }
 .summary { padding: 8px 12px; font-size: .875rem; line-height: 1.5; border-bottom: 1px solid var(--line); }
 .keys td { padding: 2px 10px 2px 0; font-size: .875rem; }
-.keys kbd { background: var(--raised); color: var(--text); border-radius: 3px; padding: 1px 6px; }
+.keys kbd { display: inline-block; background: var(--raised); color: var(--text); border-radius: 3px;
+  padding: 1px 6px; }
 .contradiction { color: var(--fault); }
 @container (max-width: 27rem) {
   table.vertebrae :is(td, th):nth-child(7):not([colspan]) { display: none; }
@@ -151,6 +156,6 @@ input.reader { width: 14em; min-width: 6em; }
 }
 """
 
-STYLE = THEMES + PAGE + VIEWS + TABLE
+STYLE = THEMES + VIEWS + PAGE + TABLE
 STYLE += "".join(f".grade.{name} {{ background: {_css_color(GRADE_COLORS[name])}; }}\n" for name in GRADES)
 STYLE += "".join(f'.grade.{name}::before {{ content: "{number} "; }}\n' for number, name in enumerate(GRADES))
