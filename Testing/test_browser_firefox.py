@@ -1,12 +1,11 @@
 """The review page in Firefox: images, keys, a drag, the wheel, a finger, and the rules of accessibility.
 
-Mozilla's own driver speaks to any Firefox as it is installed; Playwright needs a Firefox of its own, which it downloads.
+Mozilla's own driver works with an installed Firefox; Playwright would download a Firefox of its own.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,8 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 driver = pytest.importorskip("marionette_driver.marionette", reason="needs Firefox's driver: pip install '.[test]'")
 
-from browser_bench import IMAGES_SHOWN, Picture, becomes, eventually, folder_of, saved, steady
-from VertebralFractureQuantLib.spine.record_json import read_analysis
+from browser_bench import IMAGES_SHOWN, Picture, becomes, eventually, folder_of, saved, steady  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 
 FIREFOX = next((p for p in map(shutil.which, ("firefox-esr", "firefox")) if p), None)
 pytestmark = pytest.mark.skipif(FIREFOX is None, reason="needs Firefox")
@@ -52,8 +51,9 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def firefox() -> Iterator[object]:
-    firefox = driver.Marionette(bin=FIREFOX, headless=True, prefs={"ui.systemUsesDarkTheme": 1})
+def firefox(tmp_path_factory) -> Iterator[object]:
+    log = tmp_path_factory.mktemp("firefox") / "log"
+    firefox = driver.Marionette(bin=FIREFOX, headless=True, prefs={"ui.systemUsesDarkTheme": 1}, gecko_log=str(log))
     firefox.start_session()
     yield firefox
     firefox.quit()

@@ -10,20 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .views import ReviewViews
 
 SMALLEST = 20  # pixels; a view that is hidden in a tab reports less, and keeps the size that it had
 
 
-def to_image(place: Sequence[float], area: Sequence[float], size: Sequence[float]) -> np.ndarray:
+def to_image(place: ArrayLike, area: ArrayLike, size: ArrayLike) -> np.ndarray:
     """Return the pixel `(2,)` of an image of `size` that is at a place of a tab's view.
 
     place : x and y in the view.
     area : width and height of the view; the image fills it as far as its shape allows, in its middle.
     """
-    place, area, size = (np.asarray(pair, float) for pair in (place, area, size))
-    pixel: np.ndarray = size / 2 + (place - area / 2) / (area / size).min()
+    at, whole, pixels = (np.asarray(pair, float) for pair in (place, area, size))
+    pixel: np.ndarray = pixels / 2 + (at - whole / 2) / (whole / pixels).min()
     return pixel
 
 
