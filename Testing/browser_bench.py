@@ -245,19 +245,23 @@ def drag(page, vertebra_id: str, start, by, release: bool = True) -> None:
     for share in np.linspace(0, 1, 8)[1:]:
         page.mouse.move(start[0] + share * by[0], start[1] + share * by[1])
     eventually(lambda: g(page, vertebra_id) != before)
-    steady(lambda: g(page, vertebra_id))
+    steady(page, lambda: g(page, vertebra_id))
     if release:
         page.mouse.up()
         handled(page)
 
 
-def steady(value, for_s: float = 0.3):
-    """Wait until a value has been the same for a while, and return it."""
-    latest, since = value(), time.monotonic()
-    while time.monotonic() - since < for_s:
-        time.sleep(0.03)
-        if (now := value()) != latest:
-            latest, since = now, time.monotonic()
+def steady(page, value, answers: int = 6):
+    """Wait until a value stays the same while the server answers several times, and return it.
+
+    The page sends the events of the mouse one by one, each after the answer to the one before.
+    """
+    latest, same = value(), 0
+    while same < answers:
+        handled(page)
+        now = value()
+        same = same + 1 if now == latest else 0
+        latest = now
     return latest
 
 

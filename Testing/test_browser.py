@@ -363,7 +363,7 @@ def test_closing_a_tab_during_a_drag_loses_nothing(chromium, server, output):
     page.mouse.move(x, y)
     page.mouse.move(x + 40, y + 40, steps=8)
     # no button is pressed, so the point stays
-    assert steady(lambda: g(page, "v2")) == pytest.approx(live, abs=1e-12)
+    assert steady(page, lambda: g(page, "v2")) == pytest.approx(live, abs=1e-12)
     page.close()
 
 
@@ -438,7 +438,7 @@ def test_enter_fills_the_view_and_beside_the_plane_no_point_is_dragged(page, out
     page.mouse.move(place[0], place[1] + 15, steps=5)
     page.mouse.up()
     handled(page)
-    assert steady(lambda: g(page, "v3")) == before
+    assert steady(page, lambda: g(page, "v3")) == before
     press(page, "j")
     page.wait_for_selector("[data-test=note]", state="detached")
     drag(page, "v3", place, (0, 12))

@@ -36,6 +36,11 @@ class Page:
     def __call__(self, script: str, *values):
         return self.firefox.execute_script(script, values, sandbox=None)
 
+    def evaluate(self, function: str):
+        """Run an asynchronous function without parameters, and return its result."""
+        script = f"const done = arguments[arguments.length - 1]; ({function})().then(done)"
+        return self.firefox.execute_async_script(script, sandbox=None)
+
     def query_selector(self, selector: str) -> SimpleNamespace:
         box = self(f"const b = document.querySelector('{selector}').getBoundingClientRect(); return b.toJSON()")
         return SimpleNamespace(bounding_box=lambda: box)
@@ -99,25 +104,30 @@ def test_keys_the_wheel_and_the_theme_work_in_firefox(page):
     page("document.querySelector('[data-test=vfqTheme]').click()")
     becomes(lambda: page(ground), "rgb(255, 255, 255)")
 
-    place = page.query_selector("[data-view=Straightened]").bounding_box()
-    at = {"x": int(place["width"] / 2), "y": int(place["top"] + place["height"] / 2), "duration": 0, "deltaX": 0}
-    plane = "return document.querySelector('.plane').innerText"
-    before = page(plane)
+    box = page.query_selector("[data-view=Straightened]").bounding_box()
+    at = {"x": int(box["width"] / 2), "y": int(box["top"] + box["height"] / 2), "duration": 0, "deltaX": 0}
     page.pointer().pointer_move(at["x"], at["y"]).perform()
-    wheel = page.firefox.actions.sequence("wheel", "wheel")
-    for _ in range(20):
-        wheel._actions.append({"type": "scroll", "deltaY": 6, **at})
-    wheel.perform()
-    eventually(lambda: page(plane) != before)
-    assert float(steady(lambda: page(plane)).split()[0]) <= 3.0  # 120 pixels: three planes
+
+    def scrolled(count: int, pixels: int) -> float:
+        """Return by how many mm the plane moves."""
+        wheel = page.firefox.actions.sequence("wheel", "wheel")
+        wheel._actions.extend({"type": "scroll", "deltaY": pixels, **at} for _ in range(count))
+        before = plane(page)
+        wheel.perform()
+        eventually(lambda: plane(page) != before)
+        return abs(steady(page, lambda: plane(page)) - before)
+
+    notch = scrolled(1, 120)
+    assert scrolled(20, 6) == pytest.approx(3 * notch)
+
+
+def plane(page: Page) -> float:
+    mm, _, side = page("return document.querySelector('.plane').innerText").split()
+    return float(mm) * (1 if side == "right" else -1)
 
 
 def test_axe_finds_no_serious_fault_in_firefox(page):
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install '.[test]'")
     page((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.firefox.execute_async_script(
-        "const done = arguments[arguments.length - 1]; axe.run().then((r) => done(r.violations.map((v) => "
-        "[v.impact, v.id, v.nodes[0].html])))",
-        sandbox=None,
-    )
+    found = page.evaluate("async () => (await axe.run()).violations.map((v) => [v.impact, v.id, v.nodes[0].html])")
     assert [fault for fault in found if fault[0] in ("serious", "critical")] == []

@@ -265,13 +265,13 @@ def test_a_trackpad_scrolls_by_distance_and_a_notch_of_a_wheel_is_one_plane(page
     hover(page, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, 120)
     eventually(lambda: plane(page) != 0)
-    notch = abs(steady(lambda: plane(page)))
+    notch = abs(steady(page, lambda: plane(page)))
     page.mouse.wheel(0, -120)
     becomes(lambda: plane(page), 0)
     for _ in range(20):
         page.mouse.wheel(0, 6)  # 120 pixels in all: three planes, not twenty
     becomes(lambda: abs(plane(page)), pytest.approx(3 * notch))
-    assert abs(steady(lambda: plane(page))) == pytest.approx(3 * notch)
+    assert abs(steady(page, lambda: plane(page))) == pytest.approx(3 * notch)
 
 
 class Fingers:
@@ -301,7 +301,7 @@ def test_a_finger_drags_a_point_and_two_fingers_zoom_and_move_the_image(chromium
     moved = saved(folder, lambda r: r.vertebrae[2].origin == "reader").vertebrae[2]
     by = picture.straightening.to_straight(moved.keypoints[1, 0]) - picture.straightening.to_straight(v.keypoints[1, 0])
     np.testing.assert_allclose(by[1:], [0, -down], atol=2 * picture.mm)
-    before = steady(lambda: g(page, "v3"))
+    before = steady(page, lambda: g(page, "v3"))
 
     # The fingers begin on points of a vertebra: it stays. What is between them follows, twice as large.
     a, b = np.array(picture.xy(v.keypoints[0, 0])), np.array(picture.xy(v.keypoints[2, 1]))

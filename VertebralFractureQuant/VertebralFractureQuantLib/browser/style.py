@@ -48,7 +48,7 @@ html { overflow: hidden; font-size: clamp(16px, .56vw, 24px); }
 .bar .buttons .v-btn { width: 2.25rem; height: 2.25rem; flex: none; }
 .page { display: grid; height: calc(100dvh - 2.75rem); gap: 3px; background: var(--gap);
   grid-template: "straight side side side" minmax(0, 1fr) "straight sagittal coronal axial" minmax(0, 32%)
-    / 58fr minmax(0, 14fr) minmax(0, 14fr) minmax(0, 14fr); }
+    / 58.5fr minmax(0, 14fr) minmax(0, 14fr) minmax(0, 13.5fr); }
 .place { min-width: 0; min-height: 0; display: grid; grid-template-rows: minmax(0, 1fr); }
 .straight { grid-area: straight; grid-template-rows: minmax(0, 1fr) auto; }
 .sagittal { grid-area: sagittal; }
@@ -56,17 +56,18 @@ html { overflow: hidden; font-size: clamp(16px, .56vw, 24px); }
 .axial { grid-area: axial; }
 .side { grid-area: side; }
 .page[data-folded="true"] { grid-template: "straight sagittal" minmax(0, 1fr) "straight coronal" minmax(0, 1fr)
-  "straight axial" minmax(0, 1fr) / 58fr minmax(0, 42fr); }
+  "straight axial" minmax(0, 1fr) / 58.5fr minmax(0, 41.5fr); }
 .page[data-folded="true"] .side { display: none; }
 @media (min-width: 1750px) {
   .page { grid-template: "straight sagittal side" minmax(0, 1fr) "straight coronal side" minmax(0, 1fr)
     "straight axial side" minmax(0, 1fr) / 56.5% minmax(0, 1fr) 33rem; }
 }
 @media (max-width: 900px), (max-height: 500px) {
-  .bar { height: 2.25rem; }
+  .bar { height: 2.25rem; gap: .25rem; }
+  .bar .case { min-width: 6rem; padding: 0 .25rem; }
   .bar .title { display: none; }
   .bar .notice { white-space: normal; font-size: .625rem; line-height: 1.1; width: 6.5rem; }
-  .bar .buttons .v-btn { width: 2rem; height: 2rem; }
+  .bar .buttons .v-btn { width: 1.9rem; height: 2rem; }
   .strip { gap: .375rem; padding: 0 .375rem; font-size: .6875rem; }
   .readings { width: 12.5rem; }
   .plane { width: 5rem; }
