@@ -246,6 +246,20 @@ def test_dialogs_keep_the_focus_and_give_it_back(page):
     page.wait_for_selector("[data-test=worklist]:focus")
 
 
+def test_the_worklist_is_used_by_arrows_and_enter_which_then_confirm_nothing(page):
+    page.focus("[data-test=worklist]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-case='0']:focus")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("[data-case='1']:focus")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('[data-test=worklist]').innerText.trim() == 'Case 2'")
+    page.wait_for_selector("tr[data-id=v1]")
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    assert page.locator("tr[data-id]:not([data-review=open])").count() == 0
+    assert page.is_disabled("[data-test=undo]")
+
+
 def test_grades_differ_by_their_number_and_word_and_not_only_by_colour(page):
     numbers = page.eval_on_selector_all(
         "tr[data-id] .grade", "all => all.map(e => [e.innerText, getComputedStyle(e, '::before').content])"

@@ -9,7 +9,8 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 
 # Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
 # is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
-# Space and Enter press a focused button, as everywhere; but Enter ends clicking, whichever button began it.
+# Space and Enter press a focused button or open a focused case, as everywhere; but Enter ends clicking, whichever button
+# began it. Arrows go from case to case in the worklist.
 LISTENER = """
 let held = null;
 window.vfqCopy = async (text) => {
@@ -25,7 +26,9 @@ if (back) {
 window.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
   const clicking = event.key === "Enter" && window.trame.state.get("mode");
-  if ([" ", "Enter"].includes(event.key) && !clicking && event.target.closest("button, a[href], [role=button]")) return;
+  const pressed = event.target.closest("button, a[href], [role=button], .v-list-item");
+  if ([" ", "Enter"].includes(event.key) && !clicking && pressed) return;
+  if (event.key.startsWith("Arrow") && event.target.closest(".v-list-item")) return;
   event.stopPropagation();
   const third = event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key));
   if (event.altKey && !third) return;
@@ -35,8 +38,8 @@ window.addEventListener("keydown", (event) => {
   if (!KNOWN.includes(name) && !LAYOUT.includes(name)) return;
   event.preventDefault();
   if (LAYOUT.includes(name)) {
-    if (!event.repeat) VIEWS[name - 1] ? window.vfqEnlarge(VIEWS[name - 1]) : window.vfqFold();
-    return;
+    if (event.repeat || window.trame.state.get("help_open")) return;
+    return VIEWS[name - 1] ? window.vfqEnlarge(VIEWS[name - 1]) : window.vfqFold();
   }
   if (!event.repeat || REPEATED.includes(name)) window.trame.trigger("key", [name]);
   if (!event.repeat && HELD.includes(name)) held = {name, since: performance.now()};

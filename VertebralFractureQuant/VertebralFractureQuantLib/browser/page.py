@@ -89,7 +89,7 @@ class ReviewPage:
             self._buttons()
 
     def _buttons(self) -> None:
-        with html.Div(classes="buttons", raw_attrs=['role="toolbar"', 'aria-label="Tools"']):
+        with html.Div(classes="buttons", raw_attrs=['role="group"', 'aria-label="Tools"']):
             self._button("mdi-undo", "Undo (Ctrl+Z)", "undo", disabled="!undoable")
             self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
             self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")

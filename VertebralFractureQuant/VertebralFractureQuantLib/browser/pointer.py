@@ -123,7 +123,6 @@ POINTER = """
   document.documentElement.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && back(event));
   document.addEventListener("visibilitychange", back);
   window.addEventListener("pointerup", (event) => setTimeout(back, 100, {buttons: event.buttons}));
-  window.vfqClaim = claim;
 })();
 """
 for _name in ("NOTCH_PX", "PLANE_PX", "ZOOM_PX", "PRESS_MS", "MOVED_PX"):

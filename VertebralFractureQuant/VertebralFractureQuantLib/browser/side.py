@@ -151,14 +151,17 @@ class Side:
 
     def _level_menu(self) -> None:
         with v3.VMenu():
-            with v3.Template(v_slot_activator="{ props }"), html.Button(
-                v_bind="props",
-                click_stop=True,
-                classes="level",
-                raw_attrs=[
-                    *('type="button"', 'title="Set level"', ':aria-label="`Set level of ${r.level}`"'),
-                    ':tabindex="r.id == selected ? 0 : -1"',
-                ],
+            with (
+                v3.Template(v_slot_activator="{ props }"),
+                html.Button(
+                    v_bind="props",
+                    click_stop=True,
+                    classes="level",
+                    raw_attrs=[
+                        *('type="button"', 'title="Set level"', ':aria-label="`Set level of ${r.level}`"'),
+                        ':tabindex="r.id == selected ? 0 : -1"',
+                    ],
+                ),
             ):
                 v3.VIcon("mdi-menu-down", size=14)
             with v3.VList(density="compact", max_height=400):
