@@ -9,8 +9,8 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 
 # Keys typed into a field are text, not commands. The views receive no keys, because VTK binds some itself. A key that
 # is held down counts once. Many keyboards need AltGr for [ and ] (Windows: Ctrl and Alt), a Mac needs Option.
-# Space and Enter press a focused button or open a focused case, as everywhere; but Enter ends clicking, whichever button
-# began it. Arrows go from case to case in the worklist.
+# Space and Enter press a focused button or open a focused case, as everywhere; but Enter ends clicking, whichever
+# button began it. Arrows go from case to case in the worklist.
 LISTENER = """
 let held = null;
 window.vfqCopy = async (text) => {
