@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ("browser_bench",)  # servers and pages for the tests in a browser
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: the cores are used by several tests at a time
 THOROUGH = (
     "test_analysis",

@@ -332,13 +332,14 @@ def test_a_drag_in_a_whole_column_is_measured_within_two_milliseconds(empty):
     recompute, panel = [], []
     empty.study.follow = timed(empty.study.follow, recompute)
     empty.widget.face.followed = timed(empty.widget.face.followed, panel)
-    best, slow = np.inf, 1.0
-    for batch in range(3):
+    best, now = np.inf, slowness()
+    for batch in range(5):
+        before = now
         moves(empty.markups(11).node, 60)
         assert len(recompute) == 60 * (batch + 1) <= len(panel)
-        slow = slowness()
-        best = min(best, np.median(recompute[-60:]) / slow)
-    print(f"recompute {best:.2f} ms, panel {np.median(panel) / slow:.2f} ms, slowness {slow:.1f}")
+        now = slowness()
+        best = min(best, np.median(recompute[-60:]) / max(before, now))  # other programs come and go
+    print(f"recompute {best:.2f} ms, panel {np.median(panel) / now:.2f} ms, slowness {now:.1f}")
     assert best < DRAG_MS
 
 

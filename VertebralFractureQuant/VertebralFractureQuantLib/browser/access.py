@@ -235,6 +235,7 @@ def _entrance(index: Path) -> Any:
     from aiohttp import web
 
     page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}{WATCH}", 1)
+    page = page.replace(",maximum-scale=1,minimum-scale=1", "")  # a phone or tablet may enlarge the page
 
     async def show(_request: Any) -> web.Response:
         """Answer with the page."""

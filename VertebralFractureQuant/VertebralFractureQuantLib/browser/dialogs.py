@@ -7,7 +7,7 @@ from typing import Any
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
 from .drawer import WorklistDrawer
 from .session import Session
 from .side import BORDERLINE, path_field
@@ -26,6 +26,20 @@ LEGEND = (
 )
 
 
+# The focus goes into a dialog when it opens, stays there, and returns when it closes.
+def _focus(label: str, first: str) -> tuple[str, ...]:
+    return (
+        f'aria-label="{label}"',
+        f"@after-enter=\"utils.get('vfqEnter')('{first}')\"",
+        "@after-leave=\"utils.get('vfqReturn')()\"",
+    )
+
+
+FOCUS = _focus("Keys", ".close")
+ASK_FOCUS = _focus("Whose reading", "[data-test=ask] .choice")
+CASE_FOCUS = _focus("The case", "[data-test=case] button")
+
+
 class Dialogs:
     """Builds the dialogs of the page where it is created, inside the layout."""
 
@@ -39,12 +53,17 @@ class Dialogs:
 
     def _help(self) -> None:
         with (
-            v3.VDialog(v_model=("help_open",), max_width=640),
+            v3.VDialog(v_model=("help_open",), max_width=640, scrollable=True, raw_attrs=FOCUS),
             v3.VCard(title="Keys", raw_attrs=['data-test="help"']),
-            v3.VCardText(),
-            html.Table(classes="keys"),
         ):
-            for entry in (*KEYS, *PAGE_KEYS):
+            with v3.Template(v_slot_append=True):
+                v3.VBtn("Close", size="small", variant="tonal", click="help_open = false", classes="text-none close")
+            self._keys()
+
+    def _keys(self) -> None:
+        scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
+        with scrolled, html.Table(classes="keys"):
+            for entry in (*KEYS, *PAGE_KEYS, *LAYOUT_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
@@ -62,7 +81,7 @@ class Dialogs:
 
     def _ask(self) -> None:
         with (
-            v3.VDialog(model_value=("!!ask",), persistent=True, max_width=640),
+            v3.VDialog(model_value=("!!ask",), persistent=True, max_width=640, raw_attrs=ASK_FOCUS),
             v3.VCard(title="Whose reading?", raw_attrs=['data-test="ask"']),
             v3.VCardText(),
         ):
@@ -71,7 +90,7 @@ class Dialogs:
 
     def _case(self) -> None:
         with (
-            v3.VDialog(v_model=("case_open",), max_width=720),
+            v3.VDialog(v_model=("case_open",), max_width=720, raw_attrs=CASE_FOCUS),
             v3.VCard(raw_attrs=[':title="case_name"', 'data-test="case"']),
             v3.VCardText(),
         ):
@@ -83,11 +102,13 @@ class Dialogs:
     def _busy(self) -> None:
         with (
             v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"),
-            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']),
+            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"', 'role="status"']),
         ):
             html.Div("{{ busy && busy.stage }}", classes="mb-3")
             v3.VProgressLinear(
-                model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+                raw_attrs=['aria-label="Progress"'],
+                model_value=("100 * ((busy && busy.share) || 0)",),
+                indeterminate=("!busy || busy.share == null",),
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])
 

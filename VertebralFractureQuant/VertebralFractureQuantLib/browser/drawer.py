@@ -23,6 +23,7 @@ _TEXT = (
 )
 SHOWN = f"worklist.filter((w) => {_KIND} && {_TEXT})"
 ROW_HEIGHT = 44
+DRAWER = ('data-test="cases"', 'aria-label="Worklist"', ':inert="!worklist_open"')
 
 
 class WorklistDrawer:
@@ -31,9 +32,7 @@ class WorklistDrawer:
     def __init__(self, session: Session):
         self.session = session
         with (
-            v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=480, raw_attrs=['data-test="cases"']
-            ),
+            v3.VNavigationDrawer(v_model=("worklist_open",), temporary=True, width=480, raw_attrs=DRAWER),
             html.Div(classes="worklist"),
         ):
             self._filters()

@@ -147,6 +147,5 @@ class NumbersFirst(ScheduledRenderStrategy):
 
 def _label(_server: Any, _view_id: str, view: SliceView) -> None:
     name = view.get_singleton_tag()
-    html.Div(name, classes="view-label", style=f"color: {COLORS[name]}")
     for side, letter in zip(("left", "right", "top", "bottom"), LETTERS[name], strict=True):
         html.Div(letter, classes=f"letter {side}")

@@ -64,6 +64,12 @@ PAGE_KEYS = (
     Key(("i",), "toggle_case", "the case: its readings, signatures and folder"),
 )
 
+# Keys for the page's own layout. Each tab keeps its own, so the server receives none of these.
+LAYOUT_KEYS = (
+    Key(("1", "2", "3", "4"), "enlarge", "enlarge the straightened, sagittal, coronal or axial view; again to go back"),
+    Key(("5",), "fold", "fold the table away, or show it"),
+)
+
 ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
 
 HELD = ("h",)  # keys that act again when they are released, if they were held down for a while
@@ -82,4 +88,9 @@ MOUSE = (
     ("Shift + drag", "move the image"),
 )
 # In the page alone; in 3D Slicer the right button zooms.
-PAGE_MOUSE = (("drag with the right button", "window: sideways for contrast, up and down for brightness"),)
+PAGE_MOUSE = (
+    ("drag with the right button", "window: sideways for contrast, up and down for brightness"),
+    ("double-click on a view's name", "enlarge the view, or go back"),
+    ("one finger", "the same as the mouse with its left button"),
+    ("two fingers", "zoom and move the image"),
+)
