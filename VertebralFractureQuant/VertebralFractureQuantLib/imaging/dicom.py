@@ -59,7 +59,9 @@ class DicomVolume:
     widest_gap_mm: float
 
 
-def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = None) -> DicomVolume:
+def read_dicom(
+    path: Path, series: str | None = None, max_bytes: int | None = None, files: Sequence[str] | None = None
+) -> DicomVolume:
     """Read one CT series.
 
     Parameters
@@ -67,7 +69,7 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     path : a folder, searched with its sub-folders and linked folders, or its DICOMDIR; or one DICOM file, whose series
         is read from its own folder.
     series : Series Instance UID; if None, the fittest series that can be read.
-    max_bytes : as in `read_ct`.
+    max_bytes, files : as in `read_ct`.
 
     VFQError: `no_ct_series`, `several_studies`, `missing_slices`, `mixed_series`, `bad_direction`, `bad_spacing`,
     `too_few_slices`, `too_large`, `corrupt_file`, `not_3d`, `not_an_image`, `not_ct`. The `notes` of the error list the
@@ -75,7 +77,9 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     """
     if path.name.upper() == "DICOMDIR" and path.is_file():
         path = path.parent
-    if path.is_dir():
+    if files is not None:
+        found = find_slices(map(Path, files))
+    elif path.is_dir():
         found = find_slices(files_below(path))
     else:
         series = series_of(path) if series is None else series
