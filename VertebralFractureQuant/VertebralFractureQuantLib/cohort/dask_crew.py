@@ -48,10 +48,15 @@ class DaskCrew:
 
     connect : returns a client of the scheduler; raises OSError as long as there is none.
     say : is given sentences for the user.
+
+    Attributes
+    ----------
+    work : measures one scan; a test replaces it.
     """
 
     def __init__(self, settings: Settings, connect: Callable[[], Any], say: Callable[[str], None], cluster: Any = None):
         self._settings, self._connect, self._say, self._cluster = settings, connect, say, cluster
+        self.work: Callable[[Task, Settings], Finished] = work_on
         self._client = connect()
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tasks: dict[Any, tuple[Any, Task]] = {}  # by dask's key; a future that nobody holds is cancelled
@@ -71,7 +76,7 @@ class DaskCrew:
     def submit(self, task: Task) -> None:
         """See `Crew`. VFQError `no_scheduler` if it is lost and does not come back."""
         self._reconnect()
-        future = self._client.submit(work_on, task, self._settings, pure=False, retries=0)
+        future = self._client.submit(self.work, task, self._settings, pure=False, retries=0)
         self._tasks[future.key] = (future, task)
         future.add_done_callback(self._ended.put)
 

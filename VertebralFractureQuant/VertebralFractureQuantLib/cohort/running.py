@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import VFQError
-from ..report.outputs import check_writable
+from ..report.outputs import REVIEW_NAMES, check_writable
 from .crew import Crew, Ended
 from .state import WAITING, CohortState, Known
 from .studies import NOT_OF_THE_SCAN, OF_THE_FOLDER
@@ -30,8 +30,8 @@ REPEATED = (*NOT_OF_THE_SCAN, *OF_THE_FOLDER, *DEATHS)  # failures that another 
 SUSPECT = 2  # attempts without an end, after which a scan is tried alone
 STOPS = ("versions_differ", "missing_dependency", "bad_weights", "no_device")  # failures that all scans would have
 DIED = (
-    "The worker that had the scan died, also when it had no other one. Memory may have run out: use a computer with more "
-    "memory, or a crop of the scan."
+    "The worker that had the scan died, also when it had no other one. Memory may have run out: use a computer with "
+    "more memory, or a crop of the scan."
 )
 NO_MEMORY = (
     "The worker that had the scan ran out of memory, also when it had no other one. Use fewer workers, a computer with "
@@ -52,7 +52,8 @@ def to_do(state: CohortState, settings: Settings, again: bool = False) -> list[T
     """Return the tasks of the cases that have no result, or one that may no longer hold.
 
     A result holds as long as the scan, the networks and the options are the same. Of a scan that only seems changed, as
-    its files have other times, the content decides later (`Task.known`).
+    its files have other times, the content decides later (`Task.known`). The result of a case that has a review holds
+    for all networks and options.
 
     again : measure all again.
     """
@@ -62,11 +63,17 @@ def to_do(state: CohortState, settings: Settings, again: bool = False) -> list[T
         if known.problem:
             continue
         there = known.status != "ok" or (cases / known.name / "analysis.json").exists()
-        holds = there and not again and _has_result(known) and known.settings == settings.key
+        holds = there and _has_result(known) and (known.settings == settings.key and not again)
+        holds = holds or (known.status == "ok" and is_reviewed(cases / known.name))
         if not (holds and known.read_signature == known.signature):
             content = known.content if holds else None
             tasks.append(Task(known.name, known.path, known.files, content, known.begun >= SUSPECT))
     return tasks
+
+
+def is_reviewed(folder: Path) -> bool:
+    """True if the folder of a case holds a review, so that it is never replaced."""
+    return any((folder / name).exists() for name in REVIEW_NAMES)
 
 
 def _has_result(known: Known) -> bool:
@@ -77,7 +84,7 @@ def sweep(cases: Path) -> None:
     """Delete what killed workers left beside the folders of the cases; a folder that was moved away is moved back."""
     if not cases.is_dir():
         return
-    for path in list(cases.iterdir()) if cases.is_dir() else []:
+    for path in list(cases.iterdir()):
         found = LEFT_OVER.fullmatch(path.name)
         if found and found[2] == "old" and not (cases / found[1]).exists():
             path.rename(cases / found[1])
@@ -95,8 +102,8 @@ def run_tasks(
     """Measure all tasks, and store each result when it is there.
 
     tell : is called with each result.
-    VFQError that ends the run: one of `STOPS`, `output_not_writable` if nothing can be written any more, `no_scheduler`;
-    finished cases are kept.
+    VFQError that ends the run: one of `STOPS`, `output_not_writable` if nothing can be written any more,
+    `no_scheduler`; finished cases are kept.
     """
     _Run(state, crew, settings, tell, tasks).run()
 
@@ -170,6 +177,6 @@ class _Run:
                 return
         raise VFQError(
             "output_not_writable",
-            f"{self.state.folder.name}: the disk is full, or the folder can no longer be written. Free some space, then "
-            "run the same command again: finished cases are kept.",
+            f"{self.state.folder.name}: the disk is full, or the folder can no longer be written. Free some space, "
+            "then run the same command again: finished cases are kept.",
         )

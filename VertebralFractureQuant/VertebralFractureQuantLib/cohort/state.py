@@ -82,20 +82,26 @@ class CohortState:
     def __init__(self, folder: Path):
         self.folder = folder
         self._database: sqlite3.Connection | None = None
-        with self._coded():
-            database = sqlite3.connect(folder / FILE_NAME, timeout=0.0, isolation_level=None)
-            self._database = database
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute("BEGIN EXCLUSIVE")
-            found = database.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA:
-                raise VFQError("newer_schema", "The cohort was written by a newer version. Update this program.")
-            for statement in TABLES.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {SCHEMA}")
-            database.execute("COMMIT")
+        try:
+            with self._coded():
+                self._database = sqlite3.connect(folder / FILE_NAME, timeout=0.0, isolation_level=None)
+                self._begin(self._database)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _begin(database: sqlite3.Connection) -> None:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("BEGIN EXCLUSIVE")  # from here on no other process can open it
+        if database.execute("PRAGMA user_version").fetchone()[0] > SCHEMA:
+            raise VFQError("newer_schema", "The cohort was written by a newer version. Update this program.")
+        for statement in TABLES.split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {SCHEMA}")
+        database.execute("COMMIT")
 
     def __enter__(self) -> CohortState:
         """Return itself."""
