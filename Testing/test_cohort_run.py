@@ -6,6 +6,7 @@ point is how they die.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,12 +21,13 @@ from pathlib import Path
 import cohort_bench as bench
 import polars as pl
 import pytest
-from VertebralFractureQuantLib.cohort import runs, running
+from VertebralFractureQuantLib.cohort import dask_crew, runs, running
 from VertebralFractureQuantLib.cohort.crew import Ended, ThreadCrew
-from VertebralFractureQuantLib.cohort.runs import Hooks, Options, refresh_cohort, run_cohort
+from VertebralFractureQuantLib.cohort.engine import Library
+from VertebralFractureQuantLib.cohort.runs import Options, refresh_cohort, run_cohort
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
-from VertebralFractureQuantLib.cohort.work import Finished
+from VertebralFractureQuantLib.cohort.work import Finished, Settings, Task, work_on
 from VertebralFractureQuantLib.errors import VFQError
 
 SCANS = {
@@ -394,9 +396,9 @@ def test_a_scan_under_way_at_two_kills_of_everything_is_tried_alone(run, tmp_pat
 
         class Killed(PlayedCrew):
             def wait(self, timeout_s):
-                raise KeyboardInterrupt
+                raise SystemExit  # as little is stored as at a kill
 
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit):
             run(lambda *_: Killed({}))
     crew = PlayedCrew({})
     run(lambda *_: crew)
@@ -455,3 +457,85 @@ def test_a_run_that_is_killed_goes_on_with_the_same_tables_and_measures_nothing_
     assert ended.returncode == 0, text
     assert tables(tmp_path / "out") == tables(undisturbed / "out")
     assert sum(measured(tmp_path).values()) <= 13 + 2 * 4  # those under way when all was killed
+
+
+def dask_process(kind: str, file: Path, *options: str) -> subprocess.Popen:
+    """A scheduler or a worker as on a cluster, on the loopback address."""
+    started = bench_process(
+        "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", file, "--interface", "lo", "--no-dashboard", *options,
+        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
+    )  # fmt: skip
+    return started
+
+
+def end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.thorough
+def test_a_run_waits_for_a_scheduler_that_is_killed_and_goes_on_when_it_is_back(tmp_path):
+    scans = {f"s{n:02}": {"takes": 0.2} for n in range(12)} | {"hold": {"waits": str(tmp_path / "go")}}
+    source, file = bench.write_scans(tmp_path / "source", scans), tmp_path / "s.json"
+    started = [dask_process("scheduler", file, "--port", "0")]
+    try:
+        until(file.exists)
+        started.append(dask_process("worker", file, "--nthreads", "2"))
+        run = cohort_process(source, tmp_path / "out", str(file))
+        started.append(run)
+        until(lambda: len(measured(tmp_path)) >= 3)
+        end(started[0])
+        file.unlink()
+        started.append(dask_process("scheduler", file, "--port", "0"))
+        until(file.exists)
+        started.append(dask_process("worker", file, "--nthreads", "2"))
+        (tmp_path / "go").touch()
+        text, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, text
+        assert "The scheduler is gone" in text and json.loads(text.splitlines()[-1]) == {"ok": 13}
+    finally:
+        for process in started:
+            end(process)
+
+
+@pytest.mark.thorough
+def test_ctrl_c_ends_a_run_at_once_and_the_next_one_goes_on(tmp_path):
+    scans = {f"s{n:02}": {"takes": 0.1} for n in range(6)} | {"hold": {"waits": str(tmp_path / "go")}}
+    source = bench.write_scans(tmp_path / "source", scans)
+    run = cohort_process(source, tmp_path / "out", "1")
+    until(lambda: len(measured(tmp_path)) >= 6)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    text, _ = run.communicate(timeout=30)
+    assert "KeyboardInterrupt" in text and run.returncode
+    (tmp_path / "go").touch()
+    assert run_cohort(Options(source, tmp_path / "out"), make_crew=bench.stub_threads).statuses == {"ok": 7}
+    assert sum(measured(tmp_path).values()) <= 7 + 1  # the last one may have ended while the run did
+
+
+@pytest.mark.thorough
+def test_a_scan_that_takes_all_memory_is_coded_so_and_the_others_are_measured(tmp_path, monkeypatch):
+    source = bench.write_scans(tmp_path / "source", {"big": {"eats": 700_000_000}, "small": {}})
+    monkeypatch.setattr(dask_crew, "local_size", lambda workers, gpus=0: (1, 600_000_000))
+    crew = lambda *given: stub_crew(dask_crew.local_crew(given[0], 1, lambda text: None))  # noqa: E731
+    assert run_cohort(Options(source, tmp_path / "out"), make_crew=crew).statuses == {"ok": 1, "out_of_memory": 1}
+
+
+def stub_crew(crew):
+    crew.work = bench.stub_work
+    return crew
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(run, monkeypatch):
+    monkeypatch.setattr(dask_crew, "CONNECT_S", 0.2)
+    refused("no_scheduler", run, crew=None, scheduler="tcp://127.0.0.1:9")
+    refused("no_scheduler", run, crew=None, scheduler="nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "other", [{"version": "0.0.0"}, {"identity": (("localizer", "0"), ("refiner", "0"), ("detector", "0"))}]
+)
+def test_a_worker_of_another_version_or_with_other_weights_refuses_to_measure(tmp_path, source, other):
+    settings = Settings(str(tmp_path / "out"), Library(), **other)
+    done = work_on(Task("bob", str(source / "bob.nii.gz")), settings)
+    assert done.status == "versions_differ" and "same" in done.message

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -173,8 +174,7 @@ def local_crew(settings: Settings, workers: int | None, say: Callable[[str], Non
     )
     say(f"{count} worker{'s' if count > 1 else ''} on this computer, each with up to {limit / 1e9:.1f} GB of memory.")
     crew = DaskCrew(settings, lambda: distributed.Client(cluster), say, cluster)
-    if gpus:
-        crew._client.register_plugin(_own_gpu(gpus))
+    crew._client.register_plugin(_plugin(gpus))
     return crew
 
 
@@ -227,18 +227,20 @@ def _configure() -> None:
     )
 
 
-def _own_gpu(gpus: int) -> Any:
-    """Return a plugin that gives each worker, by its number, a GPU of its own."""
+def _plugin(gpus: int) -> Any:
+    """Return what each worker on this computer does first: ignore Ctrl+C, and take a GPU by its number."""
     from distributed import WorkerPlugin
 
-    class OwnGpu(WorkerPlugin):
-        """Sets the GPU before anything uses CUDA."""
+    class Local(WorkerPlugin):
+        """It is set up before anything uses CUDA; Ctrl+C in a terminal goes to the workers as well."""
 
         def setup(self, worker: Any) -> None:
             """See dask."""
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if gpus:
+                os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
 
-    return OwnGpu()
+    return Local()
 
 
 def _check_packages(client: Any) -> None:

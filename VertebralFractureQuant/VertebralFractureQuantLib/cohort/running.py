@@ -126,12 +126,21 @@ class _Run:
         self.flying: dict[str, Task] = {}
 
     def run(self) -> None:
-        """Go on until no task is left."""
-        while self.waiting or self.suspects or self.flying:
-            self._fill()
-            for ended in self.crew.wait(LOOK_S):
-                self.flying.pop(ended.task.case, None)
-                self._take(ended)
+        """Go on until no task is left. What has ended when the user interrupts the run is kept."""
+        try:
+            while self.waiting or self.suspects or self.flying:
+                self._fill()
+                self._take_all(LOOK_S)
+        except KeyboardInterrupt:
+            self._take_all(0.0)
+            for case in self.flying:
+                self.state.put_back(case)
+            raise
+
+    def _take_all(self, timeout_s: float) -> None:
+        for ended in self.crew.wait(timeout_s):
+            self.flying.pop(ended.task.case, None)
+            self._take(ended)
 
     def _fill(self) -> None:
         window = self.crew.window
