@@ -21,7 +21,7 @@ from pathlib import Path
 import cohort_bench as bench
 import polars as pl
 import pytest
-from VertebralFractureQuantLib.cohort import dask_crew, runs, running
+from VertebralFractureQuantLib.cohort import dask_crew, running, runs
 from VertebralFractureQuantLib.cohort.crew import Ended, ThreadCrew
 from VertebralFractureQuantLib.cohort.engine import Library
 from VertebralFractureQuantLib.cohort.runs import Options, refresh_cohort, run_cohort
@@ -40,7 +40,7 @@ SCANS = {
 
 @pytest.fixture(autouse=True)
 def without_gallery(monkeypatch):
-    monkeypatch.setattr(runs, "_gallery", lambda folder: None)
+    monkeypatch.setattr(runs, "_gallery", lambda folder: folder)
 
 
 @pytest.fixture
@@ -89,7 +89,11 @@ def test_every_scan_has_a_row_with_its_grade_or_the_code_of_its_failure(run, tmp
         "anna": "ok", "bob": "ok", "cut": "corrupt_file", "dora": "ok",
     }  # fmt: skip
     assert rows["anna"]["worst_grade"] == rows["anna"]["auto_worst_grade"] == "severe" and rows["anna"]["sdi"] == 3
-    assert (rows["bob"]["worst_grade"], rows["bob"]["levels_assessed"], rows["bob"]["first_level"]) == ("normal", 4, "T9")
+    assert (rows["bob"]["worst_grade"], rows["bob"]["levels_assessed"], rows["bob"]["first_level"]) == (
+        "normal",
+        4,
+        "T9",
+    )
     assert rows["cut"]["worst_grade"] is None
     failures = pl.read_csv(tmp_path / "out" / "failures.csv").to_dicts()
     assert [(f["case"], f["code"]) for f in failures] == [("cut", "corrupt_file")]
@@ -237,6 +241,13 @@ def test_a_review_is_never_overwritten_not_even_when_all_is_measured_again(run, 
     assert (folder / "analysis.json").read_bytes() == before
 
 
+def test_a_case_is_found_for_its_review_with_the_scan_of_the_plan(run, tmp_path, source):
+    run()
+    (case,) = runs.cases_of(tmp_path / "out", ["dora"])
+    assert (case.source, case.folder) == (source / "deep/er/dora.nii.gz", tmp_path / "out" / "cases" / "dora")
+    refused("not_found", runs.cases_of, tmp_path / "out", ["nobody"])
+
+
 def test_refresh_of_a_folder_without_a_cohort_is_refused(tmp_path):
     refused("not_a_cohort", refresh_cohort, tmp_path)
 
@@ -247,7 +258,7 @@ def test_refresh_of_a_folder_without_a_cohort_is_refused(tmp_path):
 def test_a_manifest_carries_its_covariates_through_and_a_missing_file_is_a_failure(run, tmp_path, source):
     manifest = tmp_path / "m.csv"
     manifest.write_text(
-        "case,path,age,id,=risk\nA,source/anna.nii.gz,61,007,-1.5\n\"B, c\",source/none.nii.gz,70,008,=2\n"
+        'case,path,age,id,=risk\nA,source/anna.nii.gz,61,007,-1.5\n"B, c",source/none.nii.gz,70,008,=2\n'
     )
     crew = lambda *given: ThreadCrew(given[0])  # noqa: E731 (the real work: a missing file is not read by the stub)
     assert run(crew, source=manifest)["not_found"] == 1
@@ -289,7 +300,9 @@ def test_odd_names_circular_links_and_unreadable_folders_are_all_accounted_for(r
     finally:
         closed.chmod(0o700)
     assert json.loads((tmp_path / "out" / "run.json").read_text())["passed_over"] == {".txt": 1}
-    assert {"_1_1_x_y_ü", "+a_b"} & set(table(tmp_path)["case"]) == {"+a_b"} | ({"_1_1_x_y_ü"} & set(table(tmp_path)["case"]))
+    assert {"_1_1_x_y_ü", "+a_b"} & set(table(tmp_path)["case"]) == {"+a_b"} | (
+        {"_1_1_x_y_ü"} & set(table(tmp_path)["case"])
+    )
 
 
 def test_a_folder_without_a_scan_is_refused(run, tmp_path):
@@ -330,7 +343,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(run, tmp_path, source, monke
     monkeypatch.undo()
     before = measured(tmp_path)
     bench.write_scans(source, {"full": {}})
-    monkeypatch.setattr(runs, "_gallery", lambda folder: None)
+    monkeypatch.setattr(runs, "_gallery", lambda folder: folder)
     assert run() == {"ok": 24, "corrupt_file": 1}
     with CohortState(tmp_path / "out") as state:
         assert all(known.status != "waiting" for known in state.planned())
@@ -340,6 +353,35 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(run, tmp_path, source, monke
 def test_other_versions_on_a_worker_end_the_run(run, source):
     bench.write_scans(source, {"other": {"code": "versions_differ"}})
     refused("versions_differ", run)
+
+
+# The real work
+
+
+@pytest.mark.thorough
+def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path):
+    from VertebralFractureQuantLib.cohort.studies import Study, measure_study
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    ct, _ = make_phantom(3, PhantomOptions(levels=("T9", "L1"), shape=(96, 128, 128), spacing_mm=(1.5, 1.0, 1.0)))
+    (tmp_path / "source").mkdir()
+    Library().write_ct(ct, tmp_path / "source" / "p.nii.gz")
+    crew = lambda *given: ThreadCrew(given[0])  # noqa: E731
+    options = Options(tmp_path / "source", tmp_path / "out", device="cpu")
+    assert run_cohort(options, make_crew=crew).statuses == {"ok": 1}
+    library = Library()
+    single = Study(tmp_path / "source" / "p.nii.gz", "p", tmp_path / "single")
+    assert measure_study(single, library, lambda: library.load_models("cpu")).record.status == "ok"
+    one, other = tmp_path / "out" / "cases" / "p", tmp_path / "single" / "p"
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+    for path in one.iterdir():
+        if path.name == "analysis.json":
+            records = [json.loads((folder / path.name).read_text()) for folder in (one, other)]
+            assert all(record.pop("timing_s") for record in records) and records[0] == records[1]
+        else:
+            assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    seconds = json.loads((tmp_path / "out" / "run.json").read_text())["seconds_by_step"]
+    assert {"hash", "read", "load", "localize", "detect", "write", "thumbnail"} <= set(seconds)
 
 
 # Workers that die, told from scans that kill them

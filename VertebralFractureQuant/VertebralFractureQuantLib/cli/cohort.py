@@ -17,9 +17,12 @@ from rich.text import Text
 from .common import (
     EXIT_CODED_FAILURE,
     NOTICE,
+    BrowserOption,
     DebugOption,
     Device,
     DeviceOption,
+    PortOption,
+    ReaderOption,
     TrustHeaderOption,
     coded_exit,
     output_console,
@@ -88,7 +91,7 @@ def run(
     engine = None if isinstance(ctx.obj, Library) else ctx.obj
     with coded_exit(debug), _interruptible(), _shown(Console(stderr=True)) as hooks:
         summary = run_cohort(options, engine, hooks)
-    _print_summary(summary, output)
+    _print_summary(summary)
     if set(summary.statuses) - {"ok"}:
         raise typer.Exit(EXIT_CODED_FAILURE)
 
@@ -114,6 +117,28 @@ def refresh(folder: Folder, debug: DebugOption = False) -> None:
     with coded_exit(debug):
         changed = refresh_cohort(folder)
     output_console().print(f"{changed} cases changed. Tables and gallery are up to date.", highlight=False)
+
+
+@cohort_app.command()
+def review(
+    folder: Folder,
+    cases: Annotated[list[str], typer.Argument(metavar="CASE", help="Names of cases, as in patients.csv.")],
+    port: PortOption = 0,
+    device: DeviceOption = Device.AUTO,
+    reader: ReaderOption = None,
+    show_names: Annotated[bool, typer.Option("--show-names", help="Show the names of the cases.")] = False,
+    browser: BrowserOption = True,
+    debug: DebugOption = False,
+) -> None:
+    """Review cases of a cohort in the browser; see `vfq review`.
+
+    Run `vfq cohort refresh` afterwards to take the review over into tables and gallery.
+    """
+    from ..cohort.runs import cases_of
+    from .review import serve_review
+
+    with coded_exit(debug):
+        serve_review(cases_of(folder, cases), port, reader, browser, device=device.value, show_names=show_names)
 
 
 @contextmanager
@@ -169,7 +194,7 @@ def _shown(console: Console) -> Iterator[Any]:
         yield Hooks(say, begin, tell)
 
 
-def _print_summary(summary: Summary, output: Path) -> None:
+def _print_summary(summary: Summary) -> None:
     from ..errors import meaning
 
     console = output_console()
@@ -178,6 +203,6 @@ def _print_summary(summary: Summary, output: Path) -> None:
         table.add_row(status, f"{count:,}", meaning(status, "measured" if status == "ok" else "not measured yet"))
     console.print(table)
     if passed_over := sum(summary.passed_over.values()):
-        console.print(f"{passed_over:,} files are no scans (run.json counts them by kind).", highlight=False)
-    console.print(f"Gallery: {output / 'gallery' / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{passed_over:,} other files are no scans (run.json counts them by kind).", highlight=False)
+    console.print(f"Gallery: {summary.gallery}", markup=False, highlight=False, soft_wrap=True)
     console.print(NOTICE, style="dim")

@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -30,7 +30,8 @@ from .rows import case_rows, packed, stamp
 from .running import run_tasks, sweep, to_do
 from .state import WAITING, CohortState, state_path
 from .tables import write_tables
-from .work import CASES, THUMBNAILS, Finished, Settings, networks_identity
+from .work import CASES, THUMBNAILS, Finished, Settings, networks_identity, thumbnail
+from .worklist import Case
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "polars", "dask", "distributed")
 RUN_SCHEMA = "vfq-cohort-run/1"
@@ -82,10 +83,11 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: the number of scans by status, and what was passed over by kind."""
+    """How a run ended: the number of scans by status, what was passed over by kind, and the page of the gallery."""
 
     statuses: dict[str, int]
     passed_over: dict[str, int]
+    gallery: Path
 
 
 def run_cohort(
@@ -123,8 +125,10 @@ def run_cohort(
         finally:
             with suppress(VFQError):
                 _write_run(state, options, settings, began, len(tasks))
-        _write_all(state)
-        return _summary(state, planned.passed_over)
+        _read_again(state)
+        write_tables(state)
+        statuses = Counter(case["status"] for case in state.results())
+        return Summary(dict(statuses), planned.passed_over, _gallery(options.output))
 
 
 def _run(state: CohortState, tasks: list[Any], crew: Crew, settings: Settings, hooks: Hooks) -> None:
@@ -181,10 +185,15 @@ def refresh_cohort(folder: Path) -> int:
         return changed
 
 
-def _write_all(state: CohortState) -> None:
-    _read_again(state)
-    write_tables(state)
-    _gallery(state.folder)
+def cases_of(folder: Path, names: Sequence[str]) -> list[Case]:
+    """Return cases of a cohort for a review, with the scans that the plan has for them.
+
+    VFQError `not_a_cohort`, `cohort_in_use`, `not_found`.
+    """
+    state_path(folder)
+    with CohortState(folder) as state:
+        found = [state.find(name) for name in names]
+    return [Case(one.name, Path(one.path), folder / CASES / one.name, one.files) for one in found]
 
 
 def _read_again(state: CohortState) -> int:
@@ -198,13 +207,14 @@ def _read_again(state: CohortState) -> int:
                 patient, rows = case_rows(folder)
                 state.refresh(name, now, patient, packed(rows))
                 changed += 1
+                thumbnail(folder, state.folder / THUMBNAILS / f"{name}.jpg")
     return changed
 
 
-def _gallery(folder: Path) -> None:
+def _gallery(folder: Path) -> Path:
     from .gallery import write_gallery
 
-    write_gallery(folder)
+    return write_gallery(folder)
 
 
 def _plan(state: CohortState, options: Options, hooks: Hooks) -> Plan:
@@ -247,10 +257,6 @@ def _make_folders(output: Path) -> None:
     with writing(output):
         (output / CASES).mkdir(parents=True, exist_ok=True)
         (output / THUMBNAILS).mkdir(parents=True, exist_ok=True)
-
-
-def _summary(state: CohortState, passed_over: dict[str, int]) -> Summary:
-    return Summary(dict(Counter(case["status"] for case in state.results())), passed_over)
 
 
 def _write_run(state: CohortState, options: Options, settings: Settings, began: float, tasks: int) -> None:

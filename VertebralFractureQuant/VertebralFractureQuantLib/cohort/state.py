@@ -164,6 +164,13 @@ class CohortState:
             paths = tuple(json.loads(files)) if files else None
             yield Known(name, path, paths, signature, tuple(json.loads(problem)) if problem else None, *known)
 
+    def find(self, name: str) -> Known:
+        """Return what is known of a case. VFQError `not_found`."""
+        for known in self.planned():
+            if known.name == name:
+                return known
+        raise VFQError("not_found", f"The cohort has no case {name!r}. Its cases are listed in patients.csv.")
+
     def dropped(self) -> int:
         """Return the number of finished cases that the plan no longer contains."""
         return int(self._run("SELECT count(*) FROM cases WHERE position IS NULL AND status = 'ok'").fetchone()[0])

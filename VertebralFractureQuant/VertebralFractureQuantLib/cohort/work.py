@@ -176,7 +176,7 @@ def _measured(task: Task, settings: Settings, engine: Engine, seconds: dict[str,
     steps["write"] = measured - begun - seconds["load"] - analysed
     if record.status != "ok":
         return Finished(task.case, record.status, record.message, notes=tuple(notes), seconds=steps)
-    notes += _thumbnail(output / task.case, Path(settings.folder, THUMBNAILS, f"{task.case}.jpg"))
+    notes += thumbnail(output / task.case, Path(settings.folder, THUMBNAILS, f"{task.case}.jpg"))
     steps["thumbnail"] = time.perf_counter() - measured
     patient, rows = case_rows(output / task.case)
     told = stamp(output / task.case)
@@ -225,12 +225,10 @@ def _timed(load: Callable[..., Any], *arguments: Any, seconds: dict[str, float])
     return loaded
 
 
-def _thumbnail(folder: Path, path: Path) -> list[str]:
-    """Draw the thumbnail; return a note if that failed, as the case is measured nevertheless."""
+def thumbnail(folder: Path, path: Path) -> list[str]:
+    """Draw the thumbnail of the case in `folder`; return a note if that failed, as the case is measured nevertheless."""
     try:
-        from .thumbnails import write_thumbnail
-
-        write_thumbnail(folder, path)
+        writethumbnail(folder, path)
     except Exception as error:
         return [f"There is no thumbnail ({type(error).__name__})."]
     return []

@@ -5,6 +5,7 @@ Plain data without MRML, so it may be prepared in any thread. Coordinates are RA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,15 +71,17 @@ def _reviewed_curve(folder: Path | None) -> SpineCurve | None:
     return None
 
 
-def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
+def read_study(
+    source: Path, folder: Path, case: str, analysis_file: Path | None = None, files: Sequence[str] | None = None
+) -> Prepared:
     """Return the study of a scan, the file or DICOM folder `source`, that was analysed into `folder`.
 
-    `analysis_file` is an analysis from elsewhere to use instead. VFQError `other_ct`, `newer_schema`, or as
+    `analysis_file` is an analysis from elsewhere to use instead; `files` as in `read_ct`. VFQError `other_ct`, `newer_schema`, or as
     `check_reviewable`, `given_analysis` and `read_ct`.
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    prepared = prepare(read_ct(source, trust_header=analysis.trust_header), analysis, case, folder)
+    prepared = prepare(read_ct(source, trust_header=analysis.trust_header, files=files), analysis, case, folder)
     if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared
