@@ -1,8 +1,8 @@
 """A cohort whose work is replaced: what the tests of the engine and the benchmark of 100,000 cases measure with.
 
-A scan is a small file of JSON that says what happens to it: {"level": "T9", "g": 0.7} is measured, {"code": ...} fails,
-{"dies": true} kills its worker, {"eats": bytes} takes memory, {"waits": path} is measured when the path exists. Run as a
-program, it runs a cohort until the end: `python cohort_bench.py SOURCE OUTPUT [WORKERS | SCHEDULER]`.
+A scan is a small file of JSON that says what happens to it: {"lowered_mm": 7} is measured, {"code": ...} fails,
+{"dies": true} kills its worker, {"eats": bytes} takes memory, {"waits": path} is measured when the path exists. Run as
+a program, it runs a cohort until the end: `python cohort_bench.py SOURCE OUTPUT WORKERS_OR_SCHEDULER`.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def test_what_killed_workers_left_is_cleared_away_and_a_moved_folder_is_moved_ba
 
 
 def confirm(folder: Path) -> None:
-    """Save a review as the page does: the first vertebra with other points, the second one deleted, the rest confirmed."""
+    """Save a review as the page does: the first vertebra has other numbers, the second one is deleted."""
     shutil.copy(folder / "analysis.json", folder / "machine.json")
     record = json.loads((folder / "analysis.json").read_text())
     first, _, *rest = record["vertebrae"]
@@ -285,24 +285,22 @@ def test_a_manifest_that_is_incomplete_is_refused_before_anything_runs(run, tmp_
     assert not measured(tmp_path)
 
 
-def test_odd_names_circular_links_and_unreadable_folders_are_all_accounted_for(run, tmp_path, source):
+def test_odd_names_circular_links_and_unreadable_folders_are_all_accounted_for(run, tmp_path, source, monkeypatch):
     bench.write_scans(source, {"=1+1, 'x' \"y\" ü": {}, "+a b": {}})
     (source / "loop").symlink_to(source)
     (source / "note.txt").write_text("no scan")
-    closed = source / "closed"
-    closed.mkdir()
-    with_code = {"ok": 5, "corrupt_file": 1}
-    if os.getuid():  # root reads every folder
-        closed.chmod(0)
-        with_code["folder_not_readable"] = 1
-    try:
-        assert run() == with_code
-    finally:
-        closed.chmod(0o700)
+    (source / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)  # root reads every folder
+    assert run() == {"ok": 5, "corrupt_file": 1, "folder_not_readable": 1}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["passed_over"] == {".txt": 1}
-    assert {"_1_1_x_y_ü", "+a_b"} & set(table(tmp_path)["case"]) == {"+a_b"} | (
-        {"_1_1_x_y_ü"} & set(table(tmp_path)["case"])
-    )
+    assert {"+a_b", "_1+1_x_y_ü"} <= set(table(tmp_path)["case"])
 
 
 def test_a_folder_without_a_scan_is_refused(run, tmp_path):
@@ -363,7 +361,7 @@ def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path):
     from VertebralFractureQuantLib.cohort.studies import Study, measure_study
     from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 
-    ct, _ = make_phantom(3, PhantomOptions(levels=("T9", "L1"), shape=(96, 128, 128), spacing_mm=(1.5, 1.0, 1.0)))
+    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
     (tmp_path / "source").mkdir()
     Library().write_ct(ct, tmp_path / "source" / "p.nii.gz")
     crew = lambda *given: ThreadCrew(given[0])  # noqa: E731
@@ -418,7 +416,7 @@ class PlayedCrew:
 def test_a_scan_whose_worker_died_is_tried_once_more_alone(run, tmp_path, losses, status):
     crew = PlayedCrew({"bob": list(losses)})
     run(lambda *_: crew)
-    assert dict(zip(*table(tmp_path)["case", "status"].to_dict(as_series=False).values()))["bob"] == status
+    assert dict(table(tmp_path)["case", "status"].iter_rows())["bob"] == status
     tries = [alone for case, alone in crew.given if case == "bob"]
     assert tries == [False] * (losses.index("died") + 1) + [True]
     assert all(not alone for case, alone in crew.given if case != "bob")
@@ -478,7 +476,7 @@ def test_workers_of_dask_measure_and_one_that_dies_is_told_from_the_scan_that_ki
     ended = cohort_process(source, tmp_path / "out", "1")
     text, _ = ended.communicate(timeout=120)
     assert ended.returncode == 0, text
-    statuses = dict(zip(*table(tmp_path)["case", "status"].to_dict(as_series=False).values()))
+    statuses = dict(table(tmp_path)["case", "status"].iter_rows())
     assert statuses.pop("killer") == "worker_died" and statuses.pop("cut") == "corrupt_file"
     assert set(statuses.values()) == {"ok"} and len(statuses) == 9
 

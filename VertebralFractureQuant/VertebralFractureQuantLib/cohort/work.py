@@ -187,7 +187,7 @@ class _ReadBefore:
     """An engine whose scan was read when it was made; a failure to read is raised when the scan is asked for."""
 
     def __init__(self, engine: Engine, task: Task, trust_header: bool):
-        self._engine = engine
+        self._engine: Any = engine
         self._read: CTVolume | Exception
         try:
             self._read = engine.read_ct(Path(task.path), None, trust_header, files=task.files)
@@ -226,9 +226,11 @@ def _timed(load: Callable[..., Any], *arguments: Any, seconds: dict[str, float])
 
 
 def thumbnail(folder: Path, path: Path) -> list[str]:
-    """Draw the thumbnail of the case in `folder`; return a note if that failed, as the case is measured nevertheless."""
+    """Draw the thumbnail of the case in `folder`; if that fails, return a note: the case is measured nevertheless."""
     try:
-        writethumbnail(folder, path)
+        from .thumbnails import write_thumbnail
+
+        write_thumbnail(folder, path)
     except Exception as error:
         return [f"There is no thumbnail ({type(error).__name__})."]
     return []

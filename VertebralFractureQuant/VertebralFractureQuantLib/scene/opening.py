@@ -76,8 +76,8 @@ def read_study(
 ) -> Prepared:
     """Return the study of a scan, the file or DICOM folder `source`, that was analysed into `folder`.
 
-    `analysis_file` is an analysis from elsewhere to use instead; `files` as in `read_ct`. VFQError `other_ct`, `newer_schema`, or as
-    `check_reviewable`, `given_analysis` and `read_ct`.
+    `analysis_file` is an analysis from elsewhere to use instead; `files` as in `read_ct`. VFQError `other_ct`,
+    `newer_schema`, or as `check_reviewable`, `given_analysis` and `read_ct`.
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
