@@ -36,7 +36,7 @@ def write_scans(folder: Path, scans: dict[str, dict[str, Any]]) -> Path:
     for name, told in scans.items():
         path = folder / f"{name}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told))
+        path.write_text(json.dumps(told), encoding="utf-8")
     return folder
 
 
@@ -66,7 +66,7 @@ def stub_work(task: Task, settings: Settings) -> Finished:
             return Finished(task.case, unchanged=True, signature=signature(files), content=held)
         told = json.loads(files[0].read_text())
         _happens(told)
-        with (Path(settings.folder).parent / LOG).open("a") as log:
+        with (Path(settings.folder).parent / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{task.case}\n")
         done = Finished(task.case, signature=signature(files), content=held)
         try:

@@ -61,7 +61,7 @@ def run(tmp_path, source):
 def measured(tmp_path) -> Counter:
     """How often each case was measured."""
     log = tmp_path / bench.LOG
-    return Counter(log.read_text().split()) if log.exists() else Counter()
+    return Counter(log.read_text(encoding="utf-8").split()) if log.exists() else Counter()
 
 
 def table(tmp_path, name="patients") -> pl.DataFrame:

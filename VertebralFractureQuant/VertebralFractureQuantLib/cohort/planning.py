@@ -27,7 +27,6 @@ from .state import FILE_NAME, Planned
 Names = Literal["auto", "file", "hash"]
 
 READERS = 16  # threads: reading many small files waits for the disk or the network
-UNREADABLE = "unreadable folder"
 NO_RECORD = "analysis.json"  # marks a folder that this program wrote
 
 
@@ -118,10 +117,9 @@ def _walk(source: Path, output: Path, found: _Tree) -> list[Path]:
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
 
-    def unreadable(error: OSError) -> None:
-        found.unreadable.append(Path(error.filename))
-
-    for here, folders, names in os.walk(source, followlinks=True, onerror=unreadable):
+    for here, folders, names in os.walk(
+        source, followlinks=True, onerror=lambda error: found.unreadable.append(Path(error.filename))
+    ):
         status = os.stat(here)
         again = (status.st_dev, status.st_ino) in seen and status.st_ino
         seen.add((status.st_dev, status.st_ino))

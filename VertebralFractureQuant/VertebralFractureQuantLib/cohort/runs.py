@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from .engine import Engine, Library
 from .planning import Names, Plan, plan
 from .rows import case_rows, packed, stamp
 from .running import run_tasks, sweep, to_do
-from .state import WAITING, CohortState, state_path
+from .state import CohortState, state_path
 from .tables import write_tables
 from .work import CASES, THUMBNAILS, Finished, Settings, networks_identity, thumbnail
 from .worklist import Case
@@ -127,8 +126,7 @@ def run_cohort(
                 _write_run(state, options, settings, began, len(tasks))
         _read_again(state)
         write_tables(state)
-        statuses = Counter(case["status"] for case in state.results())
-        return Summary(dict(statuses), planned.passed_over, _gallery(options.output))
+        return Summary(state.statuses(), planned.passed_over, _gallery_of(state))
 
 
 def _run(state: CohortState, tasks: list[Any], crew: Crew, settings: Settings, hooks: Hooks) -> None:
@@ -211,6 +209,16 @@ def _read_again(state: CohortState) -> int:
     return changed
 
 
+def _gallery_of(state: CohortState) -> Path:
+    """Write the gallery unless it shows the tables already, and return its page."""
+    shown, told = state.read("gallery"), [state.changes(), __version__]
+    if shown and shown[:2] == told and (state.folder / shown[2]).exists():
+        return state.folder / str(shown[2])
+    page = _gallery(state.folder)
+    state.write("gallery", [*told, os.path.relpath(page, state.folder)])
+    return page
+
+
 def _gallery(folder: Path) -> Path:
     from .gallery import write_gallery
 
@@ -261,17 +269,10 @@ def _make_folders(output: Path) -> None:
 
 def _write_run(state: CohortState, options: Options, settings: Settings, began: float, tasks: int) -> None:
     """Write run.json: what the results were made with, and where the time went."""
-    statuses, versions, steps = Counter[str](), Counter[str](), Counter[str]()
-    for case in state.results():
-        statuses[case["status"]] += 1
-        if case["version"]:
-            versions[case["version"]] += 1
-        if case["status"] not in (WAITING,):
-            steps.update(case["seconds"])
     told = {
         "schema": RUN_SCHEMA,
         "version": __version__,
-        "versions_of_results": dict(versions),
+        "versions_of_results": state.versions(),
         "weights": dict(settings.identity),
         "options": {
             "device": options.device, "trust_header": options.trust_header, "names": options.names,
@@ -285,9 +286,9 @@ def _write_run(state: CohortState, options: Options, settings: Settings, began: 
         "started": _utc(began),
         "ended": _utc(time.time()),
         "scans_measured_in_this_run": tasks,
-        "statuses": dict(statuses),
+        "statuses": state.statuses(),
         "passed_over": state.read("passed_over") or {},
-        "seconds_by_step": {step: round(total, 3) for step, total in steps.items()},
+        "seconds_by_step": state.seconds(),
     }  # fmt: skip
     path = state.folder / "run.json"
     with writing(state.folder):

@@ -7,10 +7,12 @@ open, no other process can open it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,13 +136,16 @@ class CohortState:
 
     def save_plan(self, planned: Iterable[Planned]) -> None:
         """Replace the plan. What is known of its cases is kept; cases of earlier plans stay, outside the plan."""
-        rows = (
+        rows = [
             (
                 one.name, n, one.path, one.files and json.dumps(one.files), one.signature, json.dumps(one.covariates),
                 one.problem and json.dumps(one.problem),
             )
             for n, one in enumerate(planned)
-        )  # fmt: skip
+        ]  # fmt: skip
+        digest = hashlib.sha256(repr(rows).encode(errors="surrogateescape")).hexdigest()
+        if self.read("plan") == digest:
+            return
         with self._transaction():
             self._run("UPDATE cases SET position = NULL WHERE position IS NOT NULL")
             self._many(
@@ -150,6 +155,7 @@ class CohortState:
                 "covariates = excluded.covariates, problem = excluded.problem",
                 rows,
             )
+            self.write("plan", digest)
             self._changed()
 
     def names(self) -> dict[str, str]:
@@ -219,16 +225,39 @@ class CohortState:
     def results(self) -> Iterator[dict[str, Any]]:
         """Yield case, status, message, covariates and patient's values of the plan, in its order."""
         found = self._run(
-            "SELECT name, status, message, problem, covariates, patient, notes, seconds, version FROM cases "
-            "WHERE position IS NOT NULL ORDER BY position"
+            "SELECT name, status, message, problem, covariates, patient FROM cases WHERE position IS NOT NULL "
+            "ORDER BY position"
         )
-        for name, status, message, problem, covariates, patient, notes, seconds, version in found:
+        for name, status, message, problem, covariates, patient in found:
             status, message = json.loads(problem) if problem else (status, message)
             yield {
                 "case": name, "status": status, "message": message, "covariates": json.loads(covariates or "{}"),
-                "patient": json.loads(patient or "{}") if status == "ok" else {}, "notes": json.loads(notes or "[]"),
-                "seconds": json.loads(seconds or "{}"), "version": version,
+                "patient": json.loads(patient or "{}") if status == "ok" else {},
             }  # fmt: skip
+
+    def statuses(self) -> dict[str, int]:
+        """Return the number of cases of the plan by their status."""
+        return dict(
+            self._run(
+                "SELECT coalesce(json_extract(problem, '$[0]'), status) AS told, count(*) FROM cases "
+                "WHERE position IS NOT NULL GROUP BY told"
+            )
+        )
+
+    def versions(self) -> dict[str, int]:
+        """Return the number of results in the plan by the version of this program that made them."""
+        return dict(
+            self._run(
+                "SELECT version, count(*) FROM cases WHERE position IS NOT NULL AND version IS NOT NULL GROUP BY version"
+            )
+        )
+
+    def seconds(self) -> dict[str, float]:
+        """Return the time of all measured cases of the plan, by step."""
+        steps: Counter[str] = Counter()
+        for (seconds,) in self._run("SELECT seconds FROM cases WHERE position IS NOT NULL AND seconds IS NOT NULL"):
+            steps.update(json.loads(seconds))
+        return {step: round(total, 3) for step, total in steps.items()}
 
     def rows(self) -> Iterator[bytes]:
         """Yield the rows of the vertebrae of each measured case, in the plan's order: lines of JSON."""
