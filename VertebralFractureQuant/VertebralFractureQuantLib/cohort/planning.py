@@ -187,7 +187,8 @@ def _studies(found: _Tree, salt: bytes, names: Names) -> list[Planned]:
 
 def _problems(found: _Tree, salt: bytes) -> list[Planned]:
     """Return a case for each folder that cannot be read, so that it is listed among the failures."""
-    problem = ("folder_not_readable", "The folder cannot be read. Change its permissions, or leave it out.")
+    failure = VFQError("folder_not_readable", "The folder cannot be read. Change its permissions, or leave it out.")
+    problem = failure.code, failure.message
     return [
         Planned(f"x-{_hashed(salt, str(folder), 16)}", str(folder), "", problem=problem) for folder in found.unreadable
     ]

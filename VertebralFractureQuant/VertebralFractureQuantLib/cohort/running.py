@@ -11,7 +11,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
@@ -29,23 +29,16 @@ DEATHS = ("worker_died", "scan_changed", "versions_differ")
 REPEATED = (*NOT_OF_THE_SCAN, *OF_THE_FOLDER, *DEATHS)  # failures that another run may not have
 SUSPECT = 2  # attempts without an end, after which a scan is tried alone
 STOPS = ("versions_differ", "missing_dependency", "bad_weights", "no_device")  # failures that all scans would have
-DIED = (
+DIED = VFQError(
+    "worker_died",
     "The worker that had the scan died, also when it had no other one. Memory may have run out: use a computer with "
-    "more memory, or a crop of the scan."
+    "more memory, or a crop of the scan.",
 )
-NO_MEMORY = (
+NO_MEMORY = VFQError(
+    "out_of_memory",
     "The worker that had the scan ran out of memory, also when it had no other one. Use fewer workers, a computer with "
-    "more memory, or a crop of the scan."
+    "more memory, or a crop of the scan.",
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: scans of the plan, those that are done, and failures among these."""
-
-    total: int
-    done: int
-    failed: int
 
 
 def to_do(state: CohortState, settings: Settings, again: bool = False) -> list[Task]:
@@ -162,8 +155,8 @@ class _Run:
             self.state.put_back(ended.task.case)
             (self.suspects if ended.task.alone else self.waiting).appendleft(ended.task)
         elif ended.task.alone:
-            code, message = ("out_of_memory", NO_MEMORY) if ended.loss == "memory" else ("worker_died", DIED)
-            self._store(ended.task, Finished(ended.task.case, code, message))
+            why = NO_MEMORY if ended.loss == "memory" else DIED
+            self._store(ended.task, Finished(ended.task.case, why.code, why.message))
         else:
             self.state.count_death(ended.task.case)
             self.suspects.append(replace(ended.task, alone=True))

@@ -36,7 +36,7 @@ PATIENT = {
 }  # fmt: skip
 FAILURE = {"case": TEXT, "code": TEXT, "message": TEXT, "what_to_do": TEXT}
 FILES = ("vertebrae.parquet", "vertebrae.csv", "patients.parquet", "patients.csv", "failures.csv")
-AT_ONCE = 2000  # cases
+AT_ONCE, ROWS_AT_ONCE = 2000, 50_000  # cases that are read, and rows that are written, at a time
 FORMULA = r"^([=+\-@\t\r])"
 
 
@@ -114,8 +114,16 @@ def _write(table: pl.DataFrame, folder: Path, name: str, suffixes: tuple[str, ..
             if suffix == "parquet":
                 table.write_parquet(fresh)
             else:
-                guarded(table).write_csv(fresh)
+                _write_csv(table, fresh)
             os.replace(fresh, folder / f"{name}.{suffix}")
+
+
+def _write_csv(table: pl.DataFrame, path: Path) -> None:
+    """Write a table in parts, as the guarded text is a copy."""
+    with path.open("wb") as file:
+        guarded(table.head(0)).write_csv(file)
+        for part in table.iter_slices(ROWS_AT_ONCE):
+            guarded(part).write_csv(file, include_header=False)
 
 
 def guarded(table: pl.DataFrame) -> pl.DataFrame:
