@@ -209,6 +209,6 @@ def _from_manifest(source: Path) -> Plan:
     manifest = read_manifest(source)
     scans = []
     for name, path, covariates in manifest.rows:
-        whole = Path(os.path.abspath(source.parent / path))
+        whole = Path(os.path.abspath(os.path.join(source.parent, path)))
         scans.append(Planned(name, str(whole), signature(files_of(whole)), covariates=covariates))
     return Plan(tuple(scans), covariates=manifest.covariates)

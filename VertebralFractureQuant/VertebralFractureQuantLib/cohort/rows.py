@@ -7,7 +7,9 @@ differs, its numbers stand beside them with the prefix `auto_`. Lengths are mm; 
 from __future__ import annotations
 
 import json
+import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,10 @@ def case_rows(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def stamp(folder: Path) -> str:
     """Return a text that changes when a record in `folder` is written again; "" if there is none."""
-    try:
-        told = [(folder / "analysis.json").stat()]
-    except OSError:
-        return ""
-    if (folder / MACHINE_NAME).exists():
-        told.append((folder / MACHINE_NAME).stat())
+    told = []
+    for name in ("analysis.json", MACHINE_NAME):
+        with suppress(OSError):
+            told.append(os.stat(os.path.join(folder, name)))
     return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in told)
 
 

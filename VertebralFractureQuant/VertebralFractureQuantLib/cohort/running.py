@@ -6,6 +6,7 @@ result. Everything else that is lost is repeated.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import deque
@@ -55,7 +56,7 @@ def to_do(state: CohortState, settings: Settings, again: bool = False) -> list[T
     for known in state.planned():
         if known.problem:
             continue
-        there = known.status != "ok" or (cases / known.name / "analysis.json").exists()
+        there = known.status != "ok" or os.path.exists(os.path.join(cases, known.name, "analysis.json"))
         holds = there and _has_result(known) and (known.settings == settings.key and not again)
         holds = holds or (known.status == "ok" and is_reviewed(cases / known.name))
         if not (holds and known.read_signature == known.signature):
