@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,9 +22,11 @@ from pathlib import Path
 import cohort_bench as bench
 import polars as pl
 import pytest
+from test_ct import body, dicom_series
 from VertebralFractureQuantLib.cohort import dask_crew, running, runs
 from VertebralFractureQuantLib.cohort.crew import Ended, ThreadCrew
 from VertebralFractureQuantLib.cohort.engine import Library
+from VertebralFractureQuantLib.cohort.planning import plan
 from VertebralFractureQuantLib.cohort.runs import Options, refresh_cohort, run_cohort
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
@@ -301,6 +304,37 @@ def test_odd_names_circular_links_and_unreadable_folders_are_all_accounted_for(r
     assert run() == {"ok": 5, "corrupt_file": 1, "folder_not_readable": 1}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["passed_over"] == {".txt": 1}
     assert {"+a_b", "_1+1_x_y_ü"} <= set(table(tmp_path)["case"])
+
+
+def test_dicom_files_are_sorted_into_studies_whose_names_tell_nobody_who_it_is(tmp_path):
+    source = tmp_path / "source"
+    for folder, patient, study in (("a", "Doe^Jane", "1.7"), ("b", "Doe^Jane", "1.8"), ("c/1", "Roe", "1.9")):
+        dicom_series(source / folder, body((5, 6, 7)), f"{study}.1", tags={"0010|0020": patient, "0020|000d": study})
+    dicom_series(source / "c/2", body((4, 6, 7)), "1.9.2", tags={"0010|0020": "Roe", "0020|000d": "1.9"})
+    (source / "a" / "cut.dcm").write_bytes(b"")
+    planned = plan(source, tmp_path / "out", b"salt")
+    files = {Path(one.path).name: len(one.files) for one in planned.scans}
+    assert files == {"a": 5 + 1, "b": 5, "c": 5 + 4}
+    names = {Path(one.path).name: one.name for one in planned.scans}
+    assert names["a"][:12] == names["b"][:12] != names["c"][:12] and len(set(names.values())) == 3
+    assert all(re.fullmatch("[0-9a-f]{12}-[0-9a-f]{6}", name) for name in names.values())
+    assert {planned.patients[name] for name in names.values()} == {"Doe^Jane", "Roe"}
+    again = {Path(one.path).name: one.name for one in plan(source, tmp_path / "out", b"other").scans}
+    assert not set(again.values()) & set(names.values())
+    assert [one.name for one in plan(source, tmp_path / "out", b"", "file").scans] == ["a", "b", "c"]
+
+
+def test_the_key_file_is_written_on_request_and_for_the_user_alone(run, tmp_path):
+    run(key_file=tmp_path / "key.csv")
+    assert (tmp_path / "key.csv").stat().st_mode & 0o077 == 0
+    keys = pl.read_csv(tmp_path / "key.csv")
+    assert keys["path"].to_list()[0].endswith("anna.nii.gz") and keys["case"].to_list()[0] == "anna"
+
+
+def test_names_of_image_files_are_hashed_on_request(run, tmp_path):
+    run(names="hash")
+    names = table(tmp_path)["case"].to_list()
+    assert len(names) == 4 and all(re.fullmatch("i-[0-9a-f]{16}", name) for name in names)
 
 
 def test_a_folder_without_a_scan_is_refused(run, tmp_path):

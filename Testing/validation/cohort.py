@@ -235,9 +235,8 @@ def many_cases(wanted: argparse.Namespace) -> dict[str, Any]:
             capture_output=True, text=True,
         )  # fmt: skip
         told[name] = round(time.monotonic() - began, 1)
-        told |= {
-            name.replace("_s", f"_{key}"): value for key, value in json.loads(ended.stdout.splitlines()[-1]).items()
-        }
+        used = json.loads(ended.stdout.splitlines()[-1])
+        told |= {name.replace("_s", f"_{key}"): value for key, value in used.items()}
     told["largest_file_mb"] = {
         path.name: round(path.stat().st_size / 1e6, 1) for path in (wanted.folder / "out").iterdir() if path.is_file()
     }
