@@ -23,6 +23,8 @@ import cohort_bench as bench
 import polars as pl
 import pytest
 from test_ct import body, dicom_series
+from typer.testing import CliRunner
+from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.cohort import dask_crew, running, runs
 from VertebralFractureQuantLib.cohort.crew import Ended, ThreadCrew
 from VertebralFractureQuantLib.cohort.engine import Library
@@ -253,6 +255,14 @@ def test_a_case_is_found_for_its_review_with_the_scan_of_the_plan(run, tmp_path,
 
 def test_refresh_of_a_folder_without_a_cohort_is_refused(tmp_path):
     refused("not_a_cohort", refresh_cohort, tmp_path)
+
+
+def test_the_commands_end_with_a_code_and_a_sentence(tmp_path):
+    for command in (["refresh", str(tmp_path)], ["review", str(tmp_path), "anna"]):
+        ended = CliRunner().invoke(app, ["cohort", *command])
+        assert ended.exit_code == 3 and "not_a_cohort: The folder" in ended.output
+    ended = CliRunner().invoke(app, ["cohort", "run", str(tmp_path / "none"), "-o", str(tmp_path / "out")])
+    assert ended.exit_code == 3 and "not_found: There is no file or folder 'none'" in ended.output
 
 
 # Bad input

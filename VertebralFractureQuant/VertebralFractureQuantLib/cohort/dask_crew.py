@@ -238,7 +238,8 @@ def _plugin(gpus: int) -> Any:
             """See dask."""
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if gpus:
-                os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
+                given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+                os.environ["CUDA_VISIBLE_DEVICES"] = given.split(",")[int(worker.name) % gpus]
 
     return Local()
 
