@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: the cores are used by several tests at a time
-THOROUGH = ("test_analysis", "test_browser", "test_desktop", "test_phantom", "test_predictor", "test_training")
+THOROUGH = (
+    "test_analysis",
+    "test_browser",
+    "test_desktop",
+    "test_dicom_export",
+    "test_phantom",
+    "test_predictor",
+    "test_training",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,10 +30,12 @@ from VertebralFractureQuantLib.evaluation.predictions import evaluate_prediction
 from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import evaluation_rows, tables
+from VertebralFractureQuantLib.report.document import make_report, report_json
 from VertebralFractureQuantLib.report.markups import markups_document
 from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.report.schemas import schema
+from VertebralFractureQuantLib.report.wording import Wording, languages
 from VertebralFractureQuantLib.scene.journal import Journal
 from VertebralFractureQuantLib.scene.journal_file import APPLICATION_ID, VERSION
 from VertebralFractureQuantLib.spine.curve import fit_curve
@@ -46,7 +48,7 @@ from VertebralFractureQuantLib.spine.record_json import from_json, to_json, vert
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "VertebralFractureQuant" / "Resources" / "Schemas"
 PAGE = ROOT / "Documentation" / "formats.md"
-FORMATS = ("vfq-analysis/1", "vfq-evaluation/1", "vfq-reference/1", "vfq-review/1", "vfq-truth/1")
+FORMATS = ("vfq-analysis/1", "vfq-evaluation/1", "vfq-reference/1", "vfq-report/1", "vfq-review/1", "vfq-truth/1")
 LATER = (
     "level_probabilities",
     "genant_spread",
@@ -310,6 +312,17 @@ def test_every_file_in_a_cases_folder_fits_its_schema(tmp_path):
         assert csv.DictReader(file).fieldnames == list(tables.COLUMNS)
     failed = write_outputs(UNREAD, None, tmp_path)
     validated(json.loads((failed / "analysis.json").read_bytes()), "vfq-analysis/1")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, analysis in KINDS.items() if analysis.status == "ok"])
+@pytest.mark.parametrize("language", languages())
+def test_reports_of_every_kind_fit_their_schema(kind, language):
+    data = validated(json.loads(report_json(make_report(KINDS[kind], Wording(language)))), "vfq-report/1")
+    whole = schema("vfq-report/1")
+    written = {re.sub(r"not_assessable\..*", "not_assessable", path) for path in paths_of(data)}
+    if kind == "edited by a reader":
+        described_paths = {path for path, _ in described(whole, whole)}
+        assert described_paths - {f"vertebrae[].loss.{key}" for key in whole["$defs"]["loss"]["properties"]} <= written
 
 
 def put(data: Any, path: str, value: Any) -> Any:
@@ -685,6 +698,7 @@ def test_our_own_references_fit_their_schema(data_dir):
 
 EXPLAINED = {  # heading of the page: format and part of its schema
     "analysis.json": ("vfq-analysis/1", ""),
+    "report.json": ("vfq-report/1", ""),
     "truth.json": ("vfq-truth/1", ""),
     "Actions": ("vfq-review/1", "action"),
     "State of a vertebra": ("vfq-review/1", "vertebra_state"),

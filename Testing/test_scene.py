@@ -867,7 +867,7 @@ class Listening:
         self.straightened, *self.patient = (scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in "SXYZ")
         for node, name in zip((self.straightened, *self.patient), "SXYZ", strict=True):
             node.SetLayoutName(name)
-        self.cameras, self.said = (), []
+        self.cameras, self.said, self.renderer = (), [], None
 
     def tell(self, what) -> None:
         self.said.append(str(what))

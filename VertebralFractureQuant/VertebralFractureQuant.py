@@ -235,6 +235,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         results = slicer.util.settingsValue(
             f"{SETTINGS}/results", str(Path(slicer.app.defaultScenePath) / "VertebralFractureQuant")
         )
+        self.face.review.restore_window(slicer.util.settingsValue(f"{SETTINGS}/window", "bone"))
         self.ui.readerLineEdit.text = reader
         self.ui.resultsPathLineEdit.currentPath = results
         self.ui.exportPathLineEdit.currentPath = str(Path(results) / "export")
@@ -252,6 +253,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._do(self.onHelp)
         else:
             self.face.review.act(action, *args)
+        if action in ("toggle_window", "choose_window"):
+            qt.QSettings().setValue(f"{SETTINGS}/window", self.face.review.preset)
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""
@@ -424,6 +427,35 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         from VertebralFractureQuantLib.report.outputs import write_outputs
 
         return write_outputs(analysis, self.ctFromNode(volumeNode), Path(folder))
+
+    def exportDicom(self, caseFolder, volumeNode, output):
+        """Write the case in `caseFolder` as DICOM objects into `output`, add them to Slicer's DICOM database.
+
+        Returns their paths. The volume must have been loaded from the database, which has the patient's identity.
+
+        Raises
+        ------
+        VFQError
+            `no_identity`, and others that say what to do.
+        """
+        from DICOMLib import DICOMUtils
+        from VertebralFractureQuantLib.desktop.dicom_database import export_loaded
+
+        written = export_loaded(Path(caseFolder), volumeNode, slicer.dicomDatabase, Path(output))
+        DICOMUtils.importDicom(str(output), slicer.dicomDatabase)
+        return written
+
+    def showReport(self, path, volumeNode):
+        """Show a structured report that `exportDicom` or `vfq dicom` wrote on its CT; return the `StudyScene`.
+
+        Raises
+        ------
+        VFQError
+            `not_an_analysis`, `newer_schema` or `other_ct`.
+        """
+        from VertebralFractureQuantLib.dicom.back import read_report
+
+        return self.show(read_report(Path(path)), volumeNode)
 
 
 class VertebralFractureQuantTest(ScriptedLoadableModuleTest):

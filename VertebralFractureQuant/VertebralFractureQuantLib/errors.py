@@ -121,6 +121,10 @@ CODES = {
     ),
     # Networks, training and evaluation
     "no_device": Failure("the chosen device is not available", "Use --device auto or --device cpu."),
+    "bad_template": Failure(
+        "the words of a report cannot be made: an unknown language, or an error in a template",
+        "Correct the line of the template that the message names, or leave --template out. Use --language en or de.",
+    ),
     "missing_dependency": Failure(
         "an optional package is needed and not installed",
         "Install the package that the message names, with pip, or with the button Install missing packages in 3D "
@@ -216,6 +220,16 @@ CODES = {
     "other_ct": Failure(
         "the analysis belongs to another CT",
         "Give the CT that was analysed, or analyse this one into another output folder.",
+    ),
+    # DICOM objects
+    "no_identity": Failure(
+        "there is no usable identity of patient and study for DICOM objects",
+        "Give the DICOM series that was analysed with --source, complete and with its UIDs. For a case that came as "
+        "NIfTI, write a PDF or HTML page with vfq report instead.",
+    ),
+    "dicom_not_written": Failure(
+        "the header of the series has values that do not fit into a DICOM object",
+        "Check the attributes of patient and study in the series, or export it again.",
     ),
     # Review
     "not_a_journal": Failure(

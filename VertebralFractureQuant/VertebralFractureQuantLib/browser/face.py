@@ -15,7 +15,9 @@ from ..errors import as_coded
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
+from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
+from .loupe import Loupe
 from .mouse import Mouse
 from .views import ReviewViews
 
@@ -31,7 +33,7 @@ STATE: dict[str, Any] = {
     "undoable": None,
     "redoable": None,
     "lateral": 0.0,
-    "preset": "bone",
+    "preset": PRESETS[0],
     "mode": None,
     "hint": "",
     "note": "",
@@ -65,6 +67,7 @@ class BrowserFace:
     Attributes
     ----------
     review : the `Review` that is shown.
+    loupe : the loupe at the dragged point.
     on_acted : called after each action that is in the journal.
     """
 
@@ -75,7 +78,8 @@ class BrowserFace:
         self._without_names = without_names
         self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
-        self._mouse = Mouse(views, self._press, self._look, self._adjust)
+        self.loupe = Loupe(self.review)
+        self._mouse = Mouse(views, self._press, self._look, self._adjust, self.loupe.dragged)
 
     @property
     def straightened(self) -> Any:
@@ -91,6 +95,11 @@ class BrowserFace:
     def cameras(self) -> Sequence[Any]:
         """See `Face`; the page has no 3D view."""
         return ()
+
+    @property
+    def renderer(self) -> Any:
+        """See `Face`."""
+        return self.views.straightened.first_renderer()
 
     def opened(self) -> None:
         """See `Face`."""
@@ -179,4 +188,4 @@ class BrowserFace:
     def _adjust(self, width: float, level: float) -> None:
         with self.state:
             self.review.act("adjust_window", width, level)
-            self.state.window = [round(hu) for hu in self.review.window]
+            self.state.update({"preset": self.review.preset, "window": [round(hu) for hu in self.review.window]})

@@ -12,12 +12,15 @@ from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
 from ..scene.straight import LATERAL_MM
+from . import windows
 from .dialogs import Dialogs
 from .keys import LISTENER
+from .loupe import SCRIPT as LOUPE
 from .session import Session
 from .side import Side
 from .style import STYLE
-from .views import PATIENT, STRAIGHTENED
+from .views import PATIENT, SCREEN, STRAIGHTENED
+from .windows import SCRIPT as WINDOWS
 
 TITLE = "Vertebral Fracture Quantification"
 NOTICE = "For research use only. Not for diagnosis."
@@ -31,10 +34,16 @@ class ReviewPage:
         server.state.trame__title = TITLE
         server.trigger("key")(session.press)
         server.trigger("return_to")(session.return_to)
+        server.trigger("restore_window")(session.restore_window)
+        server.trigger("screen")(session.views.scale)
         with VAppLayout(server, theme="dark", full_height=True) as self.layout:
             client.Style(STYLE)
             client.Script(LISTENER)
+            client.Script(LOUPE)
+            client.Script(WINDOWS)
+            client.Script(SCREEN)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
+            session.face.loupe.send = client.JSEval(exec="utils.get('vfqLoupe')($event)").exec
             self._bar()
             with v3.VMain(style="height: 100vh"), html.Div(classes="page"):
                 self._straightened()
@@ -67,7 +76,7 @@ class ReviewPage:
             self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")
             self._button("mdi-draw", "Place six points of a vertebra (b)", "start_placing")
             self._button("mdi-lifebuoy", "Click the spine: not found, or curve wrong (s)", "start_rescue")
-            self._button("mdi-contrast-box", "Switch window: bone or soft tissue (w)", "toggle_window")
+            self._button("mdi-contrast-box", "Switch window: bone, soft tissue, auto (w)", "toggle_window")
             self._button("mdi-magnify-plus-outline", "Close-up of the vertebra (d or Enter)", "toggle_close_up")
             self._button("mdi-eye-outline", "Hide or show points and lines (h)", "toggle_overlay")
             self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
@@ -109,6 +118,7 @@ class ReviewPage:
             with html.Div(classes="d-flex px-3 text-caption", style="background: #1b1c1e"):
                 html.Div("{{ under_mouse }}", classes="under-mouse", raw_attrs=['data-test="under_mouse"'])
                 v3.VSpacer()
+                windows.create_menu(self.session)
                 html.Div(
                     "{{ close_up ? 'Close-up (Enter)   ' : '' }}W {{ window[0] }}  L {{ window[1] }} HU",
                     classes="under-mouse",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -208,6 +209,11 @@ class Session:
         with self.state:
             if self.worklist.current == cases[index] and vertebra_id in self.review.order:
                 self.review.select(vertebra_id)
+
+    def restore_window(self, preset: object = "", width: object = 0, level: object = 0) -> None:
+        """Use the window that the reader's browser kept; a broken value changes nothing."""
+        with self.state, suppress(TypeError, ValueError):
+            self.review.restore_window(str(preset), float(width), float(level))  # type: ignore[arg-type]
 
     def sign_as(self, who: str) -> None:
         """Record further actions with this reader's name."""

@@ -21,10 +21,13 @@ html { overflow: hidden; }
 .letter { position: absolute; font-size: 12px; color: #d0d3d8; pointer-events: none; text-shadow: 0 0 3px #000; }
 .letter.left { left: 6px; top: 50%; }
 .letter.right { right: 6px; top: 50%; }
+[data-view=Straightened] .letter.right { top: 30%; }  /* beside the labels, which stand at the right in a close-up */
 .letter.top { top: 4px; left: 50%; }
 .letter.bottom { bottom: 4px; left: 25%; }
 .note { position: absolute; top: 24px; left: 8px; right: 8px; font-size: 13px; color: #ffc107; pointer-events: none;
   text-shadow: 0 0 3px #000; }
+.preset { appearance: auto; color: inherit; background: transparent; margin-right: 8px; cursor: pointer; }
+.preset option { color: #111; background: #fff; }
 .under-mouse { font-variant-numeric: tabular-nums; white-space: pre; }
 .side { display: grid; grid-template: auto auto minmax(0, 1fr) auto / minmax(0, 1fr); min-height: 0; min-width: 0;
   background: #1b1c1e; }

@@ -16,8 +16,10 @@ from .analyze import analyze
 from .bench import bench
 from .cohort import cohort_app
 from .common import NOTICE
+from .dicom import dicom
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
+from .report import report
 from .review import review
 from .train import mix, train
 
@@ -31,7 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
-for command in (analyze, review, demo, phantom, bench, train, mix):
+for command in (analyze, review, report, dicom, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

@@ -41,7 +41,10 @@ def review(
     ],
     analysis: Annotated[
         Path | None,
-        typer.Option(help="analysis.json of a single CT.", show_default="existing results, else a new analysis"),
+        typer.Option(
+            help="Analysis of a single CT: analysis.json, or a structured report from vfq dicom.",
+            show_default="existing results, else a new analysis",
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -29,6 +29,8 @@ class CTVolume:
     name : the case: the name of the file without its extensions, or that of the DICOM folder.
     notes : decisions made while reading, in sentences for the user. They may list series by UID: keep them out of
         records.
+    series : fingerprint of the DICOM series (`dicom_choice.Series.fingerprint`); None for other formats and
+        without a UID.
     widest_gap_mm : the widest distance between neighbouring slices as they were acquired. It exceeds the spacing where
         slices were interpolated. 0 if the spacing tells it.
     """
@@ -38,6 +40,7 @@ class CTVolume:
     name: str
     notes: tuple[str, ...] = ()
     widest_gap_mm: float = 0.0
+    series: str | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -46,7 +46,8 @@ def read_ct(
     Parameters
     ----------
     path : file or folder; folders are searched with their sub-folders.
-    series : Series Instance UID to read from a DICOM folder; if None, the fittest CT series that can be read.
+    series : Series Instance UID, or fingerprint of the series, to read from a DICOM folder; if None, the fittest CT
+        series that can be read.
     max_bytes : memory that the voxels may take; if None, what is available.
     trust_header : read a file that does not tell its orientation as if its axes ran to the left, to the back and to
         the head; otherwise it is refused as `orientation_unknown`.
@@ -83,7 +84,7 @@ def _read(
         folder = (path if path.is_dir() else path.parent).resolve()
         read = read_dicom(path, series, max_bytes, files)
         ct = from_array(read.voxels, read.ijk_to_ras, folder.name, read.notes)
-        return replace(ct, widest_gap_mm=read.widest_gap_mm)
+        return replace(ct, widest_gap_mm=read.widest_gap_mm, series=read.series)
     itk_name(path)  # the name becomes that of the case, in files that other programs read
     with np.errstate(over="ignore", invalid="ignore"):  # such numbers are refused
         header = _header(path, trust_header)

@@ -157,6 +157,20 @@ def write_straightened(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> Non
         raise OSError(0, "the straightened volume could not be written") from error
 
 
+def read_straightened(path: Path) -> CTVolume:
+    """Read what `write_straightened` wrote: HU in straight space. VFQError `corrupt_file` if it is damaged."""
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path), sitk.sitkInt16)
+    except RuntimeError as error:
+        message = f"{path.name}: the straightened volume is damaged. Analyse the scan again."
+        raise VFQError("corrupt_file", message) from error
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0])
+    matrix[:3, 3] = np.array(image.GetOrigin()) * (-1, -1, 1)
+    return CTVolume(sitk.GetArrayFromImage(image), matrix, path.name)
+
+
 def _draw(analysis: SpineAnalysis, ct: CTVolume | None, folder: Path) -> None:
     if ct is None:
         raise ValueError("the images of a measured case need its CT")

@@ -190,9 +190,9 @@ class _Sheet:
         axes.set(xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]), xticks=[], yticks=[])
         axes.spines[:].set_color("#2a2e33")
         for vertebra, points in zip(self.analysis.vertebrae, panel.points, strict=True):
-            _draw_vertebra(axes, points, _color(vertebra), vertebra.review == "rejected")
-        _draw_orientation(axes)
-        _draw_scale_bar(axes, panel, self.scale)
+            draw_vertebra(axes, points, _color(vertebra), vertebra.review == "rejected")
+        draw_orientation(axes)
+        draw_scale_bar(axes, panel, self.scale)
 
     def _label_vertebrae(self, panel: Panel, left: float, verdicts: Sequence[str]) -> None:
         """Write a column of labels right of the panel, each joined to the back of its vertebra by a leader line."""
@@ -245,7 +245,7 @@ class _Sheet:
         return self.height - TOP
 
 
-def _draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, float], rejected: bool) -> None:
+def draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, float], rejected: bool) -> None:
     """Draw hexagon, three heights and six key points of one vertebra `(3, 2, 2)` [A, S] mm."""
     hexagon = outline(points)
     hexagon = np.concatenate([hexagon, hexagon[:1]])
@@ -259,14 +259,15 @@ def _draw_vertebra(axes: Axes, points: np.ndarray, color: tuple[float, float, fl
 _LETTERS = (("S", 0.97, 0.985), ("I", 0.97, 0.015), ("A", 0.03, 0.5), ("P", 0.97, 0.5))
 
 
-def _draw_orientation(axes: Axes) -> None:
+def draw_orientation(axes: Axes) -> None:
+    """Write the letters S, I, A and P at the borders of a sagittal panel."""
     for letter, x, y in _LETTERS:
         ha = "left" if x < 0.5 else "right"
         va = {0.985: "top", 0.015: "bottom"}.get(y, "center")
         axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, size=8, color=INK, path_effects=_halo())
 
 
-def _draw_scale_bar(axes: Axes, panel: Panel, scale: float) -> None:
+def draw_scale_bar(axes: Axes, panel: Panel, scale: float) -> None:
     """Draw a horizontal bar in the lower left corner, with its length above it."""
     inset = 0.1 / scale
     x = panel.across[-1] - inset

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..imaging.ct import CTVolume
-from ..spine.curve import SpineCurve
+from ..spine.curve import SpineCurve, fit_curve
 from ..spine.record import SpineAnalysis
 from ..spine.straightening import AIR, Straightening
 
@@ -62,6 +62,17 @@ def straightened_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve)
     shown = (up >= low) & (up <= high)
     across = np.linspace(-HALF_WIDTH_MM, HALF_WIDTH_MM, picture.shape[1])
     return Panel("Straightened sagittal", picture[shown], across, up[shown], points, 10.0)
+
+
+def stored_panel(analysis: SpineAnalysis, stored: CTVolume) -> Panel:
+    """Return the middle plane of the straightened volume that `outputs.write_straightened` wrote, like the above."""
+    points = Straightening(fit_curve(analysis.curve)).to_straight(_keypoints(analysis))[..., 1:]
+    low, high = _span(points[..., 1], 1.0 - stored.voxels.shape[0], 0.0)
+    up = np.arange(high, low, -PIXEL_MM)
+    across = np.arange(-HALF_WIDTH_MM, HALF_WIDTH_MM + PIXEL_MM, PIXEL_MM)
+    grid = np.zeros((len(up), len(across), 3))
+    grid[..., 1], grid[..., 2] = across[None], up[:, None]
+    return Panel("Straightened sagittal", stored.sample(grid, fill=AIR), across, up, points, 10.0)
 
 
 def patient_panel(analysis: SpineAnalysis, ct: CTVolume, curve: SpineCurve) -> Panel:

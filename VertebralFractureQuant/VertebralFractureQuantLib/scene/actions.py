@@ -76,7 +76,7 @@ class Actions:
         self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self._show_place()
 
     def pick(self, view: Any, point: np.ndarray) -> None:
@@ -91,18 +91,19 @@ class Actions:
         if found and found != self.selected:
             self.study.select(found)
             self.viewpoint.center_patient(found, but=view)
+            self.viewpoint.follow_plane()
             self._show_place()
 
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""
         self.viewpoint.move_lateral(lateral)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self._show_place()
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""
         if self.editor and self.viewpoint.scrolled():
-            self._follow_plane()
+            self.viewpoint.follow_plane()
             self.face.followed(())
 
     def adjust_window(self, width: float, level: float) -> None:
@@ -214,8 +215,13 @@ class Actions:
         self.move_lateral(self.viewpoint.lateral + LATERAL_STEP_MM)
 
     def toggle_window(self) -> None:
-        """Change between the windows for bone and soft tissue."""
+        """Change to the next window: bone, soft tissue, or that of the content."""
         self.viewpoint.toggle_window()
+        self.face.changed()
+
+    def choose_window(self, preset: str) -> None:
+        """Change to a window of `volumes.PRESETS`."""
+        self.viewpoint.choose_window(preset)
         self.face.changed()
 
     def toggle_close_up(self) -> None:
@@ -225,7 +231,7 @@ class Actions:
         elif self.selected:
             self.viewpoint.close_up = True
             self.viewpoint.center(self.selected)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
 
@@ -245,7 +251,7 @@ class Actions:
         self.viewpoint.fit()
         if self.selected:
             self.viewpoint.center_patient(self.selected)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
 
@@ -276,18 +282,16 @@ class Actions:
         if self.selected != vertebra_id:
             self.study.select(vertebra_id)
             self.viewpoint.center_patient(vertebra_id, but=self._pressed)
+            self.viewpoint.follow_plane()
         self.face.followed({vertebra_id, *self.study.followed})
 
     def _changed(self) -> None:
         """Show everything again after an action."""
         self.study.select(self.selected)  # its nodes may be new
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
         self.face.acted()
-
-    def _follow_plane(self) -> None:
-        self.study.show_plane(self.viewpoint.lateral)
 
     def _show_place(self) -> None:
         self.face.followed(())

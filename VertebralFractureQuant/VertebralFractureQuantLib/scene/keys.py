@@ -49,7 +49,7 @@ KEYS = (
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
     Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
     Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),
-    Key(("w",), "toggle_window", "window: bone or soft tissue"),
+    Key(("w",), "toggle_window", "window: bone, soft tissue, or what is in the spine (auto)"),
     Key(("z",), "fit_views", "show the whole spine"),
     Key(("PageDown", "."), "next_case", "next case"),
     Key(("PageUp", ","), "previous_case", "previous case"),

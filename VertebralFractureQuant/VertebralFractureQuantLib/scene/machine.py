@@ -65,6 +65,7 @@ class Machine:
             shape=ct.voxels.shape,
             spacing_mm=ct.spacing_mm,
             ijk_to_ras=ct.ijk_to_ras,
+            series=ct.series,
             curve=curve.points,
             limits_mm=(0.0, curve.length),
         )

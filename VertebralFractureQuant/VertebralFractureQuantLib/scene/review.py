@@ -78,6 +78,7 @@ class Review:
             self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
             self._begin(Editor(self.study, journal, Machine.of(prepared.ct, models), self.who), folder, analysis)
             on_error.pop_all()
+        self._actions.viewpoint.show_window()
         self._actions.fit_views()
         if analysis.status != "ok" and not self.study.vertebrae:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
@@ -216,6 +217,7 @@ class Review:
         self._guard.watch()
         self.face.opened()
         self.study.select(selected if selected in self.study.vertebrae else None)
+        self._actions.viewpoint.follow_plane()
 
     # -- what is shown
 
@@ -266,7 +268,7 @@ class Review:
 
     @property
     def preset(self) -> str:
-        """The window, a key of `volumes.WINDOWS`, or "own" after it was adjusted."""
+        """The window, one of `volumes.PRESETS`, or "own" after it was adjusted."""
         return self._actions.viewpoint.preset
 
     @property
@@ -298,6 +300,12 @@ class Review:
                 getattr(self._actions, action)(*args)
         except Exception as error:
             self.face.tell(error)
+
+    def restore_window(self, preset: str, width: float = 0.0, level: float = 0.0) -> None:
+        """Use the window that a reader chose last, for this study and the next; see `Viewpoint.choose_window`."""
+        self._actions.viewpoint.choose_window(preset, width, level)
+        self.face.changed()
+        self.face.render()
 
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""

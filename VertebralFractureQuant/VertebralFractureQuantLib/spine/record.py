@@ -102,6 +102,8 @@ class SpineAnalysis:
     status : "ok" or a failure code of `errors.CODES`; then `message` says what is wrong and what to do.
     shape, spacing_mm : of the CT, [k, j, i].
     ijk_to_ras : `(4, 4)` of the CT.
+    series : fingerprint of the DICOM series (`imaging.dicom_choice.Series.fingerprint`); None for other formats and in
+        older records.
     models : the networks.
     curve : `(n, 3)` RAS mm, cranial to caudal.
     limits_mm : the arc lengths on the curve between which the spine was seen.
@@ -124,6 +126,7 @@ class SpineAnalysis:
     timing_s: dict[str, float] = field(default_factory=dict)
     quality: tuple[Flag, ...] = ()
     trust_header: bool = False
+    series: str | None = None
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:

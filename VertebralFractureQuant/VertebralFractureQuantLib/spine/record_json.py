@@ -37,6 +37,7 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
             "spacing_mm": _list(analysis.spacing_mm),
             "ijk_to_ras": _list(analysis.ijk_to_ras),
             "trust_header": bool(analysis.trust_header),
+            "series": analysis.series,
         },
         "models": [vars(m) for m in analysis.models],
         "curve": np.asarray(analysis.curve, float).tolist(),
@@ -110,6 +111,7 @@ def _from_json(data: dict[str, Any]) -> SpineAnalysis:
         timing_s=_shares(data.get("timing_s")),
         quality=_flags(data.get("quality")),
         trust_header=_typed(bool, source.get("trust_header", False)),
+        series=_optional(_text, source.get("series")),
     )
 
 
