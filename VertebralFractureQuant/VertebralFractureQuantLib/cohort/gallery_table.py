@@ -19,7 +19,7 @@ WORDS = {
     "zeroRecords": "No case fits the filters.",
     "lengthMenu": "_MENU_ on a page",
     "buttons": {"colvis": "Columns"},
-    "searchBuilder": {"button": {"0": "Conditions", "_": "Conditions (%d)"}},
+    "searchBuilder": {"button": {"0": "Conditions", "_": "Conditions (%d)"}, "title": "Conditions"},
     "searchPanes": {"title": {"0": "Filters", "_": "Filters (%d)"}, "clearMessage": "Clear"},
 }
 
