@@ -171,19 +171,25 @@ def text_of(cell: str) -> str:
 
 
 def test_the_readers_values_stand_beside_the_automatic_ones(tmp_path):
+    reader = {"origin": "reader", "review": "confirmed"}
     column = [
-        vertebra("a", "T8", 0.55, "severe", auto_g=0.78, auto_grade="mild", origin="reader", review="confirmed"),
-        vertebra("a", "T9", 0.95, auto_g=0.70, auto_grade="moderate", origin="reader", review="confirmed"),
-        vertebra("a", "T10", 0.7, "moderate", counted=False, review="rejected", auto_g=0.7, auto_grade="moderate"),
-        vertebra("a", "T11", 0.77, "mild", origin="reader", review="confirmed"),
-        vertebra("a", "T12", 0.72, "moderate", auto_level="T11", review="confirmed"),
-        vertebra("a", "L1", None, None, counted=False, review="deleted", auto_g=0.5, auto_grade="severe"),
+        vertebra("a", "T7", 0.55, "severe", auto_level="T7", auto_g=0.78, auto_grade="mild", **reader),
+        vertebra("a", "T8", 0.55, "severe", auto_level="T8", auto_g=0.55, auto_grade="severe", **reader),
+        vertebra("a", "T9", 0.95, auto_level="T9", auto_g=0.70, auto_grade="moderate", **reader),
+        vertebra("a", "T10", 0.7, "moderate", counted=False, review="rejected"),
+        vertebra("a", "T11", 0.77, "mild", **reader),
+        vertebra("a", "T12", 0.72, "moderate", auto_level="T11", auto_g=0.72, auto_grade="moderate", **reader),
+        vertebra(
+            "a", None, None, None, counted=False, review="deleted", auto_level="L1", auto_g=0.5, auto_grade="severe"
+        ),
+        vertebra("a", "L2", 0.9, auto_level="L2", auto_g=0.91, auto_grade="normal", **reader),
     ]
     seen = patient("a", "severe", auto_worst_grade="moderate", sdi=5, auto_sdi=4, reviewed="yes", reader="Ann <Lee>")
     (row,) = rows(write(tmp_path, [seen], column))
     shown = [re.sub(" +", " ", text_of(item)) for item in row["deformity"]["html"].split("</li>")]
     assert shown == [
-        "T8 severe wedge 0.55 automatic: mild 0.78",
+        "T7 severe wedge 0.55 automatic: mild 0.78",
+        "T8 severe wedge 0.55",
         "T9 normal 0.95 automatic: moderate 0.70",
         "T10 rejected automatic: moderate 0.70",
         "T11 mild wedge 0.77 added by the reader",
@@ -191,7 +197,7 @@ def test_the_readers_values_stand_beside_the_automatic_ones(tmp_path):
         "L1 deleted automatic: severe 0.50",
         "",
     ]
-    assert row["deformity"]["facets"] == ["T8", "T11", "T12"]
+    assert row["deformity"]["facets"] == ["T7", "T8", "T11", "T12"]
     assert text_of(row["grade"]["html"]).split() == ["severe", "automatic:", "moderate"]
     assert text_of(row["sdi"]["html"]) == "5  automatic: 4" and row["sdi"]["sort"] == 5
     assert text_of(row["review"]["html"]) == "yes  Ann <Lee>"

@@ -136,36 +136,39 @@ def _automatic(column: str) -> pl.Expr:
     return pl.when(changed).then(pl.format(" <i>automatic: {}</i>", f"auto_{column}")).otherwise(pl.lit(""))
 
 
+GONE = pl.col("review").cast(pl.String).is_in(["rejected", "deleted"])  # by a reader
+CHANGED = pl.col("auto_g").is_not_null()  # a reader changed the vertebra
+
+
 def _deformities(vertebrae: pl.DataFrame) -> pl.DataFrame:
-    """The vertebrae that are not normal or were not before a reader changed them, as texts and levels of a case."""
-    changed = pl.col("auto_grade").is_not_null() | pl.col("auto_g").is_not_null() | pl.col("auto_level").is_not_null()
-    deformed = pl.col("counted") & ~pl.col("physiologic") & (pl.col("grade") != "normal")
-    was = changed & (pl.col("auto_grade").fill_null("normal") != "normal")
-    told = vertebrae.filter(deformed | was).with_columns(name=vertebra_names())
-    return told.group_by("case", maintain_order=True).agg(
-        deformed_levels=pl.col("name").filter(deformed).str.strip_suffix("?").unique(maintain_order=True),
-        deformities=pl.concat_str(
-            pl.lit("<li>"), escaped("name"), pl.lit(" "), _verdict(), _before(changed), pl.lit("</li>")
-        ).str.join(""),
-    )
+    """The vertebrae of each case that are not normal, or were not before a reader saw them, as texts and levels."""
+    deformed = pl.col("counted") & ~pl.col("physiologic") & (pl.col("grade") != "normal").fill_null(False)
+    was = (CHANGED | GONE) & (pl.coalesce("auto_grade", "grade") != "normal").fill_null(False)
+    deleted = pl.coalesce(pl.col("auto_level").cast(pl.String), pl.lit("A vertebra"))
+    name = pl.when(pl.col("review") == "deleted").then(deleted).otherwise(vertebra_names())
+    told = vertebrae.filter(deformed | was).with_columns(name=name)
+    levels = pl.col("name").filter(deformed).str.strip_suffix("?").unique(maintain_order=True)
+    text = pl.format("<li>{} {}{}</li>", escaped("name"), _verdict(), _before())
+    return told.group_by("case", maintain_order=True).agg(deformed_levels=levels, deformities=text.str.join(""))
 
 
 def _verdict() -> pl.Expr:
-    """ "severe wedge 0.55", or that the vertebra does not count."""
-    shape = pl.when(pl.col("shape").is_null()).then(pl.lit("")).otherwise(pl.concat_str("shape", pl.lit(" ")))
-    measured = pl.concat_str("grade", pl.lit(" "), shape, ratio_texts("g"))
-    return pl.when(pl.col("counted")).then(measured).otherwise("review").fill_null("")
+    """ "severe wedge 0.55", or what the reader did with it."""
+    parts = (pl.col("grade").cast(pl.String), pl.col("shape").cast(pl.String), ratio_texts("g"))
+    measured = pl.concat_str(parts, separator=" ", ignore_nulls=True)
+    return pl.when(GONE).then(pl.col("review").cast(pl.String)).otherwise(measured)
 
 
-def _before(changed: pl.Expr) -> pl.Expr:
-    texts = [pl.col("auto_level"), pl.col("auto_grade"), ratio_texts("auto_g")]
-    automatic = pl.concat_str(
-        pl.lit(" <i>automatic: "), pl.concat_str(texts, separator=" ", ignore_nulls=True), pl.lit("</i>")
-    )
-    added = (pl.col("origin") == "reader") & ~changed
-    return (
-        pl.when(changed).then(automatic).when(added).then(pl.lit(" <i>added by the reader</i>")).otherwise(pl.lit(""))
-    )
+def _before() -> pl.Expr:
+    """The automatic values that a reader changed, or those of a vertebra that is gone."""
+    level = pl.when(~GONE & (pl.col("auto_level") != pl.col("level"))).then(pl.col("auto_level").cast(pl.String))
+    grade = pl.when(GONE | (pl.col("auto_grade") != pl.col("grade"))).then(pl.coalesce("auto_grade", "grade"))
+    other = CHANGED & (pl.col("auto_g") != pl.col("g")).fill_null(True)
+    ratio = pl.when(GONE | other).then(pl.coalesce(ratio_texts("auto_g"), ratio_texts("g")))
+    texts = pl.concat_str([level, grade.cast(pl.String), ratio], separator=" ", ignore_nulls=True)
+    added = (pl.col("origin") == "reader") & ~CHANGED
+    shown = pl.when((CHANGED | GONE) & (texts != "")).then(pl.format(" <i>automatic: {}</i>", texts))
+    return shown.when(added).then(pl.lit(" <i>added by the reader</i>")).otherwise(pl.lit(""))
 
 
 def _deformity() -> pl.Expr:
