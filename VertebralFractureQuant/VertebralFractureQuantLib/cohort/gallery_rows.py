@@ -180,8 +180,7 @@ def _deformity() -> pl.Expr:
 
 
 def _levels() -> pl.Expr:
-    first, last = escaped("first_level").fill_null("?"), escaped("last_level").fill_null("?")
-    shown = pl.format("{} to {} ({})", first, last, "levels_assessed").fill_null("")
+    shown = pl.format("{} to {} ({})", escaped("first_level"), escaped("last_level"), "levels_assessed").fill_null("")
     return pl.struct(html=shown, sort=pl.col("levels_assessed").fill_null(0)).alias("levels")
 
 

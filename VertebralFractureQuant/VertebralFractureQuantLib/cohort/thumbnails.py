@@ -55,8 +55,8 @@ def draw_thumbnail(analysis: SpineAnalysis, plane: np.ndarray) -> Image.Image:
     plane : `(rows, columns)` HU at 1 mm; row 0 is the curve's cranial end, column 0 lies 64 mm anterior of the curve.
     """
     points = _on_plane(analysis)
-    top = int(max(points[..., 1].min() - MARGIN_MM, 0))
-    bottom = int(min(points[..., 1].max() + MARGIN_MM, len(plane)))
+    top = int(np.clip(points[..., 1].min() - MARGIN_MM, 0, len(plane) - 1))
+    bottom = int(np.clip(points[..., 1].max() + MARGIN_MM, top + 1, len(plane)))
     left, right = int(SLAB_ANTERIOR_MM - HALF_WIDTH_MM), int(SLAB_ANTERIOR_MM + HALF_WIDTH_MM)
     low, high = WINDOW_HU
     gray = np.clip((plane[top:bottom, left:right] - low) * 255 / (high - low), 0, 255).astype(np.uint8)
