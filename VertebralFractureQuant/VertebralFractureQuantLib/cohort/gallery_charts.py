@@ -31,8 +31,8 @@ def charts(tables: Tables) -> dict[str, Any]:
     deformed = called.filter(pl.col("called") != "normal")
     return {
         "G by level": _ratios(called),
-        "Deformities by level": _by_level(called, deformed),
         "Cases by worst grade": _grades(patients),
+        "Deformities by level": _by_level(called, deformed),
         "Deformities by shape": _bars(deformed["shape"], SHAPES),
         "Outcomes": _outcomes(patients),
     }
@@ -88,10 +88,17 @@ def _by_level(called: pl.DataFrame, deformed: pl.DataFrame) -> Any:
     found = {(row["level"], row["called"]): row["len"] for row in counts}
     data = {"level": levels} | {grade: [found.get((level, grade), 0) for level in levels] for grade in DEFORMED}
     colors = [_color(grade) for grade in DEFORMED]
-    plot.vbar_stack(DEFORMED, x="level", width=0.7, source=_source(data), color=colors, legend_label=list(DEFORMED))
+    plot.vbar_stack(
+        DEFORMED,
+        x="level",
+        width=0.7,
+        source=_source(data),
+        fill_color=colors,
+        line_color=None,
+        legend_label=list(DEFORMED),
+    )
     _from_zero(plot)
-    plot.legend.orientation, plot.legend.location = "horizontal", "top_left"
-    plot.legend.border_line_color = plot.legend.background_fill_color = None
+    _legend_above(plot)
     return plot
 
 
@@ -116,7 +123,7 @@ def _grades(patients: pl.DataFrame) -> Any:
             color="#c3c9cf",
             legend_label="automatic",
         )
-        plot.legend.border_line_color = plot.legend.background_fill_color = None
+        _legend_above(plot)
     _from_zero(plot)
     return plot
 
@@ -145,6 +152,12 @@ def _outcomes(patients: pl.DataFrame) -> Any:
     plot.x_range.start = 0
     plot.x_range.range_padding = 0.15
     return plot
+
+
+def _legend_above(plot: Any) -> None:
+    plot.legend.orientation = "horizontal"
+    plot.legend.border_line_color = plot.legend.background_fill_color = None
+    plot.add_layout(plot.legend[0], "above")
 
 
 def _from_zero(plot: Any) -> None:
