@@ -227,10 +227,22 @@ def test_a_failure_is_shown_with_its_code_message_meaning_and_remedy(tmp_path):
 
 
 def test_covariates_keep_their_type(tmp_path):
-    given = [patient("a", age=71.5, site="Basel", n=3), patient("b", age=float("nan"), site=None, n=None)]
-    first, second = rows(write(tmp_path, given))
-    assert (first["x0"], first["x1"], first["x2"]) == (71.5, "Basel", 3)
-    assert (second["x0"], second["x1"], second["x2"]) == (None, None, None)
+    given = [
+        patient("a", age=71.5, site="Basel", n=3),
+        patient("b", age=float("nan"), site=None, n=None),
+        patient("c", age=float("inf"), site="Bern", n=-4),
+    ]
+    found = [(row["x0"], row["x1"], row["x2"]) for row in rows(write(tmp_path, given))]
+    assert found == [(71.5, "Basel", 3), (None, None, None), (None, "Bern", -4)]
+
+
+def test_covariates_may_have_any_name(tmp_path):
+    """Also the names that the gallery itself uses."""
+    names = ("row", "rank", "message", "urgency", "worst", "look", "picture", "kind", "x1", "x0", "index", "code")
+    given = {name: f"of {name}" for name in names}
+    (row,) = rows(write(tmp_path, [patient("a", None, "not_ct") | given]))
+    assert [row[f"x{i}"] for i in range(len(names))] == list(given.values())
+    assert row["look"]["sort"] > 0 and "broke" in row["outcome"]["html"]
 
 
 @pytest.mark.parametrize("patients", [[], [patient("a", None, "not_ct")], [patient("a", None, "waiting")]])

@@ -64,12 +64,11 @@ def write_gallery(folder: Path) -> Path:
 
 def _write_rows(cases: pl.DataFrame, tables: Tables, file: TextIO) -> None:
     """Write all rows as a script that defines `window.cases`."""
-    from .gallery_rows import covariates, gallery_rows
+    from .gallery_rows import gallery_rows
 
-    given = covariates(tables.patients)
     file.write("window.cases = [")
     for i, part in enumerate(cases.iter_slices(AT_ONCE)):
-        file.write(("," if i else "") + gallery_rows(part, given).write_json()[1:-1])
+        file.write(("," if i else "") + gallery_rows(part, len(tables.covariates)).write_json()[1:-1])
     file.write("];\n")
 
 
@@ -81,8 +80,7 @@ def _page(cases: pl.DataFrame, tables: Tables) -> str:
     from .gallery_charts import DOTS, charts
     from .gallery_table import table_columns, table_options
 
-    columns = table_columns(tables.patients)
-
+    columns = table_columns(tables)
     chart_script, chart_parts = components(charts(tables))
     bundle = files("itables") / "html"
     return (

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from .gallery_reasons import KINDS, grade_rank, ratio_texts, reasons, vertebra_names
-from .gallery_tables import PATIENTS, Tables
+from .gallery_tables import Tables
 
 REVIEW = "vfq cohort review . {}"
 NONE = "none"  # how filters list a case without a doubt, reason or deformity
@@ -37,28 +37,11 @@ def sorted_cases(folder: Path, tables: Tables) -> pl.DataFrame:
     return order.with_columns(row=pl.int_range(pl.len()))
 
 
-def gallery_rows(cases: pl.DataFrame, given: list[str]) -> pl.DataFrame:
-    """Return the rows of `sorted_cases` or a slice of them; the covariates `given` become `x0`, `x1`, ..."""
-    own = (
-        _picture(),
-        escaped("case"),
-        _grade(),
-        _deformity(),
-        _look(),
-        _sdi(),
-        _levels(),
-        _doubt(),
-        _outcome(),
-        _review(),
-    )
-    return cases.select(
-        *own, *(_covariate(cases, name).alias(f"x{i}") for i, name in enumerate(given)), _command(cases)
-    )
-
-
-def covariates(patients: pl.DataFrame) -> list[str]:
-    """Return the names of the manifest's own columns."""
-    return [name for name in patients.columns if name not in PATIENTS]
+def gallery_rows(cases: pl.DataFrame, covariates: int) -> pl.DataFrame:
+    """Return the rows of `sorted_cases` or a slice of them; `covariates` is the number of columns `x0`, `x1`, ..."""
+    given = (_covariate(cases, f"x{i}") for i in range(covariates))
+    seen = (_picture(), escaped("case"), _grade(), _deformity(), _look())
+    return cases.select(*seen, _sdi(), _levels(), _doubt(), _outcome(), _review(), *given, _command(cases))
 
 
 def escaped(column: str) -> pl.Expr:
@@ -69,17 +52,7 @@ def escaped(column: str) -> pl.Expr:
 
 def _address() -> pl.Expr:
     """The case as a part of a relative address in a quoted attribute."""
-    codes = {
-        "%": "%25",
-        "#": "%23",
-        "?": "%3F",
-        "\\": "%5C",
-        "&": "%26",
-        "<": "%3C",
-        ">": "%3E",
-        '"': "%22",
-        "'": "%27",
-    }
+    codes = {letter: f"%{ord(letter):02X}" for letter in "%#?\\&<>\"'"}
     return pl.col("case").str.replace_many(list(codes), list(codes.values()))
 
 
@@ -211,8 +184,8 @@ def _covariate(cases: pl.DataFrame, name: str) -> pl.Expr:
     """A number as it is; anything else as text."""
     kind = cases.schema[name]
     if kind.is_float():
-        return pl.col(name).fill_nan(None)
-    return pl.col(name) if kind.is_integer() else escaped(name)
+        return pl.when(pl.col(name).is_finite()).then(pl.col(name))
+    return pl.col(name) if kind.is_integer() else escaped(name).alias(name)
 
 
 def _command(cases: pl.DataFrame) -> pl.Expr:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .gallery_rows import covariates
-
 if TYPE_CHECKING:
-    import polars as pl
+    from .gallery_tables import Tables
 
 PAGES = [24, 48, 96]  # cases on a page
 FEW = 12  # a covariate with at most this many different values is a filter
@@ -64,11 +62,11 @@ NUMBERS = ("sdi", "levels")
 SEARCHED = {**dict.fromkeys(NUMBERS, "sort"), **dict.fromkeys(("grade", "outcome", "review"), "facets")}
 
 
-def table_columns(patients: pl.DataFrame) -> list[Column]:
+def table_columns(tables: Tables) -> list[Column]:
     """Return the columns: our own, the covariates, the command."""
     given = [
-        Column(f"x{i}", name, listed=patients[name].n_unique() <= FEW, plain=True, given=True)
-        for i, name in enumerate(covariates(patients))
+        Column(f"x{i}", title, listed=tables.patients[f"x{i}"].n_unique() <= FEW, plain=True, given=True)
+        for i, title in enumerate(tables.covariates)
     ]
     return [*OWN, *given, COMMAND]
 

@@ -5,6 +5,7 @@ A hundred thousand cases have a million vertebrae: texts that repeat, such as le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ from ..errors import VFQError
 from ..spine.genant import GRADES, SHAPES
 from ..spine.levels import NAMES
 
+Types = dict[str, pl.DataType | type[pl.DataType]]
 LEVEL, GRADE, SHAPE = pl.Enum(NAMES), pl.Enum(GRADES), pl.Enum(SHAPES)
-VERTEBRAE: dict[str, pl.DataType | type[pl.DataType]] = {
+VERTEBRAE: Types = {
     "case": pl.String,
     "index": pl.UInt8,
     "level": LEVEL,
@@ -33,7 +35,7 @@ VERTEBRAE: dict[str, pl.DataType | type[pl.DataType]] = {
     "auto_g": pl.Float64,
     "auto_grade": GRADE,
 }
-PATIENTS: dict[str, pl.DataType | type[pl.DataType]] = {
+PATIENTS: Types = {
     "case": pl.String,
     "status": pl.String,
     "worst_grade": GRADE,
@@ -47,26 +49,28 @@ PATIENTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "reviewed": pl.String,
     "reader": pl.String,
 }
-FAILURES: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(("case", "code", "message"), pl.String)
+FAILURES: Types = dict.fromkeys(("case", "code", "message"), pl.String)
 
 
 class Tables(NamedTuple):
-    """The tables; those of vertebrae and failures have our own columns only, that of patients the covariates too."""
+    """The tables; `covariates` are the names of the manifest's own columns, which are `x0`, `x1`, ... in `patients`."""
 
     patients: pl.DataFrame
     vertebrae: pl.DataFrame
     failures: pl.DataFrame
+    covariates: list[str]
 
 
 def read_tables(folder: Path) -> Tables:
     """Read the tables of a cohort's folder. Raises VFQError `not_found` if one is missing or cannot be read."""
-    patients = _scanned(folder, "patients")
-    given = [name for name in patients.collect_schema().names() if name not in PATIENTS]
     try:
+        patients = _scanned(folder, "patients")
+        covariates = [name for name in patients.collect_schema().names() if name not in PATIENTS]
         return Tables(
-            _typed(patients, PATIENTS, given).collect(),
+            _typed(patients, PATIENTS, covariates).collect(),
             _typed(_scanned(folder, "vertebrae"), VERTEBRAE).collect(),
             _typed(_scanned(folder, "failures"), FAILURES).collect(),
+            covariates,
         )
     except pl.exceptions.PolarsError as error:
         raise VFQError(
@@ -83,14 +87,13 @@ def _scanned(folder: Path, name: str) -> pl.LazyFrame:
     raise VFQError("not_found", f"{folder.name} has no {name}.csv. Give a folder that vfq cohort run has written.")
 
 
-def _typed(
-    table: pl.LazyFrame, types: dict[str, pl.DataType | type[pl.DataType]], others: list[str] | None = None
-) -> pl.LazyFrame:
-    """The columns `types`, null or False where they are missing, and `others` as they are."""
+def _typed(table: pl.LazyFrame, types: Types, others: Sequence[str] = ()) -> pl.LazyFrame:
+    """The columns `types`, null or False where they are missing, and `others` as `x0`, `x1`, ..."""
     there = table.collect_schema().names()
     own = [
         (pl.col(name) if name in there else pl.lit(None)).cast(kind, strict=False).alias(name)
         for name, kind in types.items()
     ]
+    given = [pl.col(name).alias(f"x{i}") for i, name in enumerate(others)]  # no name of theirs is one of ours
     flags = [name for name, kind in types.items() if kind == pl.Boolean]
-    return table.select(*own, *(others or ())).with_columns(pl.col(flags).fill_null(False))
+    return table.select(*own, *given).with_columns(pl.col(flags).fill_null(False))
