@@ -21,6 +21,16 @@ CASES = 3000
 EVIL = "<img src=x onerror=\"document.title='run'\"> & 'two' #?%41"
 SITE = "<img src=x onerror=\"document.title='run'\"> Chur"
 BADGES = "tds => tds.map(td => td.textContent)"
+# Where the lowest dot of "G by level" lies on the page, and its case
+LOWEST = """() => {
+  for (const view of Object.values(Bokeh.index.roots || Bokeh.index))
+    for (const { data_source } of view.model.renderers)
+      if (data_source && data_source.data.address) {
+        const data = data_source.data, at = Array.from(data.g).indexOf(Math.min(...data.g));
+        const box = view.el.getBoundingClientRect(), { x_scale, y_scale } = view.frame;
+        return [box.left + x_scale.compute(data.level[at]), box.top + y_scale.compute(data.g[at]), data.address[at]];
+      }
+}"""
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -194,6 +204,19 @@ def test_distributions_and_failures_have_a_page_of_their_own(tab, folder):
     failed = pl.read_csv(folder / "failures.csv")["code"].value_counts(sort=True)
     cells = tab.locator(".failures tbody td:nth-child(2)").all_inner_texts()
     assert [int(cell) for cell in cells] == failed["count"].to_list()
+
+
+def test_a_click_on_a_dot_opens_the_overview_image_of_its_case(tab, folder):
+    tab.get_by_text("Distributions", exact=True).click()
+    tab.wait_for_function("Bokeh.documents.length == 1 && Bokeh.documents[0].is_idle")
+    x, y, case = tab.evaluate(LOWEST)
+    counted = pl.read_parquet(folder / "vertebrae.parquet").filter(pl.col("g") == pl.col("g").min())
+    assert case == counted["case"].item()
+    (folder / "cases" / case).mkdir(exist_ok=True)
+    Image.new("RGB", (90, 120)).save(folder / "cases" / case / "overview.png")
+    with tab.context.expect_page() as opened:
+        tab.mouse.click(x, y)
+    assert opened.value.url.endswith(f"cases/{case}/overview.png")
 
 
 def test_cards_and_table_are_two_looks_of_the_same_rows(tab):
