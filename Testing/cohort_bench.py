@@ -113,7 +113,7 @@ def stub_dask(settings: Settings, options: runs.Options, hooks: runs.Hooks) -> A
 def main() -> None:
     """Run a cohort with the stub, without a gallery."""
     source, output, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    runs._gallery = lambda folder: None
+    runs._gallery = lambda folder: folder
     options = runs.Options(source, output, workers=int(where) if where.isdigit() else None)
     if not where.isdigit():
         options = runs.Options(source, output, scheduler=where)
