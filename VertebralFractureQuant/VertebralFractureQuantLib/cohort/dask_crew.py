@@ -28,6 +28,7 @@ AHEAD = 2  # tasks that wait for each worker, beside those that it has begun
 CONNECT_S, PATIENCE_S = 10.0, 1800.0  # for one attempt to connect, and for a scheduler to come back
 LOOK_S = 1.0
 SAME_PACKAGES = ("dask", "distributed", "python")
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # the cores belong to several workers
 MEMORY_EVENTS = "worker-restart-memory"  # dask's nanny reports there whom it ended
 
 
@@ -222,6 +223,8 @@ def _configure() -> None:
             "distributed.scheduler.worker-saturation": 1.0,  # so that a death concerns the scans of that worker only
             "distributed.worker.memory.target": False,  # results are small: there is nothing to spill to the disk
             "distributed.worker.memory.spill": False,
+            # dask's own list also sets MALLOC_TRIM_THRESHOLD_: large arrays then cost a page fault for each page
+            "distributed.nanny.pre-spawn-environ": dict.fromkeys(ONE_THREAD, 1),
             "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
         }
     )
