@@ -174,6 +174,44 @@ CODES = {
         "Check the folder's permissions and the free space, or choose another folder. During a review, keep the case "
         "open until it is saved.",
     ),
+    # Cohorts
+    "bad_manifest": Failure(
+        "the manifest of a cohort cannot be read, or is incomplete",
+        "Give a CSV (UTF-8, header row) or Parquet table with the columns case and path, and a different case for each "
+        "scan.",
+    ),
+    "nothing_to_analyze": Failure(
+        "the folder contains no scan", "Give a folder of NIfTI, NRRD, MetaImage or DICOM files, or a manifest."
+    ),
+    "folder_not_readable": Failure(
+        "a folder in the source of a cohort cannot be read",
+        "Change its permissions and run the same command again, or leave the folder out.",
+    ),
+    "scan_changed": Failure(
+        "the files of a scan changed while it was read",
+        "Run the same command again when the scan has been copied completely.",
+    ),
+    "cohort_in_use": Failure(
+        "another run uses the folder of the cohort", "Wait until it has ended, or choose another folder."
+    ),
+    "not_a_cohort": Failure(
+        "the folder contains no cohort, or its state is damaged",
+        "Give the --output of vfq cohort run. If cohort.sqlite is damaged, move it away and run the command again: all "
+        "cases are then recomputed.",
+    ),
+    "worker_died": Failure(
+        "the worker that had the scan died, also when it had no other scan",
+        "Memory may have run out: use a computer with more memory or a crop of the scan, then run the same command "
+        "again. If it happens again, report the scan's size and format.",
+    ),
+    "no_scheduler": Failure(
+        "the scheduler of the workers does not answer",
+        "Start it with dask scheduler and check its address, then run the same command again.",
+    ),
+    "versions_differ": Failure(
+        "the computers of a cluster have different versions of this program, its packages or its weights",
+        "Install the same versions on all of them, then run the same command again.",
+    ),
     "not_an_analysis": Failure(
         "the file is not an analysis of this program, or is damaged",
         "Give an analysis.json that vfq analyze wrote, or analyse the scan again.",
@@ -268,7 +306,8 @@ CODES = {
     ),
     "out_of_memory": Failure(
         "memory ran out",
-        "Close other programs, or analyse a crop of the scan. If it was the memory of the GPU, use --device cpu.",
+        "Close other programs, or analyse a crop of the scan. In a cohort, use fewer workers. If it was the memory of "
+        "the GPU, use --device cpu.",
     ),
     "internal_error": Failure(
         "there is a defect in this program",

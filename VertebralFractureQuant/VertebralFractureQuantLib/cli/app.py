@@ -14,6 +14,7 @@ from .. import __version__
 from ..cohort.engine import Library
 from .analyze import analyze
 from .bench import bench
+from .cohort import cohort_app
 from .common import NOTICE
 from .dicom import dicom
 from .evaluate import evaluate_app
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
+app.add_typer(cohort_app)
 for command in (analyze, review, report, dicom, demo, phantom, bench, train, mix):
     app.command()(command)
 

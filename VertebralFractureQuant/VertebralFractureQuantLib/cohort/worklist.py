@@ -29,11 +29,13 @@ class Case:
     name : name of the case.
     source : the scan, a file or a DICOM folder.
     folder : the folder `output/<name>` of its results.
+    files : the DICOM files of the scan, where not all that are in the folder `source` belong to it.
     """
 
     name: str
     source: Path
     folder: Path
+    files: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
