@@ -12,9 +12,11 @@ import typer
 
 from .. import __version__
 from ..cohort.engine import Library
+from .agreement import agreement
 from .analyze import analyze
 from .bench import bench
 from .common import NOTICE
+from .dataset import dataset_app
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
 from .report import report
@@ -30,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, report, demo, phantom, bench, train, mix):
+app.add_typer(dataset_app)
+for command in (analyze, review, report, agreement, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

@@ -30,8 +30,8 @@ class Table:
     scatter : `(m, 6)` of vertebrae that two or more sources marked: variance (n - 1) of G, mean variance of a height,
         mean distance of a point from the sources' mean, the same in the plane, largest distance of the planes, and
         standard deviation (n) of G.
-    pairs : `(p, 8)` of pairs of sources: G of both, grade of both, mean distance of their points, the same in the plane,
-        mean height of both.
+    pairs : `(p, 8)` of pairs of sources: G of both, grade of both, mean distance of their points, the same in the
+        plane, mean height of both.
     complete : `(c, 2, sources)`: G and grade of the vertebrae that all sources marked.
     found : (vertebrae that both sources marked, that the first one marked, that the second one marked).
     """
@@ -52,7 +52,7 @@ def table(groups: Sequence[Group], sources: Sequence[str]) -> Table:
     return Table(
         scatter=np.reshape(scatter, (-1, 6)),
         pairs=np.reshape([_pair(g, a, b) for g, a, b in both], (-1, 8)),
-        complete=np.reshape(complete, (-1, 2, len(sources))),
+        complete=np.array(complete, float).reshape(-1, 2, len(sources)),
         found=np.sum([_found(g, sources) for g in groups], axis=0, initial=0) if groups else np.zeros(3),
     )
 
@@ -152,9 +152,11 @@ class Compared:
     groups: list[Group]
 
 
-def compare(kind: str, groups: Sequence[Group], sources: Sequence[str], repeats: int, seed: int, parts: bool) -> Compared:
+def compare(
+    kind: str, groups: Sequence[Group], sources: Sequence[str], repeats: int, seed: int, parts: bool
+) -> Compared:
     """Compare sources on these vertebrae; `parts`: also by region and by shape of the mean of their points."""
-    there = [g for g in groups if any(s in g.members for s in sources)]
+    there = [g for g in groups if any(s in g.members for s in sources) and len(set(sources) - g.excluded) > 1]
     tables = _tables(there, sources)
     split = {
         "region": {name: [g for g in there if region(g.level_of(sources)) == name] for name in REGIONS},

@@ -81,9 +81,7 @@ def write_consensus(dataset: Dataset, method: str) -> int:
     return open_doubts
 
 
-def by_case(
-    dataset: Dataset, final: Mapping[Slot, LabelReading], session: int = 1
-) -> dict[str, list[LabelReading]]:
+def by_case(dataset: Dataset, final: Mapping[Slot, LabelReading], session: int = 1) -> dict[str, list[LabelReading]]:
     """Return the final readings (`final_readings`) of each case, by the order of the readers."""
     slots = {name: [(reader, name, session) for reader in dataset.readers] for name in dataset.cases}
     found = {name: [final[slot] for slot in own if slot in final] for name, own in slots.items()}

@@ -117,7 +117,9 @@ def checked_reader(name: str) -> str:
     """Return a reader's name without spaces around it. VFQError `no_reader` unless 1 to 80 printable characters."""
     name = name.strip()
     if not 0 < len(name) <= LONGEST_READER or not name.isprintable():
-        raise VFQError("no_reader", f"A reader needs a name of 1 to {LONGEST_READER} characters; {name[:20]!r} is none.")
+        raise VFQError(
+            "no_reader", f"A reader needs a name of 1 to {LONGEST_READER} characters; {name[:20]!r} is none."
+        )
     return name
 
 
@@ -142,7 +144,9 @@ def case_of(path: Path, name: str, patient: str, folder: Path, trust_header: boo
 def check_ct(case: Case, ct: CTVolume) -> None:
     """Raise VFQError `other_ct` unless `ct` is the CT that the label set was made for."""
     if case.sha256 != fingerprint(ct):
-        message = "The CT is not the one that the label set was made for. Restore that CT, or add this one as another case."
+        message = (
+            "The CT is not the one that the label set was made for. Restore that CT, or add this one as another case."
+        )
         raise VFQError("other_ct", f"{case.name}: {message}")
 
 
@@ -248,7 +252,12 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
 
 def _case_json(case: Case) -> dict[str, Any]:
     matrix = None if case.ijk_to_ras is None else case.ijk_to_ras.tolist()
-    return {**vars(case), "shape": case.shape and list(case.shape), "ijk_to_ras": matrix, "imported": dict(case.imported)}
+    return {
+        **vars(case),
+        "shape": case.shape and list(case.shape),
+        "ijk_to_ras": matrix,
+        "imported": dict(case.imported),
+    }
 
 
 def _from_json(data: dict[str, Any], folder: Path) -> Dataset:
@@ -280,5 +289,5 @@ def _case(data: dict[str, Any]) -> Case:
     if not name or Path(name).name != name or "@" in name:
         raise ValueError(f"{name!r} cannot be the name of a case")
     shape = data["shape"] and tuple(int(n) for n in data["shape"])
-    keys = ("ct", "ct_bytes", "sha256")
-    return Case(name, str(data["patient"]), *(data[k] for k in keys), shape, matrix, dict(data["imported"]))
+    ct, size, digest = (data[key] for key in ("ct", "ct_bytes", "sha256"))
+    return Case(name, str(data["patient"]), ct, size, digest, shape, matrix, dict(data["imported"]))

@@ -48,7 +48,8 @@ def markups(reading: LabelReading) -> str:
     kept = reading.measured
     measured = measure_column([v.keypoints for v in kept if v.keypoints is not None])
     vertebrae = tuple(
-        Vertebra(np.asarray(v.keypoints), m, level=v.level, origin="reader") for v, m in zip(kept, measured, strict=True)
+        Vertebra(np.asarray(v.keypoints), m, level=v.level, origin="reader")
+        for v, m in zip(kept, measured, strict=True)
     )
     document = markups_document(SpineAnalysis(reading.case, vertebrae=vertebrae))
     return json.dumps(document, indent=1, allow_nan=False)
@@ -230,7 +231,14 @@ def reference(reading: LabelReading, case: Case) -> str:
     ]
     line = sorted((centers(np.asarray(v.keypoints)).tolist() for v in reading.measured), key=lambda c: -c[2])
     name = "" if case.ct is None else Path(case.ct).name
-    data = {"case": case.name, "space": SPACE, "ct_file": name, "vertebrae": vertebrae, "partial": cut, "centerline": line}
+    data = {
+        "case": case.name,
+        "space": SPACE,
+        "ct_file": name,
+        "vertebrae": vertebrae,
+        "partial": cut,
+        "centerline": line,
+    }
     return json.dumps(data, indent=1, allow_nan=False)
 
 

@@ -96,6 +96,6 @@ def damaged(path: Path, why: str) -> VFQError:
     where = f"{path.parent.name}/{path.name}"
     return VFQError(
         "not_a_dataset",
-        f"{where} cannot be read as part of a label set ({why}). Give a folder that vfq dataset create made, or restore "
-        "this file from a backup.",
+        f"{where} cannot be read as part of a label set ({why}). Give a folder that vfq dataset create made, or "
+        "restore this file from a backup.",
     )

@@ -82,7 +82,9 @@ def import_files(folder: Path, files: Sequence[Path], settings: Settings) -> Imp
                 fresh = _against_known(dataset, reading, settings.correct)
                 known += fresh is None
                 if fresh and planned.setdefault((fresh.reader, fresh.case, fresh.session), fresh) is not fresh:
-                    message = f"{file.name}: labels of {fresh.case} by {fresh.reader} are in two files. Import one of them."
+                    message = (
+                        f"{file.name}: labels of {fresh.case} by {fresh.reader} are in two files. Import one of them."
+                    )
                     raise VFQError("labels_exist", message)
         put(dataset)  # before its readings, which would belong to nobody
         for reading in planned.values():
@@ -101,7 +103,8 @@ def _of_file(dataset: Dataset, path: Path, settings: Settings) -> tuple[Dataset,
     if form == "annotations":
         dataset = _with_annotated_case(dataset, path, settings)
     found = _incoming(dataset, path, form, settings)
-    readings, left_out = [], []
+    readings: list[LabelReading] = []
+    left_out: list[str] = []
     for each in found:
         reader = settings.reader if form != "annotations" and settings.reader else each.reader or settings.reader
         if reader is None:

@@ -56,6 +56,8 @@ def level_of(raw: Any, path: Path) -> str | None:
     text = "" if raw is None else str(raw).strip()
     level = known_level(text)
     if level is None and text not in ("", "?") and not (text[:1] == "V" and text[1:].isdigit()):
-        message = f"{path.name}: {text!r:.40} is the name of no vertebra. Correct it, or leave it empty if it is unknown."
+        message = (
+            f"{path.name}: {text!r:.40} is the name of no vertebra. Correct it, or leave it empty if it is unknown."
+        )
         raise VFQError("bad_labels", message)
     return level

@@ -82,9 +82,7 @@ def _plan(ours: Dataset, incoming: list[LabelReading]) -> tuple[list[LabelReadin
     return planned, conflicts, known
 
 
-def _as_next_versions(
-    ours: Dataset, conflicts: list[LabelReading], planned: list[LabelReading]
-) -> list[LabelReading]:
+def _as_next_versions(ours: Dataset, conflicts: list[LabelReading], planned: list[LabelReading]) -> list[LabelReading]:
     last: dict[Slot, int] = {}
     for reading in planned:
         last[_slot(reading)] = max(reading.version, last.get(_slot(reading), 0))
@@ -105,6 +103,6 @@ def _differ(conflicts: list[LabelReading]) -> VFQError:
     more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
     return VFQError(
         "labels_exist",
-        f"Nothing was merged: {len(conflicts)} readings differ from ours: {named}{more}. Use --keep-both to keep them as "
-        "further versions.",
+        f"Nothing was merged: {len(conflicts)} readings differ from ours: {named}{more}. Use --keep-both to keep them "
+        "as further versions.",
     )

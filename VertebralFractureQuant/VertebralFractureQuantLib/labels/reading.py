@@ -155,10 +155,12 @@ def from_json(data: dict[str, Any], path: Path) -> LabelReading:
         if data["space"] != SPACE:
             raise ValueError(f"its space is {data['space']!r}")
         labels = tuple(_label(v) for v in data["vertebrae"])
-        texts = {key: _kind(str, data[key]) for key in ("case", "reader", "comment")}
-        counts = {key: _kind(int, data[key]) for key in ("session", "version", "revision")}
-        times = {key: data[key] and _time(data[key]) for key in ("started_at", "saved_at", "finished_at")}
-        rest = {key: _kind((str, type(None)), data[key]) for key in ("ct_sha256", "imported_from")}
+        texts: dict[str, Any] = {key: _kind(str, data[key]) for key in ("case", "reader", "comment")}
+        counts: dict[str, Any] = {key: _kind(int, data[key]) for key in ("session", "version", "revision")}
+        times: dict[str, Any] = {
+            key: data[key] and _time(data[key]) for key in ("started_at", "saved_at", "finished_at")
+        }
+        rest: dict[str, Any] = {key: _kind((str, type(None)), data[key]) for key in ("ct_sha256", "imported_from")}
         state, mode = _one_of(STATES, data["state"]), _one_of(MODES, data["mode"])
         return LabelReading(**texts, **counts, **times, **rest, state=state, mode=mode, labels=labels)
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -17,7 +17,7 @@ NAN = float("nan")
 def check_packages() -> None:
     """Raise VFQError `missing_dependency` unless scikit-learn and statsmodels can be imported."""
     try:
-        import sklearn.metrics
+        import sklearn.metrics  # noqa: F401
         import statsmodels.stats.inter_rater  # noqa: F401
     except ImportError as error:
         message = (
@@ -31,7 +31,7 @@ def weighted_kappa(one: np.ndarray, other: np.ndarray, categories: int) -> float
     """Return Cohen's kappa with quadratic weights of two raters `(n,)` of whole numbers below `categories`."""
     from sklearn.metrics import cohen_kappa_score
 
-    if len(one) == 0 or (one == one[0]).all() and (other == one[0]).all():
+    if len(one) == 0 or ((one == one[0]).all() and (other == one[0]).all()):
         return NAN  # all in one category: agreement by chance is complete
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

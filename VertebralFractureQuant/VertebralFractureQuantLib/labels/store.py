@@ -37,7 +37,7 @@ def read_reading(path: Path) -> LabelReading:
 def history(dataset: Dataset, slot: Slot) -> list[LabelReading]:
     """Return all versions of a reading, first to last; [] if there is none. VFQError as `read_reading`."""
     reader, case, session = slot
-    found = []
+    found: list[LabelReading] = []
     while (path := path_of(dataset, LabelReading(case, reader, session, len(found) + 1))).exists():
         found.append(_at_its_place(dataset, path))
     return found
@@ -99,10 +99,14 @@ def write_reading(dataset: Dataset, reading: LabelReading) -> LabelReading:
     before = newest(dataset, (reading.reader, reading.case, reading.session))
     place = f"{reading.case}, {reading.reader}"
     if before and before.state == "final" and reading.version != before.version + 1:
-        message = f"{place}: version {before.version} is final and never changes. Save a correction as the next version."
+        message = (
+            f"{place}: version {before.version} is final and never changes. Save a correction as the next version."
+        )
         raise VFQError("labels_exist", message)
     if before and before.state == "draft" and (reading.version, reading.revision) != (before.version, before.revision):
-        message = f"{place}: this draft was saved in another window at {before.saved_at}. Open it again; both stay as is."
+        message = (
+            f"{place}: this draft was saved in another window at {before.saved_at}. Open it again; both stay as is."
+        )
         raise VFQError("labels_changed", message)
     if before is None and (reading.version, reading.revision) != (1, 0):
         raise VFQError("labels_changed", f"{place}: the file of this reading is gone. Restore it, or begin again.")
