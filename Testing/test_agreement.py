@@ -73,7 +73,7 @@ def test_known_differences_of_g_give_their_standard_deviation_and_limits(two):
     for case in two.cases:
         read(two, case, "Anna", column(LEVELS))
         heights = [22 * (0.95 if i % 2 else 0.85) for i in range(6)]
-        read(two, case, "Bob", [Label(v, body(-30.0 * i, front=h)) for i, (v, h) in enumerate(zip(LEVELS, heights))])
+        read(two, case, "Bob", [Label(LEVELS[i], body(-30.0 * i, front=h)) for i, h in enumerate(heights)])
     figures = values(agreed(two).compared[0].estimates)
     differences = np.array([0.15, 0.05] * 9)
     assert figures["ratio_difference_bias"] == pytest.approx(0.10)
@@ -344,11 +344,9 @@ def test_the_command_writes_a_page_of_its_own_and_json(two, tmp_path):
     dataset = load(two.folder)
     for i, case in enumerate(dataset.cases):
         for j, reader in enumerate(dataset.readers):
-            labels = [
-                replace(v, keypoints=body(-30.0 * k, front=22 - 1.5 * k * (i + j) / 2))
-                for k, v in enumerate(column(LEVELS))
-            ]
-            read(dataset, case, reader, [replace(v, seconds=10.0 + k) for k, v in enumerate(labels)])
+            fronts = [22 - 0.75 * k * (i + j) for k in range(6)]
+            labels = [Label(LEVELS[k], body(-30.0 * k, front=h), seconds=10.0 + k) for k, h in enumerate(fronts)]
+            read(dataset, case, reader, labels)
     out = tmp_path / "out"
     code, text = run("agreement", dataset.folder, "-o", out, "--repeats", 20, "--consensus", "mean")
     assert code == 0, text

@@ -722,7 +722,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
     "dataset.json": ("vfq-dataset/1", ""),
-    "readings": ("vfq-reading/1", ""),
+    "labels": ("vfq-reading/1", ""),
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),

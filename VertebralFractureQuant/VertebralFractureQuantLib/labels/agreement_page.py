@@ -118,13 +118,14 @@ def _picture(compared: Compared) -> str:
     from matplotlib.figure import Figure
 
     two = len(compared.sources) == 2
-    figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.9))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     if two:
         _bland_altman(left, compared)
     else:
         _spread(left, compared)
     _confusion(right, compared)
+    figure.set_layout_engine("constrained")  # only now: statsmodels has its own
     return _svg(figure)
 
 

@@ -243,11 +243,15 @@ def reference(reading: LabelReading, case: Case) -> str:
 
 
 def from_analysis(path: Path, case: Case) -> list[Incoming]:
-    """Read the vertebrae that a review left in an analysis.json: those that were not rejected. VFQError as it reads."""
+    """Read the vertebrae that a review left in an analysis.json: those that were not rejected.
+
+    Whose reading it is says `reading.reader`, else the first verdict. VFQError as `read_analysis`.
+    """
     found = read_analysis(path)
     if found.status != "ok":
         raise VFQError("bad_import", f"{path.name}: the analysis failed ({found.status}), so it holds no vertebrae.")
-    readers = [v.reviewer for v in found.assessed if v.reviewer]
+    reading = read_data(path).get("reading") or {}
+    readers = [name for name in (reading.get("reader"), *(v.reviewer for v in found.assessed)) if name]
     labels = tuple(
         Label(v.level, v.keypoints, machine_points_shown=True, source="reader" if v.origin == "reader" else "automatic")
         for v in found.assessed

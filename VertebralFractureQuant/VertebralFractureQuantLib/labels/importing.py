@@ -115,7 +115,7 @@ def _of_file(dataset: Dataset, path: Path, settings: Settings) -> tuple[Dataset,
         source, digest = path.name, case.sha256
         reading = LabelReading(
             case.name, reader.strip(), each.session, state=state, labels=each.labels, comment=each.comment,
-            imported_from=source, ct_sha256=digest,
+            imported_from=source, ct_sha256=digest, mode="assisted" if form == "analysis" else "unknown",
         )  # fmt: skip
         check(dataset, reading)
         readings.append(_as_draft(reading, form))
