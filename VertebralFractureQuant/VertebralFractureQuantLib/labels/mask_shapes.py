@@ -7,7 +7,7 @@ is left to `masks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,11 +152,13 @@ def _flat_points(shape: Shape, axes: np.ndarray, step: float = 0.25) -> np.ndarr
             reach = np.where(blunt, forward * a + upward * z, -np.inf)
             points[position, end] = grid[list(np.unravel_index(reach.argmax(), reach.shape))]
     for end, pick, out in ((0, np.max, step / 2), (1, np.min, -step / 2)):
-
-        def edge(at: float, pick=pick) -> list[float]:  # type: ignore[no-untyped-def]  # the surface within 3 mm
-            return [pick(grid[body[c]]) for c in np.flatnonzero(abs(grid - at) < 3) if body[c].any()]
-
         middle = points[[0, 2], end, 0].mean()
-        points[1, end] = middle, np.mean(edge(middle)) + out  # follows a broad depression, not a focal one
-        points[2, end, 1] = pick(edge(points[2, end, 0])) + out
+        near = _edge(grid, body, middle, pick)
+        points[1, end] = middle, np.mean(near) + out  # follows a broad depression, not a focal one
+        points[2, end, 1] = pick(_edge(grid, body, points[2, end, 0], pick)) + out
     return points
+
+
+def _edge(grid: np.ndarray, body: np.ndarray, at: float, pick: Callable[..., float]) -> list[float]:
+    """Return the heights of the body's surface within 3 mm of `at`."""
+    return [pick(grid[body[c]]) for c in np.flatnonzero(abs(grid - at) < 3) if body[c].any()]
