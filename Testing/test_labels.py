@@ -415,6 +415,13 @@ def test_the_command_makes_assigns_and_shows_a_label_set(tmp_path):
     anna, bob = json.loads(text)["progress"]
     assert (anna["assigned"], anna["final"], anna["next_case"]) == (1, 1, None)
     assert (bob["reader"], bob["final"], bob["next_case"]) == ("Bob", 0, "scan")
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(scan.read_bytes()[:900])
+    assert run("dataset", "create", tmp_path / "other", scan, damaged)[0] == 3
+    assert not (tmp_path / "other").exists()
+    assert run("dataset", "add", folder, damaged)[0] == 3
+    assert run("dataset", "add", folder, saved_ct(tmp_path / "more.nii.gz", value=41))[0] == 0
+    assert list(load(folder).cases) == ["scan", "more"]
     scan.unlink()
     code, text = run("dataset", "status", folder)
     assert code == 3 and "not_found: scan" in text

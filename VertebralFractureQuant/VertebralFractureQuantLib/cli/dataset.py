@@ -88,17 +88,22 @@ def create(
     debug: DebugOption = False,
 ) -> None:
     """Make a label set in a new folder. Each CT is read once, so that a replaced CT is noticed later."""
-    from ..labels.dataset import changing, checked_reader, with_readers
+    from ..labels.adding import read_cases
+    from ..labels.dataset import changing, check_new, checked_reader, with_cases, with_readers
     from ..labels.dataset import create as make
 
     with coded_exit(debug):
         names = [checked_reader(each) for each in reader or ()]
-        text = _text(protocol) if protocol else ""
-        make(dataset, name or dataset.resolve().name, {"text": text, "mode": mode.value, "levels": level}, seed)
+        rules = {"text": _text(protocol) if protocol else "", "mode": mode.value, "levels": level}
+        check_new(dataset, rules)
+        with Console(stderr=True).status("reading the CTs") as shown:
+            cases = read_cases(
+                dataset, scans or [], patients, trust_header, lambda name: shown.update(f"reading {name}")
+            )
+        make(dataset, name or dataset.resolve().name, rules, seed)
         with changing(dataset) as held:
-            held[0] = with_readers(held[0], names)
-        _add(dataset, scans or [], patients, trust_header)
-        _say(f"{dataset} has {len(scans or ())} cases. Next: vfq dataset assign {dataset}")
+            held[0] = with_readers(with_cases(held[0], cases), names)
+        _say(f"{dataset} has {len(cases)} cases. Next: vfq dataset assign {dataset}")
 
 
 @dataset_app.command("add")
@@ -110,9 +115,11 @@ def add(
     debug: DebugOption = False,
 ) -> None:
     """Add CTs to a label set."""
-    with coded_exit(debug):
-        _add(dataset, scans, patients, trust_header)
-        _say(f"{len(scans)} cases are in {dataset}. Next: vfq dataset assign {dataset}")
+    from ..labels.adding import add_cases
+
+    with coded_exit(debug), Console(stderr=True).status("reading the CTs") as shown:
+        cases = add_cases(dataset, scans, patients, trust_header, lambda name: shown.update(f"reading {name}"))
+        _say(f"{len(cases)} cases are in {dataset}. Next: vfq dataset assign {dataset}")
 
 
 @dataset_app.command("assign")
@@ -251,13 +258,6 @@ def merge(
     with coded_exit(debug):
         found = bring(dataset, other, keep_both)
         _say(f"{found.added} readings added, {found.known} known already, {found.versions} kept as further versions.")
-
-
-def _add(dataset: Path, scans: list[Path], patients: Path | None, trust_header: bool) -> None:
-    from ..labels.adding import add_cases
-
-    with Console(stderr=True).status("reading the CTs") as shown:
-        add_cases(dataset, scans, patients, trust_header, lambda name: shown.update(f"reading {name}"))
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,28 @@ def add_cases(
     trust_header: bool = False,
     told: Callable[[str], None] = lambda name: None,
 ) -> list[Case]:
-    """Add the CTs at `scans` to the label set in `folder`; return their cases, named after the files.
+    """Add the CTs at `scans` to the label set in `folder`, as `read_cases`; return their cases.
+
+    Raises
+    ------
+    VFQError
+        As `read_cases`, `load` and `with_cases`. Nothing is added then.
+    """
+    load(folder)
+    cases = read_cases(folder, scans, patients, trust_header, told)
+    with changing(folder) as held:
+        held[0] = with_cases(held[0], cases)
+    return cases
+
+
+def read_cases(
+    folder: Path,
+    scans: Sequence[Path],
+    patients: Path | None = None,
+    trust_header: bool = False,
+    told: Callable[[str], None] = lambda name: None,
+) -> list[Case]:
+    """Read the CTs at `scans`; return their cases, named after the files, for the label set in `folder`.
 
     Parameters
     ----------
@@ -28,22 +49,18 @@ def add_cases(
     Raises
     ------
     VFQError
-        As `read_ct` and `with_cases`; `bad_import` for the table of patients. Nothing is added then.
+        As `read_ct`; `bad_import` or `not_found` for the table of patients.
     """
-    known = _patients(patients) if patients else {}
-    dataset = load(folder)
     names = case_names(scans)
-    unknown = sorted(set(known) - {*names, *dataset.cases})
+    known = _patients(patients) if patients else {}
+    unknown = sorted(set(known) - set(names))
     if unknown:
-        raise VFQError(
-            "bad_import", f"{unknown[0]!r} in the table of patients is no case. The cases are {', '.join(names)}."
-        )
+        message = f"{unknown[0]!r} in the table of patients is no case. The cases are {', '.join(names)}."
+        raise VFQError("bad_import", message)
     cases = []
     for path, name in zip(scans, names, strict=True):
         told(name)
         cases.append(case_of(path, name, known.get(name, name), folder, trust_header))
-    with changing(folder) as held:
-        held[0] = with_cases(held[0], cases)
     return cases
 
 

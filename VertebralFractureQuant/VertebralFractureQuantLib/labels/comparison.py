@@ -18,7 +18,7 @@ from .groups import REGIONS, Group, region, shape_of
 from .statistics import fleiss_kappa, icc_a1, weighted_kappa
 
 SHAPES = ("normal", "wedge", "biconcave", "crush")
-SHARES = ("raw_agreement", "precision", "recall")
+SHARES = ("raw_agreement", "precision", "recall", "found_by_both")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .dataset import Case, Dataset
-from .files import read_json, write_json
+from .files import locked, read_json, write_json
 from .groups import Group, grouped, marked
 from .reading import Label, LabelReading
 from .store import Slot, final_readings
@@ -71,14 +71,14 @@ def write_consensus(dataset: Dataset, method: str) -> int:
     Raises
     ------
     VFQError
-        As `final_readings`; `output_not_writable`.
+        As `final_readings`; `output_not_writable`, `dataset_in_use`.
     """
-    open_doubts = 0
-    for case, readings in by_case(dataset, final_readings(dataset)).items():
-        data = document(dataset, dataset.cases[case], readings, method)
-        write_json(dataset.folder / FOLDER / f"{case}.json", data)
-        open_doubts += sum(bool(v["doubts"]) for v in data["vertebrae"])
-    return open_doubts
+    found = by_case(dataset, final_readings(dataset))
+    made = {case: document(dataset, dataset.cases[case], readings, method) for case, readings in found.items()}
+    with locked(dataset.folder):
+        for case, data in made.items():
+            write_json(_folder(dataset) / f"{case}.json", data)
+    return sum(bool(v["doubts"]) for data in made.values() for v in data["vertebrae"])
 
 
 def by_case(dataset: Dataset, final: Mapping[Slot, LabelReading], session: int = 1) -> dict[str, list[LabelReading]]:

@@ -158,16 +158,21 @@ def create(folder: Path, name: str, protocol: Mapping[str, Any], seed: int = 0) 
     VFQError
         `output_exists` if there is one, or the folder holds other files; `bad_labels` for unknown levels.
     """
+    check_new(folder, protocol)
+    dataset = Dataset(folder, name, now(), {"text": "", "mode": "blinded", "levels": None, **protocol}, seed)
+    with locked(folder):
+        put(dataset)
+    return dataset
+
+
+def check_new(folder: Path, protocol: Mapping[str, Any]) -> None:
+    """Raise VFQError as `create` does, before minutes of reading CTs."""
     unknown = [level for level in protocol.get("levels") or () if level not in NAMES]
     if unknown:
         raise VFQError("bad_labels", f"{', '.join(unknown)}: no vertebra has this name. Give levels such as T4 or L1.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{folder.name}: the folder exists and is not empty. Choose another one for a new label set."
         raise VFQError("output_exists", message)
-    dataset = Dataset(folder, name, now(), {"text": "", "mode": "blinded", "levels": None, **protocol}, seed)
-    with locked(folder):
-        put(dataset)
-    return dataset
 
 
 def load(folder: Path) -> Dataset:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
-from ..evaluation.problems import as_points
+from ..evaluation.problems import as_points, known_level
 from ..report.markups import markups_document, read_markups
 from ..spine.genant import measure_column
 from ..spine.keypoints import ENDPLATES, POSITIONS, centers
@@ -209,12 +209,12 @@ def _partial(entries: list[dict[str, Any]], path: Path) -> tuple[tuple[Label, ..
     """Return the vertebrae that the border cuts, and a sentence for each whose level is not known."""
     labels, left_out = [], []
     for entry in entries:
-        level = level_of(entry.get("level"), path) if entry.get("level_certain", True) else None
+        level = known_level(entry.get("level")) if entry.get("level_certain", True) else None
         center = as_points(entry["center"], (3,))[0]
         if level and center is not None:
             labels.append(Label(level, center=center, not_assessable="cut_off"))
         else:
-            left_out.append(f"{path.name}: a vertebra that the border cuts, as its level or centre is not known")
+            left_out.append(f"{path.name}: a vertebra that the border cuts, as it is not known to be one of C2 to L6")
     return tuple(labels), tuple(left_out)
 
 

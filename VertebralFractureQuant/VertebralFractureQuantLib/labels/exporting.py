@@ -15,7 +15,6 @@ from .reading import LabelReading
 from .store import final_readings
 
 FORMS = ("annotations", "markups", "csv", "centroids", "reference")
-CONSENSUS = "consensus"
 
 Written = tuple[str, str, list[str]]  # file name, text, what it leaves out
 
@@ -27,7 +26,6 @@ def export(
     readers: Sequence[str] = (),
     consensus: bool = False,
     session: int = 1,
-    drafts: Sequence[LabelReading] = (),
 ) -> tuple[list[Path], list[str]]:
     """Write final readings, or the consensus, in one of `FORMS`; return the files and what they leave out.
 
@@ -35,7 +33,6 @@ def export(
     ----------
     readers : whose readings; all if empty.
     session : 2 for second readings.
-    drafts : further readings to write.
 
     Raises
     ------
@@ -47,7 +44,7 @@ def export(
     if consensus:
         readings = read_consensus(dataset)
     else:
-        found = [r for r in (*final_readings(dataset).values(), *drafts) if r.session == session and r.reader in wanted]
+        found = [r for r in final_readings(dataset).values() if r.session == session and r.reader in wanted]
         readings = sorted(found, key=lambda r: (r.case, wanted.index(r.reader)))
     if not readings:
         raise VFQError("nothing_to_evaluate", f"{dataset.name}: there is no final reading to export.")
