@@ -16,7 +16,7 @@ from VertebralFractureQuantLib.evaluation.annotations import read_annotations
 from VertebralFractureQuantLib.evaluation.experts import scatter
 from VertebralFractureQuantLib.evaluation.metrics import Estimates
 from VertebralFractureQuantLib.labels.agreement import AUTOMATIC, Agreement, measure_agreement
-from VertebralFractureQuantLib.labels.agreement_page import page
+from VertebralFractureQuantLib.labels.agreement_page import counts, page
 from VertebralFractureQuantLib.labels.consensus import CONSENSUS, read_consensus, write_consensus
 from VertebralFractureQuantLib.labels.dataset import Dataset, changing, create, load
 from VertebralFractureQuantLib.labels.exporting import export
@@ -58,6 +58,7 @@ def test_a_known_shift_of_the_points_and_of_the_plane_is_measured(two):
         read(two, case, "Anna", column(LEVELS))
         read(two, case, "Bob", moved(column(LEVELS), lambda i: np.array([2.0, 0.9, 1.2])))
     (found,) = agreed(two).compared
+    assert counts(found) == "18 vertebrae, patients: 3; with fewer than 10 patients the intervals are too narrow"
     figures = values(found.estimates)
     assert (found.kind, found.sources, found.patients, found.vertebrae) == ("readers", ("Anna", "Bob"), 3, 18)
     assert figures["point_in_plane_mm"] == pytest.approx(1.5)
@@ -108,6 +109,17 @@ def test_vertebrae_that_one_reader_missed_count_and_those_not_assessable_do_not(
     assert "Bob, vertebrae that are not assessable (metal): 1." in found.left_out
 
 
+def test_of_several_readers_the_one_who_could_not_see_a_vertebra_missed_nothing(tmp_path):
+    dataset = dataset_with(tmp_path / "set", ["c0"], ("Anna", "Bob", "Cleo"))
+    read(dataset, "c0", "Anna", column(LEVELS))
+    read(dataset, "c0", "Bob", column(LEVELS))
+    read(dataset, "c0", "Cleo", [*column(LEVELS)[:5], Label("L1", not_assessable="cut_off")])
+    assert values(agreed(dataset).compared[0].estimates)["found_by_both"] == 1
+    read(dataset, "c0", "Cleo", column(LEVELS)[:5], session=2)
+    repeated = agreed(dataset).compared[-1]
+    assert repeated.kind == "repeated" and values(repeated.estimates)["recall"] == 1
+
+
 def test_a_reader_who_is_off_by_one_level_is_compared_at_the_same_place(two):
     read(two, "c0", "Anna", column(LEVELS))
     read(two, "c0", "Bob", moved(column(("T7", *LEVELS[:5])), lambda i: np.array([0.0, 3.0, 0.0])))
@@ -122,6 +134,8 @@ def test_the_protocol_says_which_levels_count(two):
     with changing(two.folder) as held:
         held[0] = replace(held[0], protocol={**held[0].protocol, "levels": ["T8", "T9"]})
     assert agreed(two).compared[0].vertebrae == 2
+    write_consensus(load(two.folder), "mean")
+    assert [v.level for v in read_consensus(two)[0].labels] == ["T8", "T9"]
 
 
 def test_drafts_and_earlier_versions_do_not_count(two):
@@ -318,6 +332,7 @@ def test_fleiss_kappa_is_that_of_its_paper():
 # --- the public annotations
 
 
+@pytest.mark.thorough
 def test_the_public_annotations_give_the_known_agreement_of_experts(tmp_path, data_dir):
     """Experts 1 to 3: the mean SD of G is .018, and points are .47 mm from the mean, as measured before."""
     files = sorted((data_dir / "annotations").glob("*.json"))

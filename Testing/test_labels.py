@@ -32,8 +32,8 @@ from VertebralFractureQuantLib.labels.dataset import (
     with_readers,
 )
 from VertebralFractureQuantLib.labels.merging import MARKER, merge
-from VertebralFractureQuantLib.labels.reading import Label, LabelReading, correction
-from VertebralFractureQuantLib.labels.status import status
+from VertebralFractureQuantLib.labels.reading import Label, LabelReading, correction, now
+from VertebralFractureQuantLib.labels.status import next_assignment, status
 from VertebralFractureQuantLib.labels.store import final_readings, newest, path_of, save
 
 
@@ -87,6 +87,17 @@ def test_second_readings_come_last_and_not_before_their_time(ten):
     own = assign(ten, ["Anna"], second=0.25, after_days=21).assignments["Anna"]
     assert [a.session for a in own] == [1] * 10 + [2] * 3
     assert {a.after_days for a in own[10:]} == {21} and {a.case for a in own[10:]} < set(ten.cases)
+
+
+def test_a_second_reading_is_due_when_its_days_have_passed(ten):
+    given = assign(ten, ["Anna"], second=0.1, after_days=14)
+    *first, second = given.assignments["Anna"]
+    done = [LabelReading(a.case, "Anna", state="final", finished_at="2026-01-31T12:00:00+01:00") for a in first]
+    assert next_assignment(given, "Anna", done[:3]) == first[3]
+    assert next_assignment(given, "Anna", done) == second
+    today = [replace(r, finished_at=now()) for r in done]
+    assert next_assignment(given, "Anna", today) is None
+    assert next_assignment(given, "Anna", [*done, replace(done[0], case=second.case, session=2)]) is None
 
 
 def test_earlier_assignments_stay_when_cases_and_readers_are_added(ten):

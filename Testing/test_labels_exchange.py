@@ -121,6 +121,7 @@ def test_rows_columns_and_slices_run_back_left_and_down_whatever_the_axes_of_the
     np.testing.assert_allclose(corner, ends.max(0))
 
 
+@pytest.mark.thorough
 def test_the_public_annotations_come_back_as_they_were(tmp_path, data_dir):
     """All 100 files, each expert, every vertebra; the same keys and levels, points to a millionth of a voxel."""
     files = sorted((data_dir / "annotations").glob("*.json"))

@@ -57,7 +57,7 @@ def agreement(
     largest disagreements first.
     """
     from ..labels.agreement import measure_agreement
-    from ..labels.agreement_page import page, rows, title
+    from ..labels.agreement_page import counts, page, rows, title
     from ..labels.consensus import write_consensus
     from ..labels.dataset import load
 
@@ -74,7 +74,7 @@ def agreement(
             doubtful = write_consensus(found_set, consensus.value)
             _say(f"Consensus written into {dataset / 'consensus'}; {doubtful} vertebrae need a third reader.")
         for compared in found.compared:
-            table = Table(title=f"{title(compared)}: {compared.vertebrae} vertebrae", title_justify="left")
+            table = Table(title=f"{title(compared)}: {counts(compared)}", title_justify="left")
             table.add_column("")
             table.add_column("value (95 % interval)")
             for name, value in rows(compared.estimates):

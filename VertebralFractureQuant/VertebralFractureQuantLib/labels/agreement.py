@@ -141,11 +141,12 @@ def measure_agreement(
 def _comparisons(dataset: Dataset, groups: Sequence[Group], repeats: int, seed: int) -> Iterator[Compared]:
     first = [r for r in dataset.readers if any(r in g.members for g in groups)]
     again = [(r, r + AGAIN) for r in first if any(r + AGAIN in g.members for g in groups)]
-    machine = [(AUTOMATIC, r) for r in (*first, CONSENSUS)] if any(AUTOMATIC in g.members for g in groups) else []
+    true = (*first, CONSENSUS) if len(first) > 1 else first
+    machine = [(AUTOMATIC, r) for r in true] if any(AUTOMATIC in g.members for g in groups) else []
     planned: list[tuple[str, tuple[str, ...], bool]] = [("readers", tuple(first), True)] if len(first) > 1 else []
     planned += [("pair", pair, False) for pair in combinations(first, 2)] if len(first) > 2 else []
     planned += [("repeated", pair, False) for pair in again]
-    planned += [("automatic", pair, pair[1] == CONSENSUS) for pair in machine]
+    planned += [("automatic", pair, pair[1] == true[-1]) for pair in machine]
     for kind, sources, parts in planned:
         found = compare(kind, groups, sources, repeats, seed, parts)
         if found.vertebrae:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PAGE = "agreement.html.j2"
 MOST_WORST = 50
+FEW_PATIENTS = 10  # a bootstrap of fewer is too sure
 # Figure, words, digits.
 ROWS = (
     ("ratio_sd", "Standard deviation of G, one reading (pooled, n - 1)", 3),
@@ -76,6 +77,13 @@ def title(compared: Compared) -> str:
     return TITLES[compared.kind].format(*compared.sources)
 
 
+def counts(compared: Compared) -> str:
+    """Say how many vertebrae and patients there are, and whether they are few."""
+    text = f"{compared.vertebrae} vertebrae, patients: {compared.patients}"
+    few = f"with fewer than {FEW_PATIENTS} patients the intervals are too narrow"
+    return text if compared.patients >= FEW_PATIENTS else f"{text}; {few}"
+
+
 def rows(estimates: Estimates) -> list[tuple[str, str]]:
     """Return name and text of each figure that exists."""
     return [(words, shown(estimates[(key,)], digits)) for key, words, digits in ROWS if _known(estimates, key)]
@@ -101,7 +109,7 @@ def _section(compared: Compared) -> dict[str, Any]:
     ]
     return {
         "title": title(compared),
-        "counts": f"{compared.vertebrae} vertebrae of {compared.patients} patients",
+        "counts": counts(compared),
         "rows": rows(compared.estimates),
         "tables": tables,
         "picture": _picture(compared),

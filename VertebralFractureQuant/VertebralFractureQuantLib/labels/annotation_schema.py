@@ -103,7 +103,7 @@ def document(case: Case, readings: Sequence[LabelReading]) -> tuple[dict[str, An
         kept = [label for label in reading.labels if label.keypoints is not None and label.level]
         lost = len(reading.labels) - len(kept)
         if lost:
-            left_out.append(f"{case.name}, {reading.reader}: {lost} vertebrae without key points or level.")
+            left_out.append(f"{case.name}, {reading.reader}: vertebrae without key points or level: {lost}.")
         annotation[reading.reader] = [
             {"segments": _voxels(label, inverse).tolist(), "type": (label.level or "").replace("T", "Th")}
             for label in kept

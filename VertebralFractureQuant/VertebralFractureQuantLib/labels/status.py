@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 from ..errors import VFQError
 from ..imaging.files import read_ct
-from .dataset import Case, Dataset, check_ct
+from .dataset import Assignment, Case, Dataset, check_ct
 from .merging import MARKER
 from .reading import LabelReading
 from .store import READINGS, outside, path_of, read_reading, reading_files
@@ -99,5 +100,23 @@ def _progress(dataset: Dataset, reader: str, readings: list[LabelReading]) -> Pr
     final = {(r.case, r.session) for r in own if r.state == "final"}
     begun = {(r.case, r.session) for r in own} - final
     assigned = [(a.case, a.session) for a in dataset.assignments.get(reader, ())]
-    following = next((case for case, session in assigned if (case, session) not in final), None)
-    return Progress(reader, len(assigned), len(final), len(begun), len(final - set(assigned)), following)
+    following = next_assignment(dataset, reader, own)
+    case = following.case if following else None
+    return Progress(reader, len(assigned), len(final), len(begun), len(final - set(assigned)), case)
+
+
+def next_assignment(dataset: Dataset, reader: str, readings: Sequence[LabelReading]) -> Assignment | None:
+    """Return what a reader reads next, by this reader's `readings`; None if nothing is left, or due yet."""
+    final = {(r.case, r.session): r for r in readings if r.reader == reader and r.state == "final"}
+    left = [a for a in dataset.assignments.get(reader, ()) if (a.case, a.session) not in final]
+    return next((a for a in left if _is_due(a, final.get((a.case, 1)))), None)
+
+
+def _is_due(assignment: Assignment, first: LabelReading | None) -> bool:
+    """True for a first reading, and for a second one when its days have passed since the first one."""
+    if assignment.session == 1:
+        return True
+    if first is None or first.finished_at is None:
+        return False
+    at = datetime.fromisoformat(first.finished_at.replace("Z", "+00:00"))
+    return at + timedelta(days=assignment.after_days) <= datetime.now(timezone.utc)
