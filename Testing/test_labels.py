@@ -19,6 +19,7 @@ from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.labels import files, store
 from VertebralFractureQuantLib.labels.adding import add_cases
 from VertebralFractureQuantLib.labels.assigning import assign
+from VertebralFractureQuantLib.labels.consensus import DOUBTS, METHODS
 from VertebralFractureQuantLib.labels.dataset import (
     Case,
     changing,
@@ -32,9 +33,20 @@ from VertebralFractureQuantLib.labels.dataset import (
     with_readers,
 )
 from VertebralFractureQuantLib.labels.merging import MARKER, merge
-from VertebralFractureQuantLib.labels.reading import Label, LabelReading, correction, now
+from VertebralFractureQuantLib.labels.reading import (
+    MODES,
+    REASONS,
+    SOURCES,
+    STATES,
+    Label,
+    LabelReading,
+    correction,
+    now,
+)
 from VertebralFractureQuantLib.labels.status import next_assignment, status
 from VertebralFractureQuantLib.labels.store import final_readings, newest, path_of, save
+from VertebralFractureQuantLib.report.schemas import schema
+from VertebralFractureQuantLib.spine.levels import NAMES
 
 
 def refused(code: str, call, *args, **keys) -> str:
@@ -443,3 +455,14 @@ def test_a_set_without_readers_cannot_be_assigned(tmp_path):
     create(tmp_path / "set", "x", {})
     code, text = run("dataset", "assign", tmp_path / "set")
     assert code == 3 and "no_reader" in text
+
+
+def test_closed_lists_of_the_schemas_are_those_of_the_library():
+    reading, consensus = schema("vfq-reading/1"), schema("vfq-consensus/1")
+    label = reading["$defs"]["label"]["properties"]
+    assert tuple(reading["properties"]["state"]["enum"]) == STATES
+    assert tuple(reading["properties"]["mode"]["enum"]) == MODES
+    assert tuple(label["not_assessable"]["enum"]) == (*REASONS, None)
+    assert tuple(label["source"]["enum"]) == SOURCES and label["level"]["enum"] == [*NAMES, None]
+    assert tuple(consensus["properties"]["method"]["enum"]) == METHODS
+    assert tuple(consensus["properties"]["vertebrae"]["items"]["properties"]["doubts"]["items"]["enum"]) == DOUBTS
