@@ -353,7 +353,7 @@ def test_the_public_annotations_give_the_known_agreement_of_experts(tmp_path, da
 
 
 def test_the_command_writes_a_page_of_its_own_and_json(two, tmp_path):
-    odd = "<b>Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}</b>"
+    odd = "<b>Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}</b> [/x] $\\y$"
     with changing(two.folder) as held:
         held[0] = replace(held[0], readers=(*held[0].readers, odd))
     dataset = load(two.folder)
@@ -368,6 +368,7 @@ def test_the_command_writes_a_page_of_its_own_and_json(two, tmp_path):
     data = validated(json.loads((out / "agreement.json").read_text(encoding="utf-8")), "vfq-agreement/1")
     assert [c["kind"] for c in data["compared"]] == ["readers", "pair", "pair", "pair"]
     assert data["effort"]["Anna"] == {"readings": 3, "vertebrae": 18, "median_seconds": 12.5, "blinded": 0}
+    assert "[/x] $\\y$" in text and "[/x]" in run("dataset", "status", dataset.folder)[1]
     html = (out / "agreement.html").read_text(encoding="utf-8")
     assert odd not in html and "&lt;b&gt;Zo" in html and html.count("<svg") == 4
     assert "src=" not in html.replace('src="data:', "") and "<script" not in html

@@ -13,9 +13,10 @@ import pytest
 import SimpleITK as sitk
 from label_bench import MATRIX, SHAPE, body, column, dataset_with, made
 from test_labels import refused, run, snapshot
+from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.annotations import SLICE_STEP_MM
 from VertebralFractureQuantLib.labels.annotation_schema import voxel_matrix
-from VertebralFractureQuantLib.labels.dataset import Case, changing, create, load
+from VertebralFractureQuantLib.labels.dataset import Case, changing, create, load, with_cases
 from VertebralFractureQuantLib.labels.exporting import export
 from VertebralFractureQuantLib.labels.importing import Settings, form_of, import_files
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
@@ -170,6 +171,14 @@ def test_the_pixel_size_is_recovered_or_asked_for(tmp_path):
     assert "--pixel-mm" in refused("no_voxel_size", import_files, dataset.folder, [lone], Settings())
     import_files(dataset.folder, [lone], Settings(pixel_mm=0.9, slice_mm=1.0))
     np.testing.assert_allclose(np.diag(load(dataset.folder).cases["q"].ijk_to_ras)[:3], (-0.9, -0.9, -1.0))
+
+
+@pytest.mark.parametrize("name", ["../p", "a@b", "", ".p", "a/b", "x" * 300])
+def test_a_case_that_no_file_can_be_called_after_is_refused(tmp_path, name):
+    dataset = dataset_with(tmp_path / "set", [], [])
+    with pytest.raises(VFQError, match="cannot be the name of a case"), changing(dataset.folder) as held:
+        held[0] = with_cases(held[0], [Case(name, name)])
+    assert load(dataset.folder).cases == {}
 
 
 @pytest.mark.parametrize(

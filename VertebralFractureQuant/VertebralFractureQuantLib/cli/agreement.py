@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .common import (
@@ -74,7 +75,7 @@ def agreement(
             doubtful = write_consensus(found_set, consensus.value)
             _say(f"Consensus written into {dataset / 'consensus'}; {doubtful} vertebrae need a third reader.")
         for compared in found.compared:
-            table = Table(title=f"{title(compared)}: {counts(compared)}", title_justify="left")
+            table = Table(title=escape(f"{title(compared)}: {counts(compared)}"), title_justify="left")
             table.add_column("")
             table.add_column("value (95 % interval)")
             for name, value in rows(compared.estimates):

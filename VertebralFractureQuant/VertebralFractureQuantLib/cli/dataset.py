@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import VFQError
@@ -169,12 +170,12 @@ def status(
         if as_json:
             typer.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
         else:
-            table = Table(title=f"{found.name}: {found.cases} cases", title_justify="left")
+            table = Table(title=escape(f"{found.name}: {found.cases} cases"), title_justify="left")
             for column in ("reader", "assigned", "final", "drafts", "not assigned", "next case"):
                 table.add_column(column)
             for p in found.progress:
                 counts = map(str, (p.assigned, p.final, p.drafts, p.unassigned))
-                table.add_row(p.reader, *counts, p.next_case or "")
+                table.add_row(escape(p.reader), *counts, p.next_case or "")
             output_console().print(table)
         for code, sentence in found.problems:
             _say(f"{code}: {sentence}")

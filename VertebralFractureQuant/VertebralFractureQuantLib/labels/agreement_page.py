@@ -147,7 +147,7 @@ def _bland_altman(axes: Axes, compared: Compared) -> None:
     looks = {"s": 9, "alpha": 0.45, "color": COLORS[0], "rasterized": True}
     mean_diff_plot(one, other, ax=axes, scatter_kwds=looks)
     axes.set_xlabel("mean of G", fontsize=9)
-    axes.set_ylabel(f"G: {compared.sources[0]} - {compared.sources[1]}", fontsize=9)
+    axes.set_ylabel(_plain(f"G: {compared.sources[0]} - {compared.sources[1]}"), fontsize=9)
     axes.tick_params(labelsize=8)
     for text in [*axes.texts]:
         text.remove()  # the table has these numbers
@@ -193,8 +193,13 @@ def _confusion(axes: Axes, compared: Compared) -> None:
     axes.set_xticks(range(len(GRADES)), GRADES, fontsize=8)
     axes.set_yticks(range(len(GRADES)), GRADES, fontsize=8)
     first, second = compared.sources if two else ("one reader", "another reader")
-    axes.set_xlabel(second, fontsize=9)
-    axes.set_ylabel(first, fontsize=9)
+    axes.set_xlabel(_plain(second), fontsize=9)
+    axes.set_ylabel(_plain(first), fontsize=9)
+
+
+def _plain(text: str) -> str:
+    """Return a name that matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _svg(figure: Figure) -> str:

@@ -29,6 +29,7 @@ SCHEMA = "vfq-dataset/1"
 FILE = "dataset.json"
 LONGEST_READER = 80  # characters
 LONGEST_FOLDER = 40
+LONGEST_CASE = 200  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +223,13 @@ def with_cases(dataset: Dataset, cases: Sequence[Case]) -> Dataset:
     Raises
     ------
     VFQError
-        `other_ct` if a case of the same name, ignoring capitals, has another CT.
+        `other_ct` if a case of the same name, ignoring capitals, has another CT; `bad_labels` for a name that no file
+        can have.
     """
+    for case in cases:
+        if not _is_name(case.name):
+            message = f"{case.name!r:.60} cannot be the name of a case, as files are called after it. Use --case."
+            raise VFQError("bad_labels", message)
     known = {name.lower(): case for name, case in dataset.cases.items()}
     for case in cases:
         there = known.get(case.name.lower())
@@ -286,12 +292,17 @@ def _from_json(data: dict[str, Any], folder: Path) -> Dataset:
     )
 
 
+def _is_name(name: str) -> bool:
+    """True if files can be called after this name, on every system."""
+    return bool(re.fullmatch(r"[\w+-][\w.+-]*", name)) and len(name.encode()) <= LONGEST_CASE
+
+
 def _case(data: dict[str, Any]) -> Case:
     matrix = None if data["ijk_to_ras"] is None else np.array(data["ijk_to_ras"], float)
     if matrix is not None and (matrix.shape != (4, 4) or not abs(np.linalg.det(matrix)) > 0):
         raise ValueError(f"the matrix of {data['name']} is invalid")
     name = str(data["name"])
-    if not name or Path(name).name != name or "@" in name:
+    if not _is_name(name):
         raise ValueError(f"{name!r} cannot be the name of a case")
     shape = data["shape"] and tuple(int(n) for n in data["shape"])
     ct, size, digest = (data[key] for key in ("ct", "ct_bytes", "sha256"))

@@ -89,11 +89,14 @@ def _of_row(row: dict[str, str], path: Path) -> Label:
     points, code = as_points([float(c) for c in cells], (18,)) if any(cells) else (None, "")
     if code:
         raise ValueError(f"points of {row['level']}: {code}")
+    seconds = float(row["seconds"]) if row.get("seconds") else None
+    if seconds is not None and not 0 <= seconds < np.inf:
+        raise ValueError(f"the seconds of {row['level']} are {row['seconds']!r:.20}")
     return Label(
         level=level_of(row["level"], path),
         keypoints=None if points is None else points.reshape(3, 2, 3),
         not_assessable=reason,
-        seconds=float(row["seconds"]) if row.get("seconds") else None,
+        seconds=seconds,
         comment=row.get("comment") or "",
     )
 

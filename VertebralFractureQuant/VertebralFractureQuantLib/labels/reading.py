@@ -164,6 +164,8 @@ def from_json(data: dict[str, Any], path: Path) -> LabelReading:
         labels = tuple(_label(v) for v in data["vertebrae"])
         texts: dict[str, Any] = {key: _kind(str, data[key]) for key in ("case", "reader", "comment")}
         counts: dict[str, Any] = {key: _kind(int, data[key]) for key in ("session", "version", "revision")}
+        if min(counts["session"], counts["version"]) < 1:
+            raise ValueError("session and version begin with 1")
         times: dict[str, Any] = {
             key: data[key] and _time(data[key]) for key in ("started_at", "saved_at", "finished_at")
         }
