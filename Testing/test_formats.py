@@ -49,7 +49,21 @@ from VertebralFractureQuantLib.spine.record_json import from_json, to_json, vert
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "VertebralFractureQuant" / "Resources" / "Schemas"
 PAGE = ROOT / "Documentation" / "formats.md"
-FORMATS = ("vfq-analysis/1", "vfq-evaluation/1", "vfq-reference/1", "vfq-report/1", "vfq-review/1", "vfq-truth/1")
+FORMATS = tuple(
+    f"vfq-{name}/1"
+    for name in (
+        "agreement",
+        "analysis",
+        "consensus",
+        "dataset",
+        "evaluation",
+        "reading",
+        "reference",
+        "report",
+        "review",
+        "truth",
+    )
+)
 LATER = (
     "level_probabilities",
     "genant_spread",
@@ -713,6 +727,10 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "dataset.json": ("vfq-dataset/1", ""),
+    "labels": ("vfq-reading/1", ""),
+    "consensus": ("vfq-consensus/1", ""),
+    "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
 }
 

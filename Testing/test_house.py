@@ -31,6 +31,7 @@ LIGHT_ROOMS = (
     "cohort.worklist",
     "cohort.jobs",
     "desktop.dependencies",
+    "labels.store",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
 NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy", "shapely")

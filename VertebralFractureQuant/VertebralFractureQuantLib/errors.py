@@ -216,7 +216,9 @@ CODES = {
         "the file is not an analysis of this program, or is damaged",
         "Give an analysis.json that vfq analyze wrote, or analyse the scan again.",
     ),
-    "newer_schema": Failure("the analysis was written by a newer version", "Update this program."),
+    "newer_schema": Failure(
+        "the analysis, or a file of the label set, was written by a newer version", "Update this program."
+    ),
     "other_ct": Failure(
         "the analysis belongs to another CT",
         "Give the CT that was analysed, or analyse this one into another output folder.",
@@ -230,6 +232,36 @@ CODES = {
     "dicom_not_written": Failure(
         "the header of the series has values that do not fit into a DICOM object",
         "Check the attributes of patient and study in the series, or export it again.",
+    ),
+    # Label sets
+    "not_a_dataset": Failure(
+        "the folder is no label set, or a file in it is damaged or at the wrong place",
+        "Give a folder that vfq dataset create made. Restore a damaged file from a backup, or move it away.",
+    ),
+    "dataset_in_use": Failure(
+        "another program is writing into the label set", "Try again when the other program has finished."
+    ),
+    "bad_labels": Failure(
+        "labels are faulty: their levels, their points, or points outside the scan",
+        "Correct what the message lists. For a mask, check --numbers.",
+    ),
+    "labels_exist": Failure(
+        "the label set has other labels at this place, which are never overwritten",
+        "Add a version beside them: --correct for an import, --keep-both for a merge.",
+    ),
+    "labels_changed": Failure(
+        "a draft was saved elsewhere since it was opened", "Open the reading again, and repeat the last changes."
+    ),
+    "bad_import": Failure(
+        "a file cannot be imported into a label set",
+        "Give annotations, markups, CSV, centroids, references, analyses, or masks with --numbers.",
+    ),
+    "no_voxel_size": Failure(
+        "labels are in voxels whose size is not known", "Add the CT of the case to the label set, or use --pixel-mm."
+    ),
+    "unknown_case": Failure("the label set has no such case", "Add its CT with vfq dataset add, or check --case."),
+    "unknown_reader": Failure(
+        "the label set has no such reader", "Check the name; vfq dataset status lists the readers."
     ),
     # Review
     "not_a_journal": Failure(

@@ -12,10 +12,12 @@ import typer
 
 from .. import __version__
 from ..cohort.engine import Library
+from .agreement import agreement
 from .analyze import analyze
 from .bench import bench
 from .cohort import cohort_app
 from .common import NOTICE
+from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
 from .phantom import demo, phantom
@@ -33,7 +35,8 @@ app = typer.Typer(
 )
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
-for command in (analyze, review, report, dicom, demo, phantom, bench, train, mix):
+app.add_typer(dataset_app)
+for command in (analyze, review, report, dicom, agreement, demo, phantom, bench, train, mix):
     app.command()(command)
 
 
