@@ -30,7 +30,7 @@ NOTICE = "For research use only. Not for diagnosis."
 PLANE = "Sagittal plane: from the patient's left to the right"
 BEHIND = ':inert="worklist_open || help_open || case_open || !!ask"'  # the focus stays in what lies over the page
 SHOW_ROW = "utils.get('vfqShowRow')()"
-DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-case]') : utils.get('vfqReturn')()"
+DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-test=search]') : utils.get('vfqReturn')()"
 # What screen readers hear: the selected vertebra, and its grade and verdict when they change.
 SELECTION = (
     "{{ rows.filter(r => r.id == selected).map(r => [r.level, r.grade, r.fault, r.review].filter(Boolean).join(', '))"
@@ -85,7 +85,6 @@ class ReviewPage:
                 raw_attrs=['data-test="worklist"', ':title="case_name"', ':aria-expanded="!!worklist_open"'],
             ):
                 html.Span("{{ case_name || 'Worklist' }}", classes="name")
-            self._button("mdi-information-outline", "Readings, signatures and folder of the case (i)", "toggle_case")
             html.H1(TITLE, classes="title")
             html.Div(NOTICE, classes="notice", raw_attrs=['data-test="notice"'])
             html.Div(
@@ -98,6 +97,7 @@ class ReviewPage:
 
     def _buttons(self) -> None:
         with html.Div(classes="buttons", raw_attrs=['role="group"', 'aria-label="Tools"']):
+            self._button("mdi-information-outline", "Readings, signatures and folder of the case (i)", "toggle_case")
             self._button("mdi-undo", "Undo (Ctrl+Z)", "undo", disabled="!undoable")
             self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
             self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")
