@@ -193,6 +193,44 @@ CODES = {
         "the header of the series has values that do not fit into a DICOM object",
         "Check the attributes of patient and study in the series, or export it again.",
     ),
+    # Archives
+    "unknown_ae_title": Failure(
+        "an association was refused: vfq listen was not told of its AE title, or was called by another name",
+        "Add --from with the AE title of the sender, and let the sender call us by the title of --aet.",
+    ),
+    "not_accepted": Failure(
+        "an archive offered objects that are no CT images, or are in a compression that cannot be read",
+        "Send the CT series of the study; nothing else is needed. Let the archive send them without compression.",
+    ),
+    "bad_instance": Failure(
+        "a DICOM object is damaged, or lacks the UID of its study or its own", "Export or send the study again."
+    ),
+    "instance_differs": Failure(
+        "an instance came again with the same UID and other content; the first one was kept",
+        "If the new one is right, delete the folder of the study in DIR/studies and send the study again.",
+    ),
+    "archive_unreachable": Failure(
+        "the archive does not answer, rejects the association or breaks it",
+        "Check that the archive runs, its address and both AE titles. vfq listen tries again until it succeeds.",
+    ),
+    "archive_refused": Failure(
+        "the archive answers that it does not take an object, or refuses a request",
+        "Check the log of the archive, its free space, what kinds of objects it takes, and the credentials. A study "
+        "that vfq listen gave up is sent after a restart.",
+    ),
+    "queue_in_use": Failure("another vfq listen uses the folder", "End the other one, or give another --output."),
+    "not_a_queue": Failure(
+        "the file of the queue is damaged, or belongs to another program",
+        "Move queue.sqlite away. The received studies stay, and are taken up when they are sent again.",
+    ),
+    "unsafe_url": Failure(
+        "the address of a DICOMweb service is none, or would carry credentials without encryption",
+        "Use an https:// address, with the credentials in VFQ_DICOMWEB_USER and VFQ_DICOMWEB_PASSWORD.",
+    ),
+    "nothing_found": Failure(
+        "the archive has no CT study with this UID, ID or number",
+        "Check the UID, ID or number, and that the account may see the study.",
+    ),
     # Review
     "not_a_journal": Failure(
         "the journal of the review is damaged, or was not written by this version",
@@ -242,7 +280,8 @@ CODES = {
     "cancelled": Failure("the analysis was cancelled", "Open the case again to restart the analysis."),
     # The review page and the computer
     "port_in_use": Failure(
-        "the port of the page cannot be used", "Give another --port, or leave the option out to use a free one."
+        "a port cannot be used, for the page or for vfq listen",
+        "Give another --port. For the page, leave the option out to use a free one.",
     ),
     "unsafe_host": Failure(
         "other computers could reach the page, and no key file was given",

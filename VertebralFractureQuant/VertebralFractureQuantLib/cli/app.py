@@ -17,10 +17,12 @@ from .bench import bench
 from .common import NOTICE
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .listen import listen
 from .phantom import demo, phantom
 from .report import report
 from .review import review
 from .train import mix, train
+from .web import fetch, store
 
 app = typer.Typer(
     name="vfq",
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, report, dicom, demo, phantom, bench, train, mix):
+for command in (analyze, review, report, dicom, listen, fetch, store, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

@@ -1,0 +1,117 @@
+"""From a received study to the DICOM objects that go back: the work of the child process for one study."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cohort.engine import Engine, Library
+from ..cohort.studies import Study, measure_study
+from ..errors import VFQError
+from .folders import Folders
+
+if TYPE_CHECKING:
+    from ..imaging.ct import CTVolume
+    from ..spine.record import SpineAnalysis
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with a study.
+
+    Attributes
+    ----------
+    name : the name of its folders in `root`.
+    kept : the files in its outbox that the archive may hold; others there were never offered and are deleted.
+    device, weights, language, template : as for `vfq analyze` and `vfq report`.
+    """
+
+    root: Path
+    name: str
+    kept: tuple[str, ...] = ()
+    device: str = "auto"
+    weights: Path | None = None
+    language: str = "en"
+    template: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The outcome: "ok" or the code of the failure, and the names of the objects in the study's outbox."""
+
+    code: str
+    files: tuple[str, ...] = ()
+
+
+def prepare(task: Task, engine: Engine | None = None) -> Prepared:
+    """Analyse a study and write its DICOM objects; an analysis of the same series and networks is kept.
+
+    engine : what analyses; tests replace it. VFQError as `dicom.export.export_case`.
+    """
+    from ..report.outputs import discard_unfinished
+
+    folders = Folders(task.root)
+    discard_unfinished(folders.cases, task.name)
+    record = _analysed(task, folders, engine or Library(task.weights))
+    if record.status != "ok":
+        return Prepared(record.status)
+    return Prepared("ok", tuple(path.name for path in write_objects(task, folders)))
+
+
+def _analysed(task: Task, folders: Folders, engine: Engine) -> SpineAnalysis:
+    """Return the record of a study; one of other slices or another series is replaced, if nobody has reviewed it."""
+    study = Study(folders.studies / task.name, task.name, folders.cases)
+    outcome = measure_study(study, engine, lambda: _networks(engine, task.device))
+    if outcome.record.status == "output_exists":
+        outcome = measure_study(replace(study, overwrite=True), engine, lambda: _networks(engine, task.device))
+    return outcome.record
+
+
+@cache
+def _networks(engine: Engine, device: str) -> Any:
+    """Return the networks, loaded once."""
+    return engine.load_models(device)
+
+
+def write_objects(task: Task, folders: Folders) -> list[Path]:
+    """Write the DICOM objects of an analysed study into its outbox, and return their paths.
+
+    Objects that were never offered to the archive are deleted first: they would be named as predecessors.
+    """
+    from ..dicom.case_report import case_report
+    from ..dicom.export import export_case
+
+    outbox, source = folders.outbox / task.name, folders.studies / task.name
+    for path in outbox.glob("*"):
+        if path.name not in task.kept:
+            with suppress(OSError):
+                path.unlink()
+
+    def read(analysis: SpineAnalysis) -> CTVolume:
+        """Read the CT of a record."""
+        return Library().read_ct(source, analysis.series, analysis.trust_header)
+
+    case = folders.cases / task.name
+    return export_case(case, source, outbox, pdf=case_report(case, task.language, task.template, read))
+
+
+def check(task: Task) -> None:
+    """Check what would fail for every study: the packages and the words of the report.
+
+    VFQError `missing_dependency`, `bad_template`.
+    """
+    from importlib.util import find_spec
+
+    from ..report.wording import Wording
+
+    lacking = [name for name in ("pynetdicom", "highdicom", "reportlab") if find_spec(name) is None]
+    if lacking:
+        raise VFQError(
+            "missing_dependency",
+            f"The listener needs the package {lacking[0]}. Install it with: pip install "
+            "'vertebral-fracture-quant[archive]'",
+        )
+    Wording(task.language, task.template)
