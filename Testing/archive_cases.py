@@ -82,6 +82,26 @@ def send(instances: Iterable[Dataset], port: int, title: str = TITLE, sender: st
     return statuses
 
 
+class Scanner:
+    """A scanner that sends a study in a thread, again and again, until every instance was answered with success."""
+
+    def __init__(self, instances: Sequence[Dataset], port: int):
+        self.left, self._port = list(instances), port
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until all is sent."""
+        self._thread.join(WAIT_S)
+        assert not self.left
+
+    def _send(self) -> None:
+        while self.left:
+            statuses = send(self.left, self._port)
+            self.left = [one for one, status in zip(self.left, statuses, strict=True) if status]
+            time.sleep(0.2 if self.left else 0)
+
+
 class Archive:
     """An archive on loopback that remembers what it stored, and does as `behaviour` says.
 
@@ -134,11 +154,15 @@ class Listening:
         self.root, self.port = root, free_port()
         self.folders = Folders(root)
         self._command = [sys.executable, *(script or (str(TESTING / "archive_stub.py"),)), "listen"]
-        self._command += ["--port", str(self.port), "--aet", TITLE, "--from", SENDER, "--from", "ORTHANC"]
-        self._command += ["--forward", f"127.0.0.1:{archive_port}:{ARCHIVE}", "--output", str(root)]
-        self._command += ["--quiet", "1", "--retry", "0.5", *options]
+        self._command += ["--port", str(self.port), "--aet", TITLE, "--from", SENDER, "--from", ARCHIVE]
+        self._command += ["--output", str(root), "--quiet", "1", "--retry", "0.5", *options, "--forward", ""]
+        self.forward_to(archive_port)
         self.log: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+
+    def forward_to(self, port: int) -> None:
+        """Name the archive."""
+        self._command[-1] = f"127.0.0.1:{port}:{ARCHIVE}"
 
     def start(self) -> Listening:
         path = os.pathsep.join([str(TESTING.parent / "VertebralFractureQuant"), str(TESTING)])

@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 from ..dicom.source import silenced
 from ..errors import VFQError, as_coded
 
-Task, Result = TypeVar("Task"), TypeVar("Result")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 POLL_S, KILL_WAIT_S = 0.2, 5.0
 LONGEST_S = 3600.0  # a task that takes longer hangs
@@ -46,15 +47,16 @@ class Child(Generic[Task, Result]):
             while not pipe.poll(POLL_S):
                 if time.monotonic() > deadline:
                     self._kill()
-            answer = pipe.recv()
+            done, answer = pipe.recv()
         except (EOFError, OSError) as error:
             self._kill()
             raise VFQError(
                 "child_died", "The process that analyses ended unexpectedly. A common cause is lack of memory."
             ) from error
-        if isinstance(answer, VFQError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+        if not done:
+            raise VFQError(*answer)
+        result: Result = answer
+        return result
 
     def stop(self) -> None:
         """Kill the process; a task that is running fails, and no other is started."""
@@ -94,9 +96,10 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
             except (EOFError, OSError):
                 return
             try:
-                answer: object = work(task)
+                answer: tuple[bool, object] = True, work(task)
             except Exception as error:
-                answer = VFQError(as_coded(error).code, as_coded(error).message)
+                failure = as_coded(error)
+                answer = False, (failure.code, failure.message)
             pipe.send(answer)
 
 

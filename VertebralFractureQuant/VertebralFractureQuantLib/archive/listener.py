@@ -200,7 +200,7 @@ class Steps:
     def _failed(self, study: Entry, code: str, most: int | None, message: str = "") -> None:
         """Plan the next attempt, or give up after `most` (None: never)."""
         attempt = study.attempts + 1 if study.code == code else 1
-        said = message or f"{meaning(code, code)}.".capitalize()
+        said = message or f"{_sentence(meaning(code, code))}."
         if most is not None and attempt >= most:
             if self.queue.failed(study, code):
                 self.log(study.name, code, f"The study failed: {said}")
@@ -209,6 +209,10 @@ class Steps:
         if self.queue.again(study, code, attempt, time.time() + wait):
             of = "" if most is None else f" of {most}"
             self.log(study.name, code, f"{said} Attempt {attempt}{of}; the next one follows in {wait:.0f} s.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _noted(note: Callable[[str, str], None], study: str, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..cohort.engine import Engine, Library
 from ..cohort.studies import Study, measure_study
 from ..errors import VFQError
+from ..report.outputs import REVIEW_NAMES, discard_unfinished, writing
 from .folders import Folders
 
 if TYPE_CHECKING:
@@ -51,8 +53,6 @@ def prepare(task: Task, engine: Engine | None = None) -> Prepared:
 
     engine : what analyses; tests replace it. VFQError as `dicom.export.export_case`.
     """
-    from ..report.outputs import discard_unfinished
-
     folders = Folders(task.root)
     discard_unfinished(folders.cases, task.name)
     record = _analysed(task, folders, engine or Library(task.weights))
@@ -64,14 +64,22 @@ def prepare(task: Task, engine: Engine | None = None) -> Prepared:
 def _analysed(task: Task, folders: Folders, engine: Engine) -> SpineAnalysis:
     """Return the record of a study; one of other slices or another series is replaced, if nobody has reviewed it."""
     study = Study(folders.studies / task.name, task.name, folders.cases)
-    outcome = measure_study(study, engine, lambda: _networks(engine, task.device))
-    if outcome.record.status == "output_exists":
-        outcome = measure_study(replace(study, overwrite=True), engine, lambda: _networks(engine, task.device))
+
+    def models() -> Any:
+        """Return the networks."""
+        return _networks(engine, task.device)
+
+    outcome = measure_study(study, engine, models)
+    case = folders.cases / task.name
+    if outcome.record.status == "output_exists" and not any((case / name).exists() for name in REVIEW_NAMES):
+        with writing(case):
+            shutil.rmtree(case)  # what the archive has of it stays in the outbox
+        outcome = measure_study(study, engine, models)
     return outcome.record
 
 
 @cache
-def _networks(engine: Engine, device: str) -> Any:
+def _networks(engine: Any, device: str) -> Any:
     """Return the networks, loaded once."""
     return engine.load_models(device)
 

@@ -62,7 +62,7 @@ class Receiver:
         """Listen in threads of its own. VFQError `port_in_use`."""
         from pynetdicom import evt
 
-        handlers = [
+        handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ACCEPTED, self._accepted),
