@@ -424,6 +424,18 @@ def test_an_older_record_needs_the_uid_of_its_series(case: Case, tmp_path: Path)
     assert dcmread(written[0]).PatientID == PATIENT["PatientID"]
 
 
+def test_a_uid_does_not_overrule_the_series_that_a_record_names(case: Case, tmp_path: Path) -> None:
+    other = make_case(tmp_path / "other", patient={"SeriesInstanceUID": "1.2.826.0.1.99"})
+    refused("other_ct", case.folder, other.series, tmp_path / "o", series="1.2.826.0.1.99")
+
+
+def test_times_are_those_of_the_zone_that_the_series_names(tmp_path: Path) -> None:
+    case = make_case(tmp_path, REVIEWED, patient={"TimezoneOffsetFromUTC": "+0530"})
+    written = dcmread(export_case(case.folder, case.series, tmp_path / "o", overview=False)[0])
+    assert (written.ContentDate, written.ContentTime) == ("20261130", "063300")  # 01:03 UTC
+    assert written.VerifyingObserverSequence[0].VerificationDateTime == "20261130010300+0000"
+
+
 def test_a_series_that_is_incomplete_or_another_one_is_refused(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     (case.series / "0020.dcm").rename(tmp_path / "0020.dcm")
@@ -530,9 +542,27 @@ def drop_points(dataset: Dataset) -> None:
             item.GraphicData = item.GraphicData[:3]
 
 
+def unknown_review(dataset: Dataset) -> None:
+    for item in everything(dataset):
+        if item.ValueType == "CODE" and item.ConceptCodeSequence[0].get("CodeValue") == "OPEN":
+            item.ConceptCodeSequence[0].CodeValue = "PERHAPS"
+
+
+def unknown_level(dataset: Dataset) -> None:
+    for item in everything(dataset):
+        if item.ValueType == "CODE" and item.ConceptCodeSequence[0].get("CodeValue") == "L6":
+            item.ConceptCodeSequence[0].CodeValue = "L7"
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
-    [(set_schema, "newer_schema"), (drop_spine, "not_an_analysis"), (drop_points, "not_an_analysis")],
+    [
+        (set_schema, "newer_schema"),
+        (drop_spine, "not_an_analysis"),
+        (drop_points, "not_an_analysis"),
+        (unknown_review, "not_an_analysis"),
+        (unknown_level, "not_an_analysis"),
+    ],
 )
 def test_a_report_of_other_software_another_version_or_with_damage_is_refused(
     files: dict[str, Path], tmp_path: Path, change: Any, code: str

@@ -7,7 +7,7 @@ not in the report. Only pydicom is needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from ..imaging.axes import voxel_size
 from ..imaging.dicom_choice import fingerprint_of
 from ..imaging.dicom_header import is_dicom
 from ..spine.genant import GRADES, SHAPES, Measurement, measure
+from ..spine.levels import NAMES
 from ..spine.quality import Flag
-from ..spine.record import ModelStamp, SpineAnalysis, Vertebra
+from ..spine.record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra
 from ..spine.record_json import read_analysis
 from . import codes as c
 
@@ -170,9 +171,9 @@ def _vertebra(group: _Group) -> Vertebra:
         keypoints=keypoints,
         measurement=_measurement(group, keypoints),
         score=_required(group.number("SCORE")),
-        level=group.level,
-        origin=_required(group.value("ORIGIN")).lower(),
-        review=_required(group.value("REVIEW")).lower(),
+        level=_one_of((None, *NAMES), group.level),
+        origin=_one_of(ORIGINS, str(group.value("ORIGIN")).lower()),
+        review=_one_of(REVIEWS, str(group.value("REVIEW")).lower()),
         spread=group.number("GRATIOSD"),
         level_probabilities=group.probabilities,
         pinned=group.value("LEVELNAME") == "BYREADER",
@@ -201,6 +202,12 @@ def _measurement(group: _Group, keypoints: np.ndarray) -> Measurement:
 def _required(value: Any) -> Any:
     if value is None:
         raise ValueError("a content item is absent")
+    return value
+
+
+def _one_of(options: Sequence[Any], value: Any) -> Any:
+    if value not in options:
+        raise ValueError("a content item has an unknown value")
     return value
 
 

@@ -6,8 +6,9 @@ the same state gives the same objects.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from hashlib import sha256
 from typing import Any
 
@@ -68,9 +69,17 @@ class Stamp:
                 written[keyword] = self.source.identity[keyword]
         for equipment in written.get("ContributingEquipmentSequence", ()):
             equipment.ContributionDateTime = DT(self.time)
+        local = self.time.astimezone(self._zone)
         for keyword in ("Content", "InstanceCreation", "Series"):
-            setattr(written, f"{keyword}Date", DA(self.time.date()))
-            setattr(written, f"{keyword}Time", TM(self.time.time()))
+            setattr(written, f"{keyword}Date", DA(local.date()))
+            setattr(written, f"{keyword}Time", TM(local.time()))
+
+    @property
+    def _zone(self) -> tzinfo | None:
+        """The time zone that the header of the series names for all its times; None for that of this computer."""
+        with suppress(ValueError):
+            return datetime.strptime(str(self.source.identity.get("TimezoneOffsetFromUTC", "")), "%z").tzinfo
+        return None
 
 
 def overview_object(stamp: Stamp, pixels: np.ndarray) -> Dataset:

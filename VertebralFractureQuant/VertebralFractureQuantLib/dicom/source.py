@@ -94,6 +94,8 @@ def read_source(path: Path | None, analysis: SpineAnalysis, series: str | None =
     found, stack = series_stack(path, series or analysis.series or "")
     if len(stack.slices) < 2 or analysis.shape is None:
         raise _no_identity("The record does not say which voxels were analysed.")
+    if analysis.series and found.fingerprint != analysis.series:
+        raise VFQError("other_ct", "The analysis was made from another series. Leave --series out to have it found.")
     columns, rows = stack.slices[0].size
     if analysis.series == found.fingerprint and stack.count < analysis.shape[0]:
         raise VFQError(

@@ -21,7 +21,7 @@ from .groups import review_state, spine_group, vertebra_groups
 from .objects import MANUFACTURER, Stamp
 from .uids import derived_uid
 
-LONGEST_NAME = 64  # characters of a group of components of VR PN
+LONGEST_NAME = 64  # characters of VR LO, and of a group of components of VR PN
 NO_ORGANIZATION = "Not stated"
 
 
@@ -120,7 +120,7 @@ def _verifier(name: str, time: datetime, organization: str) -> Dataset:
 
 
 def _organization(identity: Dataset) -> str:
-    return str(identity.get("InstitutionName", "")) or NO_ORGANIZATION
+    return str(identity.get("InstitutionName", ""))[:LONGEST_NAME] or NO_ORGANIZATION
 
 
 def _scheme() -> Any:
