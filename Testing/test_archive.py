@@ -449,6 +449,24 @@ def test_late_images_open_a_study_again_and_supersede_its_result_only_if_it_chan
 
 
 @pytest.mark.thorough
+def test_images_that_come_during_the_analysis_are_in_the_only_result_that_is_sent(
+    listener: Listening, studies: Studies, archive: Archive
+):
+    (listener.root / "slow").touch()
+    instances = studies.make(1)
+    assert set(send(instances[:33], listener.port)) == {0}
+    listener.wait_until(1, "complete")
+    assert set(send(instances[33:], listener.port)) == {0}
+    (listener.root / "slow").unlink()
+    listener.wait_until(1, "sent")
+    (report,) = archive.reports(1)
+    (series,) = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert len(series.ReferencedSOPSequence) == len(instances)
+    assert "PredecessorDocumentsSequence" not in report
+    assert len(archive.stored) == 3
+
+
+@pytest.mark.thorough
 def test_an_archive_that_refuses_fails_after_accepting_and_goes_away_gets_everything_once(
     listener: Listening, studies: Studies, archive: Archive
 ):

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cohort.engine import Engine, Library
+from ..cohort.engine import Library
 from ..cohort.studies import Study, measure_study
 from ..errors import VFQError
 from ..report.outputs import REVIEW_NAMES, discard_unfinished, writing
@@ -48,7 +48,7 @@ class Prepared:
     files: tuple[str, ...] = ()
 
 
-def prepare(task: Task, engine: Engine | None = None) -> Prepared:
+def prepare(task: Task, engine: Library | None = None) -> Prepared:
     """Analyse a study and write its DICOM objects; an analysis of the same series and networks is kept.
 
     engine : what analyses; tests replace it. VFQError as `dicom.export.export_case`.
@@ -61,7 +61,7 @@ def prepare(task: Task, engine: Engine | None = None) -> Prepared:
     return Prepared("ok", tuple(path.name for path in write_objects(task, folders)))
 
 
-def _analysed(task: Task, folders: Folders, engine: Engine) -> SpineAnalysis:
+def _analysed(task: Task, folders: Folders, engine: Library) -> SpineAnalysis:
     """Return the record of a study; one of other slices or another series is replaced, if nobody has reviewed it."""
     study = Study(folders.studies / task.name, task.name, folders.cases)
 
@@ -79,7 +79,7 @@ def _analysed(task: Task, folders: Folders, engine: Engine) -> SpineAnalysis:
 
 
 @cache
-def _networks(engine: Any, device: str) -> Any:
+def _networks(engine: Library, device: str) -> Any:
     """Return the networks, loaded once."""
     return engine.load_models(device)
 
@@ -103,7 +103,8 @@ def write_objects(task: Task, folders: Folders) -> list[Path]:
         return Library().read_ct(source, analysis.series, analysis.trust_header)
 
     case = folders.cases / task.name
-    return export_case(case, source, outbox, pdf=case_report(case, task.language, task.template, read))
+    report = case_report(case, task.language, task.template, read)
+    return export_case(case, source, outbox, pdf=report, of_study=True)
 
 
 def check(task: Task) -> None:
