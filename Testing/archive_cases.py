@@ -35,9 +35,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: Callable[[], Any], why: Callable[[], str] = lambda: "") -> Any:
+def wait_for(what: Callable[[], Any], why: Callable[[], str] = lambda: "", limit_s: float = WAIT_S) -> Any:
     """Wait until `what` returns something true, and return it."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + limit_s
     while not (found := what()):
         assert time.monotonic() < end, f"waited in vain: {why()}"
         time.sleep(0.05)

@@ -2,102 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from archive_cases import ARCHIVE, SENDER, TITLE, Listening, Studies, free_port, send, study_uid, wait_for
+from archive_cases import ARCHIVE, SENDER, Listening, Studies, free_port, send, study_uid
+from archive_orthanc import AVAILABLE, NAME, WORD, Orthanc, valid
 from dicom_cases import PATIENT
 from pydicom import dcmread
 from typer.testing import CliRunner, Result
 from VertebralFractureQuantLib.archive.folders import study_name
 from VertebralFractureQuantLib.cli.app import app
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-ORTHANC = shutil.which("Orthanc")
-NAME, WORD = "tester", "a-word-for-the-test"
-
 pytestmark = [
     pytest.mark.thorough,
-    pytest.mark.skipif(
-        not (ORTHANC and PLUGIN.exists()), reason="needs an archive: apt install orthanc orthanc-dicomweb"
-    ),
+    pytest.mark.skipif(not AVAILABLE, reason="needs an archive: apt install orthanc orthanc-dicomweb"),
 ]
-
-
-class Orthanc:
-    """Orthanc with a configuration and a database of its own, on free ports."""
-
-    def __init__(self, folder: Path, listener_port: int):
-        folder.mkdir(parents=True)
-        self.web, self.dicom = free_port(), free_port()
-        modality = {"AET": TITLE, "Host": "127.0.0.1", "Port": listener_port}
-        settings = {
-            "Name": "test",
-            "StorageDirectory": str(folder / "storage"),
-            "IndexDirectory": str(folder / "storage"),
-            "Plugins": [str(PLUGIN)],
-            "HttpPort": self.web,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": True,
-            "RegisteredUsers": {NAME: WORD},
-            "DicomAet": ARCHIVE,
-            "DicomPort": self.dicom,
-            "DicomAlwaysAllowStore": True,
-            "DicomModalities": {"vfq": modality},
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        (folder / "orthanc.json").write_text(json.dumps(settings))
-        self._log = (folder / "log").open("w")
-        self._folder = folder
-        self.start()
-
-    def start(self) -> None:
-        command = [str(ORTHANC), str(self._folder / "orthanc.json")]
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        wait_for(self._answers, (self._folder / "log").read_text)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.web}/dicom-web"
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        """Call the REST interface of Orthanc."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.web}{path}")
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{NAME}:{WORD}".encode()).decode())
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=120) as answer:
-            return answer.read() if path.endswith("/file") else json.loads(answer.read())
-
-    def instances(self, number: int, kind: str) -> list[bytes]:
-        """The DICOM files of a study with this modality."""
-        query = {"StudyInstanceUID": study_uid(number), "Modality": kind}
-        found = self.ask("/tools/find", {"Level": "Instance", "Query": query})
-        return [self.ask(f"/instances/{one}/file") for one in found]
-
-    def forward(self, number: int) -> None:
-        """Send the CT of a study to the listener."""
-        query = {"StudyInstanceUID": study_uid(number), "Modality": "CT"}
-        (series, *_) = self.ask("/tools/find", {"Level": "Series", "Query": query})
-        self.ask("/modalities/vfq/store", series)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, (self._folder / "log").read_text()
-        try:
-            return bool(self.ask("/system"))
-        except OSError:
-            return False
 
 
 @pytest.fixture(scope="module")
@@ -135,15 +55,6 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def vfq(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments])
-
-
-def valid(data: bytes, folder: Path) -> bool:
-    """True if dciodvfy finds no error, except one about an inherited Laterality."""
-    path = folder / "one.dcm"
-    path.write_bytes(data)
-    done = subprocess.run([Path(sys.executable).with_name("dciodvfy"), path], capture_output=True, text=True)
-    errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
-    return not [line for line in errors if "Laterality" not in line]
 
 
 def test_ct_comes_from_the_archive_and_the_results_are_found_there_under_the_same_study(

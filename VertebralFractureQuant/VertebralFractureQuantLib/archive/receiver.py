@@ -28,7 +28,7 @@ STATUSES = {
     "instance_differs": NOT_TAKEN,
 }
 UNKNOWN_SYNTAX = 0x04  # result of a presentation context: none of its transfer syntaxes is taken
-LONGEST_TITLE = 16  # characters of an AE title
+MOST_NAMED = 5  # kinds of objects that a line of the log names
 MOST_ASSOCIATIONS = 20
 IDLE_S = 60.0  # an association without any message for so long is aborted
 
@@ -50,6 +50,7 @@ class Receiver:
         if not callers:
             raise ValueError("without callers, pynetdicom would take instances from everybody")
         self._folders, self._queue, self._log = folders, queue, log
+        self._said: set[str] = set()
         self._service = AE(title)
         self._service.require_calling_aet = list(callers)
         self._service.require_called_aet = True
@@ -112,7 +113,7 @@ class Receiver:
         )
 
     def _accepted(self, event: Any) -> None:
-        """Say which kinds of objects an association offers that are not taken."""
+        """Say once which kinds of objects a caller offers that are not taken; many offer all that exist."""
         from pydicom.uid import UID
 
         refused = [one for one in event.assoc.rejected_contexts if one.abstract_syntax]
@@ -120,8 +121,12 @@ class Receiver:
         if any(one.result == UNKNOWN_SYNTAX for one in refused):
             kinds.append("CT images in a compression that cannot be read")
         if kinds:
-            listed = ", ".join(map(printable, kinds))
-            self._log("", "not_accepted", f"{_title(event.assoc)} offers objects that are not taken: {listed}.")
+            more = f" and {len(kinds) - MOST_NAMED} other kinds" if len(kinds) > MOST_NAMED else ""
+            listed = ", ".join(map(printable, kinds[:MOST_NAMED])) + more
+            said = f"{_title(event.assoc)} offers objects that are not taken: {listed}."
+            if said not in self._said:
+                self._said.add(said)
+                self._log("", "not_accepted", said)
 
 
 def printable(text: str) -> str:
