@@ -28,7 +28,7 @@ from archive_cases import (
     study_uid,
     wait_for,
 )
-from dicom_cases import PATIENT
+from dicom_cases import PATIENT, record, trunk
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage  # type: ignore[attr-defined]
 from typer.testing import CliRunner
@@ -44,6 +44,8 @@ from VertebralFractureQuantLib.archive.receiver import Receiver, printable
 from VertebralFractureQuantLib.archive.sender import Archive as Address
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.report.outputs import write_record
+from VertebralFractureQuantLib.spine.record_json import read_analysis
 
 SECRETS = [PATIENT["PatientName"], "Muster", "Erika", PATIENT["PatientID"], PATIENT["AccessionNumber"], "1.2.826.0.7"]
 
@@ -484,6 +486,35 @@ def test_an_archive_that_refuses_fails_after_accepting_and_goes_away_gets_everyt
     archive.start()
     listener.wait_until(2, "sent")
     assert len(archive.of_study(2)) == 3 and set(archive.times.values()) == {1}
+
+
+@pytest.mark.thorough
+def test_what_a_reader_confirms_follows_as_a_verified_report(listener: Listening, studies: Studies, archive: Archive):
+    assert set(send(studies.make(1), listener.port)) == {0}
+    listener.wait_until(1, "sent")
+    (first,) = archive.reports(1)
+    assert first.VerificationFlag == "UNVERIFIED"
+    case = listener.folders.cases / study_name(study_uid(1))
+    automatic = read_analysis(case / "analysis.json")
+    (case / "analysis.json").rename(case / "machine.json")
+    reviewed = record(trunk(), ("confirmed", "confirmed", "rejected", "open"))
+    write_record(replace(automatic, vertebrae=reviewed.vertebrae), case / "analysis.json")
+    assert send(studies.make(2)[:1], listener.port) == [0]
+    listener.wait_until(2, "failed")  # the listener has looked at everything since
+    assert archive.reports(1) == [first], "one vertebra is still open"
+    reviewed = record(trunk(), ("confirmed", "confirmed", "rejected", "confirmed"))
+    write_record(replace(automatic, vertebrae=reviewed.vertebrae), case / "analysis.json")
+    wait_for(lambda: len(archive.reports(1)) == 2, listener.said)
+    listener.wait_until(1, "sent")
+    second = next(one for one in archive.reports(1) if one.SOPInstanceUID != first.SOPInstanceUID)
+    assert second.VerificationFlag == "VERIFIED"
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    listener.kill()
+    listener.start()
+    assert send(studies.make(3)[:1], listener.port) == [0]
+    listener.wait_until(3, "failed")
+    assert listener.state(1) == "sent" and len(archive.reports(1)) == 2 and set(archive.times.values()) == {1}
 
 
 @pytest.mark.thorough

@@ -1,7 +1,7 @@
 """The listener: receives studies, analyses each when it is complete, and sends the results to the archive.
 
-Three threads share the queue: one looks for studies that are complete, one analyses, one sends. Each step is written
-into the queue when it is done, so a killed listener resumes with the step that was interrupted.
+Threads share the queue: one looks for studies that are complete, one for reviews, one analyses, one sends. Each step
+is written into the queue when it is done, so a killed listener resumes with the step that was interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..errors import VFQError, as_coded, meaning
 from ..report.outputs import writing
 from .child import Child
 from .folders import Folders
-from .preparing import Prepared, Task, check, prepare
+from .preparing import Prepared, Task, check, new_review, prepare
 from .queue import Entry, Queue, only_one
 from .receiver import Log, Receiver
 from .sender import Archive, send
@@ -101,7 +102,7 @@ class Listener:
         steps.resume()
         receiver = Receiver(wanted.title, wanted.callers, folders, queue, self.log)
         receiver.start(wanted.host, wanted.port)
-        loops = [self._loop(step) for step in (steps.settle, steps.analyse, steps.send)]
+        loops = [self._loop(step) for step in (steps.settle, steps.follow_reviews, steps.analyse, steps.send)]
         try:
             ready()
             self._end.wait()
@@ -142,6 +143,7 @@ class Steps:
     queue: Queue
     child: Child[Task, Prepared]
     log: Log
+    seen: dict[str, int] = field(default_factory=dict)
 
     def resume(self) -> None:
         """Give studies that failed without a fault of their own new attempts, and say how many wait."""
@@ -158,6 +160,19 @@ class Steps:
             self.log(name, "complete", f"The study is complete: {count} images.")
         return False
 
+    def follow_reviews(self) -> bool:
+        """Have the results of a study that a reader has reviewed since they were sent made and sent again."""
+        for study, record in self.queue.records():
+            case = self.folders.cases / study.name
+            with suppress(OSError):
+                changed = (case / "analysis.json").stat().st_mtime_ns
+                quiet = time.time() - changed / 1e9 >= self.settings.quiet_s
+                if self.seen.get(study.name) != changed and quiet:
+                    self.seen[study.name] = changed
+                    if new_review(case, record) and self.queue.renew(study):
+                        self.log(study.name, "reviewed", "A reader has reviewed the study; the new results follow.")
+        return False
+
     def analyse(self) -> bool:
         """Analyse the next complete study and write its DICOM objects."""
         study = self.queue.next("complete")
@@ -171,7 +186,7 @@ class Steps:
         if done.code == "cancelled" or self.child.stopped:
             return False
         if done.code == "ok":
-            if self.queue.analysed(study, done.files):
+            if self.queue.analysed(study, done.files, done.record):
                 self.log(study.name, "analysed", "The study is analysed; its results wait to be sent.")
         else:
             self._failed(study, done.code, MOST_ANALYSES if done.code in PASSING else 1)
@@ -191,7 +206,7 @@ class Steps:
         except VFQError as error:
             self._failed(study, error.code, MOST_REFUSALS if error.code == REFUSED else None, error.message)
         except FileNotFoundError:  # someone emptied the outbox: its objects are made again, with the same UIDs
-            self.queue.lost(study)
+            self.queue.renew(study)
         else:
             if self.queue.sent(study):
                 self.log(study.name, "sent", f"The archive has the results; {len(files)} objects were sent.")

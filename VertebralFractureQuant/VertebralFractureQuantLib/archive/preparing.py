@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..cohort.engine import Library
 from ..cohort.studies import Study, measure_study
+from ..dicom.uids import state_of
 from ..errors import VFQError
 from ..report.outputs import REVIEW_NAMES, discard_unfinished, writing
+from ..spine.record_json import read_analysis
 from .folders import Folders
 
 if TYPE_CHECKING:
@@ -42,10 +44,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome: "ok" or the code of the failure, and the names of the objects in the study's outbox."""
+    """The outcome: "ok" or the code of the failure, the names of the objects in the outbox, a hash of the record."""
 
     code: str
     files: tuple[str, ...] = ()
+    record: str = ""
 
 
 def prepare(task: Task, engine: Library | None = None) -> Prepared:
@@ -58,7 +61,7 @@ def prepare(task: Task, engine: Library | None = None) -> Prepared:
     record = _analysed(task, folders, engine or Library(task.weights))
     if record.status != "ok":
         return Prepared(record.status)
-    return Prepared("ok", tuple(path.name for path in write_objects(task, folders)))
+    return Prepared("ok", tuple(path.name for path in write_objects(task, folders)), state_of(record))
 
 
 def _analysed(task: Task, folders: Folders, engine: Library) -> SpineAnalysis:
@@ -105,6 +108,16 @@ def write_objects(task: Task, folders: Folders) -> list[Path]:
     case = folders.cases / task.name
     report = case_report(case, task.language, task.template, read)
     return export_case(case, source, outbox, pdf=report, of_study=True)
+
+
+def new_review(case: Path, record: str) -> bool:
+    """True if every vertebra of a case is reviewed, and its record is not the one with this hash."""
+    try:
+        analysis = read_analysis(case / "analysis.json")
+    except VFQError:
+        return False
+    done = bool(analysis.vertebrae) and all(v.review != "open" for v in analysis.vertebrae)
+    return done and state_of(analysis) != record
 
 
 def check(task: Task) -> None:

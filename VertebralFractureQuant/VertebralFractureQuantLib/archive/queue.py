@@ -19,10 +19,11 @@ from ..errors import VFQError
 
 State = Literal["receiving", "complete", "analysed", "sent", "failed"]
 APPLICATION_ID = 0x56465132  # "VFQ2": tells our file from any other SQLite file
+COLUMNS = "name, state, round, code, attempts, due"  # of an `Entry`
 TABLES = """
 CREATE TABLE studies (
     name TEXT PRIMARY KEY, state TEXT NOT NULL, round INTEGER NOT NULL DEFAULT 1, code TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0);
+    attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0, record TEXT NOT NULL DEFAULT '');
 CREATE TABLE objects (
     study TEXT NOT NULL, file TEXT NOT NULL, state TEXT NOT NULL, present INTEGER NOT NULL, PRIMARY KEY (study, file));
 """
@@ -122,17 +123,20 @@ class Queue:
         """Return the study in this state that has been due for longest; None if none is due."""
         with self._lock:
             row = self._file.execute(
-                "SELECT name, state, round, code, attempts, due FROM studies WHERE state = ? AND due <= ? "
-                "ORDER BY due, rowid LIMIT 1",
+                f"SELECT {COLUMNS} FROM studies WHERE state = ? AND due <= ? ORDER BY due, rowid LIMIT 1",
                 (state, time.time()),
             ).fetchone()
         return Entry(*row) if row else None
 
-    def analysed(self, study: Entry, files: Sequence[str]) -> bool:
-        """Note the DICOM objects of a study, which are now to be sent; False if its round is over."""
+    def analysed(self, study: Entry, files: Sequence[str], record: str = "") -> bool:
+        """Note the DICOM objects of a study, which are now to be sent; False if its round is over.
+
+        record : tells the record that the objects were made from, see `records`.
+        """
         with self._change():
             if not self._move(study, "analysed"):
                 return False
+            self._file.execute("UPDATE studies SET record = ? WHERE name = ?", (record, study.name))
             self._file.execute("UPDATE objects SET present = 0 WHERE study = ?", (study.name,))
             for name in files:
                 self._file.execute(
@@ -156,8 +160,14 @@ class Queue:
         with self._change():
             return self._move(study, study.state, code, attempts, due)
 
-    def lost(self, study: Entry) -> bool:
-        """Note that objects of an analysed study are gone from its outbox, to have them made again."""
+    def records(self) -> list[tuple[Entry, str]]:
+        """Return all studies that are sent, with the record that their objects were made from."""
+        with self._lock:
+            rows = self._file.execute(f"SELECT {COLUMNS}, record FROM studies WHERE state = 'sent'").fetchall()
+        return [(Entry(*row[:-1]), row[-1]) for row in rows]
+
+    def renew(self, study: Entry) -> bool:
+        """Have the objects of an analysed or sent study made again; False if its round is over."""
         with self._change():
             return self._move(study, "complete")
 
@@ -257,7 +267,7 @@ def _lock(file: sqlite3.Connection, path: Path) -> None:
 
 
 def _entries(file: sqlite3.Connection) -> list[Entry]:
-    rows = file.execute("SELECT name, state, round, code, attempts, due FROM studies ORDER BY rowid")
+    rows = file.execute(f"SELECT {COLUMNS} FROM studies ORDER BY rowid")
     return [Entry(*row) for row in rows]
 
 

@@ -105,12 +105,12 @@ class Receiver:
 
     def _rejected(self, event: Any) -> None:
         asked = printable(event.assoc.requestor.primitive.called_ae_title)
-        self._log(
-            "",
+        refusal = VFQError(
             "unknown_ae_title",
             f"{_title(event.assoc)} at {event.assoc.requestor.address} asked for {asked} and is refused. To take its "
             f"studies, add --from with its AE title, and let it call {self._service.ae_title}.",
         )
+        self._log("", refusal.code, refusal.message)
 
     def _accepted(self, event: Any) -> None:
         """Say once which kinds of objects a caller offers that are not taken; many offer all that exist."""

@@ -24,6 +24,8 @@ def fetch(
 ) -> None:
     """Fetch CT studies from an archive by DICOMweb.
 
+    Credentials: VFQ_DICOMWEB_USER and VFQ_DICOMWEB_PASSWORD, or VFQ_DICOMWEB_TOKEN, in the environment.
+
     Each study gets a folder that is named by a hash of its UID, complete or not at all; `vfq analyze` reads it.
     """
     from ..archive.web import connect, fetch_study, find_studies
@@ -49,6 +51,8 @@ def store(
     debug: DebugOption = False,
 ) -> None:
     """Store DICOM objects in an archive by DICOMweb.
+
+    Credentials: VFQ_DICOMWEB_USER and VFQ_DICOMWEB_PASSWORD, or VFQ_DICOMWEB_TOKEN, in the environment.
 
     Storing the same object again changes nothing, so an interrupted command can be repeated.
     """
