@@ -22,6 +22,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 from VertebralFractureQuantLib.archive.folders import Folders, study_name
 from VertebralFractureQuantLib.archive.queue import read_queue
+from VertebralFractureQuantLib.imaging.ct import CTVolume
 
 TESTING = Path(__file__).resolve().parent
 TITLE, SENDER, ARCHIVE = "VFQ", "SCANNER", "PACS"
@@ -45,10 +46,10 @@ def wait_for(what: Callable[[], Any], why: Callable[[], str] = lambda: "", limit
 
 
 class Studies:
-    """CT studies in memory; `template` holds the slices of one."""
+    """CT studies in memory; `template` holds the slices of one, of a scan that is written into `folder` for it."""
 
-    def __init__(self, folder: Path):
-        files = dicom_cases.write_series(folder, dicom_cases.trunk())
+    def __init__(self, folder: Path, scan: CTVolume | None = None):
+        files = dicom_cases.write_series(folder, scan or dicom_cases.trunk())
         self.template = [dcmread(path) for path in files]
 
     def make(self, number: int, series: int = 1, slices: slice = slice(None)) -> list[Dataset]:
@@ -56,6 +57,7 @@ class Studies:
         made = []
         for k, one in enumerate(self.template[slices]):
             copy = deepcopy(one)
+            copy.SOPClassUID = copy.file_meta.MediaStorageSOPClassUID
             copy.StudyInstanceUID = study_uid(number)
             copy.SeriesInstanceUID = f"{study_uid(number)}.{series}"
             copy.SOPInstanceUID = f"{copy.SeriesInstanceUID}.{k + 1 + (slices.start or 0)}"
@@ -71,7 +73,9 @@ def study_uid(number: int) -> str:
 def send(instances: Iterable[Dataset], port: int, title: str = TITLE, sender: str = SENDER) -> list[int]:
     """Send instances as a scanner does, and return the status of each; -1 if there was no answer."""
     service = AE(sender)
-    service.add_requested_context(CTImageStorage)
+    instances = list(instances)
+    for syntax in sorted({one.file_meta.TransferSyntaxUID for one in instances}):
+        service.add_requested_context(CTImageStorage, syntax)
     association = service.associate("127.0.0.1", port, ae_title=title)
     statuses = []
     for one in instances:

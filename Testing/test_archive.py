@@ -29,8 +29,8 @@ from archive_cases import (
     wait_for,
 )
 from dicom_cases import PATIENT, record, trunk
-from pynetdicom import AE
-from pynetdicom.sop_class import MRImageStorage  # type: ignore[attr-defined]
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.archive import listener as listening
 from VertebralFractureQuantLib.archive import receiver as receiving
@@ -43,6 +43,8 @@ from VertebralFractureQuantLib.archive.queue import Entry, Queue, only_one, read
 from VertebralFractureQuantLib.archive.receiver import Receiver, printable
 from VertebralFractureQuantLib.archive.sender import Archive as Address
 from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.cli.review import of_a_listener
+from VertebralFractureQuantLib.cohort.worklist import case_status, find_cases
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.report.outputs import write_record
 from VertebralFractureQuantLib.spine.record_json import read_analysis
@@ -177,6 +179,7 @@ def test_a_file_of_another_program_is_no_queue_and_is_left_alone(tmp_path: Path)
         with pytest.raises(VFQError) as info:
             read(path)
         assert info.value.code == "not_a_queue"
+    assert path.read_bytes()[18:20] == b"\1\1", "it is not in WAL mode"
     path.write_text("no database " * 100)
     with pytest.raises(VFQError) as info:
         Queue(path)
@@ -363,6 +366,10 @@ def test_what_is_not_wanted_is_refused_with_a_code_and_leaves_nothing(listener: 
     association = service.associate("127.0.0.1", listener.port, ae_title=TITLE)
     assert not association.accepted_contexts
     association.abort()
+    service.requested_contexts = [build_context(Verification)]
+    association = service.associate("127.0.0.1", listener.port, ae_title=TITLE)
+    assert association.send_c_echo().Status == 0
+    association.release()
     nameless = studies.make(1)[0]
     del nameless.StudyInstanceUID
     assert send([nameless], listener.port) == [0xA900]
@@ -397,9 +404,13 @@ def test_a_study_comes_and_its_results_go_and_nobody_is_named_on_the_way(
     assert send([other], listener.port) == [0xA900]
     assert listener.codes()[5:] == ["instance_differs"] and listener.state(1) == "sent"
 
-    # A worklist of the results.
-    done = CliRunner().invoke(app, ["review", str(listener.root), "--no-browser", "--port", "1", "--host", "0.0.0.0"])
-    assert "unsafe_host" in done.output, "it got as far as the page"
+    # A worklist of the results; a study that is not analysed is not in it.
+    (listener.root / "slow").touch()
+    assert set(send(studies.make(2), listener.port)) == {0}
+    listener.wait_until(2, "complete")
+    shown = find_cases(*of_a_listener([listener.root], None))
+    assert [(case.name, case_status(case).state) for case in shown] == [(study_name(study_uid(1)), "ready")]
+    assert shown[0].folder == listener.folders.cases / shown[0].name
     assert listener.end() == 0
     assert listener.codes()[-1] == "stopped"
 

@@ -1,4 +1,4 @@
-"""Nothing is lost or doubled: python Testing/validation/archive_kills.py [--studies 20] [--kills 10] [--ct FOLDER]
+"""Nothing is lost or doubled: python Testing/validation/archive_kills.py [--studies 20] [--kills 10] [--ct SCAN]
 
 Orthanc sends studies to `vfq listen`, which is killed at random moments; the archive is stopped for a while, too. In
 the end each study must have exactly one structured report, one overview and one PDF there. With --ct, each study is a
@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "VertebralFractureQuant")]
 
 from archive_cases import ARCHIVE, Listening, Studies, send, wait_for  # noqa: E402
 from archive_orthanc import Orthanc, valid  # noqa: E402
-from pydicom import dcmread  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 
 KINDS = ("SR", "OT", "DOC")
 REAL = ("-m", "VertebralFractureQuantLib.cli")
@@ -33,9 +33,7 @@ def main() -> int:
     luck = random.Random(wanted.seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        studies = Studies(folder / "template")
-        if wanted.ct:
-            studies.template = [dcmread(path) for path in sorted(wanted.ct.iterdir())]
+        studies = Studies(folder / "template", read_ct(wanted.ct) if wanted.ct else None)
         listener = Listening(folder / "listener", 0, REAL if wanted.ct else ())
         orthanc = Orthanc(folder / "archive", listener.port)
         try:
@@ -59,8 +57,8 @@ def main() -> int:
             wait_for(lambda: set(listener.states().values()) == {"sent"}, listener.said, 3600)
             return _report(orthanc, listener, wanted.studies, time.monotonic() - begun, folder)
         finally:
-            orthanc.stop()
             listener.kill()
+            orthanc.stop()
 
 
 def _forward(orthanc: Orthanc, count: int) -> None:
@@ -89,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--longest", type=float, default=8.0, help="longest time between two kills, s")
-    parser.add_argument("--ct", type=Path, help="folder of one DICOM series")
+    parser.add_argument("--ct", type=Path, help="a scan in any format")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -203,7 +203,8 @@ CODES = {
         "Send the CT series of the study; nothing else is needed. Let the archive send them without compression.",
     ),
     "bad_instance": Failure(
-        "a DICOM object is damaged, or lacks the UID of its study or its own", "Export or send the study again."
+        "a DICOM object is damaged, or lacks the UID of its kind, of its study or its own",
+        "Export or send the study again.",
     ),
     "instance_differs": Failure(
         "an instance came again with the same UID and other content; the first one was kept",

@@ -86,10 +86,12 @@ def identify(data: bytes) -> Identity:
         kind, instance, study = (str(header.get(keyword, "")) for keyword in WANTED)
     except Exception as error:  # a damaged file can make pydicom raise anything
         raise VFQError("bad_instance", "An object cannot be read as DICOM. Send the study again.") from error
+    if not all(0 < len(uid) <= LONGEST_UID for uid in (kind, study, instance)):
+        raise VFQError(
+            "bad_instance", "An object lacks the UID of its kind, of its study or its own. Export the study again."
+        )
     if kind != CT_STORAGE:
         raise VFQError("not_accepted", "An object is no CT image, so it is not taken. Send the CT series of the study.")
-    if not all(0 < len(uid) <= LONGEST_UID for uid in (study, instance)):
-        raise VFQError("bad_instance", "A CT image lacks the UID of its study or its own. Export the study again.")
     return Identity(study, instance)
 
 

@@ -28,6 +28,7 @@ from .sender import Archive, send
 
 POLL_S = 0.5
 LONGEST_WAIT_S = 900.0
+PATIENCE_S = 5.0  # at the end, with a step that waits for an answer of the archive
 MOST_REFUSALS, MOST_ANALYSES = 50, 3  # attempts after which a study fails for good
 # Failures that another attempt may mend, and that a restarted listener tries again.
 PASSING = (*NOT_OF_THE_SCAN, "child_died", "output_not_writable")
@@ -111,7 +112,7 @@ class Listener:
             receiver.stop()
             child.stop()
             for loop in loops:
-                loop.join()
+                loop.join(PATIENCE_S)
 
     def _loop(self, step: Callable[[], bool]) -> threading.Thread:
         """Start a thread that repeats a step until the end, and rests when the step finds nothing to do."""

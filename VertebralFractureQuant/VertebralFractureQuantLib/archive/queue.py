@@ -72,9 +72,9 @@ class Queue:
         self._arrived: dict[str, float] = {}
         self._opened = time.monotonic()
         try:
+            _require_ours(self._file)  # before anything in the file is changed
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=FULL")
-            _require_ours(self._file)
         except sqlite3.DatabaseError as error:
             self._file.close()
             raise _not_ours(path) from error

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import VFQError, as_coded
+from ..errors import VFQError
 from ..imaging.dicom_pixels import COMPRESSED, NATIVE
 from ..imaging.dicom_slices import CT_STORAGE
 from .folders import Folders, holds, identify, instance_name, study_name, write_durably
@@ -146,4 +146,6 @@ def _coded(error: Exception) -> VFQError:
         return VFQError(
             "output_not_writable", f"It cannot be written ({reason}). Check the free space and the permissions."
         )
-    return as_coded(error) if isinstance(error, VFQError) else as_coded(type(error)())
+    if isinstance(error, VFQError):
+        return error
+    return VFQError("internal_error", f"This program has a defect ({type(error).__name__}). Report it.")

@@ -80,7 +80,7 @@ def review(
     from ..cohort.worklist import find_cases, passed_over_sentences
 
     with coded_exit(debug):
-        inputs, output = _of_a_listener(inputs, output)
+        inputs, output = of_a_listener(inputs, output)
         for sentence in passed_over_sentences(inputs):
             Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
         cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
@@ -148,7 +148,7 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
         check_writable(case.folder.parent)
 
 
-def _of_a_listener(inputs: list[Path], output: Path | None) -> tuple[list[Path], Path | None]:
+def of_a_listener(inputs: list[Path], output: Path | None) -> tuple[list[Path], Path | None]:
     """Replace the folder of a vfq listen by the studies in it that are analysed, and the folder of their results."""
     from ..archive.folders import Folders
     from ..archive.queue import read_queue
