@@ -270,11 +270,16 @@ def test_waits_double_up_to_a_quarter_of_an_hour(tmp_path: Path, queue: Queue, m
     assert waits[:5] == [30, 60, 120, 240, 480] and set(waits[5:]) == {900}
 
 
-def test_an_outbox_that_was_emptied_is_filled_again(tmp_path: Path, queue: Queue):
+@pytest.mark.parametrize("content", [None, b""])
+def test_an_outbox_that_was_emptied_or_damaged_is_filled_again(tmp_path: Path, queue: Queue, content: bytes | None):
     made = steps(tmp_path, queue, Refusing("unused"), [])
-    ready(queue)
+    ready(queue, files=("a",))
+    damaged = made.folders.outbox / "one" / "a"
+    if content is not None:
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(content)
     assert made.send()
-    assert queue.state("one") == "complete"
+    assert queue.state("one") == "complete" and not damaged.exists()
 
 
 def echo(text: str) -> str:

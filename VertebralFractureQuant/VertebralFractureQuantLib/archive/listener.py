@@ -28,7 +28,7 @@ from .sender import Archive, send
 
 POLL_S = 0.5
 LONGEST_WAIT_S = 900.0
-PATIENCE_S = 5.0  # at the end, with a step that waits for an answer of the archive
+PATIENCE_S = 5.0  # after a step that failed, and at the end with one that waits for an answer
 MOST_REFUSALS, MOST_ANALYSES = 50, 3  # attempts after which a study fails for good
 # Failures that another attempt may mend, and that a restarted listener tries again.
 PASSING = (*NOT_OF_THE_SCAN, "child_died", "output_not_writable")
@@ -120,15 +120,16 @@ class Listener:
         def repeat() -> None:
             """Repeat the step."""
             while not self._end.is_set():
+                rest_s = POLL_S
                 try:
                     busy = step()
                 except Exception as error:
-                    busy = False
+                    busy, rest_s = False, PATIENCE_S
                     disk = isinstance(error, (OSError, sqlite3.Error))
                     code = "output_not_writable" if disk else as_coded(error).code
                     self.log("", code, f"A step failed ({type(error).__name__}); it is tried again.")
                 if not busy:
-                    self._end.wait(POLL_S)
+                    self._end.wait(rest_s)
 
         thread = threading.Thread(target=repeat, daemon=True)
         thread.start()
@@ -204,14 +205,22 @@ class Steps:
             if files:
                 offer, accept = (partial(_noted, note, study.name) for note in (self.queue.offer, self.queue.accept))
                 send(self.settings.archive, self.settings.title, files, offer, accept)
-        except VFQError as error:
-            self._failed(study, error.code, MOST_REFUSALS if error.code == REFUSED else None, error.message)
-        except FileNotFoundError:  # someone emptied the outbox: its objects are made again, with the same UIDs
-            self.queue.renew(study)
+        except (VFQError, FileNotFoundError) as error:
+            code = error.code if isinstance(error, VFQError) else "not_found"
+            if code in ("not_found", "bad_instance"):  # someone emptied the outbox, or power failed
+                self._make_again(study)
+            else:
+                self._failed(study, code, MOST_REFUSALS if code == REFUSED else None, str(error))
         else:
             if self.queue.sent(study):
                 self.log(study.name, "sent", f"The archive has the results; {len(files)} objects were sent.")
         return True
+
+    def _make_again(self, study: Entry) -> None:
+        """Have the objects in an outbox made again; they get the same UIDs."""
+        for name in self.queue.unsent(study.name):
+            (self.folders.outbox / study.name / name).unlink(missing_ok=True)
+        self.queue.renew(study)
 
     def _failed(self, study: Entry, code: str, most: int | None, message: str = "") -> None:
         """Plan the next attempt, or give up after `most` (None: never)."""

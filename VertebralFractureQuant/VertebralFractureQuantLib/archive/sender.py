@@ -38,17 +38,15 @@ def send(
     ------
     VFQError
         `archive_unreachable`: no association, or it broke; `archive_refused`: the archive answered that it does not
-        take an object.
+        take an object; `bad_instance`: a file is damaged.
     """
-    from pydicom import dcmread
     from pynetdicom import AE
 
     service = AE(title)
     service.connection_timeout = CONNECT_S
     service.acse_timeout = service.dimse_timeout = service.network_timeout = ANSWER_S
     for path in files:
-        meta = dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta
-        service.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+        service.add_requested_context(*_kind(path))
     association = service.associate(archive.host, archive.port, ae_title=archive.title)
     if not association.is_established:
         raise _unreachable(archive, association)
@@ -63,6 +61,19 @@ def send(
             f"The archive {archive.title} refuses {len(refused)} of {len(files)} objects ({', '.join(refused)}). Check "
             "its log and its free space, and that it takes structured reports, secondary captures and PDF.",
         )
+
+
+def _kind(path: Path) -> tuple[str, str]:
+    """Return the kind of object in a file, and its transfer syntax."""
+    from pydicom import dcmread
+
+    try:
+        meta = dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta
+        return meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file can make pydicom raise anything
+        raise VFQError("bad_instance", f"{path.name!r} is damaged. Write it again with vfq dicom.") from error
 
 
 def _send_one(
