@@ -7,10 +7,15 @@ C-STORE service (`archive_cases`), in `test_archive_orthanc` a real one.
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
+import ssl
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -600,3 +605,25 @@ def test_an_archive_that_is_not_there_is_said_to_be_unreachable(tmp_path: Path, 
     with pytest.raises(VFQError) as info:
         sending.send(Address("127.0.0.1", free_port(), ARCHIVE), TITLE, [path], print, print)
     assert info.value.code == "archive_unreachable"
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to sign a certificate")
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://localhost:{server.server_port}/dicom-web"
+    try:
+        done = CliRunner().invoke(app, ["fetch", url, "--study", "1.2", "--output", str(tmp_path)])
+        assert done.exit_code == 3 and done.output.startswith("archive_unreachable: The certificate")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        done = CliRunner().invoke(app, ["fetch", url, "--study", "1.2", "--output", str(tmp_path)])
+        assert "archive_refused:" in done.output, "it is vouched for, and is no archive"
+    finally:
+        server.shutdown()
