@@ -27,6 +27,7 @@ USER, PASSWORD, TOKEN = "VFQ_DICOMWEB_USER", "VFQ_DICOMWEB_PASSWORD", "VFQ_DICOM
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 STUDY_UID, SERIES_UID, IMAGES_IN_SERIES, MODALITY = "0020000D", "0020000E", "00201209", "00080060"
 WAIT_S = (10.0, 120.0)  # for a connection, and between two parts of an answer
+MOST_REQUESTS = 3  # with waits of 2 and 4 s between them
 AS_STORED = (("application/dicom", "*"),)
 
 
@@ -51,7 +52,9 @@ def connect(url: str) -> DICOMwebClient:
     session.auth = (name, word or "") if name else _no_credentials
     if token and not name:
         session.headers["Authorization"] = f"Bearer {token}"
-    return DICOMwebClient(url.rstrip("/"), session=session, timeout=WAIT_S)
+    client = DICOMwebClient(url.rstrip("/"), session=session, timeout=WAIT_S)
+    client.set_http_retry_params(max_attempts=MOST_REQUESTS)
+    return client
 
 
 def find_studies(
