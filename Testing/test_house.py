@@ -31,6 +31,7 @@ LIGHT_ROOMS = (
     "cohort.worklist",
     "cohort.jobs",
     "desktop.dependencies",
+    "labels.store",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
 NETWORK |= {"pynetdicom", "dicomweb_client"}

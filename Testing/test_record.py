@@ -22,7 +22,7 @@ from VertebralFractureQuantLib.spine.record import (
 from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json
 
 DOCUMENTED = {"schema", "case", "status", "message", "space", "source", "models", "curve", "limits_mm", "vertebrae"}
-DOCUMENTED |= {"patient", "timing_s", "quality"}
+DOCUMENTED |= {"patient", "timing_s", "quality", "reading"}
 DOCUMENTED_OF_VERTEBRA = {"level", "score", "keypoints", "heights_mm", "genant_ratio", "grade", "shape", "borderline"}
 DOCUMENTED_OF_VERTEBRA |= {"origin", "review"}
 

@@ -424,15 +424,18 @@ def test_a_doubtful_name_is_marked_until_a_reader_names_one(study, editor):
     assert study.vertebrae[second].node.GetName().startswith("T10  ")
 
 
-def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, editor):
+def test_swapped_points_are_drawn_as_faulty_and_asked_for_before_they_are_confirmed(study, editor):
     vertebra_id = study.order[0]
     drag(study, vertebra_id, (0, 0, -30.0))
     assert study.faults[vertebra_id]
     assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["faulty"])
     with pytest.raises(VFQError) as caught:
         editor.review(vertebra_id, "confirmed")
-    assert caught.value.code == "faulty_vertebra"
-    assert editor.by_doubt()[0] == vertebra_id
+    assert caught.value.code == "impossible_vertebra" and "lower point lies above" in caught.value.message
+    assert editor.by_doubt()[0] == vertebra_id and not study.counts(vertebra_id)
+    assert vertebra_id not in editor.certain()
+    editor.review(vertebra_id, "confirmed", anyway=True)
+    assert editor.journal.trail()[-1].kind == "confirmed anyway" and study.counts(vertebra_id)
     editor.review(vertebra_id, "rejected")
     assert editor.by_doubt()[-1] == vertebra_id
 
@@ -867,7 +870,7 @@ class Listening:
         self.straightened, *self.patient = (scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in "SXYZ")
         for node, name in zip((self.straightened, *self.patient), "SXYZ", strict=True):
             node.SetLayoutName(name)
-        self.cameras, self.said = (), []
+        self.cameras, self.said, self.renderer = (), [], None
 
     def tell(self, what) -> None:
         self.said.append(str(what))

@@ -235,6 +235,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         results = slicer.util.settingsValue(
             f"{SETTINGS}/results", str(Path(slicer.app.defaultScenePath) / "VertebralFractureQuant")
         )
+        self.face.review.restore_window(slicer.util.settingsValue(f"{SETTINGS}/window", "bone"))
         self.ui.readerLineEdit.text = reader
         self.ui.resultsPathLineEdit.currentPath = results
         self.ui.exportPathLineEdit.currentPath = str(Path(results) / "export")
@@ -252,6 +253,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._do(self.onHelp)
         else:
             self.face.review.act(action, *args)
+        if action in ("toggle_window", "choose_window"):
+            qt.QSettings().setValue(f"{SETTINGS}/window", self.face.review.preset)
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""

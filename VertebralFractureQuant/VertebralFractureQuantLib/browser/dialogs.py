@@ -1,13 +1,16 @@
-"""What opens over the review page: the keys and the legend, the worklist and the progress of an analysis."""
+"""What opens over the review page: keys and legend, the choice of a reading, the case's folder, progress of a job."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from .drawer import WorklistDrawer
 from .session import Session
-from .side import BORDERLINE
+from .side import BORDERLINE, path_field
 
 LEGEND = (
     ("~", BORDERLINE),
@@ -23,23 +26,44 @@ LEGEND = (
 )
 
 
+# The focus goes into a dialog when it opens, stays there, and returns when it closes.
+def _focus(label: str, first: str) -> tuple[str, ...]:
+    return (
+        f'aria-label="{label}"',
+        f"@after-enter=\"utils.get('vfqEnter')('{first}')\"",
+        "@after-leave=\"utils.get('vfqReturn')()\"",
+    )
+
+
+FOCUS = _focus("Keys", ".close")
+ASK_FOCUS = _focus("Whose reading", "[data-test=ask] .choice")
+CASE_FOCUS = _focus("The case", "[data-test=case] button")
+
+
 class Dialogs:
     """Builds the dialogs of the page where it is created, inside the layout."""
 
     def __init__(self, session: Session):
         self.session = session
         self._help()
-        self._worklist()
+        WorklistDrawer(session)
+        self._ask()
+        self._case()
         self._busy()
 
     def _help(self) -> None:
         with (
-            v3.VDialog(v_model=("help_open",), max_width=640),
+            v3.VDialog(v_model=("help_open",), max_width=640, scrollable=True, raw_attrs=FOCUS),
             v3.VCard(title="Keys", raw_attrs=['data-test="help"']),
-            v3.VCardText(),
-            html.Table(classes="keys"),
         ):
-            for entry in (*KEYS, *PAGE_KEYS):
+            with v3.Template(v_slot_append=True):
+                v3.VBtn("Close", size="small", variant="tonal", click="help_open = false", classes="text-none close")
+            self._keys()
+
+    def _keys(self) -> None:
+        scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
+        with scrolled, html.Table(classes="keys"):
+            for entry in (*KEYS, *PAGE_KEYS, *LAYOUT_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
@@ -55,36 +79,49 @@ class Dialogs:
                         v3.VIcon(icon, size=16) if icon.startswith("mdi-") else html.Span(icon)
                     html.Td(what)
 
-    def _worklist(self) -> None:
+    def _ask(self) -> None:
         with (
-            v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']
-            ),
-            v3.VList(density="compact"),
-            v3.VListItem(
-                v_for="w in worklist",
-                key="w.index",
-                active=("w.current",),
-                title=("w.name",),
-                click=(self.session.act, "['show_case', w.index]"),
-                raw_attrs=[':data-case="w.index"'],
-            ),
-            v3.Template(v_slot_append=True),
+            v3.VDialog(model_value=("!!ask",), persistent=True, max_width=640, raw_attrs=ASK_FOCUS),
+            v3.VCard(title="Whose reading?", raw_attrs=['data-test="ask"']),
+            v3.VCardText(),
         ):
-            v3.VIcon("mdi-alert", v_if="w.doubts", size=14, color="amber", classes="mr-1", v_bind_title="w.doubts")
-            html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
-            html.Span(
-                "{{ w.problem || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
-                classes="text-caption",
-            )
+            html.P("{{ line }}", v_for="(line, i) in (ask ? ask.told : [])", key="i", classes="mb-2")
+            _choices("ask ? ask.choices : []", (self.session.act, "['choose', c.choice]"))
+
+    def _case(self) -> None:
+        with (
+            v3.VDialog(v_model=("case_open",), max_width=720, raw_attrs=CASE_FOCUS),
+            v3.VCard(raw_attrs=[':title="case_name"', 'data-test="case"']),
+            v3.VCardText(),
+        ):
+            html.P("{{ line }}", v_for="(line, i) in readings", key="i", classes="mb-1")
+            html.P("No reader has changed or signed anything yet.", v_if="!readings.length", classes="mb-1")
+            path_field("path", (self.session.act, "['show_path']"))
+            _choices("case_choices", (self.session.act, "['other_reading', c.choice]"))
 
     def _busy(self) -> None:
         with (
             v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"),
-            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']),
+            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"', 'role="status"']),
         ):
             html.Div("{{ busy && busy.stage }}", classes="mb-3")
             v3.VProgressLinear(
-                model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+                raw_attrs=['aria-label="Progress"'],
+                model_value=("100 * ((busy && busy.share) || 0)",),
+                indeterminate=("!busy || busy.share == null",),
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])
+
+
+def _choices(listed: str, click: tuple[Any, str]) -> None:
+    """Build a button for each entry, `c`, of a list of the state."""
+    v3.VBtn(
+        "{{ c.text }}",
+        v_for=f"c in ({listed})",
+        key="c.choice",
+        block=True,
+        classes="text-none mt-2 choice",
+        variant="tonal",
+        click=click,
+        raw_attrs=[':data-choice="c.choice"'],
+    )

@@ -86,6 +86,7 @@ async def _run(
 ) -> None:
     """Run until cancelled. Errors of the last save are added to `unsaved`."""
     from .cases import CaseLoader
+    from .kept import Kept
     from .page import ReviewPage
     from .session import Session
 
@@ -95,18 +96,18 @@ async def _run(
         settings.analyses,
         settings.trust_header,
     )
-    session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names)
+    session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)
 
     @server.controller.add("on_server_ready")
     def ready(**_: Any) -> None:
-        """Say where the page is, and open the first case."""
+        """Say where the page is, and open the case that was open last, or the first one."""
         settings.announce(access.page_url(settings.host, server.port, key))
-        asyncio.get_running_loop().create_task(session.open_case(0))
+        asyncio.get_running_loop().create_task(session.open_first())
 
     tabs = Tabs(session.tabs_changed)
     server.controller.on_server_bind.add(tabs.bind)
-    watching = asyncio.get_running_loop().create_task(tabs.watch())
+    watching = [asyncio.get_running_loop().create_task(each) for each in (tabs.watch(), session.watch_place())]
     port = settings.port or await _free(access.LOOPBACK.get(settings.host, settings.host), settings.usual_port)
     arguments = access.server_arguments(server, settings.host, port, key)
     try:
@@ -118,7 +119,8 @@ async def _run(
             "to use a free one.",
         ) from error
     finally:
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         loader.close()
         try:
             await session.end()

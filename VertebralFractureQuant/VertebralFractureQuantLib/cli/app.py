@@ -12,9 +12,12 @@ import typer
 
 from .. import __version__
 from ..cohort.engine import Library
+from .agreement import agreement
 from .analyze import analyze
 from .bench import bench
+from .cohort import cohort_app
 from .common import NOTICE
+from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
 from .listen import listen
@@ -33,7 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, report, dicom, listen, fetch, store, demo, phantom, bench, train, mix):
+app.add_typer(cohort_app)
+app.add_typer(dataset_app)
+for command in (analyze, review, report, dicom, listen, fetch, store, agreement, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

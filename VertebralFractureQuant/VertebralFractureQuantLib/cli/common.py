@@ -45,7 +45,11 @@ TrustHeaderOption = Annotated[
 ]
 ReaderOption = Annotated[
     str | None,
-    typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),
+    typer.Option(
+        "--reader",
+        help="Name recorded with each action of the review.",
+        show_default="the name used last on the page, else the login name",
+    ),
 ]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses one for the output folder.")

@@ -104,6 +104,7 @@ def serve_review(
     trust_header: bool = False,
 ) -> None:
     """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
+    from ..browser.kept import Kept
     from ..browser.serve import Settings, serve
 
     def announce(url: str) -> None:
@@ -115,7 +116,7 @@ def serve_review(
             typer.launch(url)
 
     settings = Settings(
-        who=reader or _login(),
+        who=reader or Kept().reader or _login(),
         host=host,
         port=port,
         usual_port=usual_port(cases[0].folder.parent),
@@ -144,8 +145,8 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
         raise typer.BadParameter("--analysis needs a single CT.")
     if analysis and not analysis.exists():
         raise VFQError("not_found", f"There is no file {analysis.name!r}. Check the path.")
-    for case in cases:
-        check_writable(case.folder.parent)
+    for folder in {case.folder.parent for case in cases}:
+        check_writable(folder)
 
 
 def of_a_listener(inputs: list[Path], output: Path | None) -> tuple[list[Path], Path | None]:

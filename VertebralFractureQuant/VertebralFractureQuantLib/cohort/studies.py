@@ -48,6 +48,8 @@ class Study:
     series : UID of the DICOM series to use.
     pictures : also write straightened.nrrd and overview.png.
     trust_header : the user vouches for the orientation and the spacing in the header, see `analysis.analyze`.
+    managed : the state of a cohort decides about earlier results: they are replaced, except a review, whatever scan
+        they are of, and what killed processes left was cleared away before.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Study:
     series: str | None = None
     pictures: bool = True
     trust_header: bool = False
+    managed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +94,9 @@ def measure_study(
     tell, report = progress or (lambda stage, share: None), note or (lambda sentence: None)
     ct, networks = None, None
     try:
-        restore_replaced(study.output, study.case)
-        earlier = _measured_before(study)
+        if not study.managed:  # it lists the folder, which may hold 100,000 cases
+            restore_replaced(study.output, study.case)
+        earlier = None if study.managed else _measured_before(study)
         if study.overwrite or not earlier:
             check_output(study.output, study.case, study.overwrite)
         tell("read", 0.0)

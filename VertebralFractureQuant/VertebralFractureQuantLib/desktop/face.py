@@ -113,6 +113,11 @@ class DesktopFace:
         """See `Face`."""
         return self.views.cameras
 
+    @property
+    def renderer(self) -> Any:
+        """See `Face`."""
+        return self.views.renderer
+
     def opened(self) -> None:
         """See `Face`; the straightened volume is named after its case, and Slicer shows that name in the view."""
         nodes, folder = self.review.study.nodes, self.review.folder

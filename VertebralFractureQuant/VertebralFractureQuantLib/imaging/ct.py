@@ -136,15 +136,29 @@ def _held(planes: np.ndarray) -> slice | None:
 
 def _trilinear(voxels: np.ndarray, ijk: np.ndarray, last: np.ndarray) -> np.ndarray:
     base = np.minimum(ijk.astype(np.intp), np.maximum(last - 1, 0))
-    i, j, k = base.T
-    di, dj, dk = np.minimum(1, last)  # an axis of one voxel has no upper neighbour
+    steps = np.minimum(1, last)  # an axis of one voxel has no upper neighbour
     u, v, w = (ijk - base).astype(np.float32).T
+    flat, strides = _flattened(voxels)
+    where = base @ strides
+    di, dj, dk = steps * strides
 
-    def row(kk: np.ndarray, jj: np.ndarray) -> np.ndarray:
+    def row(first: np.ndarray) -> np.ndarray:
         """Interpolate along i, between two neighbours."""
-        low, high = voxels[kk, jj, i], voxels[kk, jj, i + di]
-        return low * (1 - u) + high * u
+        return flat.take(first) * (1 - u) + flat.take(first + di) * u
 
-    near = row(k, j) * (1 - v) + row(k, j + dj) * v
-    far = row(k + dk, j) * (1 - v) + row(k + dk, j + dj) * v
+    near = row(where) * (1 - v) + row(where + dj) * v
+    far = row(where + dk) * (1 - v) + row(where + (dj + dk)) * v
     return near * (1 - w) + far * w
+
+
+def _flattened(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels `[k, j, i]` as one row, and how far apart neighbours along i, j, k lie in it.
+
+    A part of a larger array is not copied: the row then begins and ends in it.
+    """
+    strides = np.array(voxels.strides[::-1]) // voxels.itemsize
+    if (strides < 0).any() or (strides * voxels.itemsize != voxels.strides[::-1]).any():
+        voxels = np.ascontiguousarray(voxels)
+        strides = np.array(voxels.strides[::-1]) // voxels.itemsize
+    length = int((np.array(voxels.shape[::-1]) - 1) @ strides) + 1
+    return np.lib.stride_tricks.as_strided(voxels, (length,), (voxels.itemsize,)), strides

@@ -57,7 +57,9 @@ class DicomVolume:
     series: str | None
 
 
-def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = None) -> DicomVolume:
+def read_dicom(
+    path: Path, series: str | None = None, max_bytes: int | None = None, files: Sequence[str] | None = None
+) -> DicomVolume:
     """Read one CT series.
 
     Parameters
@@ -65,14 +67,14 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     path : a folder, searched with its sub-folders and linked folders, or its DICOMDIR; or one DICOM file, whose series
         is read from its own folder.
     series : Series Instance UID or fingerprint; if None, the fittest series that can be read.
-    max_bytes : as in `read_ct`.
+    max_bytes, files : as in `read_ct`.
 
     VFQError: `no_ct_series`, `several_studies`, `missing_slices`, `mixed_series`, `bad_direction`, `bad_spacing`,
     `too_few_slices`, `too_large`, `corrupt_file`, `not_3d`, `not_an_image`, `not_ct`. The `notes` of the error list the
     series with their UIDs.
     """
-    series = series_of(path) if series is None and _is_one_slice(path) else series
-    found = _findings(path)
+    series = series_of(path) if files is None and series is None and _is_one_slice(path) else series
+    found = _findings(path) if files is None else find_slices(map(Path, files))
     asked, there = series is not None, all_series(found.ct)
     tried = _to_try(found, there, series)
     refused: list[tuple[Series, VFQError]] = []

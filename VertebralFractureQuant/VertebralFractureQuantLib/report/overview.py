@@ -64,7 +64,7 @@ def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        draw_overview(analysis, ct).savefig(path, dpi=DPI, facecolor=GROUND)
+        draw_overview(analysis, ct).savefig(path, dpi=DPI, facecolor=GROUND, pil_kwargs={"compress_level": 4})
 
 
 def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
@@ -105,6 +105,19 @@ def _isotonic(values: np.ndarray) -> np.ndarray:
             before[0] = (before[0] * before[1] + mean * count) / (before[1] + count)
             before[1] += count
     return np.concatenate([np.full(int(count), mean) for mean, count in blocks])
+
+
+def _pixels(hounsfield: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Return `(height, width, 3)` uint8 of an image in HU: windowed, and enlarged bilinearly to pixels of the sheet.
+
+    matplotlib does the same in many times the time, as it resamples and colours in double precision.
+    """
+    from PIL import Image
+
+    low, high = WINDOW_HU
+    gray = np.rint(np.clip((hounsfield - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+    size = max(1, round(width)), max(1, round(height))
+    return np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BILINEAR).convert("RGB"))
 
 
 def _color(vertebra: Vertebra) -> tuple[float, float, float]:
@@ -171,9 +184,8 @@ class _Sheet:
         axes = figure.add_axes(rectangle, facecolor="black")
         half = PIXEL_MM / 2
         extent = (panel.across[0] - half, panel.across[-1] + half, panel.up[-1] - half, panel.up[0] + half)
-        low, high = WINDOW_HU
         axes.imshow(
-            panel.image, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear", aspect="auto"
+            _pixels(panel.image, width * DPI, height * DPI), extent=extent, interpolation="nearest", aspect="auto"
         )
         axes.set(xlim=(extent[1], extent[0]), ylim=(extent[2], extent[3]), xticks=[], yticks=[])
         axes.spines[:].set_color("#2a2e33")

@@ -5,6 +5,7 @@ Plain data without MRML, so it may be prepared in any thread. Coordinates are RA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,29 +73,31 @@ def _reviewed_curve(folder: Path | None) -> SpineCurve | None:
     return None
 
 
-def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
+def read_study(
+    source: Path, folder: Path, case: str, analysis_file: Path | None = None, files: Sequence[str] | None = None
+) -> Prepared:
     """Return the study of a scan, the file or DICOM folder `source`, that was analysed into `folder`.
 
-    `analysis_file` is an analysis from elsewhere to use instead. VFQError `other_ct`, `newer_schema`, or as
-    `check_reviewable`, `given_analysis` and `read_ct`.
+    `analysis_file` is an analysis from elsewhere to use instead; `files` as in `read_ct`. VFQError `other_ct`,
+    `newer_schema`, or as `check_reviewable`, `given_analysis` and `read_ct`.
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    prepared = prepare(_read_again(source, analysis), analysis, case, folder)
+    prepared = prepare(_read_again(source, analysis, files), analysis, case, folder)
     if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared
 
 
-def _read_again(source: Path, analysis: SpineAnalysis) -> CTVolume:
+def _read_again(source: Path, analysis: SpineAnalysis, files: Sequence[str] | None) -> CTVolume:
     """Read the DICOM series that was analysed; the fittest one if its UID has changed, as after anonymisation."""
     if analysis.series:
         try:
-            return read_ct(source, analysis.series, trust_header=analysis.trust_header)
+            return read_ct(source, analysis.series, trust_header=analysis.trust_header, files=files)
         except VFQError as error:
             if error.code != "no_ct_series":
                 raise
-    return read_ct(source, trust_header=analysis.trust_header)
+    return read_ct(source, trust_header=analysis.trust_header, files=files)
 
 
 def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:

@@ -18,6 +18,7 @@ from .levels import in_doubt
 from .physiologic import physiologic_shapes
 from .plausibility import IMPOSSIBLE
 from .quality import Flag
+from .reading import Reading, Signature, content_digest
 
 ORIGINS = ("model", "reader")
 REVIEWS = ("open", "confirmed", "rejected")
@@ -111,6 +112,7 @@ class SpineAnalysis:
     timing_s : seconds by step.
     quality : the reasons to doubt the study, each with the vertebrae concerned.
     trust_header : True if the user vouched for the header, so that no contradiction of it was refused.
+    reading : whose reading it is, and who signed it; None for an automatic analysis.
     """
 
     case: str
@@ -127,6 +129,17 @@ class SpineAnalysis:
     quality: tuple[Flag, ...] = ()
     trust_header: bool = False
     series: str | None = None
+    reading: Reading | None = None
+
+    @property
+    def digest(self) -> str:
+        """The `reading.content_digest` of what a reader signs."""
+        return content_digest((v.keypoints, v.level, v.review) for v in self.vertebrae)
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """The signatures that hold for the record as it is."""
+        return self.reading.holding(self.digest) if self.reading else ()
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:
