@@ -20,10 +20,12 @@ from .common import NOTICE
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .listen import listen
 from .phantom import demo, phantom
 from .report import report
 from .review import review
 from .train import mix, train
+from .web import fetch, store
 
 app = typer.Typer(
     name="vfq",
@@ -36,7 +38,7 @@ app = typer.Typer(
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-for command in (analyze, review, report, dicom, agreement, demo, phantom, bench, train, mix):
+for command in (analyze, review, report, dicom, listen, fetch, store, agreement, demo, phantom, bench, train, mix):
     app.command()(command)
 
 
