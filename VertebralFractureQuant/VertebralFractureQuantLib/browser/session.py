@@ -32,8 +32,8 @@ from .worklist import Worklist
 
 FLUSH_S = 0.1  # time for the page to show the current state
 # Values that stay when another case is opened.
-KEPT = ("tabs", "reader", "worklist", "worklist_open")
-KEPT += ("report", "report_note", "report_folder", "report_language", "copied")
+KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "copied")
+KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
 # A dialog hides the effect of all keys but those that close it.
 CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
