@@ -7,6 +7,7 @@ leader lines, is in inches from its lower left corner. What the panels show is l
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ LINE = 0.165  # between the lines of labels
 MOST_WIDE = 9.5
 INK, QUIET, GROUND = "#e8e8e8", "#8c9299", "#0b0d10"
 REJECTED = (0.5, 0.5, 0.5)
+_IMPORTING = threading.Lock()
 # Each letter comes from the first font that has it: matplotlib's own, then fonts of Linux, Windows and macOS.
 FONTS = (
     "DejaVu Sans",
@@ -56,6 +58,14 @@ FONTS = (
     "Apple SD Gothic Neo",
     "Arial Unicode MS",
 )
+
+
+def import_matplotlib() -> None:
+    """Import what draws, which takes half a second the first time; another thread can do it before it is needed."""
+    with _IMPORTING:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+        import matplotlib.patheffects  # noqa: F401
 
 
 def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
@@ -79,6 +89,7 @@ def draw_overview(analysis: SpineAnalysis, ct: CTVolume) -> Figure:
 
     Raises ValueError if `analysis` has no curve.
     """
+    import_matplotlib()
     curve = fit_curve(analysis.curve)
     panels = straightened_panel(analysis, ct, curve), patient_panel(analysis, ct, curve)
     return _Sheet(panels, analysis).draw()
