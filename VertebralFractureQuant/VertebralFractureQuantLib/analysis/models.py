@@ -69,7 +69,7 @@ def instead_on_cpu(lack: VFQError) -> str:
 
 
 def _loaded(device: str, folder: Path | None, threads: int | None) -> Models:
-    import scipy.ndimage  # noqa: F401  slow to import: with the networks, which are loaded while a scan is read
+    import scipy.ndimage  # slow to import: with the networks, which are loaded while a scan is read
     import scipy.special  # noqa: F401
 
     from ..networks.loading import load

@@ -78,8 +78,9 @@ def write_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
         warnings.simplefilter("ignore", UserWarning)
         figure = draw_overview(analysis, ct)
         figure.set_dpi(DPI)
-        figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+        canvas: Any = figure.canvas
+        canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # Level 2 takes two thirds of the time of level 4, for a file that is 3 % larger.
     picture.save(path, "PNG", compress_level=2, dpi=(DPI, DPI))
 
