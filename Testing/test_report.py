@@ -471,6 +471,27 @@ def test_both_pictures_have_one_true_scale_with_anterior_on_the_left(analysis, c
     np.testing.assert_allclose(scales, scales[0], rtol=1e-6)
 
 
+def test_the_pixels_of_both_panels_lie_where_their_axes_say(analysis, ct, monkeypatch):
+    step = 4  # a chequered image of other values at each place
+    painted = []
+    for name in ("straightened_panel", "patient_panel"):
+        panel = getattr(overview, name)(analysis, ct, overview.fit_curve(analysis.curve))
+        rows, columns = np.indices(panel.image.shape) // step
+        image = np.where((rows * 7 + columns * 3) % 5 < 2, 950.0, -250.0)
+        painted.append(replace(panel, image=image, points=panel.points[:0]))
+    monkeypatch.setattr(overview, "straightened_panel", lambda *_: painted[0])
+    monkeypatch.setattr(overview, "patient_panel", lambda *_: painted[1])
+    figure = draw_overview(replace(analysis, vertebrae=()), ct)
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., 1]
+    for panel, axes in zip(painted, figure.axes, strict=False):
+        row, column = np.indices(panel.image.shape)[:, 1::2, 1::2].reshape(2, -1)
+        x, y = axes.transData.transform(np.stack([panel.across[column], panel.up[row]], axis=1)).T
+        shown = drawn[len(drawn) - 1 - y.astype(int), x.astype(int)]
+        expected = np.where(panel.image[row, column] > 0, 255, 0)
+        assert np.mean(abs(shown - expected) < 64) > 0.9  # letters and the scale bar cover some
+
+
 def test_a_study_without_vertebrae_is_still_drawn(analysis, ct):
     assert len(draw_overview(replace(analysis, vertebrae=()), ct).axes) == 3
 

@@ -1,12 +1,13 @@
 """Measure the engine of `vfq cohort run`: mixed inputs that are killed again and again, speed, and 100,000 cases.
 
     python Testing/validation/cohort.py inputs FOLDER [--count 200] [--kills 10]
-    python Testing/validation/cohort.py speed SCAN FOLDER [--copies 8] [--workers 1]
+    python Testing/validation/cohort.py speed SCAN FOLDER [--copies 12] [--workers 1 2]
     python Testing/validation/cohort.py scale FOLDER [--count 100000]
 
 `inputs` writes phantoms as NIfTI and DICOM, thick slices, and files that are broken in each way, and runs them twice:
-undisturbed, and killed at random times; the tables must be the same. `speed` compares a run with a loop that calls the
-library. `scale` replaces the work by a stub, and measures planning, state, tables and gallery. FOLDER must be new.
+undisturbed, and killed at random times; the tables must be the same. `speed` compares a loop that calls the library
+with cohorts of one and of two workers; nothing else should run. `scale` replaces the work by a stub, and measures
+planning, state, tables and gallery. FOLDER must be new.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def main() -> None:
     speed = kinds.add_parser("speed")
     speed.add_argument("scan", type=Path)
     speed.add_argument("folder", type=Path)
-    speed.add_argument("--copies", type=int, default=8)
-    speed.add_argument("--workers", type=int, default=1)
+    speed.add_argument("--copies", type=int, default=12)
+    speed.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     speed.set_defaults(measure=throughput)
     scale = kinds.add_parser("scale")
     scale.add_argument("folder", type=Path)
@@ -184,24 +185,73 @@ def write_broken(source: Path, n: int, kind: str, ct: Any, np: Any) -> None:
 
 
 def throughput(wanted: argparse.Namespace) -> dict[str, Any]:
-    """Measure copies of a scan by a loop that calls the library, and by a cohort; compare processor time and rate."""
-    source = wanted.folder / "source"
-    source.mkdir()
-    for n in range(wanted.copies):
-        shutil.copy(wanted.scan, source / f"s{n}.nii.gz")
-    began, used = time.monotonic(), children_s()
-    subprocess.run([sys.executable, "-c", LOOP, str(source), str(wanted.folder / "loop")], check=True)
-    loop_s, loop_cpu = time.monotonic() - began, children_s() - used
-    began, used = time.monotonic(), children_s()
-    subprocess.run(command(source, wanted.folder / "cohort", wanted.workers), check=True, stderr=subprocess.DEVNULL)
-    cohort_s, cohort_cpu = time.monotonic() - began, children_s() - used
-    told = json.loads((wanted.folder / "cohort" / "run.json").read_text())
+    """Measure a scan by a loop that calls the library, and by cohorts of one and of more workers, alternating.
+
+    Each is run with few and with `copies` copies: the difference is what a scan costs without the start.
+    """
+    ways = {"loop": 0, **{f"workers_{n}": n for n in wanted.workers}}
+    spent = {count: {way: run_once(wanted, way, n, count) for way, n in ways.items()} for count in (FEW, wanted.copies)}
+    table = {way: marginal(spent[FEW][way], spent[wanted.copies][way], wanted.copies - FEW) for way in ways}
+    cpu, extras = {way: row["cpu_s_a_scan"] for way, row in table.items()}, cpu_of_outputs(wanted)
+    first, *others = (f"workers_{n}" for n in wanted.workers)
+    print_table(table)
     return {
-        "scans": wanted.copies, "workers": wanted.workers, "loop_s": loop_s, "loop_cpu_s": loop_cpu,
-        "cohort_s": cohort_s, "cohort_cpu_s": cohort_cpu, "engine_cpu_share": cohort_cpu / loop_cpu - 1,
-        "scans_an_hour": 3600 * wanted.copies / cohort_s, "seconds_by_step": told["seconds_by_step"],
-        "largest_process_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
+        "scans": wanted.copies, **table, "cpu_s_of_outputs_a_scan": extras,
+        "engine_cpu_share": round((cpu[first] - sum(extras.values())) / cpu["loop"] - 1, 3),
+        "times_as_fast": {way: round(table[way]["scans_an_hour"] / table[first]["scans_an_hour"], 2) for way in others},
+        "largest_process_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6, 2),
+        "load_of_the_computer": os.getloadavg(),
     }  # fmt: skip
+
+
+FEW = 2
+
+
+def run_once(wanted: argparse.Namespace, way: str, workers: int, count: int) -> tuple[float, float]:
+    """Return processor time and wall time of one run, in seconds."""
+    source, output = wanted.folder / f"source_{count}", wanted.folder / f"{way}_{count}"
+    if not source.exists():
+        source.mkdir()
+        for n in range(count):
+            shutil.copy(wanted.scan, source / f"s{n}.nii.gz")
+    loop = [sys.executable, "-c", LOOP, str(source), str(output)]
+    began, used = time.monotonic(), children_s()
+    subprocess.run(command(source, output, workers) if workers else loop, check=True, capture_output=True)
+    return children_s() - used, time.monotonic() - began
+
+
+def marginal(few: tuple[float, float], many: tuple[float, float], scans: int) -> dict[str, float]:
+    """Return what one of the `scans` more scans costs, and the time that was spent beside them."""
+    cpu, wall = ((b - a) / scans for a, b in zip(few, many, strict=True))
+    told = {"cpu_s_a_scan": cpu, "wall_s_a_scan": wall, "scans_an_hour": 3600 / wall, "start_cpu_s": few[0] - FEW * cpu}
+    return {name: round(value, 2) for name, value in told.items()}
+
+
+def cpu_of_outputs(wanted: argparse.Namespace) -> dict[str, float]:
+    """Return the processor time of the thumbnail and of the hash of the content, which only a cohort has."""
+    from VertebralFractureQuantLib.cohort.sources import content
+    from VertebralFractureQuantLib.cohort.thumbnails import write_thumbnail
+
+    case = wanted.folder / f"loop_{FEW}" / "s0"
+    works = {
+        "thumbnail": lambda: write_thumbnail(case, wanted.folder / "thumbnail.jpg"),
+        "hash": lambda: content([wanted.scan]),
+    }
+    spent = {}
+    for name, work in works.items():
+        work()  # it imports
+        began = time.process_time()
+        for _ in range(5):
+            work()
+        spent[name] = round((time.process_time() - began) / 5, 3)
+    return spent
+
+
+def print_table(table: dict[str, dict[str, float]]) -> None:
+    """Print a row for each way."""
+    print("".ljust(12), *(name.rjust(14) for name in next(iter(table.values()))))
+    for way, row in table.items():
+        print(way.ljust(12), *(f"{value:14.2f}" for value in row.values()))
 
 
 LOOP = """

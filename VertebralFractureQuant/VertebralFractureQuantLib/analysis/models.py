@@ -69,6 +69,9 @@ def instead_on_cpu(lack: VFQError) -> str:
 
 
 def _loaded(device: str, folder: Path | None, threads: int | None) -> Models:
+    import scipy.ndimage  # slow to import: with the networks, which are loaded while a scan is read
+    import scipy.special  # noqa: F401
+
     from ..networks.loading import load
 
     import_shapely()  # the detection needs it: fail now rather than after the work

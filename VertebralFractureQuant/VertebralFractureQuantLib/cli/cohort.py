@@ -167,7 +167,8 @@ def _shown(console: Console) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as progress:
+    shown = Progress(*columns, console=console, transient=True, speed_estimate_period=600, refresh_per_second=2)
+    with shown as progress:
         bar = progress.add_task("Planning", total=None, failed="")
         failed = 0
 

@@ -226,6 +226,12 @@ def _configure() -> None:
             # dask's own list also sets MALLOC_TRIM_THRESHOLD_: large arrays then cost a page fault for each page
             "distributed.nanny.pre-spawn-environ": dict.fromkeys(ONE_THREAD, 1),
             "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
+            # tasks last for seconds: what dask does every few milliseconds for shorter ones would take time from them
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "500ms",
+            "distributed.admin.system-monitor.interval": "2s",
+            "distributed.admin.system-monitor.gil.enabled": False,
+            "distributed.scheduler.active-memory-manager.start": False,  # no result is ever on two workers
         }
     )
 
