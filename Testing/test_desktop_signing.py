@@ -398,16 +398,17 @@ class Database:
 @pytest.fixture
 def from_dicom(empty, tmp_path, monkeypatch) -> tuple[Bench, Database]:
     """A study of a series, loaded from the DICOM database."""
-    from ct_writers import write_dicom
+    from dicom_cases import write_series
+    from VertebralFractureQuantLib.imaging.files import read_ct
 
     folder = tmp_path / "series"
-    write_dicom(folder, make_ct())
+    write_series(folder, make_ct())
     database = Database(sorted(folder.glob("*")))
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     utils = ModuleType("DICOMLib")
     utils.DICOMUtils = SimpleNamespace(importDicom=lambda path, _: database.imported.append(path))
     monkeypatch.setitem(sys.modules, "DICOMLib", utils)
-    node = empty.add_volume(make_ct())
+    node = empty.add_volume(read_ct(folder))
     node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
     empty.analyze()
     return empty, database

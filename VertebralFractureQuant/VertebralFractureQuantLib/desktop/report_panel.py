@@ -5,8 +5,10 @@ All is made from the files in the folder of the reading, which are saved before.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from slicer.i18n import tr as _
 
 from ..dicom.export import Pdf, export_case
 from ..errors import VFQError
-from ..report.document import FORMATS, Report, case_panel, make_report, report_html, report_pdf, report_text
+from ..report.document import FORMATS, Report, case_panel, make_report, report_pdf, report_text
 from ..report.outputs import writing
 from ..report.wording import Wording, languages
 from ..spine.record_json import read_analysis
@@ -26,7 +28,7 @@ from .dependencies import agreed
 from .dicom_database import INSTANCES, drawn, loaded_series
 from .face import DesktopFace
 
-PICTURE_PIXELS = 170  # width of the image in the preview
+PICTURE_PIXELS = 260  # width of the image in the preview
 OBJECTS = "dicom"  # the folder of the DICOM objects in that of the reading
 
 
@@ -108,8 +110,7 @@ class ReportPanel:
         return folder
 
     def _show(self, report: Report) -> None:
-        page = report_html(report).replace("<img ", f'<img width="{PICTURE_PIXELS}" ')
-        self.ui.reportBrowser.setHtml(page)
+        self.ui.reportBrowser.setHtml(preview(report))
         self.ui.reportBrowser.visible = True
 
     def _copy(self, report: Report) -> None:
@@ -143,7 +144,7 @@ class ReportPanel:
         node = self.face.review.study.nodes["ct"]
         source: tuple[Path, str | None]
         try:
-            source = loaded_series(node, slicer.dicomDatabase)
+            source = loaded_series(node, getattr(slicer, "dicomDatabase", None))
         except VFQError:  # the series lies in a folder, as that of a case of a cohort
             source = self._asked(_("The folder of the DICOM series that was analysed")), None
         if source[0] == Path():
@@ -180,3 +181,15 @@ class ReportPanel:
                 self.face.tell(_("{} DICOM files were written to {}.").format(len(written), output))
 
         self.face.work(_("writing DICOM objects"), export, done)
+
+
+def preview(report: Report) -> str:
+    """Return the sentences and the image of a report as HTML of the kind that Qt shows, for a narrow panel."""
+    told = []
+    for section in report.sections:
+        told += [f"<h4>{escape(section.heading)}</h4>"] if section.heading else []
+        told += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
+    if report.picture:
+        picture = b64encode(report.picture).decode()
+        told.append(f'<p><img width="{PICTURE_PIXELS}" src="data:image/png;base64,{picture}"></p>')
+    return "".join(told)
