@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,11 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
-from desktop_bench import Bench, library_kept, make_analysis, make_ct
-from PySide6 import QtGui, QtTest
-from VertebralFractureQuantLib.imaging.files import write_ct
-from VertebralFractureQuantLib.report.outputs import write_outputs
-from VertebralFractureQuantLib.report.readings import own_folder, readings
-from VertebralFractureQuantLib.spine.record_json import read_analysis
+from desktop_bench import Bench, library_kept, make_ct  # noqa: E402
+from PySide6 import QtGui, QtTest  # noqa: E402
+from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
+from VertebralFractureQuantLib.report.readings import own_folder, readings  # noqa: E402
+from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 
 
 def clipboard() -> str:

@@ -296,7 +296,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onListCohort(self):
         """List the scans of the chosen folder; choosing a folder for the cohort lists them too."""
         if not self.cohort.propose(self.input.results):
-            self.cohort.list()
+            self.cohort.show_list()
 
     def onAnalyzeAll(self):
         """Analyse the cohort in the background."""
@@ -384,6 +384,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             raise
         if node is None:  # the study's own node, so that a second analysis gets the case's name too
             self.face.review.study.nodes["ct"].SetName(opened.case.name)
+        self.face.warm_up()
         self.input.choose_shown()
         self._onParameters()
         self.cohort.show_folders(left, opened.case.folder)

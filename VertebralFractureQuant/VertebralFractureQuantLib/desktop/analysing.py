@@ -27,9 +27,9 @@ from ..report.outputs import check_writable
 from ..scene.case_files import JOURNAL_NAME
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
+from ..scene.readings import folder_to_open
 from ..scene.volumes import is_bent, reviewable_name, taken
 from ..spine.record import SpineAnalysis, check_belongs
-from ..scene.readings import folder_to_open
 from .face import READING, DesktopFace
 
 POLL_MS = 100

@@ -96,7 +96,7 @@ class CohortPanel:
         self._proposed = self.ui.cohortPathLineEdit.currentPath = wanted
         return True
 
-    def list(self) -> None:
+    def show_list(self) -> None:
         """List the scans with their statuses, in another thread. VFQError `not_found`, `output_not_writable`."""
         self.cases, self._index, self._status, self._at = [], {}, {}, None
         self._show_all([])
@@ -214,7 +214,7 @@ class CohortPanel:
         self.open(at)
 
     def open_next_open(self) -> None:
-        """Open the next case, after the open one and then from the first, that is not read. VFQError `no_other_case`."""
+        """Open the next case that is not read; after the last one, begin at the first. VFQError `no_other_case`."""
         count, first = len(self.cases), -1 if self._at is None else self._at
         who = self.analyst.face.review.who
         for at in ((first + i) % count for i in range(1, count + 1)):

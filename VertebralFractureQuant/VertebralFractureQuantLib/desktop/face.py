@@ -41,11 +41,12 @@ EXPORTED = "The study was exported to %s."
 
 @dataclass(eq=False)
 class Work:
-    """A function that runs in a thread; `outcome` is its result or its exception."""
+    """A function that runs in a thread; `outcome` is its result or its exception. Closing waits for what saves."""
 
     do: Callable[[], Any]
     then: Callable[[Any], None]
     stage: str
+    saves: bool = False
     outcome: Any = None
     thread: threading.Thread = field(init=False)
 
@@ -162,10 +163,14 @@ class DesktopFace:
 
     def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
         """See `Face`."""
-        self._logs.hold()
-        self._works.append(Work(do, then, stage))
-        self._show_busy()
-        self._poll.start(POLL_MS)
+        self._start(Work(do, then, stage))
+
+    def warm_up(self) -> None:
+        """Make the networks ready for the first click, beside all else."""
+        editor = self.review.editor
+        if editor:
+            machine, curve = editor.machine, self.review.study.straightening.curve
+            self.work("", lambda: machine.warm_up(curve), lambda _: None)
 
     # -- the mouse in the views
 
@@ -223,7 +228,7 @@ class DesktopFace:
     def save_now(self) -> None:
         """Write the files of the open study now, after all threads that still write have ended."""
         self._save_timer.stop()
-        for work in [w for w in self._works if not w.stage]:
+        for work in [w for w in self._works if w.saves]:
             work.thread.join()
         if self.review.editor:
             self._saved(self.review.saving()())
@@ -261,7 +266,7 @@ class DesktopFace:
             self._save_timer.start(SAVE_AFTER_MS)
         elif self.review.editor:
             self._saving = True
-            self.work("", self.review.saving(), self._saved)
+            self._start(Work(self.review.saving(), self._saved, "", saves=True))
 
     def _saved(self, problem: str) -> None:
         self._saving = False
@@ -274,6 +279,12 @@ class DesktopFace:
             self._save_timer.start(RETRY_MS)
 
     # -- other threads
+
+    def _start(self, work: Work) -> None:
+        self._logs.hold()
+        self._works.append(work)
+        self._show_busy()
+        self._poll.start(POLL_MS)
 
     def _ask(self) -> None:
         time.sleep(WAITED_FOR_S if self._is_waited_for() else BESIDE_S)

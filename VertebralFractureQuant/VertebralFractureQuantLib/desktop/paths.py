@@ -21,7 +21,7 @@ def when_chosen(widget: Any, do: Callable[[], None]) -> None:
 
 
 def when_typed(edit: Any, do: Callable[[], None], at_once: Callable[[], bool]) -> None:
-    """Call `do` when a QLineEdit has another text: while it is typed only if `at_once` returns True, else at the end."""
+    """Call `do` when a QLineEdit has another text; while it is typed only if `at_once()`, else at its end."""
     known = [edit.text]
 
     def read() -> None:

@@ -57,11 +57,11 @@ class ReportPanel:
 
     def show_report(self) -> None:
         """Show the report of the study as it is now."""
-        self._make(("report",), self._show)
+        self._make(self._show)
 
     def copy_text(self) -> None:
         """Copy the text of the report to the clipboard."""
-        self._make(("report",), self._copy, picture=False)
+        self._make(self._copy, picture=False)
 
     def save(self, kind: str) -> None:
         """Ask for a file, and save the report: "pdf" or "html"."""
@@ -74,7 +74,7 @@ class ReportPanel:
         )
         if chosen:
             path = Path(chosen)
-            self._make(("report",), lambda report: self._written(report, path, kind))
+            self._make(lambda report: self._written(report, path, kind))
 
     def hide(self) -> None:
         """Hide the report of a study that was changed or closed."""
@@ -88,9 +88,9 @@ class ReportPanel:
         node = self.face.review.study.nodes.get("ct") if editor else None
         self.ui.dicomDatabaseButton.enabled = bool(node and node.GetAttribute(INSTANCES))
 
-    def _make(self, purposes: tuple[Any, ...], then: Callable[[Report], None], picture: bool = True) -> None:
+    def _make(self, then: Callable[[Report], None], picture: bool = True) -> None:
         editor = self.face.review.editor
-        if editor is None or not agreed(*purposes):
+        if editor is None or not agreed("report"):
             return
         folder, ct, language = self._folder(), editor.machine.ct, self.language
 
@@ -142,16 +142,17 @@ class ReportPanel:
         if self.face.review.editor is None or not agreed("DICOM objects", "report"):
             return
         node = self.face.review.study.nodes["ct"]
+        database: Any = getattr(slicer, "dicomDatabase", None)
         source: tuple[Path, str | None]
         try:
-            source = loaded_series(node, getattr(slicer, "dicomDatabase", None))
+            source = loaded_series(node, database)
         except VFQError:  # the series lies in a folder, as that of a case of a cohort
             source = self._asked(_("The folder of the DICOM series that was analysed")), None
         if source[0] == Path():
             return
         output = self._asked(_("The folder for the DICOM files"))
         if output != Path():
-            self._objects(*source, output, to_database=False)
+            self._objects(source[0], source[1], output, to_database=False)
 
     def _asked(self, title: str) -> Path:
         first = self.ui.exportPathLineEdit.currentPath

@@ -22,7 +22,7 @@ from ..scene.opening import machine_analysis, prepare
 from ..scene.readings import begin_own, folder_to_open, standing_text
 from .analysing import Analyst, Opened
 from .clipboard import copied
-from .labels import show_text, short
+from .labels import short, show_text
 
 BUTTONS = {"first": "firstButton", "automatic": "automaticButton", "copy": "copyButton"}
 
