@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -108,6 +109,29 @@ def test_a_change_after_signing_is_said(ada):
     ada.widget.face.save_now()
     assert "changed after it was signed" in ada.ui.standingLabel.text
     assert not (ada.folder / "CT" / "overview.png").exists()  # it showed other points
+
+
+def test_images_that_are_written_while_the_study_is_changed_again_are_removed(ada, monkeypatch):
+    from VertebralFractureQuantLib.scene import open_case
+
+    real, folder = open_case.write_pictures, ada.folder / "CT"
+    begin, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begin.set()
+        assert go_on.wait(20)
+        return real(*arguments)
+
+    monkeypatch.setattr(open_case, "write_pictures", slow)
+    judge(ada)
+    ada.desktop.press("completeButton")
+    ada.desktop.wait(begin.is_set)
+    ada.review.act("reopen")
+    ada.widget.face.save_now()
+    go_on.set()
+    ada.rest()
+    assert not (folder / "overview.png").exists() and not (folder / "straightened.nrrd").exists()
+    assert "changed again meanwhile" in ada.said
 
 
 def test_the_next_open_case_of_the_cohort_follows_a_signed_one(empty, tmp_path):

@@ -266,7 +266,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.readerLineEdit.text = reader
         self.ui.resultsPathLineEdit.currentPath = results
         self.ui.exportPathLineEdit.currentPath = str(Path(results) / "export")
-        self._onReader()
+        self._do(self._onReader)
 
     # -- actions
 
@@ -295,6 +295,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def onListCohort(self):
         """List the scans of the chosen folder; choosing a folder for the cohort lists them too."""
+        self.cohort.clear()
         if not self.cohort.propose(self.input.results):
             self.cohort.show_list()
 

@@ -96,12 +96,16 @@ class CohortPanel:
         self._proposed = self.ui.cohortPathLineEdit.currentPath = wanted
         return True
 
-    def show_list(self) -> None:
-        """List the scans with their statuses, in another thread. VFQError `not_found`, `output_not_writable`."""
+    def clear(self) -> None:
+        """Show no cohort."""
+        self._turn += 1
         self.cases, self._index, self._status, self._at = [], {}, {}, None
         self._show_all([])
+
+    def show_list(self) -> None:
+        """List the scans with their statuses, in another thread. VFQError `not_found`, `output_not_writable`."""
+        self.clear()
         scans, folder, who = self.scans, self.folder, self.analyst.face.review.who
-        self._turn += 1
         turn = self._turn
 
         def listed() -> list[tuple[Case, str, Texts]]:

@@ -20,10 +20,12 @@ from ..report.readings import Found, readings
 from ..scene.choices import LOOK, RETRY, Choice, choices, other_choices, owner, told
 from ..scene.opening import machine_analysis, prepare
 from ..scene.readings import begin_own, folder_to_open, standing_text
+from ..spine.record_json import read_analysis
 from .analysing import Analyst, Opened
 from .clipboard import copied
 from .labels import short, show_text
 
+CHANGED = "It was changed again meanwhile: sign it again, and its images are written."
 BUTTONS = {"first": "firstButton", "automatic": "automaticButton", "copy": "copyButton"}
 
 
@@ -52,6 +54,7 @@ class SigningPanel:
         self._opened = opened
         self._complete = complete
         self._choose: Callable[[str], None] = lambda choice: None
+        self._completing = False
         self.close_question()
 
     # -- whose reading
@@ -170,8 +173,8 @@ class SigningPanel:
 
         VFQError `study_open` while a vertebra is open.
         """
-        editor, folder = self.review.editor, self.face.case_folder
-        if editor is None or folder is None:
+        editor, folder, reading = self.review.editor, self.face.case_folder, self.review.folder
+        if editor is None or folder is None or reading is None or self._completing:
             return
         text, write = self.review.completed()
         told_text = _("Its report is on the clipboard.") if copied(text) else _("Its report: {}").format(text)
@@ -179,8 +182,11 @@ class SigningPanel:
 
         def saved() -> tuple[str, tuple[str, ...]]:
             """Save the signature, and write the images; in another thread."""
-            problem = save()
-            return problem, () if problem else write()
+            try:
+                problem = save()
+                return problem, () if problem else _of_signed(reading, write())
+            finally:
+                self._completing = False
 
         def ended(how: tuple[str, tuple[str, ...]]) -> None:
             """Report it, and go to the next case."""
@@ -189,14 +195,15 @@ class SigningPanel:
                 self.face.tell(_("{} is signed, but not on disk yet: {} {}").format(folder.name, problem, told_text))
                 self.face.acted()
                 return
-            done = _("{} is complete and signed. {} Its folder now has {} of your points.")
-            message = done.format(folder.name, told_text, _(" and ").join(written))
-            if self.review.editor is editor:
+            images = _("Its folder now has {} of your points.").format(_(" and ").join(written)) if written else CHANGED
+            message = _("{} is complete and signed. {} {}").format(folder.name, told_text, images)
+            if self.review.editor is editor and written:
                 with suppress(VFQError):
                     self._complete()
             self.face.tell(message)
 
         self.face.changed()
+        self._completing = True
         self.face.work(_("writing the images of your points"), saved, ended)
 
     def show(self) -> None:
@@ -205,3 +212,12 @@ class SigningPanel:
         show_text(self.ui.standingLabel, self.review.standing)
         self.ui.completeButton.text = _("Counter-sign") if self.review.locked else _("Study complete")
         self.ui.completeButton.enabled = self.ui.readingsButton.enabled = is_open
+
+
+def _of_signed(folder: Path, written: tuple[str, ...]) -> tuple[str, ...]:
+    """Remove images that were written while the study was changed again; return the names of those that stay."""
+    if read_analysis(folder / "analysis.json").signatures:
+        return written
+    for name in written:
+        (folder / name).unlink(missing_ok=True)
+    return ()
