@@ -163,7 +163,7 @@ class DesktopFace:
 
     def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
         """See `Face`."""
-        self._start(Work(do, then, stage))
+        self._start(do, then, stage)
 
     def warm_up(self) -> None:
         """Make the networks ready for the first click, beside all else."""
@@ -266,7 +266,7 @@ class DesktopFace:
             self._save_timer.start(SAVE_AFTER_MS)
         elif self.review.editor:
             self._saving = True
-            self._start(Work(self.review.saving(), self._saved, "", saves=True))
+            self._start(self.review.saving(), self._saved, "", saves=True)
 
     def _saved(self, problem: str) -> None:
         self._saving = False
@@ -280,9 +280,9 @@ class DesktopFace:
 
     # -- other threads
 
-    def _start(self, work: Work) -> None:
+    def _start(self, do: Callable[[], Any], then: Callable[[Any], None], stage: str, saves: bool = False) -> None:
         self._logs.hold()
-        self._works.append(work)
+        self._works.append(Work(do, then, stage, saves))
         self._show_busy()
         self._poll.start(POLL_MS)
 
