@@ -114,9 +114,9 @@ def points_of(bench: Bench) -> list:
     return [node for v in bench.study.vertebrae.values() for node in (v.node, v.mirror)]
 
 
-def unbroken(text: str) -> str:
-    """Return the text of a label without its places to break."""
-    return text.replace(BREAK, "")
+def lists_the_readings(bench: Bench) -> bool:
+    label = bench.ui.askLabel
+    return label.visible and str(bench.review.folder) in label.text.replace(BREAK, "")
 
 
 def nothing(bench: Bench) -> None:
@@ -154,9 +154,7 @@ DEEDS = {
     "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "next_open": Deed(nothing, lambda b: b.said.startswith("No other analysed case")),
     "complete_study": Deed(nothing, lambda b: b.said.startswith("The study is not complete")),
-    "toggle_case": Deed(
-        nothing, lambda b: b.ui.askLabel.visible and str(b.review.folder) in unbroken(b.ui.askLabel.text)
-    ),
+    "toggle_case": Deed(nothing, lists_the_readings),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {

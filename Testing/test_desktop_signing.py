@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
@@ -460,3 +461,33 @@ def test_a_ct_from_elsewhere_cannot_go_into_the_database_and_its_series_is_asked
     ada.desktop.answers["getExistingDirectory"] = ""
     ada.desktop.press("dicomFilesButton")
     assert ada.desktop.asked[-1][1][1] == "The folder of the DICOM series that was analysed"
+
+
+# -- what is made ready
+
+
+def test_the_undo_of_a_rebuilt_curve_samples_the_ct_only_once_for_each_curve(opened, monkeypatch):
+    from VertebralFractureQuantLib.scene import machine
+    from VertebralFractureQuantLib.scene.straight import reformat
+    from VertebralFractureQuantLib.spine.curve import SpineCurve
+
+    sampled: list[int] = []
+    monkeypatch.setattr(machine, "reformat", lambda ct, curve: sampled.append(1) or reformat(ct, curve))
+    first = machine.Machine(make_ct(), None)
+    curves = [SpineCurve(opened.study.straightening.curve.points + [shift, 0, 0]) for shift in (0.0, 3.0)]
+    made = [first.reformat(curve) for curve in curves]
+    assert [first.reformat(curve) for curve in curves] == made and sum(sampled) == 2
+    assert not np.array_equal(made[0].voxels, made[1].voxels)
+    for shift in (6.0, 9.0):  # only the latest are kept
+        first.reformat(SpineCurve(curves[0].points + [shift, 0, 0]))
+    assert first.reformat(curves[0]) is not made[0]
+
+
+def test_opening_makes_the_networks_ready_for_the_first_click(bench, monkeypatch):
+    from VertebralFractureQuantLib.scene.machine import Machine
+
+    warmed: list[float] = []
+    monkeypatch.setattr(Machine, "warm_up", lambda self, curve: warmed.append(curve.length))
+    bench.analyze()
+    bench.rest()
+    assert warmed == [bench.study.straightening.curve.length]
