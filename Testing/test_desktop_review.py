@@ -17,6 +17,7 @@ from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pi
 from harness.drag import move, where  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
 from PySide6 import QtCore, QtTest  # noqa: E402
+from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
@@ -113,6 +114,11 @@ def points_of(bench: Bench) -> list:
     return [node for v in bench.study.vertebrae.values() for node in (v.node, v.mirror)]
 
 
+def lists_the_readings(bench: Bench) -> bool:
+    label = bench.ui.askLabel
+    return label.visible and str(bench.review.folder) in label.text.replace(BREAK, "")
+
+
 def nothing(bench: Bench) -> None:
     """Prepare nothing."""
 
@@ -146,6 +152,9 @@ DEEDS = {
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
     "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
+    "next_open": Deed(nothing, lambda b: b.said.startswith("No other analysed case")),
+    "complete_study": Deed(nothing, lambda b: b.said.startswith("The study is not complete")),
+    "toggle_case": Deed(nothing, lists_the_readings),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {
@@ -171,6 +180,8 @@ BUTTONS_OF_DEEDS = {
     "orderButton": "toggle_order",
     "fitButton": "fit_views",
     "helpButton": "toggle_help",
+    "completeButton": "complete_study",
+    "readingsButton": "toggle_case",
 }
 
 
@@ -183,6 +194,7 @@ def does(bench: Bench, action: str, trigger: Callable[[], None]) -> None:
     bench.rest()
     assert deed.holds(bench), f"{action}: not done; said {bench.said!r}"
     bench.review.cancel()
+    bench.widget.signing.close_question()
     while bench.editor.undo():
         pass
     if bench.review.doubtful_first:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def test_slicer_gets_the_packages_in_the_ranges_that_pip_gets():
 
     lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     for_slicer = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    for_pip = {r.name: r for r in map(Requirement, project()["dependencies"])}
+    extras = (project()["optional-dependencies"][extra] for extra in ("cohort", "report", "dicom"))
+    for_pip = {r.name: r for r in map(Requirement, [*project()["dependencies"], *chain(*extras)])}
     assert for_slicer
     for requirement in for_slicer:
         assert requirement.specifier == for_pip[requirement.name].specifier, requirement.name

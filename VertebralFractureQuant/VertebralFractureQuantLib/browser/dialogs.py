@@ -7,7 +7,7 @@ from typing import Any
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_MOUSE
 from .drawer import WorklistDrawer
 from .reporting import LANGUAGES, MIME
 from .session import Session
@@ -69,7 +69,7 @@ class Dialogs:
     def _keys(self) -> None:
         scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
         with scrolled, html.Table(classes="keys"):
-            for entry in (*KEYS, *PAGE_KEYS, *LAYOUT_KEYS):
+            for entry in (*KEYS, *LAYOUT_KEYS):
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:

@@ -12,18 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..cohort.worklist import Case
-from ..report.readings import Found, reading_of, readings
+from ..report.readings import Found, readings
+from ..scene.choices import choices, other_choices, told
 from ..scene.readings import begin_own, standing_text
-from ..spine.reading import signatures_text
 from .face import BrowserFace
 from .saving import Autosave
 from .worklist import Worklist
-
-OWN_AUTOMATIC = "Own reading from the automatic points, without seeing the other's"
-OWN_COPY = "Own reading from the points of {reader}; all vertebrae are open again"
-LOOK = "Open the signed reading, to look at it and counter-sign it (e)"
-CONTINUE = "Continue the reading of {reader}; what you do is recorded under your name"
-RETRY = "Try again to open it"
 
 
 @dataclass
@@ -48,10 +42,8 @@ class Signing:
     def ask(self, case: Case, in_use: bool = False) -> None:
         """Ask the reader, who takes no part in the first reading of a case, what to do; nothing of it is shown."""
         found = next(iter(readings(case.folder)), None)
-        text = LOOK if found and found.record.signatures else CONTINUE.format(reader=_owner(found) if found else "")
-        choices = [{"choice": "first", "text": RETRY if in_use else text}, *_own(found)]
         with self.state:
-            self.state.ask = {"told": _told(found, in_use), "choices": choices}
+            self.state.ask = {"told": told(found, in_use), "choices": choices(found, in_use)}
 
     def choose(self, choice: str) -> None:
         """Open what the reader chose: "first", the first reading; "automatic" or "copy", an own one."""
@@ -77,14 +69,10 @@ class Signing:
 
     def _others(self, case: Case, found: Sequence[Found]) -> list[dict[str, str]]:
         """Return the choices of a reader: one's own reading, or the first one, signed, once one's own is signed."""
-        review, first = self.face.review, next(iter(found), None)
-        if first is None or review.folder is None:
+        review = self.face.review
+        if review.folder is None:
             return []
-        if review.folder == case.folder:
-            return [] if _owner(first) == review.who and not review.locked else _own(first)
-        own = next((each for each in found if each.folder == review.folder), None)
-        done = own and own.record.signatures and first.record.signatures and first.folder == case.folder
-        return [{"choice": "first", "text": LOOK}] if done else []
+        return other_choices(review.who, review.folder, case.folder, found, bool(review.locked))
 
     def complete_study(self) -> None:
         """Sign, copy the report's text, write the images of the reader's points, and open the next unread case."""
@@ -157,24 +145,3 @@ class Signing:
     def _busy(self, stage: str) -> None:
         with self.state:
             self.state.busy = {"stage": stage, "share": None} if stage else None
-
-
-def _own(found: Found | None) -> list[dict[str, str]]:
-    copy = [{"choice": "copy", "text": OWN_COPY.format(reader=_owner(found))}] if found else []
-    return [{"choice": "automatic", "text": OWN_AUTOMATIC}, *copy]
-
-
-def _owner(found: Found) -> str:
-    reading = reading_of(found.record)
-    return reading.reader if reading else ""
-
-
-def _told(found: Found | None, in_use: bool) -> list[str]:
-    told = ["This case is open in another window of the program, perhaps of another reader."] if in_use else []
-    if found:
-        told.append(standing_text(found.record, ""))
-        if signed := signatures_text(found.record.signatures):
-            told[-1] = f"This case has been read, {signed}."
-        done = sum(v.review != "open" for v in found.record.vertebrae)
-        told.append(f"{done} of {len(found.record.vertebrae)} vertebrae are judged in it.")
-    return [*told, "What will you do? All readings and signatures are kept."]

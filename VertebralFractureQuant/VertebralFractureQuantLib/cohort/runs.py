@@ -107,9 +107,7 @@ def run_cohort(
     VFQError as in `plan`, `CohortState`, `run_tasks`.
     """
     hooks = hooks or Hooks()
-    check_output(options.output, CASES, overwrite=True) if not (options.output / CASES).exists() else None
-    check_writable(options.output)
-    with CohortState(options.output) as state:
+    with _opened(options) as state:
         began = time.time()
         planned = _plan(state, options, hooks)
         settings = _settings(options, engine)
@@ -127,6 +125,12 @@ def run_cohort(
         _read_again(state)
         write_tables(state)
         return Summary(state.statuses(), planned.passed_over, _gallery_of(state))
+
+
+def _opened(options: Options) -> CohortState:
+    check_output(options.output, CASES, overwrite=True) if not (options.output / CASES).exists() else None
+    check_writable(options.output)
+    return CohortState(options.output)
 
 
 def _run(state: CohortState, tasks: list[Any], crew: Crew, settings: Settings, hooks: Hooks) -> None:
@@ -181,6 +185,22 @@ def refresh_cohort(folder: Path) -> int:
         write_tables(state)
         _gallery(folder)
         return changed
+
+
+def list_cohort(options: Options) -> list[tuple[Case, str]]:
+    """Plan a cohort without measuring anything; return each case, and its status as in the tables.
+
+    VFQError as in `plan` and `CohortState`.
+    """
+    with _opened(options) as state:
+        _plan(state, options, Hooks())
+        return [
+            (
+                Case(one.name, Path(one.path), options.output / CASES / one.name, one.files),
+                one.problem[0] if one.problem else one.status,
+            )
+            for one in state.planned()
+        ]
 
 
 def cases_of(folder: Path, names: Sequence[str]) -> list[Case]:

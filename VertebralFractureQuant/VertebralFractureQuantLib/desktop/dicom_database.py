@@ -48,5 +48,9 @@ def export_loaded(folder: Path, node: Any, database: Database, output: Path) -> 
     The overview image is left out where nothing can draw it. VFQError as `loaded_series` and `export_case`.
     """
     path, series = loaded_series(node, database)
-    drawn = (folder / "overview.png").exists() or find_spec("matplotlib") is not None
-    return export_case(folder, path, output, series, overview=drawn)
+    return export_case(folder, path, output, series, overview=drawn(folder))
+
+
+def drawn(folder: Path) -> bool:
+    """True if the case in `folder` has an overview image, or one can be drawn."""
+    return (folder / "overview.png").exists() or find_spec("matplotlib") is not None

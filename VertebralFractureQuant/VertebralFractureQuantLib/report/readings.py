@@ -35,6 +35,11 @@ def own_folder(case_folder: Path, reader: str) -> Path:
     return case_folder / READINGS / f"{safe}-{hashlib.sha256(reader.encode()).hexdigest()[:8]}"
 
 
+def case_folder_of(folder: Path) -> Path:
+    """Return the folder of the case to which the folder of a reading belongs."""
+    return folder.parent.parent if folder.parent.name == READINGS else folder
+
+
 def reading_of(record: SpineAnalysis) -> Reading | None:
     """Return whose reading a record is; in an older record, that of the first reader with a verdict."""
     if record.reading:

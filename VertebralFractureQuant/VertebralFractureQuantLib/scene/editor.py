@@ -25,7 +25,7 @@ from .machine import Machine
 from .merging import NEAR_MM, Merged, merged, name_between
 from .opening import stands_in
 from .state import CURVE, MOVED_MM, State, nearly_equal, reopened, state_of
-from .straight import Reformat, reformat
+from .straight import Reformat
 from .study import StudyScene
 
 LEAST_SCORE = 0.02  # objectness; low for a vertebra that the detector missed, almost 0 where there is no vertebra
@@ -368,7 +368,7 @@ class Editor:
 
     def _show_curve(self, state: dict[str, Any]) -> None:
         analysis = self.study.with_curve(state)
-        self.study.put_curve(analysis, reformat(self.machine.ct, SpineCurve(analysis.curve)))
+        self.study.put_curve(analysis, self.machine.reformat(SpineCurve(analysis.curve)))
 
     def _curve(self) -> SpineCurve:
         return self.study.straightening.curve

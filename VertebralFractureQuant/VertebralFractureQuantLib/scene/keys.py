@@ -54,14 +54,10 @@ KEYS = (
     Key(("z",), "fit_views", "show the whole spine"),
     Key(("PageDown", "."), "next_case", "next case"),
     Key(("PageUp", ","), "previous_case", "previous case"),
-    Key(("?",), "toggle_help", "show or hide this list"),
-)
-
-# Keys of the page alone.
-PAGE_KEYS = (
     Key(("e",), "complete_study", "sign: the study is complete; copies the report's text, opens the next open case"),
     Key(("g",), "next_open", "go to the next case that is not read"),
     Key(("i",), "toggle_case", "the case: its readings, signatures and folder"),
+    Key(("?",), "toggle_help", "show or hide this list"),
 )
 
 # Keys for the page's own layout. Each tab keeps its own, so the server receives none of these.
@@ -70,7 +66,7 @@ LAYOUT_KEYS = (
     Key(("5",), "fold", "fold the table away, or show it"),
 )
 
-ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
+ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
 
 HELD = ("h",)  # keys that act again when they are released, if they were held down for a while
 

@@ -108,7 +108,7 @@ def locked_text(signatures: Sequence[Signature]) -> str:
     told = signatures_text(signatures)
     return (
         f"This reading is {told}, so it cannot be changed. Counter-sign it (e), or begin your own reading "
-        "(i, on the review page). Both are kept."
+        "(i). Both are kept."
     )
 
 
