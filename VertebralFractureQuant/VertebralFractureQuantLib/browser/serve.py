@@ -102,9 +102,7 @@ def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settin
     return session
 
 
-async def _run(
-    server: Any, make: Callable[[], Session], settings: Settings, key: str, unsaved: list[VFQError]
-) -> None:
+async def _run(server: Any, make: Callable[[], Session], settings: Settings, key: str, unsaved: list[VFQError]) -> None:
     """Run until cancelled. Errors of the last save are added to `unsaved`."""
     session = make()
 
