@@ -118,6 +118,7 @@ class DraftSaver:
                 reading = await asyncio.to_thread(write)
             except Exception:
                 self._dirty = True
+                self.review.unsaved()
                 raise
             self.review.saved(reading)
             return reading

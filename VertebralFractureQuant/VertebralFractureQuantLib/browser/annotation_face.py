@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..scene.annotation_review import AnnotationReview
+from ..scene.clicking import POINTS
 from .annotation_loupe import PlacingLoupe
 from .face import BrowserFace
 from .views import ReviewViews
@@ -78,7 +79,11 @@ class AnnotationFace(BrowserFace):
 
     def _place(self) -> dict[str, Any]:
         review = self.review
-        return {"lateral": review.lateral, "note": review.note, "point": review.point}
+        note = review.note
+        if review.mode == "place":
+            following = min(review.clicks, len(POINTS) - 1)
+            note = f"Next: {POINTS[following]} ({following + 1} of {len(POINTS)})"
+        return {"lateral": review.lateral, "note": note, "point": review.point}
 
     def _rows(self) -> list[dict[str, Any]]:
         """Return a row for each vertebra with points."""

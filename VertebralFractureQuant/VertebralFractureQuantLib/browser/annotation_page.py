@@ -1,4 +1,4 @@
-"""The annotation page: the review's views and bar, with another side: next point, levels, reasons, comments, complete."""
+"""The annotation page: views and bar of the review, with another side: next point, levels, reasons, comments."""
 
 from __future__ import annotations
 

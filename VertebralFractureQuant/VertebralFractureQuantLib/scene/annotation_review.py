@@ -168,10 +168,13 @@ class AnnotationActions(Actions):
         if self.annotation and self.selected:
             keypoints = self.study.vertebrae[self.selected].keypoints()
             self.annotation.placed(self.selected, keypoints, automatic)
+            self.annotation.changed = True
             self.face.changed()
             self.face.acted()
 
     def _changed(self) -> None:
+        if self.annotation:
+            self.annotation.changed = True
         super()._changed()
         gone = self.annotation.clashes(self.study) if self.annotation else []
         if gone:
@@ -222,14 +225,16 @@ class AnnotationReview(Review):
     def drafting(self, state: str = "draft") -> Callable[[], LabelReading] | None:
         """Return a function, for any thread, that saves the reading and returns it; None if nothing was changed.
 
-        The function raises VFQError as `labels.store.save`. Give what it returns to `saved`.
+        The function raises VFQError as `labels.store.save`; then call `unsaved`. Give what it returns to `saved`.
         """
         annotation, editor = self.annotation, self.editor
         if annotation is None or editor is None:
             return None
-        if not (annotation.changed or editor.journal.trail() or state == "final"):
+        begun = annotation.reading.revision > 0 and editor.journal.trail()  # then the time has gone on
+        if not (annotation.changed or begun or state == "final"):
             return None
         self.touch()
+        annotation.changed = False
         reading = replace(annotation.now(self.study), state=state)
         record = annotation.remaining(self.study, self.study.analysis())
         dataset, folder = annotation.dataset, work_folder(annotation.dataset, _slot(reading))
@@ -248,6 +253,11 @@ class AnnotationReview(Review):
         if reading.state == "final":
             reading = correction(reading)
         self.annotation.reading = reading
+
+    def unsaved(self) -> None:
+        """The reading is not on disk yet: the next `drafting` saves it."""
+        if self.annotation:
+            self.annotation.changed = True
 
     def check_complete(self) -> str:
         """Return what to ask the reader before the reading becomes final; "" if nothing is in doubt.
