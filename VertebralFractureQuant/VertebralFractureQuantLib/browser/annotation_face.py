@@ -94,14 +94,15 @@ class AnnotationFace(BrowserFace):
         rows = []
         for vertebra_id in review.order:
             details, lateral = study.vertebrae[vertebra_id].details, study.plane_of(vertebra_id)
+            source, waits = PLACED[annotation.source(study, vertebra_id)], vertebra_id in waiting
             rows.append(
                 {
                     "id": vertebra_id,
                     "level": study.label(vertebra_id),
                     "named": bool(details["level"]),
                     "pinned": details["pinned"],
-                    "waits": vertebra_id in waiting,
-                    "source": PLACED[annotation.source(study, vertebra_id)],
+                    "waits": waits,
+                    "source": "accepted" if source == "proposed" and not waits else source,
                     "plane": f"{abs(lateral):.1f} mm {'left' if lateral < 0 else 'right'}",
                     "seconds": f"{annotation.watch.seconds(vertebra_id):.0f} s",
                     "comment": annotation.comments.get(vertebra_id, ""),

@@ -63,6 +63,7 @@ class AnnotationSession(Session):
         self._own = {name: getattr(self, name) for name in (*OWN, *ANNOTATING)}
         self._own["write_key"] = self.signing.write_key
         self._asked: tuple[str, float] = ("", 0.0)
+        self._tabs = 0
         self.state.update({"protocol": str(dataset.protocol.get("text", "")), "reader": settings.who})
 
     async def open_first(self) -> None:
@@ -86,6 +87,17 @@ class AnnotationSession(Session):
         states = [self.worklist.status(i).state for i in range(len(self.worklist.cases))]
         done = states.count("reviewed")
         self.state.left_to_read = f"Case {self.worklist.at + 1} of {len(states)}; {done} complete"
+
+    def tabs_changed(self, count: int) -> None:
+        """Show how many tabs are open; time counts only while one is."""
+        before, self._tabs = self._tabs, count
+        super().tabs_changed(count)
+        annotation = self.face.review.annotation
+        if annotation and not count:
+            annotation.watch.pause()
+        elif annotation and not before:
+            annotation.watch.start()
+            self.face.review.touch()
 
     def press(self, key: str) -> None:
         """Call the action of a key in `annotation_keys`; while a reason is asked for, its letter gives it."""

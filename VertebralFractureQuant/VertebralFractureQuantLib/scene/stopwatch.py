@@ -31,6 +31,14 @@ class Stopwatch:
             self._spent[self._key] = self._spent.get(self._key, 0.0) + min(now - self._at, IDLE_S)
         self._key, self._at = key, now
 
+    def pause(self) -> None:
+        """Count nothing until the next `touch`, as while no tab shows the page."""
+        self.touch(None)
+
+    def start(self) -> None:
+        """Forget the time since the last act, as before the page was shown."""
+        self._key, self._at = None, self._clock()
+
     def placed(self, vertebra_id: str) -> None:
         """Give the time of `PLACING` to the vertebra that was placed."""
         self.touch(vertebra_id)
