@@ -146,6 +146,18 @@ def test_without_networks_a_case_opens_on_a_straight_line_and_says_why(tmp_path)
     assert begun.reading.ct_sha256 == dataset.case("scan").sha256
 
 
+def test_the_views_show_names_of_levels_and_no_number(tmp_path):
+    dataset, slot = made(tmp_path, ["Anna"]), ("Anna", "scan", 1)
+    labels = (Label("T8", body(-100, front=12.0)), Label("T9", body(-130)))  # G = 0.55, severe
+    save(dataset, LabelReading("scan", "Anna", ct_sha256=dataset.case("scan").sha256, labels=labels))
+    _, study = opened(dataset, slot)
+    assert study.labels()[0].words == ("T8", "0.55", "severe")
+    study.show_colors("plain", numbers=False)
+    assert [label.words for label in study.labels()] == [("T8",), ("T9",)]
+    assert len({label.color for label in study.labels()}) == 1
+    assert [study.vertebrae[i].node.GetName() for i in study.order] == ["T8", "T9"]
+
+
 def test_a_replaced_or_missing_ct_is_refused(tmp_path):
     dataset = made(tmp_path, ["Anna"])
     made(tmp_path / "other", ["Anna"], value=90)

@@ -147,6 +147,7 @@ class AnnotationSide(Side):
                     raw_attrs=[
                         *(f'data-test="{name}"', f':value="{name}"', 'maxlength="500"'),
                         *(f'placeholder="{title}"', f'aria-label="{title}"'),
+                        *('@keydown.enter="$event.target.blur()"', '@keydown.esc="$event.target.blur()"'),
                     ],
                     change=(self.session.act, f"['{action}', $event.target.value]"),
                     classes="reader path mb-1",
