@@ -117,8 +117,6 @@ def _cases(dataset: Dataset, slots: list[Slot]) -> list[Case]:
     from ..cohort.worklist import Case
     from ..labels.store import work_folder
 
-    def entry(slot: Slot) -> Case:
-        folder = work_folder(dataset, slot)
-        return Case(folder.name, dataset.ct_path(dataset.case(slot[1])) or Path(slot[1]), folder)
-
-    return [entry(slot) for slot in slots]
+    folders = [work_folder(dataset, slot) for slot in slots]
+    scans = [dataset.ct_path(dataset.case(case)) or Path(case) for _, case, _ in slots]
+    return [Case(folder.name, scan, folder) for folder, scan in zip(folders, scans, strict=True)]
