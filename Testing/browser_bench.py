@@ -5,6 +5,7 @@ The server runs in a separate process; the browser is Chromium, driven by Playwr
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM
 from VertebralFractureQuantLib.spine.curve import SpineCurve
 from VertebralFractureQuantLib.spine.record import SpineAnalysis
@@ -282,3 +284,11 @@ def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
 def press(page, key: str) -> None:
     page.keyboard.press(key)
     handled(page)
+
+
+def overlay_pixels(page) -> int:
+    """Count the coloured pixels of points, lines and labels in the straightened view."""
+    image = np.asarray(
+        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
+    )
+    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())

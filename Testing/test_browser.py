@@ -6,7 +6,6 @@ The server runs in a separate process; the browser is Chromium, driven by Playwr
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 import shutil
@@ -19,7 +18,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pace import slowness
-from PIL import Image
 
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
@@ -38,6 +36,7 @@ from browser_bench import (
     handled,
     hover,
     open_page,
+    overlay_pixels,
     press,
     saved,
     steady,
@@ -400,14 +399,6 @@ def test_a_point_dragged_far_away_is_named_not_counted_and_asked_for(page, outpu
     press(page, "u")
     page.wait_for_selector("td[data-fault=v3]", state="detached")
     becomes(lambda: page.inner_text("[data-test=summary]"), before)
-
-
-def overlay_pixels(page) -> int:
-    """Count the coloured pixels of points, lines and labels in the straightened view."""
-    image = np.asarray(
-        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
-    )
-    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())
 
 
 def test_the_overlay_hides_while_h_is_held_and_stays_hidden_after_a_tap(page):

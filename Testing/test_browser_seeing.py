@@ -10,9 +10,7 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-import test_browser
-from PIL import Image
-from test_browser import (
+from browser_bench import (
     CHROMIUM,
     SIZE,
     Picture,
@@ -27,22 +25,11 @@ from test_browser import (
     overlay_pixels,
     press,
 )
+from PIL import Image
 from VertebralFractureQuantLib.imaging.files import read_ct
 from VertebralFractureQuantLib.scene.loupe import HALF_MM, PITCH_MM, shades
 from VertebralFractureQuantLib.scene.volumes import WINDOWS
 from VertebralFractureQuantLib.spine.record_json import read_analysis
-
-scans, analyzed, chromium, ahead, started, server, output, page, unopened = (  # fixtures
-    test_browser.scans,
-    test_browser.analyzed,
-    test_browser.chromium,
-    test_browser.ahead,
-    test_browser.started,
-    test_browser.server,
-    test_browser.output,
-    test_browser.page,
-    test_browser.unopened,
-)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 

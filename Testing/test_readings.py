@@ -24,8 +24,9 @@ from test_scene import LEVELS, Listening, drag, reviews_of  # noqa: E402
 from VertebralFractureQuantLib.cohort.worklist import Case, case_status  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.report import reviews  # noqa: E402
+from VertebralFractureQuantLib.report.document import make_report, report_text  # noqa: E402
 from VertebralFractureQuantLib.report.readings import own_folder, readings  # noqa: E402
-from VertebralFractureQuantLib.report.sentence import report_text  # noqa: E402
+from VertebralFractureQuantLib.report.wording import Wording  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.readings import begin_own, folder_to_open  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
@@ -95,7 +96,7 @@ def test_the_first_to_sign_is_the_reader_and_nobody_signs_twice():
 
 
 def test_a_signed_reading_names_its_reader_in_record_table_and_worklist(read, case):
-    assert "Reader: A." in signed(read("A"))
+    assert "Signed by A on " in signed(read("A"))
     record = saved(case.folder)
     (signature,) = record.signatures
     assert record.reading.reader == "A" and (signature.reader, signature.role) == ("A", "reader")
@@ -146,7 +147,8 @@ def test_what_another_reader_signed_cannot_be_changed_by_any_action_or_drag(read
 
 def test_a_counter_signature_is_kept_beside_the_signature_and_closes_the_reading_for_both(read, case):
     signed(read("A"))
-    assert "Reader: A. Counter-signed by B." in signed(read("B", case.folder))
+    text = signed(read("B", case.folder))
+    assert "Signed by A on " in text and "Counter-signed by B on " in text
     record = saved(case.folder)
     assert [(s.reader, s.role) for s in record.signatures] == [("A", "reader"), ("B", "countersigner")]
     with (case.folder / "measurements.csv").open() as file:
@@ -306,7 +308,7 @@ def test_a_reader_who_continues_an_unsigned_reading_takes_part_in_it(read, case)
     assert folder_to_open(case.folder, "B") == case.folder
     record = saved(case.folder)
     assert record.reading.reader == "A" and [v.reviewer for v in record.vertebrae][:2] == ["A", "B"]
-    assert report_text(record, "B").endswith("Reader: B.")
+    assert "Reviewed by A, B, last on " in report_text(make_report(record, Wording()))
 
 
 # --- certain vertebrae together

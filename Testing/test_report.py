@@ -20,14 +20,15 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import compare, match, point_errors
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import overview
+from VertebralFractureQuantLib.report.document import make_report, report_text
 from VertebralFractureQuantLib.report.markups import GRADE_COLORS, markups_document, read_markups, write_markups
 from VertebralFractureQuantLib.report.names import case_name, case_names
 from VertebralFractureQuantLib.report.outputs import check_output, write_outputs
 from VertebralFractureQuantLib.report.overview import draw_overview, spread, write_overview
 from VertebralFractureQuantLib.report.panels import patient_panel, straightened_panel
-from VertebralFractureQuantLib.report.sentence import report_text
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, doubt_lines, vertebra_table
+from VertebralFractureQuantLib.report.wording import Wording
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
 from VertebralFractureQuantLib.spine.quality import Flag
@@ -651,7 +652,7 @@ def test_what_is_not_counted_is_so_in_the_table_the_image_and_the_words(analysis
     assert [row["review"] for row in rows] == ["open", "open", "confirmed", "rejected"]
     assert [row["reviewer"] for row in rows] == ["", "", "A", "A"]
     assert rows[2]["reviewed_at"] == "2026-01-02T03:04:05+00:00" and rows[1]["quality"] == "impossible_points"
-    text = report_text(told, "A")
+    text = report_text(make_report(told, Wording()))
     name = vertebra_name(vertebrae[1], 1)
-    assert text.startswith("Vertebral morphometry on CT, 2 levels")
-    assert f"Not counted because of impossible points: {name}." in text and "Not measurable: " in text
+    assert "by the heights of 2 vertebral bodies" in text
+    assert f"Not assessable: {name} (its points are not those of a vertebral body)." in text

@@ -573,8 +573,9 @@ def test_a_complete_review_has_a_text_and_images_beside_the_automatic_ones(begun
     review.editor.review(review.order[0], "rejected")
     assert review.study.vertebra(review.order[1]).reviewer == "Dr. Other"
     text, write = review.completed()
-    assert "5 levels (T10 to L2)" in text and "T12: severe biconcave deformity (G 0.5" in text
-    assert "Spinal deformity index 3. Not measurable: T9. Reader: Dr. Other." in text
+    assert "5 vertebral bodies from T10 to L2" in text and "Vertebral fracture of T12, severe (Genant 3), bicon" in text
+    assert "Spinal deformity index 3;" in text and "T9 (rejected by the reader as not measurable)." in text
+    assert "Reviewed by Dr. Other, last on" in text and "Signed by Dr. Other on" in text
     assert review.saving()() == ""
     assert "straightened.nrrd" in write()
     drawn = (case.folder / "overview.png").read_bytes()

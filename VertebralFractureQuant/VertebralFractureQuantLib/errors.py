@@ -1,90 +1,16 @@
 """Coded failures: what cannot be done gets a code, and a message that says what is wrong and what to do.
 
 A code is a stable, lower-case word for programs (such as the status in `analysis.json`). The message is for people.
-`CODES` gives the meaning and the remedy of each code; Documentation/troubleshooting.md is generated from it.
+`CODES` gives the meaning and the remedy of each code, those of scans and archives from `failures`;
+Documentation/troubleshooting.md is generated from it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Failure(NamedTuple):
-    """The meaning of a code, which worklists show too, and its remedy."""
-
-    meaning: str
-    remedy: str
-
+from .failures import ARCHIVES, READING, Failure
 
 CODES = {
-    # Reading a scan
-    "not_found": Failure(
-        "the input does not exist",
-        "Check the path. In the Cohort section of 3D Slicer: choose a folder of scans, and analyse a case before you "
-        "open it.",
-    ),
-    "not_an_image": Failure(
-        "the file is not an image that can be read",
-        "Give NIfTI, NRRD, MetaImage or a DICOM folder. If the path contains characters from another system, rename "
-        "the file with plain letters.",
-    ),
-    "corrupt_file": Failure(
-        "the file is truncated or damaged, or a part of it is missing",
-        "Copy or export the scan again, with all files that belong to it. In a DICOM folder, also remove damaged files "
-        "that are not slices of the series.",
-    ),
-    "no_volume": Failure("no volume is chosen", "Load a CT in 3D Slicer and choose it as the input."),
-    "not_3d": Failure(
-        "the image is not a single three-dimensional volume",
-        "Give one volume with one value per voxel. Convert multi-frame DICOM to NIfTI first, for example with "
-        "dcm2niix, and split a time series into its volumes.",
-    ),
-    "not_ct": Failure(
-        "the intensities are not Hounsfield units",
-        "Give the original CT, not MR, a label map, or a windowed or normalised image. If soft tissue lies near 1050, "
-        "convert the DICOM files again with their rescale intercept, or subtract 1024.",
-    ),
-    "bad_voxels": Failure(
-        "the image contains NaN or infinite values", "Replace these values by -1024 (air), or export the CT again."
-    ),
-    "bad_spacing": Failure(
-        "the voxel spacing is invalid, implausible or contradictory",
-        "Correct the spacing in the header, or export the CT again: millimetres cannot be measured with it.",
-    ),
-    "bad_direction": Failure(
-        "the axes of the volume are invalid, or sheared more than a tilted gantry does",
-        "Give the scan as it was acquired, or resample the volume to an orthogonal grid. If the position or an axis is "
-        "invalid, export the CT again.",
-    ),
-    "orientation_unknown": Failure(
-        "the header does not tell where left, front and head are",
-        "Convert the scan again from DICOM, for example with dcm2niix, or write the orientation into the header. If "
-        "the axes run to the left, to the back and to the head, use --trust-header.",
-    ),
-    "too_few_slices": Failure(
-        "the volume is too thin to measure",
-        "Choose the whole series, not a single slice or a localizer image: at least 3 voxels are needed along each "
-        "axis. If an anonymiser gave each slice its own series, anonymise again with one Series Instance UID.",
-    ),
-    "too_large": Failure(
-        "the volume does not fit into memory",
-        "Crop the scan to the spine, close other programs, or use a computer with more memory.",
-    ),
-    "no_ct_series": Failure(
-        "the folder contains no CT series, or not the one asked for",
-        "Choose the folder of a CT study. With --series, check the UID, or leave the option out to use the fittest "
-        "series; the list of all series is printed.",
-    ),
-    "several_studies": Failure(
-        "a DICOM folder contains more than one study", "Give the folder of each study as a separate input."
-    ),
-    "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
-    "mixed_series": Failure(
-        "a DICOM series mixes different geometries",
-        "Export each phase, reconstruction or part as a separate series, or put the files of one into a folder. If "
-        "only the distance between slices varies too much to be interpolated, resample the series to a constant "
-        "distance.",
-    ),
+    **READING,
     # Finding and measuring the spine
     "no_spine_found": Failure(
         "no spine was found in the field of view",
@@ -233,6 +159,7 @@ CODES = {
         "the header of the series has values that do not fit into a DICOM object",
         "Check the attributes of patient and study in the series, or export it again.",
     ),
+    **ARCHIVES,
     # Label sets
     "not_a_dataset": Failure(
         "the folder is no label set, or a file in it is damaged or at the wrong place",
@@ -332,7 +259,8 @@ CODES = {
     "cancelled": Failure("the analysis was cancelled", "Open the case again to restart the analysis."),
     # The review page and the computer
     "port_in_use": Failure(
-        "the port of the page cannot be used", "Give another --port, or leave the option out to use a free one."
+        "a port cannot be used, for the page or for vfq listen",
+        "Give another --port. For the page, leave the option out to use a free one.",
     ),
     "unsafe_host": Failure(
         "other computers could reach the page, and no key file was given",

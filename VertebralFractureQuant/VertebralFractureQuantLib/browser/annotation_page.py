@@ -27,7 +27,7 @@ from .side import Side
 from .views import SCREEN
 from .windows import SCRIPT as WINDOWS
 
-HIDDEN = ("toggle_case", "save_scene")  # buttons of the review that an annotation has not
+HIDDEN = ("toggle_case", "toggle_report", "save_scene")  # buttons of the review that an annotation has not
 LETTERS = {reason: key for key, reason in REASON_KEYS.items()}
 LEGEND = (
     ("mdi-help-circle-outline", "proposed points wait: accept (c), correct or delete them"),
@@ -193,6 +193,9 @@ class AnnotationDialogs(Dialogs):
 
     keys = ANNOTATION_HELP
     legend = LEGEND
+
+    def _report(self) -> None:
+        """An annotation has no report, which would tell the grades."""
 
 
 class AnnotationPage(ReviewPage):

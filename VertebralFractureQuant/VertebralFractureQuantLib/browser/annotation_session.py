@@ -20,7 +20,7 @@ from .annotation_cases import AnnotationList, AnnotationLoader, DraftSaver
 from .annotation_face import ANNOTATION_STATE, AnnotationFace
 from .kept import Kept
 from .serve import Settings
-from .session import UNDER_HELP, Session
+from .session import CLOSING, Session
 from .views import ReviewViews
 
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case")
@@ -103,8 +103,11 @@ class AnnotationSession(Session):
         """Call the action of a key in `annotation_keys`; while a reason is asked for, its letter gives it."""
         if self.state.reason_open and key in REASON_KEYS:
             self.act("give_reason", REASON_KEYS[key])
-        elif key in ANNOTATION_ACTIONS and (not self.state.help_open or ANNOTATION_ACTIONS[key] in UNDER_HELP):
-            self.act(ANNOTATION_ACTIONS[key])
+            return
+        action = ANNOTATION_ACTIONS.get(key)
+        over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
+        if action and (not over or action in ("cancel", *over)):
+            self.act(action)
 
     def cancel(self) -> None:
         """Leave the click mode and the choice of a reason, close messages and dialogs."""

@@ -9,6 +9,7 @@ from trame.widgets import vuetify3 as v3
 
 from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE, Key
 from .drawer import WorklistDrawer
+from .reporting import LANGUAGES, MIME
 from .session import Session
 from .side import BORDERLINE, path_field
 
@@ -37,7 +38,11 @@ def _focus(label: str, first: str) -> tuple[str, ...]:
 
 FOCUS = _focus("Keys", ".close")
 ASK_FOCUS = _focus("Whose reading", "[data-test=ask] .choice")
+REPORT_FOCUS = _focus("Report", "[data-test=copy_report]")
 CASE_FOCUS = _focus("The case", "[data-test=case] button")
+
+
+COPIED = "{{ copied ? 'The text is on the clipboard.' : 'The clipboard was refused; the text stands on the page.' }}"
 
 
 class Dialogs:
@@ -57,6 +62,7 @@ class Dialogs:
         WorklistDrawer(session)
         self._ask()
         self._case()
+        self._report()
         self._busy()
 
     def _help(self) -> None:
@@ -106,6 +112,35 @@ class Dialogs:
             html.P("No reader has changed or signed anything yet.", v_if="!readings.length", classes="mb-1")
             path_field("path", (self.session.act, "['show_path']"))
             _choices("case_choices", (self.session.act, "['other_reading', c.choice]"))
+
+    def _report(self) -> None:
+        with (
+            v3.VDialog(v_model=("report_open",), max_width=1100, scrollable=True, raw_attrs=REPORT_FOCUS),
+            v3.VCard(title="Report", raw_attrs=['data-test="report-dialog"']),
+        ):
+            with v3.Template(v_slot_append=True), html.Div(classes="report-tools"):
+                with html.Select(
+                    change=(self.session.act, "['report_in', $event.target.value]"),
+                    classes="preset",
+                    raw_attrs=[':value="report_language"', 'aria-label="Language"', 'data-test="report-language"'],
+                ):
+                    for code, name in LANGUAGES.items():
+                        html.Option(name, value=code)
+                self._tool("Copy text", (self.session.act, "['copy_report']"), "copy_report")
+                for kind, mime in MIME.items():
+                    save = f"utils.download('report.{kind}', trigger('report_file', ['{kind}']), '{mime}')"
+                    self._tool(f"Save {kind.upper()}", save, f"save-{kind}")
+                self._tool("Close", "report_open = false", "close-report")
+            html.Div(COPIED, v_if="report && copied !== null", classes="px-6", raw_attrs=['role="status"'])
+            html.Iframe(
+                classes="report-page",
+                raw_attrs=[':srcdoc="report_page"', 'title="Preview of the report"', 'sandbox=""', 'tabindex="0"'],
+            )
+
+    def _tool(self, text: str, click: Any, name: str) -> None:
+        v3.VBtn(
+            text, size="small", variant="tonal", classes="text-none", click=click, raw_attrs=[f'data-test="{name}"']
+        )
 
     def _busy(self) -> None:
         with (

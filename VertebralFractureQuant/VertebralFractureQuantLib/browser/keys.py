@@ -32,7 +32,7 @@ window.addEventListener("keydown", (event) => {
   const clicking = event.key === "Enter" && window.trame.state.get("mode");
   const pressed = event.target.closest("button, a[href], [role=button], .v-list-item");
   if ([" ", "Enter"].includes(event.key) && !clicking && pressed) return;
-  if (event.key.startsWith("Arrow") && event.target.closest(".v-list-item")) return;
+  if (event.key.startsWith("Arrow") && event.target.closest(".v-list-item, .worklist")) return;
   event.stopPropagation();
   const third = event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key));
   if (event.altKey && !third) return;

@@ -64,6 +64,17 @@ LAYOUT = """
   });
   window.vfqReturn = () => requestAnimationFrame(() => place?.isConnected && place.focus());
   window.vfqEnter = (selector) => requestAnimationFrame(() => document.querySelector(selector)?.focus());
+  // Up and Down go through the cases of the worklist, from the field for the search to the first one.
+  document.addEventListener("keydown", (event) => {
+    const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
+    if (!step || !event.target.closest(".worklist")) return;
+    const stops = [document.querySelector("[data-test=search]"), ...document.querySelectorAll("[data-case]")];
+    const next = stops[Math.max(0, stops.indexOf(event.target)) + step];
+    if (!next) return;
+    event.preventDefault();
+    event.stopPropagation();
+    next.focus();
+  }, true);
   window.vfqShowRow = () => requestAnimationFrame(() => {
     const row = document.querySelector("tr[data-id].selected");
     row?.scrollIntoView({block: "nearest"});

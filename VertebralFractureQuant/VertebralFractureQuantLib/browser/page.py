@@ -28,9 +28,10 @@ from .windows import SCRIPT as WINDOWS
 TITLE = "Vertebral Fracture Quantification"
 NOTICE = "For research use only. Not for diagnosis."
 PLANE = "Sagittal plane: from the patient's left to the right"
-BEHIND = ':inert="worklist_open || help_open || case_open || !!ask"'  # the focus stays in what lies over the page
+# The focus stays in what lies over the page.
+BEHIND = ':inert="worklist_open || help_open || case_open || report_open || !!ask"'
 SHOW_ROW = "utils.get('vfqShowRow')()"
-DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-case]') : utils.get('vfqReturn')()"
+DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-test=search]') : utils.get('vfqReturn')()"
 # What screen readers hear: the selected vertebra, and its grade and verdict when they change.
 SELECTION = (
     "{{ rows.filter(r => r.id == selected).map(r => [r.level, r.grade, r.fault, r.review].filter(Boolean).join(', '))"
@@ -58,6 +59,7 @@ class ReviewPage:
         server.trigger("return_to")(session.return_to)
         server.trigger("restore_window")(session.restore_window)
         server.trigger("screen")(session.views.scale)
+        server.trigger("report_file")(session.reporting.file)
         sizes = Sizes(session.views, server.state)
         server.trigger("claim")(sizes.claim)
         server.trigger("pinch")(sizes.pinch)
@@ -95,7 +97,6 @@ class ReviewPage:
                 raw_attrs=['data-test="worklist"', ':title="case_name"', ':aria-expanded="!!worklist_open"'],
             ):
                 html.Span("{{ case_name || 'Worklist' }}", classes="name")
-            self._button("mdi-information-outline", "Readings, signatures and folder of the case (i)", "toggle_case")
             html.H1(TITLE, classes="title")
             html.Div(NOTICE, classes="notice", raw_attrs=['data-test="notice"'])
             html.Div(
@@ -108,6 +109,7 @@ class ReviewPage:
 
     def _buttons(self) -> None:
         with html.Div(classes="buttons", raw_attrs=['role="group"', 'aria-label="Tools"']):
+            self._button("mdi-information-outline", "Readings, signatures and folder of the case (i)", "toggle_case")
             self._button("mdi-undo", "Undo (Ctrl+Z)", "undo", disabled="!undoable")
             self._button("mdi-redo", "Redo (Ctrl+Y)", "redo", disabled="!redoable")
             self._button("mdi-vector-polygon", "Add vertebra with one click (a)", "start_adding")
@@ -119,6 +121,7 @@ class ReviewPage:
             self._button("mdi-fit-to-page-outline", "Show whole spine (z)", "fit_views")
             self._own("mdi-dock-right", "Fold the table away, or show it (5)", "vfqFold", "folded")
             self._own("mdi-theme-light-dark", "Light or dark", "vfqTheme", "look == 'light'")
+            self._button("mdi-file-document-outline", "Report of the study: preview, copy, save", "toggle_report")
             self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")
             self._button("mdi-help-circle-outline", "Show keys (?)", "toggle_help")
 

@@ -24,6 +24,7 @@ from ..scene.readings import folder_to_open
 from .cases import CaseLoader
 from .face import STATE, BrowserFace
 from .kept import Kept, digest
+from .reporting import Reporting
 from .saving import Autosave
 from .signing import Signing
 from .views import ReviewViews
@@ -31,10 +32,13 @@ from .worklist import Worklist
 
 FLUSH_S = 0.1  # time for the page to show the current state
 # Values that stay when another case is opened.
-KEPT = ("tabs", "reader", "report", "report_note", "report_folder", "copied", "worklist", "worklist_open")
-UNDER_HELP = ("toggle_help", "cancel")  # the help dialog hides the effect of all other keys
+KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "copied")
+KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
+# A dialog hides the effect of all keys but those that close it.
+CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
 SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
+REPORTING = ("toggle_report", "report_in", "copy_report")
 PLACE_EVERY_S = 1.0
 
 
@@ -76,8 +80,10 @@ class Session:
         self.autosave = Autosave(self.review, self.worklist)
         self.face.on_acted = self.autosave.soon
         self.signing = Signing(self.state, server.controller, self.face, self.worklist, self.autosave, self.open_case)
+        self.reporting = Reporting(server, self.face, self.worklist)
         self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
         self._own.update({name: getattr(self.signing, name) for name in SIGNING})
+        self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
         self._models: Models | VFQError | None = None
         self._turn = 0
         self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open
@@ -226,8 +232,10 @@ class Session:
 
     def press(self, key: str) -> None:
         """Call the action of a key in `keys.KEYS`."""
-        if key in ACTIONS and (not self.state.help_open or ACTIONS[key] in UNDER_HELP):
-            self.act(ACTIONS[key])
+        action = ACTIONS.get(key)
+        over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
+        if action and (not over or action in ("cancel", *over)):
+            self.act(action)
 
     def next_case(self) -> None:
         """Open the next case of the worklist."""
@@ -253,7 +261,7 @@ class Session:
         self.review.cancel()
         if self.worklist.current and self.state.busy:
             self.loader.cancel(self.worklist.current.name)
-        self.state.update({"message": "", "help_open": False, "worklist_open": False, "case_open": False})
+        self.state.update({"message": "", **dict.fromkeys(("worklist_open", *CLOSING), False), "ask": self.state.ask})
 
     def show_case(self, index: int) -> None:
         """Open a case by its index in the worklist."""

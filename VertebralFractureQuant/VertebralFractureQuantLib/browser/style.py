@@ -150,6 +150,8 @@ input.path { flex: 1; margin-right: 8px; }
 .case-name { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .choice { height: auto !important; min-height: 40px; white-space: normal; }
 .choice .v-btn__content { white-space: normal; }
+.report-tools { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
+.report-page { width: 100%; height: 78vh; border: 0; background: #fff; }
 .link { text-decoration: underline; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: .8125rem; }
 .summary { padding: 8px 12px; font-size: .875rem; line-height: 1.5; border-bottom: 1px solid var(--line); }

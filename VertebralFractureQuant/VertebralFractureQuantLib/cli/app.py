@@ -21,10 +21,12 @@ from .common import NOTICE
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .listen import listen
 from .phantom import demo, phantom
 from .report import report
 from .review import review
 from .train import mix, train
+from .web import fetch, store
 
 app = typer.Typer(
     name="vfq",
@@ -37,7 +39,9 @@ app = typer.Typer(
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-for command in (analyze, review, annotate, report, dicom, agreement, demo, phantom, bench, train, mix):
+for command in (analyze, review, annotate, report, dicom, listen, fetch, store, agreement):
+    app.command()(command)
+for command in (demo, phantom, bench, train, mix):
     app.command()(command)
 
 

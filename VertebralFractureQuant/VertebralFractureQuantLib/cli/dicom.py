@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,6 @@ from .common import DebugOption, coded_exit
 
 if TYPE_CHECKING:
     from ..imaging.ct import CTVolume
-    from ..report.wording import Wording
     from ..spine.record import SpineAnalysis
 
 
@@ -39,34 +36,15 @@ def dicom(
 
     The files hold the identity of the patient, copied from the series.
     """
-    from ..dicom.export import Pdf, export_case
-    from ..report.wording import Wording
+    from ..dicom.case_report import case_report
+    from ..dicom.export import export_case
 
     def read(analysis: SpineAnalysis) -> CTVolume:
         """Read the CT of a record."""
         return ctx.obj.read_ct(source, series or analysis.series, analysis.trust_header)
 
     with coded_exit(debug):
-        wording = Wording(language, template)
-        report = Pdf(lambda: _pdf(case, wording, read), _variant(language, template)) if pdf else None
-        written = export_case(case, source, output, series, overview, report)
+        report = case_report(case, language, template, read)
+        written = export_case(case, source, output, series, overview, report if pdf else None)
         for path in written:
             Console(stderr=True).print(f"{path} written.", markup=False, highlight=False, soft_wrap=True)
-
-
-def _pdf(case: Path, wording: Wording, read: Callable[[SpineAnalysis], CTVolume]) -> bytes:
-    """Return the report of a case as PDF, with the straightened image in its folder, else from its CT."""
-    from ..report.document import case_panel, make_report, report_pdf
-    from ..spine.record_json import read_analysis
-
-    analysis = read_analysis(case / "analysis.json")
-    panel = case_panel(case, analysis) or case_panel(case, analysis, read(analysis))
-    return report_pdf(make_report(analysis, wording, panel))
-
-
-def _variant(language: str, template: Path | None) -> str:
-    """Return what tells reports of one case apart: the language, and a hash of the templates."""
-    if template is None:
-        return language
-    files = sorted(path for path in template.glob("*") if path.is_file())
-    return f"{language}-{sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:8]}"

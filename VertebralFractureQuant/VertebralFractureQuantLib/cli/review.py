@@ -80,6 +80,7 @@ def review(
     from ..cohort.worklist import find_cases, passed_over_sentences
 
     with coded_exit(debug):
+        inputs, output = of_a_listener(inputs, output)
         for sentence in passed_over_sentences(inputs):
             Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
         cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
@@ -146,6 +147,20 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
         raise VFQError("not_found", f"There is no file {analysis.name!r}. Check the path.")
     for folder in {case.folder.parent for case in cases}:
         check_writable(folder)
+
+
+def of_a_listener(inputs: list[Path], output: Path | None) -> tuple[list[Path], Path | None]:
+    """Replace the folder of a vfq listen by the studies in it that are analysed, and the folder of their results."""
+    from ..archive.folders import Folders
+    from ..archive.queue import read_queue
+
+    folders = Folders(inputs[0])
+    if len(inputs) > 1 or not folders.queue.exists():
+        return inputs, output
+    done = [one.name for one in read_queue(folders.queue) if (folders.cases / one.name / "analysis.json").exists()]
+    if not done:
+        raise VFQError("not_found", "No study of this vfq listen is analysed yet. Wait until the first one is.")
+    return [folders.studies / name for name in done], output or folders.cases
 
 
 def _beside(analysis: Path | None) -> Path | None:

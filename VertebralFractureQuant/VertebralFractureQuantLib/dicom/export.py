@@ -50,6 +50,7 @@ def export_case(
     series: str | None = None,
     overview: bool = True,
     pdf: Pdf | None = None,
+    of_study: bool = False,
 ) -> list[Path]:
     """Write the DICOM objects of the case in `folder` into `output`, and return their paths.
 
@@ -62,6 +63,8 @@ def export_case(
     series : its Series Instance UID; only for records that do not know it.
     overview : also write the overview image.
     pdf : the report, to be encapsulated.
+    of_study : `output` holds the objects of one case only, so an earlier report of another series of the study, which
+        was analysed before, counts as a predecessor too.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def export_case(
     stamp = Stamp(found, state_of(analysis), _time_of(analysis, folder / "analysis.json"))
     made: dict[Path, Callable[[], Dataset]] = {
         _file(output, stamp, "measurements"): lambda: _built(
-            structured_report, analysis, stamp, _predecessor(output, found)
+            structured_report, analysis, stamp, _predecessor(output, found, of_study)
         )
     }
     if overview:
@@ -148,8 +151,8 @@ def _overview(
                 drawn.unlink()
 
 
-def _predecessor(output: Path, source: Source) -> Dataset | None:
-    """Return the header of the latest structured report of the same series in a folder; None without one."""
+def _predecessor(output: Path, source: Source, of_study: bool) -> Dataset | None:
+    """Return the header of the latest structured report of the same series, or study, in a folder; None without one."""
     from pydicom import dcmread
 
     earlier = []
@@ -158,7 +161,8 @@ def _predecessor(output: Path, source: Source) -> Dataset | None:
             header = dcmread(path)
             described = header.CurrentRequestedProcedureEvidenceSequence[0]
             series = {str(one.SeriesInstanceUID) for one in described.ReferencedSeriesSequence}
-            if header.StudyInstanceUID == source.identity.StudyInstanceUID and series & set(source.series.split("\\")):
+            same = of_study or bool(series & set(source.series.split("\\")))
+            if same and header.StudyInstanceUID == source.identity.StudyInstanceUID:
                 earlier.append(header)
     return max(earlier, key=lambda one: (str(one.ContentDate), str(one.ContentTime)), default=None)
 

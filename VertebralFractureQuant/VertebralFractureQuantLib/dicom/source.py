@@ -129,9 +129,12 @@ def _dicom(path: Path | None, analysis: SpineAnalysis, series: str | None) -> Pa
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
-    """Keep warnings and logs of the DICOM libraries from the user: they quote values such as patients' names."""
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
+def silenced(*more: str) -> Iterator[None]:
+    """Keep warnings and logs of the DICOM libraries from the user: they quote values such as patients' names.
+
+    more : the names of further loggers to silence.
+    """
+    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom", *more)]
     before = [one.level for one in loggers]
     try:
         for one in loggers:

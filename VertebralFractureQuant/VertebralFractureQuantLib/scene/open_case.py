@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import VFQError, as_coded
+from ..report.document import make_report, report_text
 from ..report.reviews import write_pictures
-from ..report.sentence import report_text
+from ..report.wording import Wording
 from ..spine.curve import SpineCurve
 from ..spine.reading import Reading, Signature
 from ..spine.record import SpineAnalysis
@@ -98,9 +99,12 @@ class OpenCase:
 
     def completed(self, who: str) -> tuple[str, Callable[[], tuple[str, ...]]]:
         """Sign the reading; return the report's text, and a function that writes its images and returns their names."""
-        text = report_text(self.record(), who)
         self.sign(who)
         record, ct, folder = self.record(), self.editor.machine.ct, self.folder
+        try:
+            text = report_text(make_report(record, Wording()))
+        except VFQError as error:  # a missing package must not undo a signature
+            text = error.message
         return text, lambda: write_pictures(record, ct, folder)
 
     def check_all_saved(self) -> None:

@@ -129,6 +129,11 @@ class Review:
         assert self._case
         return self._case.saving()
 
+    def record(self) -> SpineAnalysis:
+        """Return the record of the open study as it is now. AssertionError while none is open."""
+        assert self._case
+        return self._case.record()
+
     def sign_as(self, who: str) -> None:
         """Record further actions with another reader's name. VFQError `no_reader` for an empty or overlong name."""
         name = " ".join(who.split())
