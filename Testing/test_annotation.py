@@ -15,14 +15,15 @@ from VertebralFractureQuantLib.labels.assigning import assign
 from VertebralFractureQuantLib.labels.dataset import changing, load
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
 from VertebralFractureQuantLib.labels.status import due
-from VertebralFractureQuantLib.labels.store import newest, save
+from VertebralFractureQuantLib.labels.store import history, newest, read_reading, save
 
 slicer = pytest.importorskip("slicer", reason="needs MRML: pip install '.[review]'")
 
+import test_scene  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.scene import annotation_keys  # noqa: E402
 from VertebralFractureQuantLib.scene.annotating import Annotation  # noqa: E402
-from VertebralFractureQuantLib.scene.annotation_review import AnnotationActions  # noqa: E402
+from VertebralFractureQuantLib.scene.annotation_review import AnnotationActions, AnnotationReview  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_start import begin, keep_record, load_case, work_folder  # noqa: E402
 from VertebralFractureQuantLib.scene.stopwatch import IDLE_S, PLACING, Stopwatch  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
@@ -259,3 +260,114 @@ def test_the_work_folder_is_no_reading(tmp_path):
     assert newest(dataset, ("Anna", "scan", 1)) is None
     assert read_ct(tmp_path / "scan.nii.gz").voxels.shape == dataset.case("scan").shape
     assert CliRunner().invoke(app, ["dataset", "status", str(dataset.folder)]).exit_code == 0
+
+
+# --- acts on an open reading, without a page
+
+
+@pytest.fixture
+def annotate(tmp_path):
+    """Open the reading of a label set in a window of its own."""
+    opened = []
+
+    def open_one(dataset, slot) -> AnnotationReview:
+        scene = slicer.vtkMRMLScene()
+        review = AnnotationReview(StudyScene(scene, Views()), test_scene.Listening(scene), slot[0])
+        review.begin(dataset, begin(dataset, slot, load_case(dataset, slot, NO_NETWORKS)), NO_NETWORKS)
+        opened.append(review)
+        return review
+
+    yield open_one
+    for review in opened:
+        review.close()
+
+
+def labelled(tmp_path):
+    dataset, slot = made(tmp_path, ["Anna"]), ("Anna", "scan", 1)
+    labels = (Label("T8", body(-100)), Label("T9", body(-130)))
+    save(dataset, LabelReading("scan", "Anna", mode="blinded", ct_sha256=dataset.case("scan").sha256, labels=labels))
+    return dataset, slot
+
+
+def test_arrow_keys_move_one_point_by_a_tenth_of_a_millimetre(tmp_path, annotate):
+    dataset, slot = labelled(tmp_path)
+    review = annotate(dataset, slot)
+    before = review.study.vertebrae["v1"].straight()
+    review.act("nudge_up")  # no point was touched yet: it chooses the first one
+    assert review.point == "A+" and not review.editor.journal.trail()
+    for action in ("nudge_up", "nudge_up", "nudge_left"):
+        review.act(action)
+    shift = review.study.vertebrae["v1"].straight() - before
+    assert shift[0, 0] == pytest.approx((0, 0.1, 0.2), abs=0.005)
+    shift[0, 0] = 0
+    assert np.abs(shift).max() < 1e-6
+    review.act("next_point")
+    review.act("nudge_down")
+    assert (review.study.vertebrae["v1"].straight() - before)[1, 0] == pytest.approx((0, 0, -0.1), abs=0.005)
+    review.act("undo")
+    assert np.abs((review.study.vertebrae["v1"].straight() - before)[1, 0]).max() < 1e-6
+
+
+def test_a_vertebra_moves_into_the_plane_that_is_shown(tmp_path, annotate):
+    review = annotate(*labelled(tmp_path))
+    before = review.study.vertebrae["v1"].straight()
+    review._actions.viewpoint.lateral = -6.5
+    review.act("to_plane")
+    after = review.study.vertebrae["v1"].straight()
+    assert after[..., 0] == pytest.approx(-6.5, abs=0.005)
+    assert after[..., 1:] == pytest.approx(before[..., 1:], abs=0.005)
+    point = review.annotation.now(review.study).labels[0].plane[0]
+    assert review.study.straightening.to_straight(point)[0] == pytest.approx(-6.5, abs=0.005)
+
+
+def test_a_vertebra_that_is_not_assessable_loses_its_points_and_undo_brings_them_back(tmp_path, annotate):
+    review = annotate(*labelled(tmp_path))
+    review.select("v2")
+    review.act("not_assessable", "fused")
+    assert [(v.level, v.not_assessable) for v in review.annotation.now(review.study).labels] == [
+        ("T8", None),
+        ("T9", "fused"),
+    ]
+    review.act("undo")
+    assert [(v.level, v.not_assessable) for v in review.annotation.now(review.study).labels] == [
+        ("T8", None),
+        ("T9", None),
+    ]
+    assert "T9" in review.face.said[-1]
+    review.act("not_assessable", "metal", "T8")
+    assert "has key points" in review.face.said[-1]  # T9 is selected
+
+
+def test_nothing_is_saved_before_an_act_and_a_final_reading_is_not_followed_by_a_draft(tmp_path, annotate):
+    dataset, slot = labelled(tmp_path)
+    review = annotate(dataset, slot)
+    assert review.drafting() is None
+    review.act("comment", " thin ")
+    review.saved(review.drafting()())
+    assert newest(dataset, slot).labels[0].comment == "thin"
+    review.saved(review.drafting("final")())
+    assert (newest(dataset, slot).state, review.drafting()) == ("final", None)
+    review.act("comment", "thick")
+    review.saved(review.drafting()())
+    assert [(r.version, r.state, r.labels[0].comment) for r in history(dataset, slot)] == [
+        (1, "final", "thin"),
+        (2, "draft", "thick"),
+    ]
+
+
+def test_of_two_windows_the_second_is_refused_and_its_labels_are_kept_in_a_file(tmp_path, annotate):
+    dataset, slot = labelled(tmp_path)
+    one, other = annotate(dataset, slot), annotate(dataset, slot)
+    one.act("comment", "first")
+    one.saved(one.drafting()())
+    other.act("comment", "second")
+    with pytest.raises(VFQError) as refused:
+        other.drafting()()
+    assert refused.value.code == "labels_changed"
+    other.unsaved()
+    other.close()
+    assert newest(dataset, slot).labels[0].comment == "first"
+    kept = read_reading(other.elsewhere)
+    assert kept.labels[0].comment == "second" and np.array_equal(kept.labels[1].keypoints, body(-130))
+    one.close()
+    assert one.elsewhere is None

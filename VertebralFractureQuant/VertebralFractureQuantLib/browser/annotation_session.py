@@ -71,6 +71,12 @@ class AnnotationSession(Session):
         states = [self.worklist.status(i).state for i in range(len(self.worklist.cases))]
         await self.open_case(next((i for i, state in enumerate(states) if state != "reviewed"), 0))
 
+    async def close_case(self) -> str:
+        """Save and close the open reading; return where a draft is that the label set refused, or ""."""
+        stale = await super().close_case()
+        kept = self.face.review.elsewhere
+        return f"{stale} What you did is in {kept}. Bring it in with vfq dataset import." if stale and kept else stale
+
     def _open_reading(self, case: Case, prepared: Prepared, chosen: Path | None) -> None:
         with self.state:
             self.state.update({name: ANNOTATION_STATE[name] for name in ("reason_open", "reason_level")})

@@ -39,9 +39,8 @@ app = typer.Typer(
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-for command in (analyze, review, annotate, report, dicom, listen, fetch, store, agreement):
-    app.command()(command)
-for command in (demo, phantom, bench, train, mix):
+READING = (analyze, review, annotate, report, dicom, listen, fetch, store, agreement)
+for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

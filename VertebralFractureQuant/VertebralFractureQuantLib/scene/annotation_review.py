@@ -7,9 +7,10 @@ draft in the label set, which is saved after each act.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from ..analysis import Models
 from ..errors import VFQError
 from ..labels.dataset import Dataset
-from ..labels.reading import LabelReading, correction
+from ..labels.files import write_json
+from ..labels.reading import LabelReading, correction, now, to_json
 from ..labels.store import save, work_folder
 from ..report.markups import POINT_NAMES
 from ..spine.keypoints import from_outline, outline
@@ -188,9 +190,11 @@ class AnnotationReview(Review):
     Attributes
     ----------
     annotation : the reading that is open; None while none is.
+    elsewhere : the file with what could not be saved of the reading that was closed last; None if all was.
     """
 
     actions_type = AnnotationActions
+    elsewhere: Path | None = None
 
     def __init__(self, study: StudyScene, face: Face, who: str):
         self.annotation: Annotation | None = None
@@ -281,12 +285,27 @@ class AnnotationReview(Review):
         return " ".join(told)
 
     def close(self, keep_nodes: bool = False) -> None:
-        """Close the reading; save before."""
+        """Close the reading; save before. What could not be saved is written to `elsewhere`."""
+        self.elsewhere = self._kept_elsewhere()
         super().close(keep_nodes)
         self.annotation = self._own.annotation = None
         if self._scratch:
             self._scratch.cleanup()
             self._scratch = None
+
+    def _kept_elsewhere(self) -> Path | None:
+        """Write what the label set refused to another file, and return it; None if all is saved."""
+        annotation = self.annotation
+        if annotation is None or self.editor is None or not annotation.changed:
+            return None
+        reading = annotation.now(self.study)
+        name = f"unsaved-{reading.case}-{now().replace(':', '')}.json"
+        for folder in (work_folder(annotation.dataset, _slot(reading)), Path(gettempdir())):
+            with suppress(OSError, VFQError):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / name, to_json(reading))
+                return folder / name
+        raise VFQError("output_not_writable", f"{reading.case}: the draft can be saved nowhere. Free some disk space.")
 
     @property
     def _own(self) -> AnnotationActions:
