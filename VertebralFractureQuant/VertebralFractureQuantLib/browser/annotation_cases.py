@@ -69,14 +69,14 @@ class AnnotationList(Worklist):
         super().__init__(state, cases, show_names, reader)
 
     def status(self, index: int) -> CaseStatus:
-        """Return the state of a reading on disk; its vertebrae are counted, nothing else of it is told."""
+        """Return the state of a reading on disk."""
         try:
             found = newest(self.dataset, self.slots[self.cases[index].name])
         except VFQError as error:
             status = CaseStatus("failed", error.code, error.message)
         else:
             state: Any = "ready" if found is None else "reviewed" if found.state == "final" else "in review"
-            status = CaseStatus(state, total=len(found.labels) if found else 0, readers=(self.reader,))
+            status = CaseStatus(state, readers=(self.reader,))
         self._known[index] = None, status
         return status
 
