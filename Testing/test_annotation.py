@@ -346,7 +346,7 @@ def test_nothing_is_saved_before_an_act_and_a_final_reading_is_not_followed_by_a
     review.saved(review.drafting()())
     assert newest(dataset, slot).labels[0].comment == "thin"
     review.saved(review.drafting("final")())
-    assert (newest(dataset, slot).state, review.drafting()) == ("final", None)
+    assert (newest(dataset, slot).state, review.drafting(), review.drafting("final")) == ("final", None, None)
     review.act("comment", "thick")
     review.saved(review.drafting()())
     assert [(r.version, r.state, r.labels[0].comment) for r in history(dataset, slot)] == [

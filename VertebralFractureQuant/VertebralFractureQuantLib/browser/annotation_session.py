@@ -129,7 +129,7 @@ class AnnotationSession(Session):
             self.state.update({"reason_open": True, "reason_level": level})
 
     def give_reason(self, reason: str) -> None:
-        """Give the reason that was asked for. Errors are shown, and the choice stays open."""
+        """Give the reason that was asked for. Errors are shown on the page."""
         level = self.state.reason_level
         self.state.reason_open = False
         self.review.act("not_assessable", reason, level)
@@ -148,6 +148,7 @@ class AnnotationSession(Session):
             self.face.tell(f"{told} Press e again to finish the reading as it is.")
             return
         self._asked = ("", 0.0)
+        self.state.busy = {"stage": "saving the reading", "share": None}  # a second press does nothing
         asyncio.get_running_loop().create_task(self._complete())
 
     async def _complete(self) -> None:
@@ -157,6 +158,9 @@ class AnnotationSession(Session):
         except Exception as error:
             self.face.tell(error)
             return
+        finally:
+            with self.state:
+                self.state.busy = None
         following = self.worklist.next_open()
         with self.state:
             self.state.unsaved = ""

@@ -98,8 +98,10 @@ class AnnotationActions(Actions):
         annotation, selected = self.annotation, self.selected
         assert annotation
         own = self.study.vertebrae[selected].details["level"] if selected else None
-        if selected and level in (None, "", own):
-            annotation.mark(reason, own, annotation.comments.get(selected, ""), annotation.watch.seconds(selected))
+        if selected and (own is None or level in (None, "", own)):
+            annotation.mark(
+                reason, own or level, annotation.comments.get(selected, ""), annotation.watch.seconds(selected)
+            )
             self.delete()
         else:
             if level in {v.details["level"] for v in self.study.vertebrae.values()}:
@@ -234,8 +236,10 @@ class AnnotationReview(Review):
         annotation, editor = self.annotation, self.editor
         if annotation is None or editor is None:
             return None
-        begun = annotation.reading.revision > 0 and editor.journal.trail()  # then the time has gone on
-        if not (annotation.changed or begun or state == "final"):
+        reading = annotation.reading
+        begun = reading.revision > 0 and editor.journal.trail()  # then the time has gone on
+        again = reading.revision == 0 and reading.version > 1  # an untouched correction
+        if not annotation.changed and (again or not (begun or state == "final")):
             return None
         self.touch()
         annotation.changed = False
