@@ -14,6 +14,7 @@ import pytest
 from documents import PAGES, ROOT, Command, commands, generated, refreshed, shown_key
 from VertebralFractureQuantLib import __version__
 from VertebralFractureQuantLib.errors import CODES, meaning
+from VertebralFractureQuantLib.scene.annotation_keys import ANNOTATION_KEYS
 from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
 
 MODULE = ROOT / "VertebralFractureQuant"
@@ -304,7 +305,7 @@ def test_the_review_guide_has_the_keys_of_the_code():
 
 @each_page
 def test_every_key_that_is_named_exists(page):
-    known = {shown_key(key) for entry in (*KEYS, *LAYOUT_KEYS) for key in entry.keys}
+    known = {shown_key(key) for entry in (*KEYS, *LAYOUT_KEYS, *ANNOTATION_KEYS) for key in entry.keys}
     assert {f"<kbd>{key}</kbd>" for key in KEY.findall(prose(text_of(page)))} <= known
 
 

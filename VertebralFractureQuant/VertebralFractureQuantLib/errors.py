@@ -179,6 +179,17 @@ CODES = {
     "labels_changed": Failure(
         "a draft was saved elsewhere since it was opened", "Open the reading again, and repeat the last changes."
     ),
+    "blinded_protocol": Failure(
+        "the protocol of the label set asks for a blinded reading, without automatic points",
+        "Place the six points by hand (b). For readings that begin with automatic points, make another label set with "
+        "--mode assisted.",
+    ),
+    "reading_incomplete": Failure(
+        "a reading cannot be finished yet", "Do what the message lists, or go to another case: the draft is saved."
+    ),
+    "nothing_assigned": Failure(
+        "nothing is left to read for this reader", "Assign cases with vfq dataset assign, or open one with --case."
+    ),
     "bad_import": Failure(
         "a file cannot be imported into a label set",
         "Give annotations, markups, CSV, centroids, references, analyses, or masks with --numbers.",

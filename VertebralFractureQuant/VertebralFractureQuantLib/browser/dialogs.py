@@ -7,7 +7,7 @@ from typing import Any
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_MOUSE, Key
 from .drawer import WorklistDrawer
 from .reporting import LANGUAGES, MIME
 from .session import Session
@@ -46,7 +46,15 @@ COPIED = "{{ copied ? 'The text is on the clipboard.' : 'The clipboard was refus
 
 
 class Dialogs:
-    """Builds the dialogs of the page where it is created, inside the layout."""
+    """Builds the dialogs of the page where it is created, inside the layout.
+
+    Attributes
+    ----------
+    keys, legend : what the help lists.
+    """
+
+    keys: tuple[Key, ...] = (*KEYS, *LAYOUT_KEYS)
+    legend: tuple[tuple[str, str], ...] = LEGEND
 
     def __init__(self, session: Session):
         self.session = session
@@ -69,7 +77,7 @@ class Dialogs:
     def _keys(self) -> None:
         scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
         with scrolled, html.Table(classes="keys"):
-            for entry in (*KEYS, *LAYOUT_KEYS):
+            for entry in self.keys:
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
@@ -79,7 +87,7 @@ class Dialogs:
                 with html.Tr():
                     html.Td(how)
                     html.Td(what)
-            for icon, what in LEGEND:
+            for icon, what in self.legend:
                 with html.Tr():
                     with html.Td():
                         v3.VIcon(icon, size=16) if icon.startswith("mdi-") else html.Span(icon)

@@ -79,17 +79,20 @@ class BrowserFace:
 
     Attributes
     ----------
+    review_type : the class of `review`.
     review : the `Review` that is shown.
     loupe : the loupe at the dragged point.
     on_acted : called after each action that is in the journal.
     """
+
+    review_type: type[Review] = Review
 
     def __init__(self, state: Any, views: ReviewViews, who: str, without_names: Callable[[str], str]):
         self.state = state
         self.views = views
         self.on_acted: Callable[[], None] = lambda: None
         self._without_names = without_names
-        self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
+        self.review = self.review_type(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
         self.loupe = Loupe(self.review)
         self._mouse = Mouse(views, self._press, self._look, self._adjust, self.loupe.dragged)

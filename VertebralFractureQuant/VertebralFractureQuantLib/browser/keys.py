@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..scene.keys import ACTIONS, HELD, LAYOUT_KEYS, REPEATED
 from .views import PATIENT, STRAIGHTENED
 
@@ -58,4 +60,8 @@ for (const other of ["keyup", "keypress"])
 LISTENER = LISTENER.replace("HELD_MS", str(HELD_MS)).replace("HELD.", f"{list(HELD)}.")
 LISTENER = LISTENER.replace("LAYOUT", str([key for entry in LAYOUT_KEYS for key in entry.keys]))
 LISTENER = LISTENER.replace("VIEWS", str([STRAIGHTENED, *PATIENT]))
-LISTENER = LISTENER.replace("KNOWN", str(sorted(ACTIONS))).replace("REPEATED", str(sorted(REPEATED)))
+
+
+def listener(known: Iterable[str] = ACTIONS, repeated: Iterable[str] = REPEATED) -> str:
+    """Return the script that sends the keys `known`; those in `repeated` act again while they are held down."""
+    return LISTENER.replace("KNOWN", str(sorted(known))).replace("REPEATED", str(sorted(repeated)))

@@ -14,7 +14,7 @@ from trame.widgets import vuetify3 as v3
 from ..scene.straight import LATERAL_MM
 from . import windows
 from .dialogs import Dialogs
-from .keys import LISTENER
+from .keys import listener
 from .layout import LAYOUT, OWN
 from .loupe import SCRIPT as LOUPE
 from .pointer import POINTER
@@ -40,7 +40,17 @@ SELECTION = (
 
 
 class ReviewPage:
-    """Builds the page on a trame server."""
+    """Builds the page on a trame server.
+
+    Attributes
+    ----------
+    side, dialogs : the classes of the page's right-hand side, and of what opens over it.
+    scripts : the scripts of the page.
+    """
+
+    side: type[Side] = Side
+    dialogs: type[Dialogs] = Dialogs
+    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(), LOUPE, WINDOWS, SCREEN)
 
     def __init__(self, server: Any, session: Session):
         self.session = session
@@ -57,7 +67,7 @@ class ReviewPage:
         server.state.client_only(*OWN)
         with VAppLayout(server, theme=("look",), full_height=True) as self.layout:
             client.Style(STYLE)
-            for script in (LAYOUT, POINTER, LISTENER, LOUPE, WINDOWS, SCREEN):
+            for script in self.scripts:
                 client.Script(script)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
             server.controller.copy_path = client.JSEval(exec="utils.get('vfqCopyPath')($event)").exec
@@ -73,9 +83,9 @@ class ReviewPage:
                 for name in PATIENT:
                     with html.Div(classes=f"place {name.lower()}"):
                         self._view(name)
-                Side(session)
+                self.side(session)
             html.Div(SELECTION, classes="unseen", raw_attrs=['aria-live="polite"', 'data-test="announced"'])
-            Dialogs(session)
+            self.dialogs(session)
 
     def _bar(self) -> None:
         with html.Header(classes="bar", raw_attrs=[BEHIND]):

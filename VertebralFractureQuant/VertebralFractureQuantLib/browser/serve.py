@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cohort.worklist import Case
 from ..errors import VFQError
 from . import access
+
+if TYPE_CHECKING:
+    from .session import Session
 
 TABS_EVERY_S = 0.3
 
@@ -47,8 +51,11 @@ class Settings:
     trust_header: bool = False
 
 
-def serve(cases: Sequence[Case], settings: Settings) -> None:
+def serve(cases: Sequence[Case], settings: Settings, build: Callable[..., Any] | None = None) -> None:
     """Serve the page until Ctrl+C.
+
+    `build` makes the page on a trame server with its views, for cases and settings, and returns its session; that of
+    the review if None.
 
     VFQError `unsafe_host`; `port_in_use`; `output_not_writable` if actions of the reader could not be saved;
     `missing_dependency` if the packages of the page are not installed.
@@ -71,20 +78,14 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
     unsaved: list[VFQError] = []
     # Ctrl+C is the normal end. aiohttp turns it into SystemExit, which would hide the errors in `unsaved`.
     with suppress(KeyboardInterrupt, SystemExit):
-        asyncio.run(_run(server, ReviewViews, cases, settings, key, unsaved))
+        make = partial(build or review_page, server)
+        asyncio.run(_run(server, lambda: make(ReviewViews(server), cases, settings), settings, key, unsaved))
     if unsaved:
         raise unsaved[0]
 
 
-async def _run(
-    server: Any,
-    make_views: Callable[[Any], Any],
-    cases: Sequence[Case],
-    settings: Settings,
-    key: str,
-    unsaved: list[VFQError],
-) -> None:
-    """Run until cancelled. Errors of the last save are added to `unsaved`."""
+def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settings) -> Session:
+    """Build the page of a review; return its session."""
     from .cases import CaseLoader
     from .kept import Kept
     from .page import ReviewPage
@@ -96,8 +97,14 @@ async def _run(
         settings.analyses,
         settings.trust_header,
     )
-    session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names, Kept())
+    session = Session(server, views, cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)
+    return session
+
+
+async def _run(server: Any, make: Callable[[], Session], settings: Settings, key: str, unsaved: list[VFQError]) -> None:
+    """Run until cancelled. Errors of the last save are added to `unsaved`."""
+    session = make()
 
     @server.controller.add("on_server_ready")
     def ready(**_: Any) -> None:
@@ -121,7 +128,7 @@ async def _run(
     finally:
         for task in watching:
             task.cancel()
-        loader.close()
+        session.loader.close()
         try:
             await session.end()
         except VFQError as error:

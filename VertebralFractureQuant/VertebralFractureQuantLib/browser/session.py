@@ -56,6 +56,9 @@ class Session:
     kept : what the page remembers for this user.
     """
 
+    face_type: type[BrowserFace] = BrowserFace
+    worklist_type: type[Worklist] = Worklist
+
     def __init__(
         self,
         server: Any,
@@ -70,8 +73,8 @@ class Session:
         self.views = views
         self.loader = loader
         self.kept = kept
-        self.worklist = Worklist(self.state, cases, show_names, who)
-        self.face = BrowserFace(self.state, views, who, self.worklist.without_names)
+        self.worklist = self.worklist_type(self.state, cases, show_names, who)
+        self.face = self.face_type(self.state, views, who, self.worklist.without_names)
         self.review = self.face.review
         self.worklist.standing = lambda: self.review.standing
         self.autosave = Autosave(self.review, self.worklist)

@@ -14,6 +14,7 @@ from .. import __version__
 from ..cohort.engine import Library
 from .agreement import agreement
 from .analyze import analyze
+from .annotate import annotate
 from .bench import bench
 from .cohort import cohort_app
 from .common import NOTICE
@@ -38,7 +39,8 @@ app = typer.Typer(
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-for command in (analyze, review, report, dicom, listen, fetch, store, agreement, demo, phantom, bench, train, mix):
+READING = (analyze, review, annotate, report, dicom, listen, fetch, store, agreement)
+for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

@@ -11,7 +11,7 @@ from ..imaging.files import read_ct
 from .dataset import Assignment, Case, Dataset, check_ct
 from .merging import MARKER
 from .reading import LabelReading
-from .store import READINGS, outside, path_of, read_reading, reading_files
+from .store import READINGS, Slot, newest, outside, path_of, read_reading, reading_files
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,18 @@ def next_assignment(dataset: Dataset, reader: str, readings: Sequence[LabelReadi
     final = {(r.case, r.session): r for r in readings if r.reader == reader and r.state == "final"}
     left = [a for a in dataset.assignments.get(reader, ()) if (a.case, a.session) not in final]
     return next((a for a in left if _is_due(a, final.get((a.case, 1)))), None)
+
+
+def due(dataset: Dataset, reader: str) -> list[Slot]:
+    """Return the readings that are assigned to a reader, final ones included, without those that are not due yet.
+
+    VFQError as `read_reading`.
+    """
+    slots = [(reader, a.case, a.session) for a in dataset.assignments.get(reader, ())]
+    latest = {slot: newest(dataset, slot) for slot in slots}
+    first = {slot[1]: found for slot, found in latest.items() if slot[2] == 1 and found and found.state == "final"}
+    assigned = zip(slots, dataset.assignments.get(reader, ()), strict=True)
+    return [slot for slot, a in assigned if latest[slot] or _is_due(a, first.get(a.case))]
 
 
 def _is_due(assignment: Assignment, first: LabelReading | None) -> bool:

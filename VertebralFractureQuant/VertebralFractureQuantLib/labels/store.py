@@ -17,6 +17,7 @@ from .files import locked, read_json, write_json
 from .reading import SCHEMA, LabelReading, faults_of, from_json, now, refuse, to_json
 
 READINGS = "readings"
+WORK = "work"
 MARGIN_MM = 1.0  # a point may lie this far outside the outer voxels: an endplate at the very border
 
 Slot = tuple[str, str, int]  # reader, case, session
@@ -27,6 +28,13 @@ def path_of(dataset: Dataset, reading: LabelReading) -> Path:
     parts = [reading.case]
     parts += [f"session{reading.session}"] * (reading.session > 1) + [f"v{reading.version}"] * (reading.version > 1)
     return dataset.folder / READINGS / reader_folder(reading.reader) / f"{'@'.join(parts)}.json"
+
+
+def work_folder(dataset: Dataset, slot: Slot) -> Path:
+    """Return the folder for what the annotation of a case computes; it can be deleted while no page is open."""
+    reader, case, session = slot
+    name = case if session == 1 else f"{case}@session{session}"
+    return dataset.folder / WORK / reader_folder(reader) / name
 
 
 def read_reading(path: Path) -> LabelReading:

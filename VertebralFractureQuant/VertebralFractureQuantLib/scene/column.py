@@ -38,11 +38,13 @@ class LiveColumn:
     is_whole : tells if key points `(3, 2, 3)` patient RAS mm lie in the scan.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
+    numbers : False if labels show neither a Genant ratio nor what follows from it.
     """
 
     def __init__(self, nodes: StudyNodes):
         self._nodes = nodes
         self.colors = outlines.COLORS
+        self.numbers = True
         self.is_whole: Callable[[np.ndarray], bool] = lambda _: True
         self.clear()
 
@@ -162,7 +164,12 @@ class LiveColumn:
         return self.vertebrae[vertebra_id].details["level"] or f"V{self.order.index(vertebra_id) + 1}"
 
     def title(self, vertebra_id: str) -> str:
-        """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio."""
+        """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio.
+
+        Without `numbers` it is the label alone.
+        """
+        if not self.numbers:
+            return self.label(vertebra_id)
         doubt = "?" if vertebra_id in self.doubts() else ""
         return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
 
@@ -175,7 +182,7 @@ class LiveColumn:
         words = self.title(vertebra_id).split()
         if review == "rejected":
             words.append(review)
-        elif not self.counts(vertebra_id):
+        elif self.numbers and not self.counts(vertebra_id):
             words.append("not counted")
         elif measured.grade != "normal" and self.colors is outlines.COLORS:
             words.append("physiologic" if vertebra_id in self.physiologic else measured.grade)

@@ -85,6 +85,12 @@ class Editor:
         if self._dragged:
             self._end(self._dragged)
 
+    def set_points(self, vertebra_id: str, keypoints: np.ndarray) -> None:
+        """Move the key points of a vertebra to `(3, 2, 3)` patient RAS mm."""
+        self._begin_action()
+        self.study.put({vertebra_id: {**self._state(vertebra_id), "keypoints": np.asarray(keypoints).tolist()}})
+        self._end(vertebra_id)
+
     def reset(self, vertebra_id: str) -> None:
         """Restore the automatically detected key points.
 

@@ -39,16 +39,19 @@ class Review:
 
     Attributes
     ----------
+    actions_type : the class of the reader's actions.
     study, face : the scene's study, and the program that shows it.
     who : the reader's name in the journal.
     """
+
+    actions_type: type[Actions] = Actions
 
     def __init__(self, study: StudyScene, face: Face, who: str):
         self.study = study
         self.face = face
         self.who = who
         self._case: OpenCase | None = None
-        self._actions = Actions(study, face)
+        self._actions = self.actions_type(study, face)
         self._repairs = Repairs(study, face, Needs(lambda: self.editor, self._rebuild, self._close_without_ct))
         self._guard = Guard(study, self._repairs.reports(closing=self._leave_scene))
 

@@ -339,9 +339,9 @@ class StudyScene:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
         return self._column.plane_of(vertebra_id)
 
-    def show_colors(self, name: str) -> None:
-        """Draw with a palette of `outlines.PALETTES`."""
-        self._column.colors = outlines.PALETTES[name]
+    def show_colors(self, name: str, numbers: bool = True) -> None:
+        """Draw with a palette of `outlines.PALETTES`; without `numbers` the labels are names of levels alone."""
+        self._column.colors, self._column.numbers = outlines.PALETTES[name], numbers
         if self.nodes:
             outlines.fill_colors(self.nodes["grades"], self._column.colors)
             self.refresh()
