@@ -128,7 +128,7 @@ def test_images_that_are_written_while_the_study_is_changed_again_are_removed(ad
     ada.desktop.press("completeButton")
     ada.desktop.wait(begin.is_set)
     ada.review.act("reopen")
-    ada.widget.face.save_now()
+    ada.widget.face._save()  # it waits for the images
     go_on.set()
     ada.rest()
     assert not (folder / "overview.png").exists() and not (folder / "straightened.nrrd").exists()
@@ -319,7 +319,7 @@ def test_the_report_is_shown_in_the_chosen_language(ada):
     ada.desktop.press("reportButton")
     ada.rest()
     shown = ada.ui.reportBrowser._real.toPlainText()
-    assert ada.ui.reportBrowser.visible and "T11" in shown and "Vertebral fractures" in shown
+    assert ada.ui.reportBrowser.visible and "T11" in shown and "Vertebral fracture of" in shown
     ada.ui.languageComboBox.currentText = "de"
     assert not ada.ui.reportBrowser.visible
     ada.desktop.press("reportButton")

@@ -161,9 +161,9 @@ class DesktopFace:
         """See `Face`."""
         qt.QTimer.singleShot(0, do)
 
-    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
-        """See `Face`."""
-        self._start(do, then, stage)
+    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None], saves: bool = False) -> None:
+        """See `Face`. Work that `saves` files of the study runs alone: closing waits for it, and so do other saves."""
+        self._start(do, then, stage, saves)
 
     def warm_up(self) -> None:
         """Make the networks ready for the first click, beside all else."""
@@ -262,7 +262,7 @@ class DesktopFace:
             )
 
     def _save(self) -> None:
-        if self._saving:
+        if self._saving or any(work.saves for work in self._works):
             self._save_timer.start(SAVE_AFTER_MS)
         elif self.review.editor:
             self._saving = True

@@ -20,7 +20,6 @@ from ..report.readings import Found, readings
 from ..scene.choices import LOOK, RETRY, Choice, choices, other_choices, owner, told
 from ..scene.opening import machine_analysis, prepare
 from ..scene.readings import begin_own, folder_to_open, standing_text
-from ..spine.record_json import read_analysis
 from .analysing import Analyst, Opened
 from .clipboard import copied
 from .labels import short, show_text
@@ -178,33 +177,33 @@ class SigningPanel:
             return
         text, write = self.review.completed()
         told_text = _("Its report is on the clipboard.") if copied(text) else _("Its report: {}").format(text)
-        save = self.review.saving()
+        self.face.save_now()
+        self.face.changed()
+        if self.face.unsaved:
+            problem = _("{} is signed, but not on disk yet: {} {}").format(folder.name, self.face.unsaved, told_text)
+            self.face.tell(problem)
+            return
 
-        def saved() -> tuple[str, tuple[str, ...]]:
-            """Save the signature, and write the images; in another thread."""
+        def written() -> tuple[str, ...]:
+            """Write the images; in another thread."""
             try:
-                problem = save()
-                return problem, () if problem else _of_signed(reading, write())
+                return write()
             finally:
                 self._completing = False
 
-        def ended(how: tuple[str, tuple[str, ...]]) -> None:
-            """Report it, and go to the next case."""
-            problem, written = how
-            if problem:
-                self.face.tell(_("{} is signed, but not on disk yet: {} {}").format(folder.name, problem, told_text))
-                self.face.acted()
-                return
-            images = _("Its folder now has {} of your points.").format(_(" and ").join(written)) if written else CHANGED
-            message = _("{} is complete and signed. {} {}").format(folder.name, told_text, images)
-            if self.review.editor is editor and written:
+        def ended(names: tuple[str, ...]) -> None:
+            """Report it, and go to the next case. Saving removes the images of a study that was changed meanwhile."""
+            if self.review.editor is editor:
+                self.face.save_now()
+            left = [name for name in names if (reading / name).exists()]
+            images = _("Its folder now has {} of your points.").format(_(" and ").join(left)) if left else CHANGED
+            if self.review.editor is editor and left:
                 with suppress(VFQError):
                     self._complete()
-            self.face.tell(message)
+            self.face.tell(_("{} is complete and signed. {} {}").format(folder.name, told_text, images))
 
-        self.face.changed()
         self._completing = True
-        self.face.work(_("writing the images of your points"), saved, ended)
+        self.face.work(_("writing the images of your points"), written, ended, saves=True)
 
     def show(self) -> None:
         """Show whose reading is open and who signed it."""
@@ -212,12 +211,3 @@ class SigningPanel:
         show_text(self.ui.standingLabel, self.review.standing)
         self.ui.completeButton.text = _("Counter-sign") if self.review.locked else _("Study complete")
         self.ui.completeButton.enabled = self.ui.readingsButton.enabled = is_open
-
-
-def _of_signed(folder: Path, written: tuple[str, ...]) -> tuple[str, ...]:
-    """Remove images that were written while the study was changed again; return the names of those that stay."""
-    if read_analysis(folder / "analysis.json").signatures:
-        return written
-    for name in written:
-        (folder / name).unlink(missing_ok=True)
-    return ()
