@@ -127,7 +127,7 @@ class Reading:
         becomes(lambda: name in [r["level"] for r in self.rows], True)
         self.page.wait_for_function(
             "!document.querySelector('.v-menu .v-list')?.checkVisibility()"
-        )  # it takes the keys
+        )
         handled(self.page)
 
     def state(self, name: str):
