@@ -125,9 +125,7 @@ class Reading:
         self.page.click("tr[aria-selected=true] button.level")
         self.page.locator(".v-list-item-title", has_text=re.compile(f"^{name}$")).click()
         becomes(lambda: name in [r["level"] for r in self.rows], True)
-        self.page.wait_for_function(
-            "!document.querySelector('.v-menu .v-list')?.checkVisibility()"
-        )
+        self.page.wait_for_function("!document.querySelector('.v-menu .v-list')?.checkVisibility()")
         handled(self.page)
 
     def state(self, name: str):
