@@ -112,6 +112,7 @@ class Reading:
         """Place a vertebra in the plane that is shown; return the clicks `(6, 3)` straight mm, in the middle plane."""
         count = len(self.rows)
         self.key("b")
+        becomes(lambda: self.state("mode"), "place")
         clicks = outline(self.picture.straightening.to_straight(keypoints)) * (0, 1, 1)
         for click in clicks:
             self.click(click)
@@ -123,6 +124,8 @@ class Reading:
         self.acts += 2
         self.page.click("tr[aria-selected=true] button.level")
         self.page.locator(".v-list-item-title", has_text=re.compile(f"^{name}$")).click()
+        becomes(lambda: name in [r["level"] for r in self.rows], True)
+        self.page.wait_for_function("!document.querySelector('.v-menu .v-list')?.checkVisibility()")
         handled(self.page)
 
     def state(self, name: str):
