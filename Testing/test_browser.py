@@ -495,7 +495,7 @@ def test_a_refused_clipboard_leaves_the_text_to_be_copied(page):
         press(page, "x")
     press(page, "e")
     eventually(lambda: "The clipboard was refused" in page.inner_text("[data-test=copied]"))
-    assert "no vertebra was assessed" in page.input_value("[data-test=report] textarea")
+    assert "No vertebra was assessed" in page.input_value("[data-test=report] textarea")
 
 
 @pytest.mark.parametrize("key", ["Space", "Enter"])
