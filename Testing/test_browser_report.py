@@ -41,6 +41,8 @@ def test_the_report_is_previewed_copied_and_saved_in_either_language(page, outpu
     with page.expect_download() as saving:
         page.click("[data-test=save-html]")
     assert "Wirbelkörperfrakturen im CT" in saving.value.path().read_text(encoding="utf-8")
+    page.click("[data-test=export_dicom]")
+    eventually(lambda: "is not DICOM" in page.inner_text("[data-test=report-dialog]"))  # the scan came as NIfTI
     press(page, "c")  # the dialog hides the page, so its keys do nothing
     press(page, "Escape")
     eventually(lambda: not page.is_visible("[data-test=report-dialog]"))

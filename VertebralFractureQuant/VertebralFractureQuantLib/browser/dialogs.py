@@ -130,7 +130,9 @@ class Dialogs:
                 for kind, mime in MIME.items():
                     save = f"utils.download('report.{kind}', trigger('report_file', ['{kind}']), '{mime}')"
                     self._tool(f"Save {kind.upper()}", save, f"save-{kind}")
+                self._tool("Write DICOM", (self.session.act, "['export_dicom']"), "export_dicom")
                 self._tool("Close", "report_open = false", "close-report")
+            html.Div("{{ message }}", v_if="message", classes="px-6 text-amber", raw_attrs=['role="status"'])
             html.Div(COPIED, v_if="report && copied !== null", classes="px-6", raw_attrs=['role="status"'])
             html.Iframe(
                 classes="report-page",

@@ -28,7 +28,8 @@ if (back) {
   window.trame.trigger("return_to", JSON.parse(back));
 }
 window.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, textarea, select, [contenteditable], .v-menu")) return;
+  const field = event.target.closest("input, textarea, select, [contenteditable], .v-menu");
+  if (field && !(event.key === "Escape" && event.target.closest(".worklist"))) return;
   const clicking = event.key === "Enter" && window.trame.state.get("mode");
   const pressed = event.target.closest("button, a[href], [role=button], .v-list-item");
   if ([" ", "Enter"].includes(event.key) && !clicking && pressed) return;

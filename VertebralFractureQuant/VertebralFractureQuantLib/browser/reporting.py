@@ -1,20 +1,25 @@
 """The report on the page: its preview in a dialog, its text on the clipboard, and its files as downloads.
 
 The report is of the open study as it is shown, reviewed or not, and says which. Nothing is written into the case's
-folder: a file there could outlive the numbers that it tells.
+folder: a file there could outlive the numbers that it tells. DICOM objects, whose names follow from the state of the
+case, go into "dicom" beside the cases.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from ..dicom.case_report import case_report
+from ..dicom.export import export_case
 from ..report.document import FORMATS, Report, make_report, report_html, report_text
 from ..report.panels import straightened_panel
 from ..report.wording import Wording, languages
 from ..spine.curve import fit_curve
 from .face import BrowserFace
+from .saving import Autosave
 from .worklist import Worklist
 
 MIME = {"pdf": "application/pdf", "html": "text/html"}
@@ -28,12 +33,13 @@ class Reporting:
     Attributes
     ----------
     server : the trame server of the page.
-    face, worklist : of the session.
+    face, worklist, autosave : of the session.
     """
 
     server: Any
     face: BrowserFace
     worklist: Worklist
+    autosave: Autosave
     _report: Report | None = None
 
     @property
@@ -74,6 +80,31 @@ class Reporting:
             text = report_text(self._report)
             self.state.update({"report": text, "report_note": "", "report_folder": "", "copied": None})
             self.server.controller.copy(text)
+
+    def export_dicom(self) -> None:
+        """Write the study, as it is saved, as DICOM objects with the identity of its series."""
+        if self.worklist.current and self.face.review.folder:
+            asyncio.get_running_loop().create_task(self._export(self.face.review.folder))
+
+    async def _export(self, folder: Path) -> None:
+        case, editor, language = self.worklist.current, self.face.review.editor, self.state.report_language
+        assert case and editor
+        ct = editor.machine.ct
+        output = case.folder.parent / "dicom" / case.name
+        try:
+            problem = await self.autosave.now(case)
+            if problem:
+                self.face.tell(problem)
+                return
+            pdf = case_report(folder, language, None, lambda _: ct)
+            written = await asyncio.to_thread(export_case, folder, case.source, output, pdf=pdf)
+        except Exception as error:
+            self.face.tell(error)
+            return
+        with self.state:
+            told = f"{len(written)} DICOM objects were written, with the identity of the patient"
+            where = f": {output.resolve()}" if self.worklist.show_names else " into the folder dicom beside the results"
+            self.face.tell(f"{told}{where}.")
 
     def file(self, kind: str) -> Any:
         """Return the shown report as a file of `MIME` for the browser to save; None if it cannot be made."""

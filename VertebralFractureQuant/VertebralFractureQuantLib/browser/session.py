@@ -38,7 +38,7 @@ KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
 CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
 SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
-REPORTING = ("toggle_report", "report_in", "copy_report")
+REPORTING = ("toggle_report", "report_in", "copy_report", "export_dicom")
 PLACE_EVERY_S = 1.0
 
 
@@ -80,7 +80,7 @@ class Session:
         self.autosave = Autosave(self.review, self.worklist)
         self.face.on_acted = self.autosave.soon
         self.signing = Signing(self.state, server.controller, self.face, self.worklist, self.autosave, self.open_case)
-        self.reporting = Reporting(server, self.face, self.worklist)
+        self.reporting = Reporting(server, self.face, self.worklist, self.autosave)
         self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
         self._own.update({name: getattr(self.signing, name) for name in SIGNING})
         self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
