@@ -90,7 +90,8 @@ def test_a_complete_study_is_signed_with_its_images_and_its_report(ada):
     assert [(s.reader, s.role) for s in record.signatures] == [("Ada", "reader")]
     assert (folder / "overview.png").exists() and (folder / "straightened.nrrd").exists()
     assert (folder / "machine-straightened.nrrd").exists()
-    assert clipboard().startswith("Vertebral morphometry on CT, 6 levels (T9 to L2).") and "Reader: Ada." in clipboard()
+    assert clipboard().startswith("CONCLUSION\nVertebral fracture of T10, mild (Genant 1), biconcave;")
+    assert "6 vertebral bodies from T9 to L2" in clipboard() and "Signed by Ada on " in clipboard()
     assert ada.said.startswith("CT is complete and signed. Its report is on the clipboard.")
     assert "overview.png" in ada.said and "straightened.nrrd" in ada.said
     assert ada.ui.standingLabel.text.startswith("Your reading: signed by Ada")
@@ -101,7 +102,7 @@ def test_a_refused_clipboard_is_said_and_the_report_is_shown(ada, monkeypatch):
 
     monkeypatch.setattr(signing_panel, "copied", lambda text: False)
     sign(ada)
-    assert "clipboard" not in ada.said and "Its report: Vertebral morphometry on CT, 6 levels" in ada.said
+    assert "clipboard" not in ada.said and "Its report: CONCLUSION\nVertebral fracture of T10, mild" in ada.said
 
 
 def test_a_change_after_signing_is_said(ada):
