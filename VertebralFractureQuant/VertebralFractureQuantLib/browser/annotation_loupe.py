@@ -5,15 +5,15 @@ The server sends a picture when the mouse leaves the inner part of the last one;
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import slicer
 
-from ..scene.loupe import HALF_MM, PITCH_MM, sampled, shades
+from ..scene.loupe import HALF_MM, sampled, shades
 from ..scene.review import Review
+from .lens import sent_picture
 from .views import ReviewViews
 
 TIMES = 8
@@ -22,55 +22,24 @@ TIMES = 8
 SCRIPT = """
 (() => {
   const SIZE = 240, TIMES = 8, APART = 36, GAP = 9;
-  let given = null, picture = null, loupe = null, mouse = null;
-  const hide = () => { if (loupe) loupe.hidden = true; };
+  const lens = window.vfqLens("placing-loupe", SIZE, GAP);
+  let given = null, mouse = null;
   const draw = () => {
     const view = document.querySelector("[data-view=Straightened]");
-    if (!given || !mouse || !view || window.trame.state.get("mode") !== "place") return hide();
+    if (!given || !mouse || !view || window.trame.state.get("mode") !== "place") return lens.hide();
     const box = view.getBoundingClientRect(), [x, y] = mouse;
-    if (x < box.left || x > box.right || y < box.top || y > box.bottom) return hide();
-    const perMm = box.width / given.across, ratio = window.devicePixelRatio, n = given.size;
+    if (x < box.left || x > box.right || y < box.top || y > box.bottom) return lens.hide();
+    const perMm = box.width / given.across, n = given.size;
     const column = n / 2 + (x - box.left - given.at[0] * box.width) / perMm / given.pitch;
     const row = n / 2 + (y - box.top - given.at[1] * box.height) / perMm / given.pitch;
-    const shown = SIZE / (TIMES * perMm * given.pitch);
-    loupe.width = loupe.height = SIZE * ratio;
-    const to = loupe.getContext("2d");
-    to.scale(ratio, ratio);
-    to.imageSmoothingQuality = "high";
-    to.drawImage(picture, column - shown / 2, row - shown / 2, shown, shown, 0, 0, SIZE, SIZE);
-    for (const [width, color] of [[3, "rgba(0, 0, 0, .6)"], [1, "#fff"]]) {
-      to.lineWidth = width;
-      to.strokeStyle = color;
-      to.beginPath();
-      for (const [a, b] of [[0, SIZE / 2 - GAP], [SIZE / 2 + GAP, SIZE]]) {
-        to.moveTo(a, SIZE / 2); to.lineTo(b, SIZE / 2);
-        to.moveTo(SIZE / 2, a); to.lineTo(SIZE / 2, b);
-      }
-      to.stroke();
-    }
     const left = x + APART + SIZE <= box.right ? x + APART : x - APART - SIZE;
     const top = Math.min(Math.max(y - SIZE / 2, 0), innerHeight - SIZE);
-    loupe.style.transform = `translate(${left}px, ${top}px)`;
-    loupe.dataset.shown = [column, row, TIMES].map((value) => value.toFixed(2));
-    loupe.hidden = false;
+    lens.draw([column, row], SIZE / (TIMES * perMm * given.pitch), [left, top], TIMES);
   };
   window.vfqPlacingLoupe = (sent) => {
     given = sent.size ? sent : null;
-    if (!given) return hide();
-    const grey = Uint8Array.from(atob(sent.grey), (c) => c.charCodeAt(0));
-    const image = new ImageData(sent.size, sent.size);
-    for (let i = 0; i < grey.length; i++) image.data.set([grey[i], grey[i], grey[i], 255], 4 * i);
-    picture = picture || document.createElement("canvas");
-    picture.width = picture.height = sent.size;
-    picture.getContext("2d").putImageData(image, 0, 0);
-    if (!loupe) {
-      loupe = document.createElement("canvas");
-      loupe.dataset.test = "placing-loupe";
-      loupe.setAttribute("aria-hidden", "true");
-      Object.assign(loupe.style, {position: "fixed", left: 0, top: 0, width: `${SIZE}px`, height: `${SIZE}px`,
-        pointerEvents: "none", zIndex: 2000, border: "1px solid #888", borderRadius: "4px", background: "#000"});
-      document.body.append(loupe);
-    }
+    if (!given) return lens.hide();
+    lens.take(sent);
     draw();
   };
   window.addEventListener("pointermove", (event) => { mouse = [event.clientX, event.clientY]; draw(); }, true);
@@ -116,9 +85,7 @@ class PlacingLoupe:
         self.send(
             {
                 "across": node.GetFieldOfView()[0],
-                "pitch": PITCH_MM,
-                "size": len(grey),
                 "at": [x / columns, 1 - y / rows],
-                "grey": base64.b64encode(grey.tobytes()).decode(),
+                **sent_picture(grey),
             }
         )

@@ -19,6 +19,7 @@ from .annotation_session import AnnotationSession
 from .dialogs import Dialogs
 from .keys import listener
 from .layout import LAYOUT
+from .lens import SCRIPT as LENS
 from .loupe import SCRIPT as LOUPE
 from .page import ReviewPage
 from .pointer import POINTER
@@ -204,7 +205,7 @@ class AnnotationPage(ReviewPage):
     session: AnnotationSession
     side = AnnotationSide
     dialogs = AnnotationDialogs
-    scripts = (LAYOUT, POINTER, listener(KNOWN_KEYS, REPEATED_KEYS), LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
+    scripts = (LAYOUT, POINTER, listener(KNOWN_KEYS, REPEATED_KEYS), LENS, LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
 
     def __init__(self, server: Any, session: AnnotationSession):
         super().__init__(server, session)

@@ -7,7 +7,6 @@ itself moves the picture under the crosshair, so that the loupe follows the mous
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 import slicer
 from trame_slicer.views import SliceView
 
-from ..scene.loupe import HALF_MM, PITCH_MM, sampled, shades
+from ..scene.loupe import HALF_MM, sampled, shades
 from ..scene.review import Review
+from .lens import sent_picture
 from .mouse import point_under
 
 # The loupe enlarges the view three times, but to no more pixels than CT has detail: a close-up needs no loupe.
@@ -24,55 +24,26 @@ from .mouse import point_under
 SCRIPT = """
 (() => {
   const SIZE = 208, TIMES = 3, FINEST = 16, LEAST = 1.5, APART = 28, GAP = 7;
-  let press = null, given = null, picture = null, loupe = null;
-  const hide = () => { given = null; if (loupe) loupe.hidden = true; };
+  const lens = window.vfqLens("loupe", SIZE, GAP);
+  let press = null, given = null;
+  const hide = () => { given = null; lens.hide(); };
   const draw = () => {
     const perMm = press.view.clientWidth / given.across, times = Math.min(TIMES, FINEST / perMm);
     if (times < LEAST) return hide();
-    const ratio = window.devicePixelRatio, n = given.size, shown = SIZE / (times * perMm * given.pitch);
+    const n = given.size, shown = SIZE / (times * perMm * given.pitch);
     const column = n / 2 + ((press.x - press.from[0]) / perMm - given.off[0]) / given.pitch;
     const row = n / 2 + ((press.y - press.from[1]) / perMm + given.off[1]) / given.pitch;
-    loupe.width = loupe.height = SIZE * ratio;
-    const to = loupe.getContext("2d");
-    to.scale(ratio, ratio);
-    to.imageSmoothingQuality = "high";
-    to.drawImage(picture, column - shown / 2, row - shown / 2, shown, shown, 0, 0, SIZE, SIZE);
-    for (const [width, color] of [[3, "rgba(0, 0, 0, .6)"], [1, "#fff"]]) {
-      to.lineWidth = width;
-      to.strokeStyle = color;
-      to.beginPath();
-      for (const [a, b] of [[0, SIZE / 2 - GAP], [SIZE / 2 + GAP, SIZE]]) {
-        to.moveTo(a, SIZE / 2); to.lineTo(b, SIZE / 2);
-        to.moveTo(SIZE / 2, a); to.lineTo(SIZE / 2, b);
-      }
-      to.stroke();
-    }
     const [left, right] = given.room.map((mm) => APART + mm * perMm);
     const places = [press.x - left - SIZE, press.x + right];
     if (left > right) places.reverse();
     const x = places.find((at) => at >= 0 && at + SIZE <= innerWidth) ?? places[0];
     const y = Math.min(Math.max(press.y - SIZE / 2, 0), innerHeight - SIZE);
-    loupe.style.transform = `translate(${x}px, ${y}px)`;
-    loupe.dataset.shown = [column, row, times].map((value) => value.toFixed(2));
-    loupe.hidden = false;
+    lens.draw([column, row], shown, [x, y], times);
   };
   window.vfqLoupe = (sent) => {
     if (press?.view.dataset.view !== sent.view) return;
     given = sent;
-    const grey = Uint8Array.from(atob(sent.grey), (c) => c.charCodeAt(0));
-    const image = new ImageData(sent.size, sent.size);
-    for (let i = 0; i < grey.length; i++) image.data.set([grey[i], grey[i], grey[i], 255], 4 * i);
-    picture = picture || document.createElement("canvas");
-    picture.width = picture.height = sent.size;
-    picture.getContext("2d").putImageData(image, 0, 0);
-    if (!loupe) {
-      loupe = document.createElement("canvas");
-      loupe.dataset.test = "loupe";
-      loupe.setAttribute("aria-hidden", "true");
-      Object.assign(loupe.style, {position: "fixed", left: 0, top: 0, width: `${SIZE}px`, height: `${SIZE}px`,
-        pointerEvents: "none", zIndex: 2000, border: "1px solid #888", borderRadius: "4px", background: "#000"});
-      document.body.append(loupe);
-    }
+    lens.take(sent);
     draw();
   };
   window.addEventListener("pointerdown", (event) => {
@@ -148,11 +119,9 @@ class Loupe:
             {
                 "view": view.get_singleton_tag(),
                 "across": view.get_view_node().GetFieldOfView()[0],
-                "pitch": PITCH_MM,
-                "size": len(grey),
                 "off": ((center - point) @ slice_to_ras[:3, :2]).tolist(),
                 "room": [-float(beside.min()), float(beside.max())],
-                "grey": base64.b64encode(grey.tobytes()).decode(),
+                **sent_picture(grey),
             }
         )
 

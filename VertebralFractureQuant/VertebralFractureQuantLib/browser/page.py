@@ -16,6 +16,7 @@ from . import windows
 from .dialogs import Dialogs
 from .keys import listener
 from .layout import LAYOUT, OWN
+from .lens import SCRIPT as LENS
 from .loupe import SCRIPT as LOUPE
 from .pointer import POINTER
 from .session import Session
@@ -50,7 +51,7 @@ class ReviewPage:
 
     side: type[Side] = Side
     dialogs: type[Dialogs] = Dialogs
-    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(), LOUPE, WINDOWS, SCREEN)
+    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(), LENS, LOUPE, WINDOWS, SCREEN)
 
     def __init__(self, server: Any, session: Session):
         self.session = session

@@ -64,9 +64,14 @@ class Reporting:
         assert editor
         record, ct = review.record(), editor.machine.ct
         record = replace(record, case=self.worklist.name(self.worklist.at))
-        panel = straightened_panel(record, ct, fit_curve(record.curve)) if len(record.curve) else None
+
+        def make() -> Report:
+            """Draw the straightened image, and make the report with it."""
+            panel = straightened_panel(record, ct, fit_curve(record.curve)) if len(record.curve) else None
+            return make_report(record, Wording(language), panel)
+
         try:
-            report = await asyncio.to_thread(make_report, record, Wording(language), panel)
+            report = await asyncio.to_thread(make)
         except Exception as error:
             self.face.tell(error)
             return
@@ -106,12 +111,12 @@ class Reporting:
             where = f": {output.resolve()}" if self.worklist.show_names else " into the folder dicom beside the results"
             self.face.tell(f"{told}{where}.")
 
-    def file(self, kind: str) -> Any:
+    async def file(self, kind: str) -> Any:
         """Return the shown report as a file of `MIME` for the browser to save; None if it cannot be made."""
         if self._report is None or kind not in MIME:
             return None
         try:
-            data = FORMATS[kind](self._report)
+            data = await asyncio.to_thread(FORMATS[kind], self._report)
         except Exception as error:
             with self.state:
                 self.face.tell(error)

@@ -9,7 +9,17 @@ import typer
 from rich.console import Console
 
 from ..errors import VFQError
-from .common import NOTICE, BrowserOption, DebugOption, Device, DeviceOption, PortOption, coded_exit
+from .common import (
+    NOTICE,
+    BrowserOption,
+    DebugOption,
+    Device,
+    DeviceOption,
+    HostOption,
+    KeyFileOption,
+    PortOption,
+    coded_exit,
+)
 from .review import usual_port
 
 if TYPE_CHECKING:
@@ -25,13 +35,8 @@ def annotate(
         str | None, typer.Option(help="Name of a case to be read.", show_default="those assigned to the reader")
     ] = None,
     port: PortOption = 0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
-    ] = "127.0.0.1",
-    key_file: Annotated[
-        Path | None,
-        typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
-    ] = None,
+    host: HostOption = "127.0.0.1",
+    key_file: KeyFileOption = None,
     device: DeviceOption = Device.AUTO,
     show_names: Annotated[
         bool,

@@ -54,6 +54,13 @@ ReaderOption = Annotated[
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses one for the output folder.")
 ]
+HostOption = Annotated[
+    str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
+]
 BrowserOption = Annotated[
     bool,
     typer.Option("--browser/--no-browser", help="Open the page in the default browser, or only print its address."),

@@ -20,6 +20,8 @@ from .common import (
     DebugOption,
     Device,
     DeviceOption,
+    HostOption,
+    KeyFileOption,
     PortOption,
     ReaderOption,
     TrustHeaderOption,
@@ -56,13 +58,8 @@ def review(
         ),
     ] = None,
     port: PortOption = 0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
-    ] = "127.0.0.1",
-    key_file: Annotated[
-        Path | None,
-        typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
-    ] = None,
+    host: HostOption = "127.0.0.1",
+    key_file: KeyFileOption = None,
     device: DeviceOption = Device.AUTO,
     reader: ReaderOption = None,
     show_names: Annotated[
