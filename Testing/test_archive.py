@@ -627,3 +627,12 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkey
         assert "archive_refused:" in done.output, "it is vouched for, and is no archive"
     finally:
         server.shutdown()
+
+
+@pytest.mark.parametrize("asked", [{}, {"patient": "*"}, {"patient": "12?4"}, {"accession": ""}])
+def test_a_query_that_could_name_other_patients_is_refused_before_it_is_sent(asked):
+    from VertebralFractureQuantLib.archive.web import find_studies
+
+    with pytest.raises(VFQError) as refused:
+        find_studies(None, **asked)  # type: ignore[arg-type]
+    assert refused.value.code == "nothing_found" and "other patients" in refused.value.message

@@ -62,10 +62,13 @@ def find_studies(
 ) -> list[str]:
     """Return the UIDs of the CT studies that the archive has for a study's UID, a patient's ID, or a number.
 
+    DICOM takes * and ? for any characters, which would name other patients too, so they are refused.
     VFQError `nothing_found`; as `talking`.
     """
     wanted = {"StudyInstanceUID": study, "PatientID": patient, "AccessionNumber": accession}
     filters = {keyword: value for keyword, value in wanted.items() if value}
+    if not filters or any(mark in value for value in filters.values() for mark in "*?"):
+        raise VFQError("nothing_found", "Give a whole UID, ID or number: * and ? would stand for other patients, too.")
     with talking():
         found = client.search_for_studies(search_filters=filters, get_remaining=True)
         studies = sorted({_value(one, STUDY_UID) for one in found} - {""})

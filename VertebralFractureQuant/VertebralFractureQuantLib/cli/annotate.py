@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import VFQError
 from .common import (
-    NOTICE,
     BrowserOption,
     DebugOption,
     Device,
@@ -18,6 +16,7 @@ from .common import (
     HostOption,
     KeyFileOption,
     PortOption,
+    announcer,
     coded_exit,
 )
 from .review import usual_port
@@ -90,14 +89,6 @@ def _serve(
 ) -> None:
     from ..browser.serve import Settings, serve
 
-    def announce(url: str) -> None:
-        """Print the address of the page, and open it in the browser."""
-        console = Console(stderr=True)
-        console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"Press Ctrl+C to stop; every act is already saved. {NOTICE}", markup=False, highlight=False)
-        if browser:
-            typer.launch(url)
-
     def build(*arguments: object) -> object:
         """Build the page; its modules need the packages that `serve` checks for."""
         from ..browser.annotation_page import build_page
@@ -113,7 +104,7 @@ def _serve(
         key_file=key_file,
         device=device,
         show_names=show_names,
-        announce=announce,
+        announce=announcer(browser),
     )
     serve(cases, settings, build)
 

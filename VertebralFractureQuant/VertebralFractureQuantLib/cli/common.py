@@ -98,6 +98,20 @@ def print_traceback(error: Exception) -> None:
     typer.echo("".join(traceback.format_exception(error)), err=True)
 
 
+def announcer(browser: bool) -> Callable[[str], None]:
+    """Return the function that prints the address of a served page and, if `browser`, opens it there."""
+
+    def announce(url: str) -> None:
+        """Print the address of the page, and open it in the browser."""
+        console = Console(stderr=True)
+        console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)
+        if browser:
+            typer.launch(url)
+
+    return announce
+
+
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     """Raise VFQError `output_exists` if one of `paths` exists and may not be overwritten."""
     for path in paths:

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from ..errors import VFQError
 from .common import (
-    NOTICE,
     BrowserOption,
     DebugOption,
     Device,
@@ -25,6 +24,7 @@ from .common import (
     PortOption,
     ReaderOption,
     TrustHeaderOption,
+    announcer,
     coded_exit,
 )
 
@@ -104,14 +104,6 @@ def serve_review(
     from ..browser.kept import Kept
     from ..browser.serve import Settings, serve
 
-    def announce(url: str) -> None:
-        """Print the address of the page, and open it in the browser."""
-        console = Console(stderr=True)
-        console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)
-        if browser:
-            typer.launch(url)
-
     settings = Settings(
         who=reader or Kept().reader or _login(),
         host=host,
@@ -121,7 +113,7 @@ def serve_review(
         device=device,
         show_names=show_names,
         analyses=analyses or {},
-        announce=announce,
+        announce=announcer(browser),
         trust_header=trust_header,
     )
     serve(cases, settings)
