@@ -14,8 +14,18 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ("browser_bench",)  # servers and pages for the tests in a browser
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: the cores are used by several tests at a time
-THOROUGH = ("test_analysis", "test_browser", "test_desktop", "test_phantom", "test_predictor", "test_training")
+THOROUGH = (
+    "test_analysis",
+    "test_browser",
+    "test_desktop",
+    "test_dicom_export",
+    "test_phantom",
+    "test_predictor",
+    "test_training",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("thorough")
         if not item.get_closest_marker("thorough"):
             item.add_marker("fast")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settings_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The page remembers its reader, key and last case in a folder of the tests, not in the user's own."""
+    for name in ("XDG_CONFIG_HOME", "LOCALAPPDATA"):
+        os.environ[name] = str(tmp_path_factory.mktemp("settings"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 from harness.desktop import Desktop  # noqa: E402
 from harness.drag import press_and_release  # noqa: E402
 from VertebralFractureQuantLib.analysis.curve_repair import PresentCurve, repaired_curve  # noqa: E402
+from VertebralFractureQuantLib.cohort import background  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import MODULE as CHILD  # noqa: E402
 from VertebralFractureQuantLib.cohort.jobs import _parser  # noqa: E402
 from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
@@ -112,7 +113,7 @@ class Child:
     """A `cohort.jobs.Process` that the test controls."""
 
     def __init__(self, command: Sequence[str], analysis: Callable[[CTVolume], SpineAnalysis]):
-        self.wanted = _parser().parse_args(command[list(command).index(CHILD) + 1 :])
+        self.wanted = self._parsed(list(command))
         self.killed = False
         self.words = ""
         self._analysis = analysis
@@ -139,6 +140,9 @@ class Child:
             {"done": True} if record.status == "ok" else {"error": record.status, "message": record.message}, end=0
         )
 
+    def _parsed(self, command: list[str]) -> Any:
+        return _parser().parse_args(command[command.index(CHILD) + 1 :])
+
     # -- the methods of a process
 
     def lines(self) -> Iterator[str]:
@@ -161,6 +165,37 @@ class Child:
         self.say(end=-9)
 
 
+@dataclass(frozen=True)
+class CohortEngine:
+    """Reads scans as the library does, and measures them with a function of the test."""
+
+    analysis: Callable[[CTVolume], SpineAnalysis]
+
+    def read_ct(self, path: Path, series: Any = None, trust_header: bool = False, files: Any = None) -> CTVolume:
+        return read_ct(path, series=series, trust_header=trust_header, files=files)
+
+    def load_models(self, device: str) -> str:
+        return device
+
+    def analyze(self, ct: CTVolume, models: Any, progress: Any = None, trust_header: bool = False) -> SpineAnalysis:
+        found = self.analysis(ct)
+        if found.status != "ok":
+            raise VFQError(found.status, found.message)
+        return found
+
+
+class CohortChild(Child):
+    """The child process of a cohort."""
+
+    def done(self) -> None:
+        """Run the cohort as the real child process does, and end."""
+        background.run(self.wanted, self.say, CohortEngine(self._analysis))
+        self.say(end=0)
+
+    def _parsed(self, command: list[str]) -> Any:
+        return background.options_of(command[command.index(background.MODULE) + 1 :])
+
+
 class Children:
     """Starts child processes. If `at_once`, each is done at once; else the test controls it."""
 
@@ -170,7 +205,8 @@ class Children:
         self.analysis: Callable[[CTVolume], SpineAnalysis] = make_analysis
 
     def __call__(self, command: Sequence[str]) -> Child:
-        self.started.append(Child(command, self.analysis))
+        kind = CohortChild if background.MODULE in command else Child
+        self.started.append(kind(command, self.analysis))
         if self.at_once:
             self.started[-1].done()
         return self.started[-1]

@@ -179,9 +179,10 @@ def _problems() -> str:
 
 
 def _keys() -> str:
-    from VertebralFractureQuantLib.scene.keys import KEYS, PAGE_KEYS
+    from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
 
-    rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in (*KEYS, *PAGE_KEYS)]
+    entries = (*KEYS, *LAYOUT_KEYS)
+    rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in entries]
     return _table(("key", "what it does"), rows)
 
 

@@ -6,290 +6,49 @@ The server runs in a separate process; the browser is Chromium, driven by Playwr
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pace import slowness
-from PIL import Image
 
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
-from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
-from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM  # noqa: E402
-from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM  # noqa: E402
-from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
-from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
-from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
-from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis  # noqa: E402
-from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
-from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
-
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-FLAGS += ("--disable-component-update", "--disable-sync")
-SIZE = {"width": 1600, "height": 950}
-PATIENT = "Doe^Jane"
-IMAGES_SHOWN = """[...document.querySelectorAll('[data-view] canvas, [data-view] img')].filter(
-    (shown) => (shown.naturalWidth ?? shown.width) > 1).length >= 4"""
-HANDLED = """async () => {
-  const frame = () => new Promise(requestAnimationFrame);
-  await frame();
-  for (let i = 0; i < 2; i++) await window.trame.trigger("key", [""]);  // no key
-  await frame();
-  await frame();
-}"""
+from browser_bench import (
+    CHROMIUM,
+    SIZE,
+    Picture,
+    Server,
+    becomes,
+    cell,
+    drag,
+    eventually,
+    folder_of,
+    g,
+    handled,
+    hover,
+    open_page,
+    overlay_pixels,
+    press,
+    saved,
+    steady,
+)
+from VertebralFractureQuantLib.scene.navigation import CLOSE_UP_MM
+from VertebralFractureQuantLib.scene.study import StudyScene
+from VertebralFractureQuantLib.scene.views import Views
+from VertebralFractureQuantLib.spine.curve import SpineCurve
+from VertebralFractureQuantLib.spine.genant import measure_column
+from VertebralFractureQuantLib.spine.record_json import read_analysis
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-
-
-@dataclass
-class Server:
-    """`vfq review` in a process, as a user starts it."""
-
-    arguments: list[str]
-    process: subprocess.Popen[str] = field(init=False)
-    log: list[str] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "review", "--no-browser", *self.arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-    @cached_property
-    def url(self) -> str:
-        """The address of the page; waits until the server prints it."""
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.log.append(line)
-            found = re.search(r"Open (http\S+)", line)
-            if found:
-                return found.group(1)
-        raise AssertionError("".join(self.log))
-
-    def stop(self, how: signal.Signals = signal.SIGINT) -> str:
-        self.process.send_signal(how)
-        _, rest = self.process.communicate(timeout=20)
-        return "".join(self.log) + (rest or "")
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory) -> Path:
-    """A small phantom and a crop of it, in files that are named like patients."""
-    folder = tmp_path_factory.mktemp("scans")
-    ct, _ = make_phantom(11, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
-    for i, voxels in enumerate((ct.voxels, ct.voxels[: -len(ct.voxels) // 5])):
-        write_ct(replace(ct, voxels=voxels), folder / f"{PATIENT}-{i + 1}.nii.gz")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def analyzed(scans: Path, tmp_path_factory) -> Path:
-    """The outputs of `vfq analyze` for both scans."""
-    output = tmp_path_factory.mktemp("analyzed")
-    command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
-    return output
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-class Ahead:
-    """Servers with separate outputs, each started while the test before it runs."""
-
-    def __init__(self, scans: Path, analyzed: Path, folder: Path):
-        self.scans, self.analyzed, self.folder = scans, analyzed, folder
-        self.count = 0
-        self.next = self.start()
-
-    def start(self) -> tuple[Server, Path]:
-        self.count += 1
-        output = Path(shutil.copytree(self.analyzed, self.folder / f"review-{self.count}"))
-        return Server([str(self.scans), "--output", str(output), "--reader", "tester"]), output
-
-    def take(self) -> tuple[Server, Path]:
-        taken, self.next = self.next, self.start()
-        return taken
-
-
-@pytest.fixture(scope="module")
-def ahead(scans: Path, analyzed: Path, tmp_path_factory) -> Iterator[Ahead]:
-    ahead = Ahead(scans, analyzed, tmp_path_factory.mktemp("reviews"))
-    yield ahead
-    ahead.next[0].stop()
-
-
-@pytest.fixture
-def started(ahead: Ahead) -> Iterator[tuple[Server, Path]]:
-    server, output = ahead.take()
-    yield server, output
-    if server.process.poll() is None:
-        server.stop()
-
-
-@pytest.fixture
-def server(started: tuple[Server, Path]) -> Server:
-    return started[0]
-
-
-@pytest.fixture
-def output(started: tuple[Server, Path]) -> Path:
-    return started[1]
-
-
-@pytest.fixture
-def unopened(analyzed: Path, tmp_path: Path) -> Path:
-    """Outputs that no server uses yet."""
-    return Path(shutil.copytree(analyzed, tmp_path / "review"))
-
-
-@pytest.fixture
-def page(chromium, server: Server) -> Iterator[object]:
-    page = open_page(chromium, server)
-    yield page
-    page.close()
-
-
-def open_page(chromium, server: Server):
-    page = chromium.new_page(viewport=SIZE)
-    page.outside = []
-    page.on(
-        "request",
-        lambda r: (
-            page.outside.append(r.url)
-            if not r.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1"))
-            else None
-        ),
-    )
-    page.goto(server.url)
-    page.wait_for_selector("tr[data-id]", timeout=30000)
-    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
-    page.wait_for_function(IMAGES_SHOWN)
-    handled(page)
-    return page
-
-
-class Picture:
-    """The positions of points in the page's straightened view when it shows the whole spine."""
-
-    def __init__(self, page, analysis: SpineAnalysis):
-        self.straightening = Straightening(SpineCurve(analysis.curve))
-        box = page.query_selector("[data-view=Straightened]").bounding_box()
-        length = self.straightening.curve.length
-        self.mm = max(2 * ANTERIOR_MM / box["width"], length / box["height"])
-        self.center = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        self.middle = -length / 2
-
-    def xy(self, patient: np.ndarray) -> tuple[float, float]:
-        return self.xy_straight(self.straightening.to_straight(patient))
-
-    def xy_straight(self, straight: np.ndarray) -> tuple[float, float]:
-        """Return the position of a point in straight mm; anterior is on the left, cranial up."""
-        return self.center[0] - straight[1] / self.mm, self.center[1] - (straight[2] - self.middle) / self.mm
-
-
-def g(page, vertebra_id: str) -> float:
-    return float(page.get_attribute(f"tr[data-id={vertebra_id}]", "data-g"))
-
-
-def cell(page, vertebra_id: str, name: str) -> str:
-    return page.inner_text(f"tr[data-id={vertebra_id}] [data-cell={name}]")
-
-
-def handled(page) -> None:
-    """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
-
-    Messages that the server sends after one answer arrive before the next answer.
-    """
-    page.evaluate(HANDLED)
-
-
-def eventually(check, timeout_s: float = 15.0) -> None:
-    """Wait until `check` returns true: events of the mouse in a view and images do not arrive in a fixed order."""
-    until = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < until, "the page did not come to the expected state"
-        time.sleep(0.05)
-
-
-def becomes(value, wanted) -> None:
-    """Wait until `value()` equals `wanted`; the page may show an answer some frames after it came."""
-    with suppress(AssertionError):
-        eventually(lambda: value() == wanted)
-    assert value() == wanted
-
-
-def hover(page, x: float, y: float) -> None:
-    """Move the mouse to a place in two steps: the move finds the point under the mouse."""
-    page.mouse.move(x - 25, y - 25)
-    page.mouse.move(x, y)
-    handled(page)
-
-
-def drag(page, vertebra_id: str, start, by, release: bool = True) -> None:
-    """Drag a key point of a vertebra until the page shows the last place of the mouse."""
-    before = g(page, vertebra_id)
-    hover(page, *start)
-    page.mouse.down()
-    for share in np.linspace(0, 1, 8)[1:]:
-        page.mouse.move(start[0] + share * by[0], start[1] + share * by[1])
-    eventually(lambda: g(page, vertebra_id) != before)
-    steady(lambda: g(page, vertebra_id))
-    if release:
-        page.mouse.up()
-        handled(page)
-
-
-def steady(value, for_s: float = 0.3):
-    """Wait until a value has been the same for a while, and return it."""
-    latest, since = value(), time.monotonic()
-    while time.monotonic() - since < for_s:
-        time.sleep(0.03)
-        if (now := value()) != latest:
-            latest, since = now, time.monotonic()
-    return latest
-
-
-def folder_of(output: Path, index: int) -> Path:
-    return sorted(p for p in output.iterdir() if p.is_dir())[index]
-
-
-def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
-    """Return the record on disk once `condition` holds, or after `timeout` seconds."""
-    until = time.monotonic() + timeout
-    while True:
-        record = read_analysis(folder / "analysis.json")
-        if condition(record) or time.monotonic() > until:
-            return record
-        time.sleep(0.1)
-
-
-def press(page, key: str) -> None:
-    page.keyboard.press(key)
-    handled(page)
 
 
 def test_a_dragged_point_moves_the_number_the_colour_and_the_patients_point(page, output):
@@ -569,13 +328,14 @@ def test_after_kill_9_the_page_restores_every_finished_action(chromium, server, 
     drag(page, "v2", picture.xy(analysis.vertebrae[1].keypoints[0, 0]), (0, 6 / picture.mm))
     page.click("tr[data-id=v1] [data-cell=g]")
     press(page, "x")
+    page.wait_for_selector("tr[data-id=v1][data-review=rejected]")
     dragged = g(page, "v2")
     assert dragged != pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-3)
     server.process.kill()
     server.process.wait()
     page.close()
 
-    again = Server([str(scans), "--output", str(output)])
+    again = Server([str(scans), "--output", str(output), "--reader", "tester"])
     try:
         page = open_page(chromium, again)
         assert g(page, "v2") == pytest.approx(dragged, abs=1e-12)
@@ -602,7 +362,7 @@ def test_closing_a_tab_during_a_drag_loses_nothing(chromium, server, output):
     page.mouse.move(x, y)
     page.mouse.move(x + 40, y + 40, steps=8)
     # no button is pressed, so the point stays
-    assert steady(lambda: g(page, "v2")) == pytest.approx(live, abs=1e-12)
+    assert steady(page, lambda: g(page, "v2")) == pytest.approx(live, abs=1e-12)
     page.close()
 
 
@@ -641,14 +401,6 @@ def test_a_point_dragged_far_away_is_named_not_counted_and_asked_for(page, outpu
     becomes(lambda: page.inner_text("[data-test=summary]"), before)
 
 
-def overlay_pixels(page) -> int:
-    """Count the coloured pixels of points, lines and labels in the straightened view."""
-    image = np.asarray(
-        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
-    )
-    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())
-
-
 def test_the_overlay_hides_while_h_is_held_and_stays_hidden_after_a_tap(page):
     shown = overlay_pixels(page)
     assert shown > 500
@@ -677,7 +429,7 @@ def test_enter_fills_the_view_and_beside_the_plane_no_point_is_dragged(page, out
     page.mouse.move(place[0], place[1] + 15, steps=5)
     page.mouse.up()
     handled(page)
-    assert steady(lambda: g(page, "v3")) == before
+    assert steady(page, lambda: g(page, "v3")) == before
     press(page, "j")
     page.wait_for_selector("[data-test=note]", state="detached")
     drag(page, "v3", place, (0, 12))
@@ -743,7 +495,7 @@ def test_a_refused_clipboard_leaves_the_text_to_be_copied(page):
         press(page, "x")
     press(page, "e")
     eventually(lambda: "The clipboard was refused" in page.inner_text("[data-test=copied]"))
-    assert "no vertebra was assessed" in page.input_value("[data-test=report] textarea")
+    assert "No vertebra was assessed" in page.input_value("[data-test=report] textarea")
 
 
 @pytest.mark.parametrize("key", ["Space", "Enter"])
@@ -842,17 +594,30 @@ def test_doubts_and_physiologic_shapes_are_shown_and_end_with_the_review(chromiu
         server.stop()
 
 
-def test_the_worklist_opens_the_next_case_quickly(page, output):
-    page.wait_for_timeout(4000)  # the next case is loaded in the meantime
-    first = page.inner_text("[data-test=worklist]")
-    started = time.monotonic()
-    page.keyboard.press(".")
-    page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText != {first!r}")
-    page.wait_for_selector("tr[data-id]")
-    assert time.monotonic() - started < 3 * slowness()
-    assert "CASE 2" in page.inner_text("[data-test=worklist]").upper()
-    press(page, ".")
-    eventually(lambda: "no further case" in page.inner_text("[data-test=message]"))
+def test_the_next_case_is_analysed_while_the_reader_reviews_and_opens_quickly(chromium, scans, unopened):
+    following = folder_of(unopened, 1)
+    shutil.rmtree(following)
+    server = Server([str(scans), "--output", str(unopened), "--reader", "tester"])
+
+    def seconds_to_open(key: str, name: str) -> float:
+        started = time.monotonic()
+        page.keyboard.press(key)
+        page.wait_for_function(f"document.querySelector('[data-test=worklist]').innerText.trim() == '{name}'")
+        page.wait_for_selector("tr[data-id]")
+        return time.monotonic() - started
+
+    try:
+        page = open_page(chromium, server)
+        eventually((following / "analysis.json").exists, 120)
+        there_and_back = [seconds_to_open(*act) for act in ((".", "Case 2"), (",", "Case 1")) * 3]
+        assert min(there_and_back) < 3 * slowness()
+        press(page, ".")
+        page.wait_for_selector("tr[data-id]")
+        press(page, ".")
+        eventually(lambda: "no further case" in page.inner_text("[data-test=message]"))
+        page.close()
+    finally:
+        server.stop()
 
 
 def test_the_page_and_the_log_do_not_contain_the_patients_name(page, server):

@@ -52,7 +52,7 @@ def test_the_key_is_in_the_users_settings(tmp_path, monkeypatch):
 
 
 def own_key(path: Path, text: str, mode: int = 0o600) -> Path:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     path.chmod(mode)
     return path
 

@@ -41,7 +41,7 @@ class FakeEngine:
 
     models_error: Exception | None = None
 
-    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
+    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False, files=None) -> CTVolume:
         name = Path(path).name
         if name.startswith("absent"):
             raise VFQError("not_found", f"There is no {path}.")
@@ -150,7 +150,7 @@ def test_a_header_that_contradicts_the_body_is_refused_unless_the_user_vouches_f
 def test_the_weights_option_replaces_the_shipped_networks(vfq, monkeypatch):
     asked = []
 
-    def load(device, weights):
+    def load(device, weights, threads):
         asked.append(weights)
         raise VFQError("bad_weights", "None there.")
 

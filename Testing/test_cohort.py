@@ -299,12 +299,34 @@ def test_a_folder_that_a_killed_process_had_moved_is_restored_before_the_next_ru
 
 
 def test_kept_results_are_not_said_to_be_of_the_series_that_is_asked_for(tmp_path):
-    """Two series may have the same grid, and a record names no series."""
+    """Two series may have the same grid, and an older record names no series."""
     measured(SmallGpu(), tmp_path)
     study = Study(tmp_path / "scan.nii", "scan", tmp_path / "out", series="1.2.3")
     notes = []
     measure_study(study, SmallGpu(), lambda: SmallGpu().load_models("cpu"), note=notes.append)
     assert "another series" in notes[-1] and "--overwrite" in notes[-1] and "1.2.3" not in notes[-1]
+
+
+def test_the_results_of_another_series_with_the_same_grid_are_not_returned_as_its_own(tmp_path):
+    class OfSeries(SmallGpu):
+        def __init__(self, series):
+            super().__init__(("The CPU was used.",))
+            self.series = series
+
+        def read_ct(self, path, series=None, trust_header=False):
+            return replace(super().read_ct(path), series=self.series)
+
+        def analyze(self, ct, models, progress=None, trust_header=False):
+            return replace(super().analyze(ct, models), series=ct.series)
+
+    def once_more(series, **options):
+        engine, study = OfSeries(series), Study(tmp_path / "scan", "scan", tmp_path / "out", **options)
+        return measure_study(study, engine, lambda: engine.load_models("cpu")).record
+
+    assert once_more("sha256:00000001").status == once_more("sha256:00000001").status == "ok"
+    refused = once_more("sha256:00000002")
+    assert refused.status == "output_exists" and "another DICOM series" in refused.message
+    assert once_more("sha256:00000002", overwrite=True).series == "sha256:00000002"
 
 
 @pytest.mark.thorough

@@ -200,7 +200,7 @@ def test_a_confirmed_vertebra_that_the_curve_leaves_is_replaced_and_reported():
 
 def test_the_reader_is_told_how_many_were_found_and_kept_and_whose_points_were_replaced():
     pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
-    from VertebralFractureQuantLib.scene.actions import rescue_text
+    from VertebralFractureQuantLib.scene.merging import rescue_text
 
     known = study(vertebrae(bulged(spine())), v4=CONFIRMED, v9=CONFIRMED)
     told = rescue_text(rescued(known), ["T8"])

@@ -55,13 +55,19 @@ def test_without_packages_each_purpose_names_what_is_missing(installed):
     assert names(missing("analysis on GPU")) == ["torch", "safetensors", "shapely"]
     assert names(missing("pictures")) == ["matplotlib"]
     assert names(missing("analysis on CPU", "pictures")) == ["openvino", "shapely", "matplotlib"]
-    assert names(missing()) == ["openvino", "shapely", "torch", "safetensors", "matplotlib"]
+    assert names(missing("report")) == ["jinja2", "matplotlib"]
+    assert names(missing("report as PDF")) == ["jinja2", "matplotlib", "reportlab"]
+    assert names(missing("DICOM objects")) == ["highdicom"]
+    assert names(missing("cohort")) == ["polars", "itables", "bokeh"]
+    for_all = ["openvino", "shapely", "torch", "safetensors", "matplotlib", "jinja2", "reportlab", "highdicom"]
+    assert names(missing()) == [*for_all, "polars", "itables", "bokeh"]
 
 
 def test_a_package_in_an_accepted_version_is_not_missing(installed):
     installed.update(
         openvino="2026.4.1", shapely="2.2.0", torch="2.13.0+cu126", safetensors="0.8.0", matplotlib="3.11.2"
     )
+    installed.update(jinja2="3.1.6", reportlab="4.4", highdicom="0.27.0", polars="2.1", itables="2.9.1", bokeh="3.9")
     assert missing() == ()
 
 

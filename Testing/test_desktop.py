@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from desktop_bench import LEVELS, MODULE, Bench, Desktop, add_volume, library_ke
 from harness import installing, pythonqt  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
 from PySide6 import QtCore, QtTest  # noqa: E402
-from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError, meaning  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis  # noqa: E402
@@ -419,7 +420,16 @@ def cohort(empty, tmp_path) -> Bench:
     for name in ("first", "second"):
         write_ct(replace(make_ct(), name=name), tmp_path / "scans" / f"{name}.nii.gz")
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
+    empty.rest()
     return empty
+
+
+@pytest.fixture
+def analysed(cohort) -> Bench:
+    """The cohort, analysed."""
+    cohort.desktop.press("analyzeAllButton")
+    cohort.rest()
+    return cohort
 
 
 def listed(bench: Bench) -> list[tuple[str, ...]]:
@@ -427,35 +437,114 @@ def listed(bench: Bench) -> list[tuple[str, ...]]:
     return [tuple(table.item(row, column).text() for column in range(4)) for row in range(table.rowCount)]
 
 
-def test_a_cohort_is_analysed_one_after_the_other(cohort):
+def only_second(ct: CTVolume) -> SpineAnalysis:
+    """Fail for the first scan."""
+    return SpineAnalysis("x", status="not_ct", message="These are no HU.") if ct.name == "first" else make_analysis(ct)
+
+
+def test_a_cohort_is_analysed_in_the_background_as_vfq_cohort_does(cohort):
     assert listed(cohort) == [("first", "waiting", "", ""), ("second", "waiting", "", "")]
+    assert cohort.ui.cohortLabel.text == "2 scans: 2 waiting." and not cohort.ui.stopButton.enabled
     cohort.children.at_once = False
+    cohort.children.analysis = only_second
     cohort.desktop.press("analyzeAllButton")
-    assert [child.wanted.case for child in cohort.children.started] == ["first"]
-    cohort.children.started[0].done()
-    cohort.desktop.wait(lambda: len(cohort.children.started) == 2)
-    assert listed(cohort)[0] == ("first", "ready", "mild", "6 of 6")
-    cohort.children.started[1].say({"error": "not_ct", "message": "These are no HU."}, end=3)
+    (child,) = cohort.children.started
+    assert child.wanted.output == cohort.folder / "scans-cohort" and cohort.ui.cancelButton.visible
+    assert not cohort.ui.analyzeAllButton.enabled and cohort.ui.stopButton.enabled
+    child.say({"stage": "1 of 2 scans", "share": 0.5})
+    cohort.desktop.wait(lambda: cohort.ui.progressBar.value == 50)
+    child.done()
     cohort.rest()
-    assert cohort.said == "second: These are no HU."
-    cohort.children.at_once = True
-    cohort.desktop.press("analyzeAllButton")
-    cohort.rest()
-    assert [row[1] for row in listed(cohort)] == ["ready", "ready"] and len(cohort.children.started) == 3
+    assert listed(cohort)[1] == ("second", "ready", "mild", "6 of 6")
+    assert listed(cohort)[0][:2] == ("first", meaning("not_ct"))
+    assert cohort.ui.cohortLabel.text == "2 scans: 1 analysed, 1 failed."
+    folder = cohort.folder / "scans-cohort"
+    assert read_analysis(folder / "cases" / "second" / "analysis.json").status == "ok"
+    with (folder / "failures.csv").open(encoding="utf-8") as file:
+        assert [(row["case"], row["code"]) for row in csv.DictReader(file)] == [("first", "not_ct")]
+    assert (folder / "index.html").exists() and (folder / "vertebrae.parquet").exists()
 
 
-def test_a_cohort_can_be_stopped_after_the_running_case(cohort):
-    cohort.children.at_once = False
-    cohort.desktop.press("analyzeAllButton")
-    cohort.desktop.press("stopButton")
-    cohort.children.started[0].done()
-    cohort.rest()
-    assert [row[1] for row in listed(cohort)] == ["ready", "waiting"]
+def test_a_stopped_cohort_is_continued_and_what_is_finished_is_kept(analysed, tmp_path):
+    first = analysed.folder / "scans-cohort" / "cases" / "first" / "analysis.json"
+    before = first.read_bytes(), first.stat().st_mtime_ns
+    write_ct(replace(make_ct(), name="third"), tmp_path / "scans" / "third.nii.gz")
+    analysed.widget.onListCohort()
+    analysed.rest()
+    assert [row[:2] for row in listed(analysed)] == [("first", "ready"), ("second", "ready"), ("third", "waiting")]
+    analysed.children.at_once = False
+    analysed.desktop.press("analyzeAllButton")
+    analysed.desktop.press("stopButton")
+    assert analysed.children.started[1].killed and "Analyse all continues" in analysed.said
+    assert not analysed.widget.analyst.busy and listed(analysed)[2][1] == "waiting"
+    analysed.children.at_once = True
+    analysed.desktop.press("analyzeAllButton")
+    analysed.rest()
+    assert [row[1] for row in listed(analysed)] == ["ready"] * 3
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == before
 
 
-def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
-    cohort.desktop.press("analyzeAllButton")
-    cohort.rest()
+def test_the_cohorts_of_the_panel_and_of_the_command_are_the_same(analysed, tmp_path):
+    from VertebralFractureQuantLib.cohort.runs import Options, list_cohort
+
+    folder = analysed.folder / "scans-cohort"
+    listed_there = list_cohort(Options(tmp_path / "scans", folder))
+    assert [(case.name, status) for case, status in listed_there] == [("first", "ok"), ("second", "ok")]
+    assert listed_there[0][0].folder == folder / "cases" / "first"
+
+
+def test_the_real_child_of_a_cohort_speaks_and_writes_as_the_panel_expects(tmp_path):
+    from VertebralFractureQuantLib.cohort.background import CohortJob, cohort_command
+
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no image")
+    job = CohortJob(cohort_command(tmp_path / "scans", tmp_path / "out", "cpu", sys.executable))
+    while job.update().status == "running":
+        time.sleep(0.05)
+    assert (job.update().status, job.update().message) == ("done", "") and len(job.results) == 1
+    assert job.results[0][0] == "broken" and job.results[0][1] not in ("ok", "internal_error")
+    assert "broken" in (tmp_path / "out" / "failures.csv").read_text(encoding="utf-8")
+
+
+def test_the_gallery_has_the_reviews_and_is_shown_in_the_browser(analysed, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys.modules["qt"].QDesktopServices, "openUrl", lambda url: seen.append(url.toLocalFile()))
+    analysed.widget.cohort.open(0)
+    analysed.wait_for_study()
+    analysed.review.act("reject")
+    analysed.widget.face.save_now()
+    analysed.desktop.press("galleryButton")
+    analysed.rest()
+    assert seen == [str(analysed.folder / "scans-cohort" / "index.html")]
+    with (analysed.folder / "scans-cohort" / "vertebrae.csv").open(encoding="utf-8") as file:
+        reviews = [row["review"] for row in csv.DictReader(file) if row["case"] == "first"]
+    assert reviews.count("rejected") == 1
+
+
+def test_while_the_cohort_runs_elsewhere_it_is_said(cohort, tmp_path):
+    from VertebralFractureQuantLib.cohort.state import CohortState
+
+    with CohortState(cohort.folder / "scans-cohort"):
+        cohort.widget.onListCohort()
+        cohort.rest()
+    assert "cohort" in cohort.said.lower() and not listed(cohort)
+
+
+def test_the_next_open_case_is_opened(analysed):
+    analysed.widget.cohort.open(0)
+    analysed.wait_for_study()
+    before = analysed.editor
+    analysed.desktop.key("g")
+    analysed.wait_for_study(before)
+    assert analysed.review.folder.name == "second"
+    before = analysed.editor
+    analysed.desktop.press("nextOpenButton")
+    analysed.wait_for_study(before)
+    assert analysed.review.folder.name == "first"
+
+
+def test_cases_are_opened_from_the_list_and_by_their_keys(analysed):
+    cohort = analysed
     cohort.ui.cohortTable.selectRow(0)
     cohort.desktop.press("openCaseButton")
     cohort.wait_for_study()
@@ -475,10 +564,9 @@ def test_cases_are_opened_from_the_list_and_by_their_keys(cohort):
     assert cohort.markups(0).details["review"] == "confirmed"
 
 
-def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(cohort):
+def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(analysed):
+    cohort = analysed
     add_volume(make_ct(), "Loaded before")
-    cohort.desktop.press("analyzeAllButton")
-    cohort.rest()
     cohort.ui.cohortTable.selectRow(1)
     cohort.desktop.press("openCaseButton")
     cohort.wait_for_study()
@@ -487,9 +575,8 @@ def test_the_buttons_act_on_the_case_that_was_opened_from_the_list(cohort):
     assert cohort.ui.analyzeButton.text == f"Analyse {name}" and f"Shown: {name}," in cohort.ui.caseLabel.text
 
 
-def test_a_double_click_opens_a_case(cohort):
-    cohort.desktop.press("analyzeAllButton")
-    cohort.rest()
+def test_a_double_click_opens_a_case(analysed):
+    cohort = analysed
     table = cohort.ui.cohortTable._real
     table.cellDoubleClicked.emit(1, 3)
     cohort.wait_for_study()
@@ -545,9 +632,8 @@ def test_a_missing_or_empty_cohort_folder_is_reported(empty, tmp_path):
     assert "is not a folder" in empty.said and not listed(empty)
     (tmp_path / "scans").mkdir()
     empty.ui.scansPathLineEdit.currentPath = str(tmp_path / "scans")
-    empty.desktop.press("analyzeAllButton")
     empty.rest()
-    assert empty.said
+    assert "contains no scan" in empty.said and not empty.ui.analyzeAllButton.enabled
 
 
 # -- export

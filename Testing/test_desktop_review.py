@@ -17,6 +17,7 @@ from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pi
 from harness.drag import move, where  # noqa: E402
 from pace import processor_ms, slowness  # noqa: E402
 from PySide6 import QtCore, QtTest  # noqa: E402
+from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS, PALETTES  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  # noqa: E402
@@ -26,6 +27,7 @@ from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 
 DRAG_MS = 2.0
 NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
+ALL_BUT_T11 = ["confirmed", "confirmed", "open", "confirmed", "confirmed", "confirmed"]
 FREE = (0.0, 0.0, -212.0)  # a point without a vertebra, below L2, in straight mm
 QT_KEYS = {"ArrowDown": "Down", "ArrowUp": "Up", "ArrowLeft": "Left", "ArrowRight": "Right", " ": "Space"}
 QT_KEYS |= {"Delete": "Del", "Escape": "Esc", "Enter": "Return", "PageDown": "PgDown", "PageUp": "PgUp"}
@@ -112,6 +114,11 @@ def points_of(bench: Bench) -> list:
     return [node for v in bench.study.vertebrae.values() for node in (v.node, v.mirror)]
 
 
+def lists_the_readings(bench: Bench) -> bool:
+    label = bench.ui.askLabel
+    return label.visible and str(bench.review.folder) in label.text.replace(BREAK, "")
+
+
 def nothing(bench: Bench) -> None:
     """Prepare nothing."""
 
@@ -121,6 +128,7 @@ DEEDS = {
     "previous_vertebra": Deed(acted(row=1), partial(stands_at, 0)),
     "toggle_order": Deed(nothing, lambda b: b.cell(0, 0) == "T11" and b.ui.orderButton.checked),
     "confirm": Deed(acted(), lambda b: review(b) == "confirmed" and stands_at(1, b)),
+    "confirm_rest": Deed(acted("confirm_rest"), lambda b: [review(b, i) for i in range(6)] == ALL_BUT_T11),
     "reject": Deed(acted(), lambda b: review(b) == "rejected" and stands_at(1, b)),
     "reopen": Deed(acted("confirm"), lambda b: review(b) == last_act(b) == "open"),
     "undo": Deed(acted("confirm"), lambda b: review(b) == "open" and last_act(b) == "undo"),
@@ -144,6 +152,9 @@ DEEDS = {
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
     "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
+    "next_open": Deed(nothing, lambda b: b.said.startswith("No other analysed case")),
+    "complete_study": Deed(nothing, lambda b: b.said.startswith("The study is not complete")),
+    "toggle_case": Deed(nothing, lists_the_readings),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {
@@ -169,6 +180,8 @@ BUTTONS_OF_DEEDS = {
     "orderButton": "toggle_order",
     "fitButton": "fit_views",
     "helpButton": "toggle_help",
+    "completeButton": "complete_study",
+    "readingsButton": "toggle_case",
 }
 
 
@@ -181,6 +194,7 @@ def does(bench: Bench, action: str, trigger: Callable[[], None]) -> None:
     bench.rest()
     assert deed.holds(bench), f"{action}: not done; said {bench.said!r}"
     bench.review.cancel()
+    bench.widget.signing.close_question()
     while bench.editor.undo():
         pass
     if bench.review.doubtful_first:
@@ -330,13 +344,14 @@ def test_a_drag_in_a_whole_column_is_measured_within_two_milliseconds(empty):
     recompute, panel = [], []
     empty.study.follow = timed(empty.study.follow, recompute)
     empty.widget.face.followed = timed(empty.widget.face.followed, panel)
-    best, slow = np.inf, 1.0
-    for batch in range(3):
+    best, now = np.inf, slowness()
+    for batch in range(5):
+        before = now
         moves(empty.markups(11).node, 60)
         assert len(recompute) == 60 * (batch + 1) <= len(panel)
-        slow = slowness()
-        best = min(best, np.median(recompute[-60:]) / slow)
-    print(f"recompute {best:.2f} ms, panel {np.median(panel) / slow:.2f} ms, slowness {slow:.1f}")
+        now = slowness()
+        best = min(best, np.median(recompute[-60:]) / max(before, now))  # other programs come and go
+    print(f"recompute {best:.2f} ms, panel {np.median(panel) / now:.2f} ms, slowness {now:.1f}")
     assert best < DRAG_MS
 
 
@@ -601,9 +616,8 @@ def test_plain_colours_hide_the_grade_and_stay_for_the_next_study(opened):
 
 def test_labels_stay_when_the_plane_is_beside_the_points(opened):
     def lettered(lateral: float) -> int:
-        """Count the coloured pixels right of the third vertebra, where its label is."""
+        """Count the pixels in the third vertebra's colour right of it, where its label is."""
         opened.review.act("move_lateral", lateral)
-        opened.markups(2).node.GetDisplayNode().SetSelectedColor(1.0, 0.0, 0.0)
         view = slicer.app.layoutManager().sliceWidget("Straightened").sliceView()
         view.forceRender()
         shot = vtkWindowToImageFilter()
@@ -612,9 +626,9 @@ def test_labels_stay_when_the_plane_is_beside_the_points(opened):
         shot.Update()
         image = shot.GetOutput()
         pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*image.GetDimensions()[1::-1], -1).astype(int)
-        right, up = pixel("Straightened", opened.markups(2).straight()[2, 1])
-        part = pixels[int(up) - 6 : int(up) + 40, int(right) + 8 :]
-        return int((part[..., 0] - part[..., 1] > 60).sum())
+        right, up = pixel("Straightened", opened.markups(2).straight()[2].mean(0))
+        part = pixels[int(up) - 12 : int(up) + 12, int(right) + 8 :]
+        return int((part[..., 0] - part[..., 2] > 60).sum())
 
     on_plane = lettered(0.0)
     assert on_plane > 30
@@ -669,14 +683,17 @@ def test_the_table_shows_the_verdicts_and_the_summary_counts_them(opened):
     assert opened.markups(1).node.GetLocked()
 
 
-def test_swapped_points_are_reported_and_cannot_be_confirmed(opened):
+def test_swapped_points_are_reported_and_asked_for_before_they_are_confirmed(opened):
     node, position = opened.markups(0).node, np.zeros(3)
     node.GetNthControlPointPositionWorld(1, position)
     node.SetNthControlPointPositionWorld(1, *(position - [0, 0, 40.0]))
     pick(opened, 0)
     assert opened.cell(0, 5) == "invalid points" and opened.ui.vertebraTable.item(0, 0).toolTip()
     opened.desktop.press("confirmButton")
-    assert "cannot be confirmed" in opened.said and review(opened) == "open"
+    assert "A lower point lies above its upper one" in opened.said and review(opened) == "open"
+    assert not opened.study.counts(opened.study.order[0])
+    opened.desktop.press("confirmButton")  # asked, and confirmed once more
+    assert review(opened) == "confirmed" and last_act(opened) == "confirmed anyway"
 
 
 def test_the_buttons_for_a_vertebra_need_a_selection(opened):

@@ -6,7 +6,9 @@ Whatever is passed over is named, with its reason, in a note or in the failure.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,10 @@ from test_ct_bad_input import refused
 from VertebralFractureQuantLib.cohort.worklist import expanded, find_cases, passed_over
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.imaging.files import read_ct
+from VertebralFractureQuantLib.report.outputs import write_record
+from VertebralFractureQuantLib.scene.opening import read_study
+from VertebralFractureQuantLib.spine.curve import fit_curve
+from VertebralFractureQuantLib.spine.record import SpineAnalysis
 
 GOOD, OTHER = "1.2.5", "1.2.6"
 SHAPE = (8, 6, 7)
@@ -61,6 +67,41 @@ def test_a_requested_series_has_no_alternative(tmp_path: Path) -> None:
     pass_over_time(tmp_path, 1)
     assert "4 of 8 slices" in refused("mixed_series", tmp_path, series=OTHER)
     assert len(read_ct(tmp_path, series=GOOD).voxels) == 8
+
+
+def twins(folder: Path) -> None:
+    """Two series with the same grid and other voxels; GOOD is the fitter one, as its UID sorts first."""
+    dicom_series(folder, body(SHAPE), uid=GOOD)
+    dicom_series(folder, body(SHAPE, seed=5), uid=OTHER)
+
+
+def test_the_fingerprint_of_a_series_finds_it_again_and_does_not_tell_its_uid(tmp_path: Path) -> None:
+    twins(tmp_path)
+    for uid, seed in ((GOOD, 0), (OTHER, 5)):
+        ct = read_ct(tmp_path, series=uid)
+        assert re.fullmatch("sha256:[0-9a-f]{8}", ct.series) and uid not in ct.series
+        assert ct.series == f"sha256:{sha256(uid.encode()).hexdigest()[:8]}"
+        again = read_ct(tmp_path, series=ct.series)
+        np.testing.assert_array_equal(again.voxels, body(SHAPE, seed=seed))
+        assert again.series == ct.series
+    assert failure(tmp_path, series="sha256:00000000").code == "no_ct_series"
+
+
+def test_a_review_opens_the_series_that_was_analysed(tmp_path: Path) -> None:
+    scans, case = tmp_path / "scans", tmp_path / "out" / "case"
+    twins(scans)
+    case.mkdir(parents=True)
+
+    def opened(fingerprint: str | None) -> np.ndarray:
+        analysed = read_ct(scans, series=OTHER)
+        grid = {"shape": analysed.voxels.shape, "spacing_mm": analysed.spacing_mm, "ijk_to_ras": analysed.ijk_to_ras}
+        curve = fit_curve(np.array([[0.0, 0, 20], [0, 0, 10], [0, 0, 0]])).points
+        write_record(SpineAnalysis("case", curve=curve, series=fingerprint, **grid), case / "analysis.json")
+        return read_study(scans, case, "case").ct.voxels
+
+    np.testing.assert_array_equal(opened(read_ct(scans, series=OTHER).series), body(SHAPE, seed=5))
+    np.testing.assert_array_equal(opened(None), body(SHAPE))  # an older record: the fittest series
+    np.testing.assert_array_equal(opened("sha256:00000000"), body(SHAPE))  # with new UIDs: the grid alone is checked
 
 
 def test_if_the_fittest_series_cannot_be_stacked_the_next_is_read(tmp_path: Path) -> None:

@@ -42,13 +42,28 @@ from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import GRADES, SHAPES, measure, measure_column
 from VertebralFractureQuantLib.spine.levels import NAMES
 from VertebralFractureQuantLib.spine.quality import Flag
+from VertebralFractureQuantLib.spine.reading import ROLES, STARTS, Reading
 from VertebralFractureQuantLib.spine.record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra
 from VertebralFractureQuantLib.spine.record_json import from_json, to_json, vertebra_to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "VertebralFractureQuant" / "Resources" / "Schemas"
 PAGE = ROOT / "Documentation" / "formats.md"
-FORMATS = ("vfq-analysis/1", "vfq-evaluation/1", "vfq-reference/1", "vfq-report/1", "vfq-review/1", "vfq-truth/1")
+FORMATS = tuple(
+    f"vfq-{name}/1"
+    for name in (
+        "agreement",
+        "analysis",
+        "consensus",
+        "dataset",
+        "evaluation",
+        "reading",
+        "reference",
+        "report",
+        "review",
+        "truth",
+    )
+)
 LATER = (
     "level_probabilities",
     "genant_spread",
@@ -170,6 +185,9 @@ def test_closed_lists_are_those_of_the_library():
     assert vertebra["level"]["enum"] == [*NAMES, None]
     assert vertebra["level_probabilities"]["propertyNames"]["enum"] == ["C1", *NAMES, "S1"]
     assert (tuple(vertebra["origin"]["enum"]), tuple(vertebra["review"]["enum"])) == (ORIGINS, REVIEWS)
+    reading = schema("vfq-analysis/1")["properties"]["reading"]["properties"]
+    roles = reading["signatures"]["items"]["properties"]["role"]["enum"]
+    assert (tuple(reading["begun_from"]["enum"]), tuple(roles)) == (STARTS, ROLES)
     truth = schema("vfq-truth/1")["$defs"]
     assert truth["level"]["enum"] == list(NAMES)
     assert tuple(truth["partial"]["properties"]["level"]["enum"]) == COLUMN
@@ -223,6 +241,7 @@ def edited() -> SpineAnalysis:
     return replace(
         found,
         quality=(Flag("metal", "There is metal at T10.", ("T10",)),),
+        reading=Reading("reader", NOW, "reading", "A").signed("reader", NOW, 64 * "0").signed("B", NOW, 64 * "1"),
         vertebrae=(
             replace(moved, review="confirmed", **signed),
             replace(second, pinned=True, physiologic="Lower in front.", quality=(Flag("metal", "There is metal."),)),
@@ -296,6 +315,7 @@ def test_a_file_of_the_first_version_and_one_of_a_later_one_both_fit():
         for key in LATER:
             del vertebra[key]
     del data["source"]["ijk_to_ras"], data["models"][0]["backend"]
+    del data["reading"]
     assert fits(data, "vfq-analysis/1")
     data["vertebrae"][0]["density_hu"] = data["colour"] = data["patient"]["note"] = "new"
     assert fits(data, "vfq-analysis/1")
@@ -321,8 +341,8 @@ def test_reports_of_every_kind_fit_their_schema(kind, language):
     whole = schema("vfq-report/1")
     written = {re.sub(r"not_assessable\..*", "not_assessable", path) for path in paths_of(data)}
     if kind == "edited by a reader":
-        described_paths = {path for path, _ in described(whole, whole)}
-        assert described_paths - {f"vertebrae[].loss.{key}" for key in whole["$defs"]["loss"]["properties"]} <= written
+        absent = ("vertebrae[].loss.", "signatures[].")  # no fracture; signatures of another content
+        assert {path for path, _ in described(whole, whole) if not path.startswith(absent)} <= written
 
 
 def put(data: Any, path: str, value: Any) -> Any:
@@ -340,7 +360,7 @@ def put(data: Any, path: str, value: Any) -> Any:
 
 
 WRONG = [
-    *[(key, ...) for key in to_json(UNREAD) if key not in LATER],
+    *[(key, ...) for key in to_json(UNREAD) if key not in (*LATER, "reading")],
     *[(f"patient.{key}", ...) for key in ("genant_ratio", "grade", "sdi", "assessed")],
     *[(f"vertebrae.1.{key}", ...) for key in vertebra_to_json(edited().vertebrae[0]) if key not in LATER],
     ("schema", "vfq-analysis/2"),
@@ -707,6 +727,10 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "dataset.json": ("vfq-dataset/1", ""),
+    "labels": ("vfq-reading/1", ""),
+    "consensus": ("vfq-consensus/1", ""),
+    "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
 }
 
@@ -766,7 +790,11 @@ def test_the_example_on_the_page_fits_the_schema_and_is_read():
 
 
 def test_the_programs_on_the_page_run(tmp_path, journalled, monkeypatch):
-    find_schema, print_ratios, read_journal = blocks("python")
+    find_schema, print_ratios, list_readings, read_journal = blocks("python")
+    (tmp_path / "results" / "scan").mkdir(parents=True)
+    write_review(edited(), tmp_path / "results" / "scan")
+    assert told(list_readings, tmp_path, monkeypatch) == "reader from A signed by []\n"
+    shutil.rmtree(tmp_path / "results")
     write_outputs(KINDS["without levels"], None, tmp_path / "results", pictures=False)
     write_outputs(UNREAD, None, tmp_path / "results")
     assert told(find_schema, tmp_path, monkeypatch) == "vfq-analysis/1\n"

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -18,6 +20,7 @@ from ct_writers import FORMS, META_FORMS, NIFTI_FORMS, NRRD_FORMS, Writer
 from file_mutations import BOMB, FORMS_OF, mutate, read_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 from test_ct import body, placed
 from test_ct_bad_input import refused
 from VertebralFractureQuantLib.imaging import stored
@@ -34,6 +37,28 @@ def test_a_damaged_file_is_refused_or_read_whole(format_: str, random: Random) -
         path = forms[random.choice(list(forms))](Path(folder), body(), placed(np.eye(3)))
         mutate(random, path)
         read_all(path) if path.exists() else None
+
+
+@pytest.mark.parametrize("decoder", [zlib, isal_zlib], ids=["zlib", "isal"])
+def test_each_decoder_of_gzip_and_zlib_gives_the_right_bytes_or_an_error(decoder, monkeypatch) -> None:
+    monkeypatch.setattr(stored, "inflater", decoder)
+    random, outcomes = Random(0), []
+    noise = np.random.default_rng(0).normal(0, 30, 3000).astype("<i2").tobytes()
+    for _ in range(1500):
+        true = noise[: random.randint(1, len(noise))]
+        data = bytearray(random.choice([gzip.compress, zlib.compress])(true))
+        damage = random.choice(["none", "flipped", "cut", "more"])
+        if damage == "flipped":
+            data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        data = data[: random.randrange(len(data))] if damage == "cut" else data
+        data += random.randbytes(9) if damage == "more" else b""
+        try:
+            assert b"".join(stored.inflated(io.BytesIO(data))) == true
+            outcomes.append((damage, "read"))
+        except (EOFError, zlib.error, isal_zlib.error):
+            outcomes.append((damage, "refused"))
+    expected = {("none", "read"), ("more", "read"), ("cut", "refused"), ("flipped", "refused")}
+    assert expected <= set(outcomes) and not {("none", "refused"), ("more", "refused"), ("cut", "read")} & set(outcomes)
 
 
 def test_unread_memory_is_noticed_by_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

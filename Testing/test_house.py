@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,14 @@ LIGHT_ROOMS = (
     "cohort.worklist",
     "cohort.jobs",
     "desktop.dependencies",
+    "labels.store",
 )
 NETWORK = {"socket", "ssl", "urllib", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib"}
+NETWORK |= {"pynetdicom", "dicomweb_client"}
+NETWORK_OF = {
+    "browser": {"aiohttp"},  # the review page, for this machine alone
+    "archive": {"pynetdicom", "dicomweb_client", "urllib"},  # opt-in; urllib takes addresses apart
+}
 NOT_IN_SLICER = ("torch", "openvino", "matplotlib", "typer", "rich", "safetensors", "scipy", "shapely")
 
 
@@ -67,7 +74,8 @@ def test_slicer_gets_the_packages_in_the_ranges_that_pip_gets():
 
     lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     for_slicer = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    for_pip = {r.name: r for r in map(Requirement, project()["dependencies"])}
+    extras = (project()["optional-dependencies"][extra] for extra in ("cohort", "report", "dicom"))
+    for_pip = {r.name: r for r in map(Requirement, [*project()["dependencies"], *chain(*extras)])}
     assert for_slicer
     for requirement in for_slicer:
         assert requirement.specifier == for_pip[requirement.name].specifier, requirement.name
@@ -121,8 +129,7 @@ def test_no_module_can_reach_a_network(path):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add((node.module or "").split(".")[0])
-    served = {"aiohttp"} if path.parent.name == "browser" else set()  # the review page, for this machine alone
-    assert not imported & (NETWORK - served)
+    assert not imported & (NETWORK - NETWORK_OF.get(path.parent.name, set()))
 
 
 def trees() -> dict[str, ast.Module]:

@@ -22,7 +22,7 @@ from VertebralFractureQuantLib.spine.record import (
 from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json
 
 DOCUMENTED = {"schema", "case", "status", "message", "space", "source", "models", "curve", "limits_mm", "vertebrae"}
-DOCUMENTED |= {"patient", "timing_s", "quality"}
+DOCUMENTED |= {"patient", "timing_s", "quality", "reading"}
 DOCUMENTED_OF_VERTEBRA = {"level", "score", "keypoints", "heights_mm", "genant_ratio", "grade", "shape", "borderline"}
 DOCUMENTED_OF_VERTEBRA |= {"origin", "review"}
 
@@ -309,7 +309,7 @@ ADDED_TO_VERTEBRA |= {"reviewer", "reviewed_at", "physiologic", "quality"}
 def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):
     data = to_json(analysis)
     assert set(data) == DOCUMENTED
-    assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras", "trust_header"}
+    assert set(data["source"]) == {"shape", "spacing_mm", "ijk_to_ras", "trust_header", "series"}
     assert all(set(m) == {"role", "name", "sha256", "backend"} for m in data["models"])
     assert set(data["patient"]) == {"genant_ratio", "grade", "sdi", "assessed", "physiologic", "not_counted"}
     assert all(set(v) == DOCUMENTED_OF_VERTEBRA | ADDED_TO_VERTEBRA for v in data["vertebrae"])

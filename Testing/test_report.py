@@ -20,14 +20,15 @@ from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.matching import compare, match, point_errors
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import overview
+from VertebralFractureQuantLib.report.document import make_report, report_text
 from VertebralFractureQuantLib.report.markups import GRADE_COLORS, markups_document, read_markups, write_markups
 from VertebralFractureQuantLib.report.names import case_name, case_names
 from VertebralFractureQuantLib.report.outputs import check_output, write_outputs
 from VertebralFractureQuantLib.report.overview import draw_overview, spread, write_overview
 from VertebralFractureQuantLib.report.panels import patient_panel, straightened_panel
-from VertebralFractureQuantLib.report.sentence import report_text
 from VertebralFractureQuantLib.report.tables import COLUMNS, measurement_rows, write_measurements
 from VertebralFractureQuantLib.report.terminal import case_table, comparison_table, doubt_lines, vertebra_table
+from VertebralFractureQuantLib.report.wording import Wording
 from VertebralFractureQuantLib.spine.curve import fit_curve
 from VertebralFractureQuantLib.spine.genant import deciding_ratio, deciding_text, grade, measure_column
 from VertebralFractureQuantLib.spine.quality import Flag
@@ -116,7 +117,7 @@ def test_the_table_has_a_row_for_each_vertebra_with_the_values_of_the_record(ana
     with (tmp_path / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["level"] for row in rows] == ["T7", "T8", "T9", ""]
-    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 21 + 18
+    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 24 + 18
     wedge = rows[2]
     assert (wedge["index"], wedge["grade"], wedge["shape"]) == ("3", "severe", "wedge")
     assert float(wedge["genant_ratio"]) == pytest.approx(analysis.vertebrae[2].measurement.genant_ratio, abs=1e-4)
@@ -470,6 +471,27 @@ def test_both_pictures_have_one_true_scale_with_anterior_on_the_left(analysis, c
     np.testing.assert_allclose(scales, scales[0], rtol=1e-6)
 
 
+def test_the_pixels_of_both_panels_lie_where_their_axes_say(analysis, ct, monkeypatch):
+    step = 4  # a chequered image of other values at each place
+    painted = []
+    for name in ("straightened_panel", "patient_panel"):
+        panel = getattr(overview, name)(analysis, ct, overview.fit_curve(analysis.curve))
+        rows, columns = np.indices(panel.image.shape) // step
+        image = np.where((rows * 7 + columns * 3) % 5 < 2, 950.0, -250.0)
+        painted.append(replace(panel, image=image, points=panel.points[:0]))
+    monkeypatch.setattr(overview, "straightened_panel", lambda *_: painted[0])
+    monkeypatch.setattr(overview, "patient_panel", lambda *_: painted[1])
+    figure = draw_overview(replace(analysis, vertebrae=()), ct)
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[..., 1]
+    for panel, axes in zip(painted, figure.axes, strict=False):
+        row, column = np.indices(panel.image.shape)[:, 1::2, 1::2].reshape(2, -1)
+        x, y = axes.transData.transform(np.stack([panel.across[column], panel.up[row]], axis=1)).T
+        shown = drawn[len(drawn) - 1 - y.astype(int), x.astype(int)]
+        expected = np.where(panel.image[row, column] > 0, 255, 0)
+        assert np.mean(abs(shown - expected) < 64) > 0.9  # letters and the scale bar cover some
+
+
 def test_a_study_without_vertebrae_is_still_drawn(analysis, ct):
     assert len(draw_overview(replace(analysis, vertebrae=()), ct).axes) == 3
 
@@ -651,7 +673,7 @@ def test_what_is_not_counted_is_so_in_the_table_the_image_and_the_words(analysis
     assert [row["review"] for row in rows] == ["open", "open", "confirmed", "rejected"]
     assert [row["reviewer"] for row in rows] == ["", "", "A", "A"]
     assert rows[2]["reviewed_at"] == "2026-01-02T03:04:05+00:00" and rows[1]["quality"] == "impossible_points"
-    text = report_text(told, "A")
+    text = report_text(make_report(told, Wording()))
     name = vertebra_name(vertebrae[1], 1)
-    assert text.startswith("Vertebral morphometry on CT, 2 levels")
-    assert f"Not counted because of impossible points: {name}." in text and "Not measurable: " in text
+    assert "by the heights of 2 vertebral bodies" in text
+    assert f"Not assessable: {name} (its points are not those of a vertebral body)." in text

@@ -21,6 +21,7 @@ from VertebralFractureQuantLib.report.document import (
     case_panel,
     make_report,
     report_html,
+    report_json,
     report_pdf,
     report_text,
 )
@@ -30,6 +31,7 @@ from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.report.wording import Wording
 from VertebralFractureQuantLib.spine.levels import LUMBAR, THORACIC
 from VertebralFractureQuantLib.spine.quality import Flag
+from VertebralFractureQuantLib.spine.reading import Reading
 from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, remeasured
 
 SPINE = (*THORACIC[3:], *LUMBAR)  # T4 to L5
@@ -186,6 +188,17 @@ def test_an_unreviewed_study_is_preliminary_and_so_are_its_findings():
         "PRELIMINARY: 1 of 14 vertebrae has not been reviewed by a reader.\n"
     )
     assert "PRELIMINARY" not in sentences(a)
+
+
+def test_signatures_that_hold_are_told_with_role_and_time():
+    a = spine(WEDGE)
+    reading = Reading("A", "2026-01-31T10:00:00+00:00").signed("A", "2026-01-31T13:00:00+00:00", a.digest)
+    reading = reading.signed("B", "2026-02-01T08:30:00+00:00", a.digest).signed("C", "2026-02-02T00:00:00+00:00", "")
+    text = sentences(replace(a, reading=reading))
+    assert "Signed by A on 2026-01-31 13:00 UTC.\nCounter-signed by B on 2026-02-01 08:30 UTC.\n" in text
+    assert " by C " not in text
+    data = json.loads(report_json(make_report(replace(a, reading=reading), Wording())))
+    assert [(s["reader"], s["role"]) for s in data["signatures"]] == [("A", "reader"), ("B", "countersigner")]
 
 
 def test_doubts_stand_where_they_belong():

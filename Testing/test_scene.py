@@ -424,15 +424,18 @@ def test_a_doubtful_name_is_marked_until_a_reader_names_one(study, editor):
     assert study.vertebrae[second].node.GetName().startswith("T10  ")
 
 
-def test_swapped_points_are_drawn_as_faulty_and_cannot_be_confirmed(study, editor):
+def test_swapped_points_are_drawn_as_faulty_and_asked_for_before_they_are_confirmed(study, editor):
     vertebra_id = study.order[0]
     drag(study, vertebra_id, (0, 0, -30.0))
     assert study.faults[vertebra_id]
     assert study.vertebrae[vertebra_id].node.GetDisplayNode().GetSelectedColor() == pytest.approx(COLORS["faulty"])
     with pytest.raises(VFQError) as caught:
         editor.review(vertebra_id, "confirmed")
-    assert caught.value.code == "faulty_vertebra"
-    assert editor.by_doubt()[0] == vertebra_id
+    assert caught.value.code == "impossible_vertebra" and "lower point lies above" in caught.value.message
+    assert editor.by_doubt()[0] == vertebra_id and not study.counts(vertebra_id)
+    assert vertebra_id not in editor.certain()
+    editor.review(vertebra_id, "confirmed", anyway=True)
+    assert editor.journal.trail()[-1].kind == "confirmed anyway" and study.counts(vertebra_id)
     editor.review(vertebra_id, "rejected")
     assert editor.by_doubt()[-1] == vertebra_id
 
@@ -570,8 +573,9 @@ def test_a_complete_review_has_a_text_and_images_beside_the_automatic_ones(begun
     review.editor.review(review.order[0], "rejected")
     assert review.study.vertebra(review.order[1]).reviewer == "Dr. Other"
     text, write = review.completed()
-    assert "5 levels (T10 to L2)" in text and "T12: severe biconcave deformity (G 0.5" in text
-    assert "Spinal deformity index 3. Not measurable: T9. Reader: Dr. Other." in text
+    assert "5 vertebral bodies from T10 to L2" in text and "Vertebral fracture of T12, severe (Genant 3), bicon" in text
+    assert "Spinal deformity index 3;" in text and "T9 (rejected by the reader as not measurable)." in text
+    assert "Reviewed by Dr. Other, last on" in text and "Signed by Dr. Other on" in text
     assert review.saving()() == ""
     assert "straightened.nrrd" in write()
     drawn = (case.folder / "overview.png").read_bytes()
@@ -867,7 +871,7 @@ class Listening:
         self.straightened, *self.patient = (scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in "SXYZ")
         for node, name in zip((self.straightened, *self.patient), "SXYZ", strict=True):
             node.SetLayoutName(name)
-        self.cameras, self.said = (), []
+        self.cameras, self.said, self.renderer = (), [], None
 
     def tell(self, what) -> None:
         self.said.append(str(what))

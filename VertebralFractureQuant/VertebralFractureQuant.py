@@ -187,7 +187,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.face import DesktopFace
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
+        from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
+        from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
         self.face.on_told = self._say
@@ -196,13 +198,21 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.face.on_changed.append(self._showState)
         self.analyst = Analyst(self.face, self.startProcess)
         self.input = InputPanel(self.ui, self.analyst, lambda: self._parameterNode, self._open)
-        self.analyst.progress = self.input.show_progress
+        self.analyst.progress = self._showProgress
         self.analyst.finished = self._onFinished
         self.cohort = CohortPanel(self.ui, self.analyst, self._open)
+        self.report = ReportPanel(self.ui, self.face)
+        self.signing = SigningPanel(self.ui, self.analyst, self._open, self.cohort.open_next_open)
+        self.ownActions = {
+            "toggle_help": self.onHelp,
+            "next_open": self.cohort.open_next_open,
+            "complete_study": self.signing.complete_study,
+            "toggle_case": self.signing.toggle_readings,
+        }
         self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
 
     def _connect(self):
-        from VertebralFractureQuantLib.desktop.paths import when_chosen
+        from VertebralFractureQuantLib.desktop.paths import when_chosen, when_typed
 
         buttons = {
             "analyzeButton": self.onAnalyze,
@@ -218,14 +228,30 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "exportButton": self.onExport,
             "saveSceneButton": self.onSaveScene,
             "folderButton": self.onShowFolder,
+            "nextOpenButton": self.cohort.open_next_open,
+            "galleryButton": self.cohort.show_gallery,
+            "readingsButton": self.signing.toggle_readings,
+            "completeButton": self.signing.complete_study,
+            "laterButton": self.signing.close_question,
+            "reportButton": self.report.show_report,
+            "copyReportButton": self.report.copy_text,
+            "pdfButton": lambda: self.report.save("pdf"),
+            "htmlButton": lambda: self.report.save("html"),
+            "dicomDatabaseButton": self.report.export_to_database,
+            "dicomFilesButton": self.report.write_files,
         }
+        for choice in ("first", "automatic", "copy"):
+            buttons[f"{choice}Button"] = lambda choice=choice: self.signing.choose(choice)
         for name, handler in buttons.items():
             getattr(self.ui, name).connect("clicked()", lambda handler=handler: self._do(handler))
-        for name in ("results", "scans", "export"):
+        for name in ("results", "scans", "cohort", "export"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
-        self.ui.readerLineEdit.connect("textChanged(QString)", lambda text: self._onReader())
+        self.ui.readerLineEdit.connect("textChanged(QString)", lambda text: self._keepReader(text))
+        when_typed(self.ui.readerLineEdit, lambda: self._do(self._onReader), lambda: self.face.review.editor is None)
+        self.ui.languageComboBox.connect("currentTextChanged(QString)", self._onLanguage)
         when_chosen(self.ui.resultsPathLineEdit, lambda: self._do(self._onResults))
         when_chosen(self.ui.scansPathLineEdit, lambda: self._do(self.onListCohort))
+        when_chosen(self.ui.cohortPathLineEdit, lambda: self._do(self.onListCohort))
         self.ui.cohortTable.connect("cellDoubleClicked(int,int)", lambda row, _: self._do(self.cohort.open, row))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
@@ -235,10 +261,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         results = slicer.util.settingsValue(
             f"{SETTINGS}/results", str(Path(slicer.app.defaultScenePath) / "VertebralFractureQuant")
         )
+        self.face.review.restore_window(slicer.util.settingsValue(f"{SETTINGS}/window", "bone"))
+        self.ui.languageComboBox.currentText = slicer.util.settingsValue(f"{SETTINGS}/language", "en")
         self.ui.readerLineEdit.text = reader
         self.ui.resultsPathLineEdit.currentPath = results
         self.ui.exportPathLineEdit.currentPath = str(Path(results) / "export")
-        self._onReader()
+        self._do(self._onReader)
 
     # -- actions
 
@@ -248,10 +276,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         cases = {"next_case": 1, "previous_case": -1}
         if action in cases:
             self._do(self.cohort.open_next, cases[action])
-        elif action == "toggle_help":
-            self._do(self.onHelp)
+        elif action in self.ownActions:
+            self._do(self.ownActions[action])
         else:
             self.face.review.act(action, *args)
+        if action in ("toggle_window", "choose_window"):
+            qt.QSettings().setValue(f"{SETTINGS}/window", self.face.review.preset)
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""
@@ -260,18 +290,19 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self.input.analyze()
 
     def onCancel(self):
-        """Stop the running analysis, and those that wait."""
-        self.cohort.stop()
+        """Stop the running analysis."""
         self.analyst.cancel()
 
     def onListCohort(self):
-        """List the scans of the chosen folder."""
-        self.cohort.list(Path(self.ui.scansPathLineEdit.currentPath), self.input.results)
+        """List the scans of the chosen folder; choosing a folder for the cohort lists them too."""
+        self.cohort.clear()
+        if not self.cohort.propose(self.input.results):
+            self.cohort.show_list()
 
     def onAnalyzeAll(self):
         """Analyse the cohort in the background."""
         if self.input.is_ready():
-            self.cohort.analyze_all(self.input.device)
+            self.cohort.analyze_all(self.input.device, self.input.trusts_header)
             self.input.show_buttons()
 
     def onExport(self):
@@ -309,8 +340,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
                 self._say(error.message)
 
     def _onReader(self):
-        self.face.set_reader(self.ui.readerLineEdit.text.strip() or getpass.getuser())
-        qt.QSettings().setValue(f"{SETTINGS}/reader", self.face.review.who)
+        self.signing.set_reader(self.ui.readerLineEdit.text)
+
+    def _keepReader(self, name):
+        qt.QSettings().setValue(f"{SETTINGS}/reader", name.strip() or getpass.getuser())
+
+    def _onLanguage(self, language):
+        qt.QSettings().setValue(f"{SETTINGS}/language", language)
+        self.report.hide()
 
     def _onResults(self):
         self.input.show_buttons()
@@ -327,17 +364,28 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.cohort.finished(case, state)
         self.input.show_buttons()
 
-    def _open(self, opened, node=None):
+    def _open(self, opened, node=None, folder=None):
         from VertebralFractureQuantLib.desktop.input_panel import removed_text
+        from VertebralFractureQuantLib.errors import VFQError
 
         if node is not None and node.GetScene() is None:
             self._say(removed_text(opened.case))
             return
-        left = self.face.review.folder
+        self.signing.close_question()
+        folder = folder or self.signing.folder_of(opened, node)
+        if folder is None:
+            return
+        left = self.face.case_folder
         self.face.close()
-        self.face.review.open(opened.prepared, opened.case.folder, opened.models, node)
+        try:
+            self.face.review.open(opened.prepared, folder, opened.models, node)
+        except VFQError as error:
+            if error.code == "study_in_use" and folder == opened.case.folder:
+                self.signing.ask(opened, node, in_use=True)
+            raise
         if node is None:  # the study's own node, so that a second analysis gets the case's name too
             self.face.review.study.nodes["ct"].SetName(opened.case.name)
+        self.face.warm_up()
         self.input.choose_shown()
         self._onParameters()
         self.cohort.show_folders(left, opened.case.folder)
@@ -361,11 +409,18 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         review = self.face.review
         self.keyboard.show(review.editor is not None, review.mode)
         self.input.show_case()
+        self.signing.show()
+        self.report.hide()
+        self.report.show_buttons()
         self.ui.outdatedLabel.visible = review.outdated
         unsaved = self.face.unsaved
         show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
+
+    def _showProgress(self, state):
+        self.input.show_progress(state)
+        self.cohort.show_results()
 
     def _showBusy(self, stage):
         self.input.show_progress(stage=stage)
@@ -424,6 +479,35 @@ class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):
         from VertebralFractureQuantLib.report.outputs import write_outputs
 
         return write_outputs(analysis, self.ctFromNode(volumeNode), Path(folder))
+
+    def exportDicom(self, caseFolder, volumeNode, output):
+        """Write the case in `caseFolder` as DICOM objects into `output`, add them to Slicer's DICOM database.
+
+        Returns their paths. The volume must have been loaded from the database, which has the patient's identity.
+
+        Raises
+        ------
+        VFQError
+            `no_identity`, and others that say what to do.
+        """
+        from DICOMLib import DICOMUtils
+        from VertebralFractureQuantLib.desktop.dicom_database import export_loaded
+
+        written = export_loaded(Path(caseFolder), volumeNode, slicer.dicomDatabase, Path(output))
+        DICOMUtils.importDicom(str(output), slicer.dicomDatabase)
+        return written
+
+    def showReport(self, path, volumeNode):
+        """Show a structured report that `exportDicom` or `vfq dicom` wrote on its CT; return the `StudyScene`.
+
+        Raises
+        ------
+        VFQError
+            `not_an_analysis`, `newer_schema` or `other_ct`.
+        """
+        from VertebralFractureQuantLib.dicom.back import read_report
+
+        return self.show(read_report(Path(path)), volumeNode)
 
 
 class VertebralFractureQuantTest(ScriptedLoadableModuleTest):

@@ -1,90 +1,16 @@
 """Coded failures: what cannot be done gets a code, and a message that says what is wrong and what to do.
 
 A code is a stable, lower-case word for programs (such as the status in `analysis.json`). The message is for people.
-`CODES` gives the meaning and the remedy of each code; Documentation/troubleshooting.md is generated from it.
+`CODES` gives the meaning and the remedy of each code, those of scans and archives from `failures`;
+Documentation/troubleshooting.md is generated from it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Failure(NamedTuple):
-    """The meaning of a code, which worklists show too, and its remedy."""
-
-    meaning: str
-    remedy: str
-
+from .failures import ARCHIVES, READING, Failure
 
 CODES = {
-    # Reading a scan
-    "not_found": Failure(
-        "the input does not exist",
-        "Check the path. In the Cohort section of 3D Slicer: choose a folder of scans, and analyse a case before you "
-        "open it.",
-    ),
-    "not_an_image": Failure(
-        "the file is not an image that can be read",
-        "Give NIfTI, NRRD, MetaImage or a DICOM folder. If the path contains characters from another system, rename "
-        "the file with plain letters.",
-    ),
-    "corrupt_file": Failure(
-        "the file is truncated or damaged, or a part of it is missing",
-        "Copy or export the scan again, with all files that belong to it. In a DICOM folder, also remove damaged files "
-        "that are not slices of the series.",
-    ),
-    "no_volume": Failure("no volume is chosen", "Load a CT in 3D Slicer and choose it as the input."),
-    "not_3d": Failure(
-        "the image is not a single three-dimensional volume",
-        "Give one volume with one value per voxel. Convert multi-frame DICOM to NIfTI first, for example with "
-        "dcm2niix, and split a time series into its volumes.",
-    ),
-    "not_ct": Failure(
-        "the intensities are not Hounsfield units",
-        "Give the original CT, not MR, a label map, or a windowed or normalised image. If soft tissue lies near 1050, "
-        "convert the DICOM files again with their rescale intercept, or subtract 1024.",
-    ),
-    "bad_voxels": Failure(
-        "the image contains NaN or infinite values", "Replace these values by -1024 (air), or export the CT again."
-    ),
-    "bad_spacing": Failure(
-        "the voxel spacing is invalid, implausible or contradictory",
-        "Correct the spacing in the header, or export the CT again: millimetres cannot be measured with it.",
-    ),
-    "bad_direction": Failure(
-        "the axes of the volume are invalid, or sheared more than a tilted gantry does",
-        "Give the scan as it was acquired, or resample the volume to an orthogonal grid. If the position or an axis is "
-        "invalid, export the CT again.",
-    ),
-    "orientation_unknown": Failure(
-        "the header does not tell where left, front and head are",
-        "Convert the scan again from DICOM, for example with dcm2niix, or write the orientation into the header. If "
-        "the axes run to the left, to the back and to the head, use --trust-header.",
-    ),
-    "too_few_slices": Failure(
-        "the volume is too thin to measure",
-        "Choose the whole series, not a single slice or a localizer image: at least 3 voxels are needed along each "
-        "axis. If an anonymiser gave each slice its own series, anonymise again with one Series Instance UID.",
-    ),
-    "too_large": Failure(
-        "the volume does not fit into memory",
-        "Crop the scan to the spine, close other programs, or use a computer with more memory.",
-    ),
-    "no_ct_series": Failure(
-        "the folder contains no CT series, or not the one asked for",
-        "Choose the folder of a CT study. With --series, check the UID, or leave the option out to use the fittest "
-        "series; the list of all series is printed.",
-    ),
-    "several_studies": Failure(
-        "a DICOM folder contains more than one study", "Give the folder of each study as a separate input."
-    ),
-    "missing_slices": Failure("slices are missing in a DICOM series", "Copy or export the complete series again."),
-    "mixed_series": Failure(
-        "a DICOM series mixes different geometries",
-        "Export each phase, reconstruction or part as a separate series, or put the files of one into a folder. If "
-        "only the distance between slices varies too much to be interpolated, resample the series to a constant "
-        "distance.",
-    ),
+    **READING,
     # Finding and measuring the spine
     "no_spine_found": Failure(
         "no spine was found in the field of view",
@@ -174,14 +100,106 @@ CODES = {
         "Check the folder's permissions and the free space, or choose another folder. During a review, keep the case "
         "open until it is saved.",
     ),
+    # Cohorts
+    "bad_manifest": Failure(
+        "the manifest of a cohort cannot be read, or is incomplete",
+        "Give a CSV (UTF-8, header row) or Parquet table with the columns case and path, and a different case for each "
+        "scan.",
+    ),
+    "nothing_to_analyze": Failure(
+        "the folder contains no scan", "Give a folder of NIfTI, NRRD, MetaImage or DICOM files, or a manifest."
+    ),
+    "folder_not_readable": Failure(
+        "a folder in the source of a cohort cannot be read",
+        "Change its permissions and run the same command again, or leave the folder out.",
+    ),
+    "scan_changed": Failure(
+        "the files of a scan changed while it was read",
+        "Run the same command again when the scan has been copied completely.",
+    ),
+    "cohort_in_use": Failure(
+        "another run uses the folder of the cohort", "Wait until it has ended, or choose another folder."
+    ),
+    "not_a_cohort": Failure(
+        "the folder contains no cohort, or its state is damaged",
+        "Give the --output of vfq cohort run. If cohort.sqlite is damaged, move it away and run the command again: all "
+        "cases are then recomputed.",
+    ),
+    "worker_died": Failure(
+        "the worker that had the scan died, also when it had no other scan",
+        "Memory may have run out: use a computer with more memory or a crop of the scan, then run the same command "
+        "again. If it happens again, report the scan's size and format.",
+    ),
+    "no_scheduler": Failure(
+        "the scheduler of the workers does not answer",
+        "Start it with dask scheduler and check its address, then run the same command again.",
+    ),
+    "versions_differ": Failure(
+        "the computers of a cluster have different versions of this program, its packages or its weights",
+        "Install the same versions on all of them, then run the same command again.",
+    ),
     "not_an_analysis": Failure(
         "the file is not an analysis of this program, or is damaged",
         "Give an analysis.json that vfq analyze wrote, or analyse the scan again.",
     ),
-    "newer_schema": Failure("the analysis was written by a newer version", "Update this program."),
+    "newer_schema": Failure(
+        "the analysis, or a file of the label set, was written by a newer version", "Update this program."
+    ),
     "other_ct": Failure(
         "the analysis belongs to another CT",
         "Give the CT that was analysed, or analyse this one into another output folder.",
+    ),
+    # DICOM objects
+    "no_identity": Failure(
+        "there is no usable identity of patient and study for DICOM objects",
+        "Give the DICOM series that was analysed with --source, complete and with its UIDs. For a case that came as "
+        "NIfTI, write a PDF or HTML page with vfq report instead.",
+    ),
+    "dicom_not_written": Failure(
+        "the header of the series has values that do not fit into a DICOM object",
+        "Check the attributes of patient and study in the series, or export it again.",
+    ),
+    **ARCHIVES,
+    # Label sets
+    "not_a_dataset": Failure(
+        "the folder is no label set, or a file in it is damaged or at the wrong place",
+        "Give a folder that vfq dataset create made. Restore a damaged file from a backup, or move it away.",
+    ),
+    "dataset_in_use": Failure(
+        "another program is writing into the label set", "Try again when the other program has finished."
+    ),
+    "bad_labels": Failure(
+        "labels are faulty: their levels, their points, or points outside the scan",
+        "Correct what the message lists. For a mask, check --numbers.",
+    ),
+    "labels_exist": Failure(
+        "the label set has other labels at this place, which are never overwritten",
+        "Add a version beside them: --correct for an import, --keep-both for a merge.",
+    ),
+    "labels_changed": Failure(
+        "a draft was saved elsewhere since it was opened", "Open the reading again, and repeat the last changes."
+    ),
+    "blinded_protocol": Failure(
+        "the protocol of the label set asks for a blinded reading, without automatic points",
+        "Place the six points by hand (b). For readings that begin with automatic points, make another label set with "
+        "--mode assisted.",
+    ),
+    "reading_incomplete": Failure(
+        "a reading cannot be finished yet", "Do what the message lists, or go to another case: the draft is saved."
+    ),
+    "nothing_assigned": Failure(
+        "nothing is left to read for this reader", "Assign cases with vfq dataset assign, or open one with --case."
+    ),
+    "bad_import": Failure(
+        "a file cannot be imported into a label set",
+        "Give annotations, markups, CSV, centroids, references, analyses, or masks with --numbers.",
+    ),
+    "no_voxel_size": Failure(
+        "labels are in voxels whose size is not known", "Add the CT of the case to the label set, or use --pixel-mm."
+    ),
+    "unknown_case": Failure("the label set has no such case", "Add its CT with vfq dataset add, or check --case."),
+    "unknown_reader": Failure(
+        "the label set has no such reader", "Check the name; vfq dataset status lists the readers."
     ),
     # Review
     "not_a_journal": Failure(
@@ -214,12 +232,21 @@ CODES = {
         "Move the points that are drawn in magenta to their place, click the six points again, or reject the vertebra.",
     ),
     "impossible_vertebra": Failure(
-        "a vertebra that is to be confirmed is too tall, overlaps another one, or reaches out of the scan",
+        "the points of a vertebra that is to be confirmed contradict each other, or make it too tall, overlap another "
+        "one, or reach out of the scan",
         "Put its points right or reject it. If it is right as it is, confirm it once more: it then counts.",
     ),
     "study_open": Failure(
         "a study is to be completed, but not every vertebra is confirmed or rejected",
         "Confirm or reject the vertebrae that are still open first.",
+    ),
+    "not_certain": Failure(
+        "vertebrae are to be confirmed together, but one of them is in doubt",
+        "Confirm or reject each of them by itself.",
+    ),
+    "signed_reading": Failure(
+        "a reading that another reader has signed would be changed",
+        "Counter-sign it, or begin your own reading of the case on the review page; both are kept.",
     ),
     "no_reader": Failure("the reader's name is empty or too long", "Type a name of 1 to 80 characters."),
     "no_machine_points": Failure(
@@ -232,7 +259,8 @@ CODES = {
     "cancelled": Failure("the analysis was cancelled", "Open the case again to restart the analysis."),
     # The review page and the computer
     "port_in_use": Failure(
-        "the port of the page cannot be used", "Give another --port, or leave the option out to use a free one."
+        "a port cannot be used, for the page or for vfq listen",
+        "Give another --port. For the page, leave the option out to use a free one.",
     ),
     "unsafe_host": Failure(
         "other computers could reach the page, and no key file was given",
@@ -249,7 +277,8 @@ CODES = {
     ),
     "out_of_memory": Failure(
         "memory ran out",
-        "Close other programs, or analyse a crop of the scan. If it was the memory of the GPU, use --device cpu.",
+        "Close other programs, or analyse a crop of the scan. In a cohort, use fewer workers. If it was the memory of "
+        "the GPU, use --device cpu.",
     ),
     "internal_error": Failure(
         "there is a defect in this program",

@@ -31,10 +31,11 @@ class Models:
     notes: tuple[str, ...] = ()  # decisions made while loading, in sentences for the user
 
 
-def load_models(device: str = "auto", weights: Path | None = None) -> Models:
+def load_models(device: str = "auto", weights: Path | None = None, threads: int | None = None) -> Models:
     """Load the networks; if the GPU has too little free memory, load them on the CPU, with a note.
 
     weights : folder with files ROLE.safetensors, which replace the shipped weights of these roles.
+    threads : threads that compute them on a CPU; None for one on each core.
     VFQError `bad_weights`, `no_device`, `missing_dependency`.
     """
     from ..networks.devices import DeviceMemoryError, check_free_memory
@@ -42,9 +43,9 @@ def load_models(device: str = "auto", weights: Path | None = None) -> Models:
     device = choose_device(device)
     try:
         check_free_memory(device)
-        return _loaded(device, weights)
+        return _loaded(device, weights, threads)
     except DeviceMemoryError as lack:
-        return replace(_loaded("cpu", weights), notes=(instead_on_cpu(lack),))
+        return replace(_loaded("cpu", weights, threads), notes=(instead_on_cpu(lack),))
 
 
 def choose_device(device: str = "auto") -> str:
@@ -67,7 +68,10 @@ def instead_on_cpu(lack: VFQError) -> str:
     return f"{lack.message} The CPU was used instead; it takes longer."
 
 
-def _loaded(device: str, folder: Path | None) -> Models:
+def _loaded(device: str, folder: Path | None, threads: int | None) -> Models:
+    import scipy.ndimage  # slow to import: with the networks, which are loaded while a scan is read
+    import scipy.special  # noqa: F401
+
     from ..networks.loading import load
 
     import_shapely()  # the detection needs it: fail now rather than after the work
@@ -81,7 +85,7 @@ def _loaded(device: str, folder: Path | None) -> Models:
             "weights.",
         )
     try:
-        loaded = [load(role, device, given.get(role)) for role in ROLES]
+        loaded = [load(role, device, given.get(role), threads) for role in ROLES]
     except ImportError as error:
         raise VFQError(
             "missing_dependency",

@@ -253,6 +253,7 @@ def _record(
         shape=tuple(int(n) for n in ct.voxels.shape),
         spacing_mm=tuple(float(s) for s in ct.spacing_mm),
         ijk_to_ras=ct.ijk_to_ras,
+        series=ct.series,
         models=models.stamps,
         curve=spine.curve.points,
         limits_mm=spine.limits_mm,

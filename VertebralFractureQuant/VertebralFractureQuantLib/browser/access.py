@@ -65,8 +65,8 @@ WATCH = """<style>#vfq-lost { position: fixed; inset: 0; z-index: 9999; backgrou
   };
   const lost = () => {
     if (leaving || document.getElementById("vfq-lost") || !document.querySelector("[data-test=side]")) return;
-    const state = window.trame.state, current = (state.get("worklist") || []).find((entry) => entry.current);
-    if (current) sessionStorage.setItem("vfq-place", JSON.stringify([current.index, state.get("selected")]));
+    const state = window.trame.state, index = state.get("case_index");
+    if (index >= 0) sessionStorage.setItem("vfq-place", JSON.stringify([index, state.get("selected")]));
     const told = document.createElement("div");
     told.id = "vfq-lost";
     told.setAttribute("role", "alert");
@@ -235,6 +235,7 @@ def _entrance(index: Path) -> Any:
     from aiohttp import web
 
     page = index.read_text(encoding="utf-8").replace("<head>", f"<head>{ENTRANCE}{WATCH}", 1)
+    page = page.replace(",maximum-scale=1,minimum-scale=1", "")  # a phone or tablet may enlarge the page
 
     async def show(_request: Any) -> web.Response:
         """Answer with the page."""

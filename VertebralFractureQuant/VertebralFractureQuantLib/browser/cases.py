@@ -81,7 +81,7 @@ class CaseLoader:
         given = self._analyses.get(case.name)
         if given is None and not (case.folder / "analysis.json").exists():
             await self._analyze(case)
-        return await asyncio.to_thread(read_study, case.source, case.folder, case.name, given)
+        return await asyncio.to_thread(read_study, case.source, case.folder, case.name, given, case.files)
 
     async def _analyze(self, case: Case) -> None:
         command = analysis_command(

@@ -1,13 +1,17 @@
-"""What opens over the review page: the keys and the legend, the worklist and the progress of an analysis."""
+"""What opens over the review page: keys and legend, the choice of a reading, the case's folder, progress of a job."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
-from ..scene.keys import KEYS, MOUSE, PAGE_KEYS, PAGE_MOUSE
+from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_MOUSE, Key
+from .drawer import WorklistDrawer
+from .reporting import LANGUAGES, MIME
 from .session import Session
-from .side import BORDERLINE
+from .side import BORDERLINE, path_field
 
 LEGEND = (
     ("~", BORDERLINE),
@@ -23,23 +27,57 @@ LEGEND = (
 )
 
 
+# The focus goes into a dialog when it opens, stays there, and returns when it closes.
+def _focus(label: str, first: str) -> tuple[str, ...]:
+    return (
+        f'aria-label="{label}"',
+        f"@after-enter=\"utils.get('vfqEnter')('{first}')\"",
+        "@after-leave=\"utils.get('vfqReturn')()\"",
+    )
+
+
+FOCUS = _focus("Keys", ".close")
+ASK_FOCUS = _focus("Whose reading", "[data-test=ask] .choice")
+REPORT_FOCUS = _focus("Report", "[data-test=copy_report]")
+CASE_FOCUS = _focus("The case", "[data-test=case] button")
+
+
+COPIED = "{{ copied ? 'The text is on the clipboard.' : 'The clipboard was refused; the text stands on the page.' }}"
+
+
 class Dialogs:
-    """Builds the dialogs of the page where it is created, inside the layout."""
+    """Builds the dialogs of the page where it is created, inside the layout.
+
+    Attributes
+    ----------
+    keys, legend : what the help lists.
+    """
+
+    keys: tuple[Key, ...] = (*KEYS, *LAYOUT_KEYS)
+    legend: tuple[tuple[str, str], ...] = LEGEND
 
     def __init__(self, session: Session):
         self.session = session
         self._help()
-        self._worklist()
+        WorklistDrawer(session)
+        self._ask()
+        self._case()
+        self._report()
         self._busy()
 
     def _help(self) -> None:
         with (
-            v3.VDialog(v_model=("help_open",), max_width=640),
+            v3.VDialog(v_model=("help_open",), max_width=640, scrollable=True, raw_attrs=FOCUS),
             v3.VCard(title="Keys", raw_attrs=['data-test="help"']),
-            v3.VCardText(),
-            html.Table(classes="keys"),
         ):
-            for entry in (*KEYS, *PAGE_KEYS):
+            with v3.Template(v_slot_append=True):
+                v3.VBtn("Close", size="small", variant="tonal", click="help_open = false", classes="text-none close")
+            self._keys()
+
+    def _keys(self) -> None:
+        scrolled = v3.VCardText(raw_attrs=['tabindex="0"', 'role="region"', 'aria-label="List of keys"'])
+        with scrolled, html.Table(classes="keys"):
+            for entry in self.keys:
                 with html.Tr():
                     with html.Td():
                         for key in entry.keys:
@@ -49,42 +87,86 @@ class Dialogs:
                 with html.Tr():
                     html.Td(how)
                     html.Td(what)
-            for icon, what in LEGEND:
+            for icon, what in self.legend:
                 with html.Tr():
                     with html.Td():
                         v3.VIcon(icon, size=16) if icon.startswith("mdi-") else html.Span(icon)
                     html.Td(what)
 
-    def _worklist(self) -> None:
+    def _ask(self) -> None:
         with (
-            v3.VNavigationDrawer(
-                v_model=("worklist_open",), temporary=True, width=420, raw_attrs=['data-test="cases"']
-            ),
-            v3.VList(density="compact"),
-            v3.VListItem(
-                v_for="w in worklist",
-                key="w.index",
-                active=("w.current",),
-                title=("w.name",),
-                click=(self.session.act, "['show_case', w.index]"),
-                raw_attrs=[':data-case="w.index"'],
-            ),
-            v3.Template(v_slot_append=True),
+            v3.VDialog(model_value=("!!ask",), persistent=True, max_width=640, raw_attrs=ASK_FOCUS),
+            v3.VCard(title="Whose reading?", raw_attrs=['data-test="ask"']),
+            v3.VCardText(),
         ):
-            v3.VIcon("mdi-alert", v_if="w.doubts", size=14, color="amber", classes="mr-1", v_bind_title="w.doubts")
-            html.Span("{{ w.grade }}", v_if="w.grade", classes="grade mr-2", v_bind_class="w.grade")
-            html.Span(
-                "{{ w.problem || w.state }}{{ w.total ? ' ' + (w.total - w.open) + '/' + w.total : '' }}",
-                classes="text-caption",
+            html.P("{{ line }}", v_for="(line, i) in (ask ? ask.told : [])", key="i", classes="mb-2")
+            _choices("ask ? ask.choices : []", (self.session.act, "['choose', c.choice]"))
+
+    def _case(self) -> None:
+        with (
+            v3.VDialog(v_model=("case_open",), max_width=720, raw_attrs=CASE_FOCUS),
+            v3.VCard(raw_attrs=[':title="case_name"', 'data-test="case"']),
+            v3.VCardText(),
+        ):
+            html.P("{{ line }}", v_for="(line, i) in readings", key="i", classes="mb-1")
+            html.P("No reader has changed or signed anything yet.", v_if="!readings.length", classes="mb-1")
+            path_field("path", (self.session.act, "['show_path']"))
+            _choices("case_choices", (self.session.act, "['other_reading', c.choice]"))
+
+    def _report(self) -> None:
+        with (
+            v3.VDialog(v_model=("report_open",), max_width=1100, scrollable=True, raw_attrs=REPORT_FOCUS),
+            v3.VCard(title="Report", raw_attrs=['data-test="report-dialog"']),
+        ):
+            with v3.Template(v_slot_append=True), html.Div(classes="report-tools"):
+                with html.Select(
+                    change=(self.session.act, "['report_in', $event.target.value]"),
+                    classes="preset",
+                    raw_attrs=[':value="report_language"', 'aria-label="Language"', 'data-test="report-language"'],
+                ):
+                    for code, name in LANGUAGES.items():
+                        html.Option(name, value=code)
+                self._tool("Copy text", (self.session.act, "['copy_report']"), "copy_report")
+                for kind, mime in MIME.items():
+                    save = f"utils.download('report.{kind}', trigger('report_file', ['{kind}']), '{mime}')"
+                    self._tool(f"Save {kind.upper()}", save, f"save-{kind}")
+                self._tool("Write DICOM", (self.session.act, "['export_dicom']"), "export_dicom")
+                self._tool("Close", "report_open = false", "close-report")
+            html.Div("{{ message }}", v_if="message", classes="px-6 text-amber", raw_attrs=['role="status"'])
+            html.Div(COPIED, v_if="report && copied !== null", classes="px-6", raw_attrs=['role="status"'])
+            html.Iframe(
+                classes="report-page",
+                raw_attrs=[':srcdoc="report_page"', 'title="Preview of the report"', 'sandbox=""', 'tabindex="0"'],
             )
+
+    def _tool(self, text: str, click: Any, name: str) -> None:
+        v3.VBtn(
+            text, size="small", variant="tonal", classes="text-none", click=click, raw_attrs=[f'data-test="{name}"']
+        )
 
     def _busy(self) -> None:
         with (
             v3.VOverlay(model_value=("!!busy",), persistent=True, classes="align-center justify-center"),
-            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"']),
+            v3.VCard(classes="pa-6", min_width=320, raw_attrs=['data-test="busy"', 'role="status"']),
         ):
             html.Div("{{ busy && busy.stage }}", classes="mb-3")
             v3.VProgressLinear(
-                model_value=("100 * ((busy && busy.share) || 0)",), indeterminate=("!busy || busy.share == null",)
+                raw_attrs=['aria-label="Progress"'],
+                model_value=("100 * ((busy && busy.share) || 0)",),
+                indeterminate=("!busy || busy.share == null",),
             )
             v3.VBtn("Cancel", click=(self.session.act, "['cancel']"), classes="mt-4", raw_attrs=['data-test="cancel"'])
+
+
+def _choices(listed: str, click: tuple[Any, str]) -> None:
+    """Build a button for each entry, `c`, of a list of the state."""
+    v3.VBtn(
+        "{{ c.text }}",
+        v_for=f"c in ({listed})",
+        key="c.choice",
+        block=True,
+        classes="text-none mt-2 choice",
+        variant="tonal",
+        click=click,
+        raw_attrs=[':data-choice="c.choice"'],
+    )

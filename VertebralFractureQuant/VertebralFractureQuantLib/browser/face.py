@@ -15,7 +15,9 @@ from ..errors import as_coded
 from ..scene.review import Review
 from ..scene.rows import row, rows, summary
 from ..scene.study import StudyScene
+from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
+from .loupe import Loupe
 from .mouse import Mouse
 from .views import ReviewViews
 
@@ -23,6 +25,15 @@ T = TypeVar("T")
 
 STATE: dict[str, Any] = {
     "case_name": "",
+    "case_index": -1,
+    "standing": "",
+    "locked": "",
+    "ask": None,
+    "case_open": False,
+    "readings": [],
+    "case_choices": [],
+    "path": "",
+    "path_copied": None,
     "worklist": [],
     "rows": [],
     "summary": {},
@@ -31,7 +42,7 @@ STATE: dict[str, Any] = {
     "undoable": None,
     "redoable": None,
     "lateral": 0.0,
-    "preset": "bone",
+    "preset": PRESETS[0],
     "mode": None,
     "hint": "",
     "note": "",
@@ -41,6 +52,10 @@ STATE: dict[str, Any] = {
     "reader": "",
     "report": "",
     "report_note": "",
+    "report_folder": "",
+    "report_open": False,
+    "report_page": "",
+    "report_language": "en",
     "copied": None,
     "message": "",
     "busy": None,
@@ -64,18 +79,23 @@ class BrowserFace:
 
     Attributes
     ----------
+    review_type : the class of `review`.
     review : the `Review` that is shown.
+    loupe : the loupe at the dragged point.
     on_acted : called after each action that is in the journal.
     """
+
+    review_type: type[Review] = Review
 
     def __init__(self, state: Any, views: ReviewViews, who: str, without_names: Callable[[str], str]):
         self.state = state
         self.views = views
         self.on_acted: Callable[[], None] = lambda: None
         self._without_names = without_names
-        self.review = Review(StudyScene(views.app.scene, views.ids()), self, who)
+        self.review = self.review_type(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
-        self._mouse = Mouse(views, self._press, self._look, self._adjust)
+        self.loupe = Loupe(self.review)
+        self._mouse = Mouse(views, self._press, self._look, self._adjust, self.loupe.dragged)
 
     @property
     def straightened(self) -> Any:
@@ -91,6 +111,11 @@ class BrowserFace:
     def cameras(self) -> Sequence[Any]:
         """See `Face`; the page has no 3D view."""
         return ()
+
+    @property
+    def renderer(self) -> Any:
+        """See `Face`."""
+        return self.views.straightened.first_renderer()
 
     def opened(self) -> None:
         """See `Face`."""
@@ -108,6 +133,7 @@ class BrowserFace:
                     "undoable": review.editor and review.editor.journal.undoable,
                     "redoable": review.editor and review.editor.journal.redoable,
                     "selected": review.selected,
+                    "locked": review.locked,
                     "doubtful_first": review.doubtful_first,
                     "lateral": review.lateral,
                     "preset": review.preset,
@@ -179,4 +205,4 @@ class BrowserFace:
     def _adjust(self, width: float, level: float) -> None:
         with self.state:
             self.review.act("adjust_window", width, level)
-            self.state.window = [round(hu) for hu in self.review.window]
+            self.state.update({"preset": self.review.preset, "window": [round(hu) for hu in self.review.window]})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from trame_slicer.views import SliceView
 
-from .views import BEFORE_OTHERS, ReviewViews
+from .views import BEFORE_OTHERS, NumbersFirst, ReviewViews
 
 HU_PER_PIXEL = 3.0
 
@@ -31,6 +31,7 @@ class Mouse:
     pressed : called with a slice node and a point RAS mm of its view when the left button is pressed.
     looked : called with the same where the mouse moves without a button.
     adjusted : called with changes of the window's width and level in HU.
+    dragged : called with the view and "press", "move" or "release" as the left button is used.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Mouse:
         pressed: Callable[[Any, np.ndarray], None],
         looked: Callable[[Any, np.ndarray], None],
         adjusted: Callable[[float, float], None],
+        dragged: Callable[[SliceView, str], None],
     ):
-        self._pressed, self._looked, self._adjusted = pressed, looked, adjusted
+        self._pressed, self._looked, self._adjusted, self._dragged = pressed, looked, adjusted, dragged
         self._from: tuple[int, int] | None = None  # where the last event of a drag with the right button was
         self._held = False
         for view in (views.straightened, views.patient[0]):
@@ -48,8 +50,8 @@ class Mouse:
                 view, "LeftButtonPressEvent", lambda view: self._pressed(view.get_view_node(), point_under(view))
             )
         for view in views.all:
-            self._observe(view, "LeftButtonPressEvent", lambda _: self._hold(True))
-            self._observe(view, "LeftButtonReleaseEvent", lambda _: self._hold(False))
+            self._observe(view, "LeftButtonPressEvent", lambda view: self._hold(view, True))
+            self._observe(view, "LeftButtonReleaseEvent", lambda view: self._hold(view, False))
             self._observe(view, "MouseMoveEvent", self._move)
             self._observe(view, "RightButtonPressEvent", self._start)
             self._observe(view, "RightButtonReleaseEvent", self._end)
@@ -64,15 +66,18 @@ class Mouse:
 
         tag = view.interactor().AddObserver(event, happened, BEFORE_OTHERS)
 
-    def _hold(self, held: bool) -> None:
+    def _hold(self, view: SliceView, held: bool) -> None:
         self._held = held
+        self._dragged(view, "press" if held else "release")
 
     def _start(self, view: SliceView) -> bool:
         self._from = view.interactor().GetEventPosition()
+        NumbersFirst.adjusting = True
         return True
 
     def _end(self, _: SliceView) -> bool:
         self._from = None
+        NumbersFirst.adjusting = False
         return True
 
     def _move(self, view: SliceView) -> bool:
@@ -81,6 +86,8 @@ class Mouse:
             right, up = (now - then for now, then in zip(self._from, before, strict=True))
             self._adjusted(HU_PER_PIXEL * right, -HU_PER_PIXEL * up)
             return True
-        if not self._held:
+        if self._held:
+            self._dragged(view, "move")
+        else:
             self._looked(view.get_view_node(), point_under(view))
         return False

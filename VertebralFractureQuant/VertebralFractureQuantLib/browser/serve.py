@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cohort.worklist import Case
 from ..errors import VFQError
 from . import access
+
+if TYPE_CHECKING:
+    from .session import Session
 
 TABS_EVERY_S = 0.3
 
@@ -47,8 +51,11 @@ class Settings:
     trust_header: bool = False
 
 
-def serve(cases: Sequence[Case], settings: Settings) -> None:
+def serve(cases: Sequence[Case], settings: Settings, build: Callable[..., Any] | None = None) -> None:
     """Serve the page until Ctrl+C.
+
+    `build` makes the page on a trame server with its views, for cases and settings, and returns its session; that of
+    the review if None.
 
     VFQError `unsafe_host`; `port_in_use`; `output_not_writable` if actions of the reader could not be saved;
     `missing_dependency` if the packages of the page are not installed.
@@ -71,21 +78,16 @@ def serve(cases: Sequence[Case], settings: Settings) -> None:
     unsaved: list[VFQError] = []
     # Ctrl+C is the normal end. aiohttp turns it into SystemExit, which would hide the errors in `unsaved`.
     with suppress(KeyboardInterrupt, SystemExit):
-        asyncio.run(_run(server, ReviewViews, cases, settings, key, unsaved))
+        make = partial(build or review_page, server)
+        asyncio.run(_run(server, lambda: make(ReviewViews(server), cases, settings), settings, key, unsaved))
     if unsaved:
         raise unsaved[0]
 
 
-async def _run(
-    server: Any,
-    make_views: Callable[[Any], Any],
-    cases: Sequence[Case],
-    settings: Settings,
-    key: str,
-    unsaved: list[VFQError],
-) -> None:
-    """Run until cancelled. Errors of the last save are added to `unsaved`."""
+def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settings) -> Session:
+    """Build the page of a review; return its session."""
     from .cases import CaseLoader
+    from .kept import Kept
     from .page import ReviewPage
     from .session import Session
 
@@ -95,18 +97,24 @@ async def _run(
         settings.analyses,
         settings.trust_header,
     )
-    session = Session(server, make_views(server), cases, loader, settings.who, settings.show_names)
+    session = Session(server, views, cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)
+    return session
+
+
+async def _run(server: Any, make: Callable[[], Session], settings: Settings, key: str, unsaved: list[VFQError]) -> None:
+    """Run until cancelled. Errors of the last save are added to `unsaved`."""
+    session = make()
 
     @server.controller.add("on_server_ready")
     def ready(**_: Any) -> None:
-        """Say where the page is, and open the first case."""
+        """Say where the page is, and open the case that was open last, or the first one."""
         settings.announce(access.page_url(settings.host, server.port, key))
-        asyncio.get_running_loop().create_task(session.open_case(0))
+        asyncio.get_running_loop().create_task(session.open_first())
 
     tabs = Tabs(session.tabs_changed)
     server.controller.on_server_bind.add(tabs.bind)
-    watching = asyncio.get_running_loop().create_task(tabs.watch())
+    watching = [asyncio.get_running_loop().create_task(each) for each in (tabs.watch(), session.watch_place())]
     port = settings.port or await _free(access.LOOPBACK.get(settings.host, settings.host), settings.usual_port)
     arguments = access.server_arguments(server, settings.host, port, key)
     try:
@@ -118,8 +126,9 @@ async def _run(
             "to use a free one.",
         ) from error
     finally:
-        watching.cancel()
-        loader.close()
+        for task in watching:
+            task.cancel()
+        session.loader.close()
         try:
             await session.end()
         except VFQError as error:

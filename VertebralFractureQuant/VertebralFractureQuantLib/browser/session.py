@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -18,16 +19,27 @@ from ..cohort.jobs import JobState
 from ..cohort.worklist import Case
 from ..errors import VFQError
 from ..scene.keys import ACTIONS
+from ..scene.opening import Prepared
+from ..scene.readings import folder_to_open
 from .cases import CaseLoader
 from .face import STATE, BrowserFace
+from .kept import Kept, digest
+from .reporting import Reporting
 from .saving import Autosave
+from .signing import Signing
 from .views import ReviewViews
 from .worklist import Worklist
 
 FLUSH_S = 0.1  # time for the page to show the current state
-KEPT = ("tabs", "reader", "report", "report_note", "copied")  # values that stay when another case is opened
-UNDER_HELP = ("toggle_help", "cancel")  # the help dialog hides the effect of all other keys
-OWN = {"next_case", "previous_case", "toggle_help", "cancel", "show_case", "save_scene", "complete_study", "sign_as"}
+# Values that stay when another case is opened.
+KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "copied")
+KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
+# A dialog hides the effect of all keys but those that close it.
+CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
+OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
+SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
+REPORTING = ("toggle_report", "report_in", "copy_report", "export_dicom")
+PLACE_EVERY_S = 1.0
 
 
 class Session:
@@ -41,36 +53,78 @@ class Session:
     loader : analyses and reads the cases.
     who : the reader's name, recorded with each action.
     show_names : show file names, which can be patients' names; otherwise "Case 1", "Case 2", ...
+    kept : what the page remembers for this user.
     """
 
+    face_type: type[BrowserFace] = BrowserFace
+    worklist_type: type[Worklist] = Worklist
+
     def __init__(
-        self, server: Any, views: ReviewViews, cases: Sequence[Case], loader: CaseLoader, who: str, show_names: bool
+        self,
+        server: Any,
+        views: ReviewViews,
+        cases: Sequence[Case],
+        loader: CaseLoader,
+        who: str,
+        show_names: bool,
+        kept: Kept,
     ):
         self.state = server.state
-        self._controller = server.controller
         self.views = views
         self.loader = loader
-        self.worklist = Worklist(self.state, cases, show_names)
-        self.face = BrowserFace(self.state, views, who, self.worklist.without_names)
+        self.kept = kept
+        self.worklist = self.worklist_type(self.state, cases, show_names, who)
+        self.face = self.face_type(self.state, views, who, self.worklist.without_names)
         self.review = self.face.review
+        self.worklist.standing = lambda: self.review.standing
         self.autosave = Autosave(self.review, self.worklist)
         self.face.on_acted = self.autosave.soon
+        self.signing = Signing(self.state, server.controller, self.face, self.worklist, self.autosave, self.open_case)
+        self.reporting = Reporting(server, self.face, self.worklist, self.autosave)
+        self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
+        self._own.update({name: getattr(self.signing, name) for name in SIGNING})
+        self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
         self._models: Models | VFQError | None = None
         self._turn = 0
         self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open
-        self.state.update({**STATE, "worklist": self.worklist.entries(), "reader": who})
+        self.state.update({**STATE, "reader": who, "worklist_filter": "all", "worklist_text": ""})
+        self.state.change("worklist_open")(self._worklist_toggled)
 
     # -- cases
 
-    async def open_case(self, index: int) -> None:
-        """Save and close the open case, then show another one. If called again meanwhile, only the last case opens."""
+    async def open_first(self) -> None:
+        """Open the case that this user had open last with this output folder, at its vertebra; else the first one."""
+        cases = self.worklist.cases
+        case, vertebra_id = self.kept.place(cases[0].folder.parent)
+        index = next((i for i, each in enumerate(cases) if digest(each.name) == case), None)
+        if index is None:
+            await self.open_case(0)
+        else:
+            await self._return_to(index, vertebra_id)
+
+    async def watch_place(self) -> None:
+        """Remember which case and vertebra are shown, until cancelled."""
+        known = None
+        while True:
+            await asyncio.sleep(PLACE_EVERY_S)
+            case = self.worklist.current
+            place = (case.name, self.review.selected) if case and self.review.editor else known
+            if place and place != known:
+                known = place
+                self.kept.keep_place(self.worklist.cases[0].folder.parent, *place)
+
+    async def open_case(self, index: int, folder: Path | None = None) -> None:
+        """Save and close the open case, then show another one. If called again meanwhile, only the last case opens.
+
+        `folder` is that of a reading which the reader chose; without it `scene.readings.folder_to_open` decides.
+        """
         self._opening = opening = asyncio.Event()
         try:
-            await self._open_case(index)
+            await self._open_case(index, folder)
         finally:
             opening.set()
 
-    async def _open_case(self, index: int) -> None:
+    async def _open_case(self, index: int, folder: Path | None) -> None:
         self._turn += 1
         turn, cases = self._turn, self.worklist.cases
         case = cases[index]
@@ -87,8 +141,7 @@ class Session:
         try:
             prepared = await self.loader.get(case)
             if turn == self._turn:
-                with self.state:
-                    self.review.open(prepared, case.folder, self._networks())
+                self._open_reading(case, prepared, folder)
         except asyncio.CancelledError:
             return
         except Exception as error:
@@ -97,19 +150,38 @@ class Session:
         if turn == self._turn:
             with self.state:
                 self.state.busy = None
-                self.worklist.refresh(case)
+                self.state.standing = self.review.standing
                 if stale:
                     self.face.tell(stale)
             for following in cases[index + 1 : index + 2]:
                 self.loader.prefetch(following)
 
+    def _open_reading(self, case: Case, prepared: Prepared, chosen: Path | None) -> None:
+        """Show the reading that this reader opens, or ask which one that is."""
+        folder = chosen or folder_to_open(case.folder, self.review.who)
+        if folder is None:
+            self.signing.ask(case)
+            return
+        try:
+            with self.state:
+                self.review.open(prepared, folder, self._networks())
+        except VFQError as error:
+            if error.code == "study_in_use" and folder == case.folder:
+                self.signing.ask(case, in_use=True)
+            raise
+
     async def close_case(self) -> str:
         """Save and close the open case.
 
         Returns why its files do not contain all actions, or "". Raises VFQError `output_not_writable` if actions
-        cannot be written to the journal; the case then stays open.
+        cannot be written to the journal; the case then stays open. If its folder is gone, they go elsewhere.
         """
         self.review.settle()
+        if self.review.is_gone:
+            try:
+                self.review.abandon()
+            except VFQError as error:
+                return error.message
         stale = await self.autosave.now(self.worklist.current) if self.worklist.current else ""
         self.review.close()
         return stale
@@ -130,8 +202,8 @@ class Session:
     def _show_opening(self, index: int) -> None:
         fresh = {
             "case_name": self.worklist.name(index),
+            "case_index": index,
             "busy": {"stage": "opening", "share": None},
-            "worklist": self.worklist.with_current(index),
         }
         with self.state:
             self.state.update({**STATE, **fresh, **{name: self.state[name] for name in KEPT}})
@@ -150,18 +222,20 @@ class Session:
         """Call the action of this name, of the session (`OWN`) or of the review. Errors become messages on the page."""
         with self.state:
             self.state.message = ""
-            if action not in OWN:
+            if action not in self._own:
                 self.review.act(action, *args)
                 return
             try:
-                getattr(self, action)(*args)
+                self._own[action](*args)
             except Exception as error:
                 self.face.tell(error)
 
     def press(self, key: str) -> None:
         """Call the action of a key in `keys.KEYS`."""
-        if key in ACTIONS and (not self.state.help_open or ACTIONS[key] in UNDER_HELP):
-            self.act(ACTIONS[key])
+        action = ACTIONS.get(key)
+        over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
+        if action and (not over or action in ("cancel", *over)):
+            self.act(action)
 
     def next_case(self) -> None:
         """Open the next case of the worklist."""
@@ -170,6 +244,13 @@ class Session:
     def previous_case(self) -> None:
         """Open the previous case of the worklist."""
         self._other_case(-1)
+
+    def next_open(self) -> None:
+        """Open the next case that is not read yet. VFQError `no_other_case`."""
+        following = self.worklist.next_open()
+        if following is None:
+            raise VFQError("no_other_case", "No other case is left to be read.")
+        self.show_case(following)
 
     def toggle_help(self) -> None:
         """Show or hide the list of keys."""
@@ -180,7 +261,7 @@ class Session:
         self.review.cancel()
         if self.worklist.current and self.state.busy:
             self.loader.cancel(self.worklist.current.name)
-        self.state.update({"message": "", "help_open": False, "worklist_open": False})
+        self.state.update({"message": "", **dict.fromkeys(("worklist_open", *CLOSING), False), "ask": self.state.ask})
 
     def show_case(self, index: int) -> None:
         """Open a case by its index in the worklist."""
@@ -209,45 +290,40 @@ class Session:
             if self.worklist.current == cases[index] and vertebra_id in self.review.order:
                 self.review.select(vertebra_id)
 
+    def restore_window(self, preset: object = "", width: object = 0, level: object = 0) -> None:
+        """Use the window that the reader's browser kept; a broken value changes nothing."""
+        with self.state, suppress(TypeError, ValueError):
+            self.review.restore_window(str(preset), float(width), float(level))  # type: ignore[arg-type]
+
     def sign_as(self, who: str) -> None:
-        """Record further actions with this reader's name."""
+        """Record further actions with this reader's name; one who takes no part in the open reading is asked."""
         try:
             self.review.sign_as(who)
         finally:
-            self.state.reader = self.review.who
+            self.state.reader = self.worklist.reader = self.review.who
+        self.kept.keep_reader(self.review.who)
+        if self.review.editor:
+            asyncio.get_running_loop().create_task(self._check_reading())
 
-    def complete_study(self) -> None:
-        """Copy the report's text, write the images of the reader's points, and open the next case that is not read."""
-        if not self.review.editor or self.state.busy:
-            return
-        text, write = self.review.completed()
-        self.state.update({"report": text, "report_note": "", "copied": None})
-        self._controller.copy(text)  # at once: browsers allow it only soon after a key or a click
-        asyncio.get_running_loop().create_task(self._complete(write))
-
-    async def _complete(self, write: Callable[[], tuple[str, ...]]) -> None:
+    async def _check_reading(self) -> None:
         case = self.worklist.current
-        assert case is not None
-        with self.state:
-            self.state.busy = {"stage": "writing the images of your points", "share": None}
+        if case is None or await self.autosave.now(case):
+            return
         try:
-            problem = await self.autosave.now(case)
-            written = await asyncio.to_thread(write) if not problem else ()
-        except Exception as error:
+            folder = folder_to_open(case.folder, self.review.who)
+        except VFQError as error:
             self.face.tell(error)
             return
-        finally:
-            with self.state:
-                self.state.busy = None
-        name = self.worklist.name(self.worklist.cases.index(case))
-        done = problem or f"{name} is complete. Its folder now has {' and '.join(written)} of your points."
-        following = self.worklist.next_open()
+        if folder != self.review.folder:
+            await self.open_case(self.worklist.at)
         with self.state:
-            self.state.report_note = self.worklist.without_names(done)
-            if following is None:
-                self.state.report_note += " No open case is left."
-        if following is not None and not problem:
-            await self.open_case(following)
+            self.state.update({"standing": self.review.standing, "locked": self.review.locked})
+
+    def _worklist_toggled(self, worklist_open: bool, **_: Any) -> None:
+        if worklist_open:
+            asyncio.get_running_loop().create_task(self.worklist.show())
+        else:
+            self.worklist.hide()
 
     def tabs_changed(self, count: int) -> None:
         """Show how many tabs are open. If one was closed, end its drag, also in the views."""
@@ -267,9 +343,8 @@ class Session:
                     self.face.tell(" ".join(state.notes))
 
     def _other_case(self, by: int) -> None:
-        cases, current = self.worklist.cases, self.worklist.current
-        at = (cases.index(current) if current else 0) + by
-        if not 0 <= at < len(cases):
+        at = max(self.worklist.at, 0) + by
+        if not 0 <= at < len(self.worklist.cases):
             raise VFQError(
                 "no_other_case", "There is no further case in this direction. Choose another one in the worklist."
             )
@@ -278,7 +353,7 @@ class Session:
     async def _save_scene(self) -> None:
         """MRML belongs to this thread, so the page freezes; the wait lets it show why first."""
         assert self.worklist.current is not None
-        path = self.worklist.current.folder / "review.mrb"
+        path = (self.review.folder or self.worklist.current.folder) / "review.mrb"
         await asyncio.sleep(FLUSH_S)
         partial = Path(mkdtemp(prefix=".saving-", dir=path.parent)) / path.name
         try:

@@ -5,6 +5,8 @@ It shows values of the state (`face.STATE`), and each click calls an action of t
 
 from __future__ import annotations
 
+from typing import Any
+
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
@@ -12,9 +14,36 @@ from .session import Session
 
 BORDERLINE = "G is within its expected error of a grade threshold"
 HEIGHTS = {"ha": "Anterior height in mm", "hm": "Middle height in mm", "hp": "Posterior height in mm"}
-QUALITY = 'data-test="quality"'
+QUALITY = ('data-test="quality"', 'tabindex="0"', 'role="region"', 'aria-label="Doubts"')
+# What screen readers hear for the signs of the last column.
+VERDICT = (
+    "[r.review, r.origin == 'reader' && 'points set by a reader', r.review == 'open' && r.quality]"
+    ".filter(Boolean).join(', ')"
+)
 # During a drag, only rows that changed are rendered again.
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
+
+
+def path_field(name: str, show: tuple[Any, str]) -> None:
+    """Build a field with the path in the state value `name`, and a button that shows and copies it by `show`."""
+    with html.Div(classes="d-flex align-center mt-1"):
+        html.Input(
+            v_if=name,
+            classes="reader path",
+            raw_attrs=[f':value="{name}"', "readonly", f'data-test="{name}"', 'aria-label="Folder of the results"'],
+        )
+        html.Button(
+            f"{{{{ {name} ? 'Copy' : 'Show and copy the folder of the results' }}}}",
+            click=show,
+            type="button",
+            classes="link",
+            raw_attrs=[f'data-test="show_{name}"'],
+        )
+    html.Div(
+        "{{ path_copied ? 'Copied.' : 'The clipboard was refused. Select the path and copy it (Ctrl+C).' }}",
+        v_if=f"{name} && path_copied !== null",
+        classes="text-caption",
+    )
 
 
 class Side:
@@ -25,7 +54,7 @@ class Side:
         self._side()
 
     def _side(self) -> None:
-        with html.Div(classes="side", raw_attrs=['data-test="side"']):
+        with html.Div(classes="side", raw_attrs=['data-test="side"', 'role="region"', 'aria-label="Measurements"']):
             with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
                 with html.Div(v_if="summary.total"):
                     html.Span("{{ summary.assessed ? 'Worst grade: ' : 'All rejected' }}")
@@ -50,7 +79,10 @@ class Side:
                 self._report()
                 self._doubts()
                 self._notes()
-            with html.Div(classes="rows"), html.Table(classes="vertebrae"):
+            with (
+                html.Div(classes="rows"),
+                html.Table(classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']),
+            ):
                 self._head()
                 self._body()
             self._verdicts()
@@ -66,16 +98,17 @@ class Side:
                 raw_attrs=['data-test="copied"'],
             )
             html.Textarea(raw_attrs=[':value="report"', "readonly", 'rows="4"', 'aria-label="Text for the report"'])
+            path_field("report_folder", (self.session.act, "['show_path', 'reported']"))
             html.Button("Close", click="report = ''", classes="link", type="button")
 
     def _doubts(self) -> None:
-        shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=[QUALITY])
+        shown = html.Div(v_if="summary.quality && summary.quality.length", classes="quality", raw_attrs=QUALITY)
         with shown, html.Div(v_for="(told, i) in summary.quality", key="i"):
             v3.VIcon("mdi-alert", size=14, classes="mr-1")
             html.Span("{{ told }}")
 
     def _notes(self) -> None:
-        with html.Div(classes="hint", raw_attrs=['data-test="hint"']):
+        with html.Div(classes="hint", raw_attrs=['data-test="hint"', 'aria-live="polite"']):
             html.Div("{{ hint }}", v_if="hint", classes="text-light-blue-lighten-3")
             with html.Div(v_if="message", classes="text-amber", raw_attrs=['data-test="message"']):
                 html.Span("{{ message }} ")
@@ -92,14 +125,18 @@ class Side:
             html.Th("G", title="Genant ratio: smallest height / largest height; ± standard deviation of G")
             html.Th("Grade", classes="left")
             html.Th("Shape", classes="left")
-            html.Th("")
+            with html.Th():
+                html.Span("Review", classes="unseen")
 
     def _body(self) -> None:
         with html.Tbody(), html.Template(v_for="r in rows", key="r.id", raw_attrs=[ONLY_CHANGED]):
             with html.Tr(
                 click=(self.session.act, "['select', r.id]"),
                 v_bind_class="{selected: r.id == selected, rejected: r.review == 'rejected'}",
-                raw_attrs=[':data-id="r.id"', ':data-g="r.g"', ':data-review="r.review"'],
+                raw_attrs=[
+                    *(':data-id="r.id"', ':data-g="r.g"', ':data-review="r.review"'),
+                    *(':tabindex="r.id == selected ? 0 : -1"', ':aria-selected="r.id == selected"'),
+                ],
             ):
                 with html.Td(classes="left", raw_attrs=['data-cell="level"']):
                     html.Span("{{ r.level }}", v_bind_class="{contradiction: r.contradiction}")
@@ -117,7 +154,7 @@ class Side:
                     html.Span("{{ r.neighbours }}", v_if="r.neighbours", classes="usual")
                     html.Span("physiologic", v_if="r.physiologic", v_bind_title="r.physiologic", classes="usual")
                 html.Td("{{ r.shape }}", classes="left", raw_attrs=['data-cell="shape"'])
-                with html.Td(raw_attrs=['data-cell="review"']):
+                with html.Td(raw_attrs=['data-cell="review"', f':aria-label="{VERDICT}"']):
                     v3.VIcon(
                         "mdi-alert",
                         v_if="r.flags && r.review == 'open'",
@@ -139,8 +176,19 @@ class Side:
 
     def _level_menu(self) -> None:
         with v3.VMenu():
-            with v3.Template(v_slot_activator="{ props }"):
-                v3.VIcon("mdi-menu-down", size=14, v_bind="props", click_stop=True, title="Set level")
+            with (
+                v3.Template(v_slot_activator="{ props }"),
+                html.Button(
+                    v_bind="props",
+                    click_stop=True,
+                    classes="level",
+                    raw_attrs=[
+                        *('type="button"', 'title="Set level"', ':aria-label="`Set level of ${r.level}`"'),
+                        ':tabindex="r.id == selected ? 0 : -1"',
+                    ],
+                ),
+            ):
+                v3.VIcon("mdi-menu-down", size=14)
             with v3.VList(density="compact", max_height=400):
                 v3.VListItem(
                     v_for="name in names",
@@ -150,7 +198,7 @@ class Side:
                 )
 
     def _verdicts(self) -> None:
-        with html.Div(classes="d-flex align-center px-2 pt-2", style="gap: 6px; border-top: 1px solid #333"):
+        with html.Div(classes="d-flex align-center px-2 pt-2", style="gap: 6px; border-top: 1px solid var(--line)"):
             html.Label("Reader", raw_attrs=['for="reader"'], classes="text-caption")
             html.Input(
                 raw_attrs=['id="reader"', 'data-test="reader"', ':value="reader"', 'maxlength="80"'],
@@ -159,7 +207,7 @@ class Side:
             )
             v3.VSpacer()
             v3.VBtn(
-                "Study complete (e)",
+                "{{ locked ? 'Counter-sign (e)' : 'Sign: study complete (e)' }}",
                 size="small",
                 color="green",
                 classes="text-none",
@@ -167,8 +215,14 @@ class Side:
                 click=(self.session.act, "['complete_study']"),
                 raw_attrs=['data-test="complete_study"'],
             )
+        html.Div("{{ standing }}", v_if="standing", classes="text-caption px-2", raw_attrs=['data-test="standing"'])
         with html.Div(classes="d-flex flex-wrap pa-2", style="gap: 6px"):
-            for text, action in (("Confirm (c)", "confirm"), ("Reject (x)", "reject"), ("Reopen (o)", "reopen")):
+            for text, action in (
+                ("Confirm (c)", "confirm"),
+                ("All certain (v)", "confirm_rest"),
+                ("Reject (x)", "reject"),
+                ("Reopen (o)", "reopen"),
+            ):
                 self._action(text, action)
             v3.VSpacer()
             self._action("Reset points (m)", "reset")

@@ -24,6 +24,19 @@ PATIENT = ("Sagittal", "Coronal", "Axial")
 COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33"}
 # What lies to the left, to the right, above and below: the views are never turned.
 LETTERS = {STRAIGHTENED: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
+# A double-click on a point moves all views of its group there. Straight and patient's coordinates are not the same.
+GROUPS = {STRAIGHTENED: 1, **dict.fromkeys(PATIENT, 0)}
+SCREEN_SCALE = 0.2  # Slicer's own
+LARGEST_SCALE = 8.0
+# The page's letters follow the screen; points and labels follow the page's letters.
+SCREEN = """
+(() => {
+  const tell = () => window.trame.trigger("screen",
+    [devicePixelRatio * parseFloat(getComputedStyle(document.documentElement).fontSize) / 16]);
+  tell();
+  window.addEventListener("resize", tell);
+})();
+"""
 FRAMES_PER_SECOND = 30.0
 NUMBERS_AHEAD_S = 0.004
 FOLLOW_S, APART_S = 0.2, 0.05
@@ -70,6 +83,13 @@ class ReviewViews:
         for view in self.all:
             view.interactor().InvokeEvent("LeftButtonReleaseEvent")
             view.interactor().InvokeEvent("MiddleButtonReleaseEvent")
+            view.interactor().InvokeEvent("RightButtonReleaseEvent")
+
+    def scale(self, factor: float) -> None:
+        """Draw points and their labels this many times larger, on a screen whose pixels are smaller."""
+        for view in self.all:
+            view.get_view_node().SetScreenScaleFactor(SCREEN_SCALE * min(max(1.0, float(factor)), LARGEST_SCALE))
+        self.render()
 
     def render(self) -> None:
         """Request a rendering of each view."""
@@ -77,7 +97,9 @@ class ReviewViews:
             view.schedule_render()
 
     def _create(self, name: str, orientation: Any) -> SliceView:
-        props = ViewProps(orientation=orientation, label=name, color=COLORS[name], background_color="#000000")
+        props = ViewProps(
+            orientation=orientation, label=name, color=COLORS[name], background_color="#000000", group=GROUPS[name]
+        )
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
         view.get_view_node().SetRulerType(view.get_view_node().RulerTypeThin)
@@ -88,36 +110,42 @@ class ReviewViews:
 class NumbersFirst(ScheduledRenderStrategy):
     """Delays rendering, so that new numbers in the table are sent before the images, which take longer.
 
-    The view under the mouse renders first; the other views follow a little later, one after the other.
+    The view under the mouse renders first; the other views follow a little later, one after the other. While the
+    window is adjusted they wait until the mouse rests, because each picture of the drag would need all four.
     """
+
+    under_mouse: NumbersFirst | None = None
+    adjusting = False  # True while the window is adjusted with the mouse
 
     def __init__(self, then: ScheduledRenderStrategy, view: SliceView, place: int):
         super().__init__()
         self._then = then
-        self._waiting = False
+        self._waiting: asyncio.Handle | None = None
         self._later_s = FOLLOW_S + place * APART_S
         view.interactor().AddObserver("MouseMoveEvent", lambda *_: self._enter(), BEFORE_OTHERS)
 
     def schedule_render(self) -> None:
         """Request a rendering soon after the current event. Called for each node that changes."""
-        if not self._waiting:
-            self._waiting = True
-            loop = asyncio.get_event_loop()
-            delay = NUMBERS_AHEAD_S if NumbersFirst.under_mouse in (None, self) else self._later_s
-            loop.call_soon(loop.call_later, delay, self._ask)
+        follows = NumbersFirst.under_mouse not in (None, self)
+        if self._waiting and follows and NumbersFirst.adjusting:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._waiting is None:
+            delay = self._later_s if follows else NUMBERS_AHEAD_S
+            self._waiting = asyncio.get_event_loop().call_soon(self._wait, delay)
 
-    under_mouse: NumbersFirst | None = None
+    def _wait(self, delay: float) -> None:
+        self._waiting = asyncio.get_event_loop().call_later(delay, self._ask)
 
     def _enter(self) -> None:
         NumbersFirst.under_mouse = self
 
     def _ask(self) -> None:
-        self._waiting = False
+        self._waiting = None
         self._then.schedule_render()
 
 
 def _label(_server: Any, _view_id: str, view: SliceView) -> None:
     name = view.get_singleton_tag()
-    html.Div(name, classes="view-label", style=f"color: {COLORS[name]}")
     for side, letter in zip(("left", "right", "top", "bottom"), LETTERS[name], strict=True):
         html.Div(letter, classes=f"letter {side}")

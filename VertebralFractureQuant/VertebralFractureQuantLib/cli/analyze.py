@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,14 +96,35 @@ class Batch:
     debug: bool = False
     trust_header: bool = False
 
-    @cached_property
+    @property
     def models(self) -> Any:
-        """The networks, loaded when the first scan needs them."""
-        return self.engine.load_models(self.device)
+        """The networks; wait until they are loaded."""
+        return self._loading.result()
+
+    @cached_property
+    def _loading(self) -> Future[Any]:
+        """The loading of the networks, in another thread."""
+        return self._aside.submit(self.engine.load_models, self.device)
+
+    @cached_property
+    def _aside(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+    def _prepare(self) -> None:
+        """Load the networks and import what draws, while the first scan is read and analysed."""
+        from .. import analysis  # noqa: F401  in this thread, as the scan is read by some of the same modules
+        from ..imaging import files  # noqa: F401
+        from ..report.overview import import_matplotlib
+
+        _ = self._loading
+        if find_spec("matplotlib"):
+            self._aside.submit(import_matplotlib)
 
     def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:
         """Analyse each (path, case), write it, and return the records in the same order."""
         done: list[SpineAnalysis] = []
+        if any(path.exists() for path, _ in studies):
+            self._prepare()
         try:
             with progress_bar(self.messages) as show:
                 for path, case in studies:

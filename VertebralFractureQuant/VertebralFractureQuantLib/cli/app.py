@@ -12,14 +12,21 @@ import typer
 
 from .. import __version__
 from ..cohort.engine import Library
+from .agreement import agreement
 from .analyze import analyze
+from .annotate import annotate
 from .bench import bench
+from .cohort import cohort_app
 from .common import NOTICE
+from .dataset import dataset_app
+from .dicom import dicom
 from .evaluate import evaluate_app
+from .listen import listen
 from .phantom import demo, phantom
 from .report import report
 from .review import review
 from .train import mix, train
+from .web import fetch, store
 
 app = typer.Typer(
     name="vfq",
@@ -30,7 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app)
-for command in (analyze, review, report, demo, phantom, bench, train, mix):
+app.add_typer(cohort_app)
+app.add_typer(dataset_app)
+READING = (analyze, review, annotate, report, dicom, listen, fetch, store, agreement)
+for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 
 

@@ -45,10 +45,21 @@ TrustHeaderOption = Annotated[
 ]
 ReaderOption = Annotated[
     str | None,
-    typer.Option("--reader", help="Name recorded with each action of the review.", show_default="login name"),
+    typer.Option(
+        "--reader",
+        help="Name recorded with each action of the review.",
+        show_default="the name used last on the page, else the login name",
+    ),
 ]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses one for the output folder.")
+]
+HostOption = Annotated[
+    str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
 ]
 BrowserOption = Annotated[
     bool,
@@ -85,6 +96,20 @@ def print_traceback(error: Exception) -> None:
     import traceback
 
     typer.echo("".join(traceback.format_exception(error)), err=True)
+
+
+def announcer(browser: bool) -> Callable[[str], None]:
+    """Return the function that prints the address of a served page and, if `browser`, opens it there."""
+
+    def announce(url: str) -> None:
+        """Print the address of the page, and open it in the browser."""
+        console = Console(stderr=True)
+        console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)
+        if browser:
+            typer.launch(url)
+
+    return announce
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -24,7 +24,12 @@ class Format(str, Enum):
 
 def report(
     ctx: typer.Context,
-    case: Annotated[Path, typer.Argument(help="Folder of an analysed case, as vfq analyze writes it.", metavar="CASE")],
+    case: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CASE", help="Folder of an analysed case, or a structured report that vfq dicom made of one."
+        ),
+    ],
     format: Annotated[
         Format, typer.Option(help="File to write; txt without --output goes to the terminal.")
     ] = Format.PDF,
@@ -46,20 +51,21 @@ def report(
     debug: DebugOption = False,
 ) -> None:
     """Write the report of a case: vertebral fractures, levels that are not assessable, SDI, table and picture."""
+    from ..dicom.back import read_record
     from ..report.document import FORMATS, case_panel, make_report
     from ..report.wording import Wording
-    from ..spine.record_json import read_analysis
 
     with coded_exit(debug):
         wording = Wording(language, template)
-        record = case / "analysis.json"
+        record = case if case.is_file() else case / "analysis.json"
         if not record.exists():
             raise VFQError("not_found", f"{case.name}: the folder holds no analysis.json. Give the folder of a case.")
         to_terminal = format is Format.TXT and output is None
-        target = output or Path(f"{case.resolve().name}-report.{format.value}")
+        name = case.stem if case.is_file() else case.resolve().name
+        target = output or Path(f"{name}-report.{format.value}")
         if not to_terminal:
             refuse_existing([target], overwrite)
-        analysis = read_analysis(record)
+        analysis = read_record(record)
         volume = ctx.obj.read_ct(ct) if ct else None
         drawn = format in (Format.PDF, Format.HTML)
         made = make_report(analysis, wording, case_panel(case, analysis, volume) if drawn else None)

@@ -15,14 +15,16 @@ from rich.console import Console
 
 from ..errors import VFQError
 from .common import (
-    NOTICE,
     BrowserOption,
     DebugOption,
     Device,
     DeviceOption,
+    HostOption,
+    KeyFileOption,
     PortOption,
     ReaderOption,
     TrustHeaderOption,
+    announcer,
     coded_exit,
 )
 
@@ -41,7 +43,10 @@ def review(
     ],
     analysis: Annotated[
         Path | None,
-        typer.Option(help="analysis.json of a single CT.", show_default="existing results, else a new analysis"),
+        typer.Option(
+            help="Analysis of a single CT: analysis.json, or a structured report from vfq dicom.",
+            show_default="existing results, else a new analysis",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -53,13 +58,8 @@ def review(
         ),
     ] = None,
     port: PortOption = 0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; one that other computers can reach needs --key-file.")
-    ] = "127.0.0.1",
-    key_file: Annotated[
-        Path | None,
-        typer.Option(help="File, readable only by you, with your own key for the page.", show_default="a random key"),
-    ] = None,
+    host: HostOption = "127.0.0.1",
+    key_file: KeyFileOption = None,
     device: DeviceOption = Device.AUTO,
     reader: ReaderOption = None,
     show_names: Annotated[
@@ -77,6 +77,7 @@ def review(
     from ..cohort.worklist import find_cases, passed_over_sentences
 
     with coded_exit(debug):
+        inputs, output = of_a_listener(inputs, output)
         for sentence in passed_over_sentences(inputs):
             Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
         cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
@@ -100,18 +101,11 @@ def serve_review(
     trust_header: bool = False,
 ) -> None:
     """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
+    from ..browser.kept import Kept
     from ..browser.serve import Settings, serve
 
-    def announce(url: str) -> None:
-        """Print the address of the page, and open it in the browser."""
-        console = Console(stderr=True)
-        console.print(f"Open {url}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"Press Ctrl+C to stop; every action is already saved. {NOTICE}", markup=False, highlight=False)
-        if browser:
-            typer.launch(url)
-
     settings = Settings(
-        who=reader or _login(),
+        who=reader or Kept().reader or _login(),
         host=host,
         port=port,
         usual_port=usual_port(cases[0].folder.parent),
@@ -119,7 +113,7 @@ def serve_review(
         device=device,
         show_names=show_names,
         analyses=analyses or {},
-        announce=announce,
+        announce=announcer(browser),
         trust_header=trust_header,
     )
     serve(cases, settings)
@@ -140,8 +134,22 @@ def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None
         raise typer.BadParameter("--analysis needs a single CT.")
     if analysis and not analysis.exists():
         raise VFQError("not_found", f"There is no file {analysis.name!r}. Check the path.")
-    for case in cases:
-        check_writable(case.folder.parent)
+    for folder in {case.folder.parent for case in cases}:
+        check_writable(folder)
+
+
+def of_a_listener(inputs: list[Path], output: Path | None) -> tuple[list[Path], Path | None]:
+    """Replace the folder of a vfq listen by the studies in it that are analysed, and the folder of their results."""
+    from ..archive.folders import Folders
+    from ..archive.queue import read_queue
+
+    folders = Folders(inputs[0])
+    if len(inputs) > 1 or not folders.queue.exists():
+        return inputs, output
+    done = [one.name for one in read_queue(folders.queue) if (folders.cases / one.name / "analysis.json").exists()]
+    if not done:
+        raise VFQError("not_found", "No study of this vfq listen is analysed yet. Wait until the first one is.")
+    return [folders.studies / name for name in done], output or folders.cases
 
 
 def _beside(analysis: Path | None) -> Path | None:

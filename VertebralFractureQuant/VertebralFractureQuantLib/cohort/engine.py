@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,13 @@ Progress = Callable[[str, float], None]  # (step, share of the whole that is don
 class Engine(Protocol):
     """The library functions that measure a scan."""
 
-    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
+    def read_ct(
+        self,
+        path: Path,
+        series: str | None = None,
+        trust_header: bool = False,
+        files: Sequence[str] | None = None,
+    ) -> CTVolume:
         """See `files.read_ct`."""
 
     def load_models(self, device: str) -> Any:
@@ -36,21 +42,29 @@ class Library:
     Each function is imported when it is called, so that `vfq --help` and Slicer start without them.
 
     weights : folder of networks that replace the shipped ones, see `analysis.load_models`.
+    threads : threads that compute the networks on a CPU; None for one on each core.
     """
 
     weights: Path | None = None
+    threads: int | None = None
 
-    def read_ct(self, path: Path, series: str | None = None, trust_header: bool = False) -> CTVolume:
+    def read_ct(
+        self,
+        path: Path,
+        series: str | None = None,
+        trust_header: bool = False,
+        files: Sequence[str] | None = None,
+    ) -> CTVolume:
         """See `files.read_ct`."""
         from ..imaging.files import read_ct
 
-        return read_ct(path, series=series, trust_header=trust_header)
+        return read_ct(path, series=series, trust_header=trust_header, files=files)
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
         from ..analysis import load_models
 
-        return load_models(device, self.weights)
+        return load_models(device, self.weights, self.threads)
 
     def analyze(
         self, ct: CTVolume, models: Any, progress: Progress | None = None, trust_header: bool = False

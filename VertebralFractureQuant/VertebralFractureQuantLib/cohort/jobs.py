@@ -127,7 +127,7 @@ class AnalysisJob:
             while self._state.status == "running":
                 heard = self._heard.get_nowait()
                 if isinstance(heard, str):
-                    self._state = _after(self._state, heard)
+                    self._hear(heard)
                 else:
                     self._fail(_death(heard))
         return self._state
@@ -142,6 +142,10 @@ class AnalysisJob:
         self._process.kill()
         self._state = replace(self._state, status="cancelled", message="The analysis was cancelled.")
         _tidy(self._command)
+
+    def _hear(self, line: str) -> None:
+        """Take in one line of the child."""
+        self._state = _after(self._state, line)
 
     def _fail(self, message: str) -> None:
         self._state = replace(self._state, status="failed", code="child_died", message=message)
@@ -181,6 +185,15 @@ def _after(state: JobState, line: str) -> JobState:
     if isinstance(said.get("share"), (int, float)):
         return replace(state, stage=str(said.get("stage", "")), share=min(max(float(said["share"]), 0.0), 1.0))
     return state
+
+
+def case_line(line: str) -> tuple[str, str] | None:
+    """Return name and status of a case from a line of a cohort's child; None if it is another line."""
+    with suppress(ValueError):
+        said = json.loads(line)
+        if isinstance(said, dict) and isinstance(said.get("case"), str):
+            return said["case"], str(said.get("status", ""))
+    return None
 
 
 def _death(end: _End) -> str:
@@ -272,8 +285,8 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the child: analyse one scan and report progress. Returns the exit status: 0, or 3 for a coded failure."""
     wanted = _parser().parse_args(arguments)
-    say = _channel()
-    _end_with_the_parent()
+    say = channel()
+    end_with_the_parent()
     study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, False, wanted.trust_header)
     engine = Library()
     load = partial(engine.load_models, wanted.device)
@@ -303,21 +316,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _channel() -> Callable[[dict[str, Any]], None]:
+def channel() -> Callable[[dict[str, Any]], None]:
     """Reserve standard output for our messages; from here on, output of libraries goes to standard error."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def say(message: dict[str, Any]) -> None:
         """Write one message to the parent."""
-        with suppress(OSError):  # the parent has ended; `_end_with_the_parent` handles that
+        with suppress(OSError):  # the parent has ended; `end_with_the_parent` handles that
             lines.write(json.dumps(message) + "\n")
             lines.flush()
 
     return say
 
 
-def _end_with_the_parent() -> None:
+def end_with_the_parent() -> None:
     """Interrupt this process when its standard input is closed.
 
     The pipe is moved away from standard input first: on Windows, code that inspects standard input (importing numpy

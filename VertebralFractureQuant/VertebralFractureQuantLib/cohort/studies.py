@@ -48,6 +48,8 @@ class Study:
     series : UID of the DICOM series to use.
     pictures : also write straightened.nrrd and overview.png.
     trust_header : the user vouches for the orientation and the spacing in the header, see `analysis.analyze`.
+    managed : the state of a cohort decides about earlier results: they are replaced, except a review, whatever scan
+        they are of, and what killed processes left was cleared away before.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Study:
     series: str | None = None
     pictures: bool = True
     trust_header: bool = False
+    managed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +94,9 @@ def measure_study(
     tell, report = progress or (lambda stage, share: None), note or (lambda sentence: None)
     ct, networks = None, None
     try:
-        restore_replaced(study.output, study.case)
-        earlier = _measured_before(study)
+        if not study.managed:  # it lists the folder, which may hold 100,000 cases
+            restore_replaced(study.output, study.case)
+        earlier = None if study.managed else _measured_before(study)
         if study.overwrite or not earlier:
             check_output(study.output, study.case, study.overwrite)
         tell("read", 0.0)
@@ -105,7 +109,7 @@ def measure_study(
         if earlier:
             _check_same(study, earlier, ct, networks)
             if not study.overwrite:
-                report(KEPT_SERIES if study.series else KEPT)
+                report(KEPT_SERIES if study.series and earlier.series is None else KEPT)
                 return Outcome(earlier)
         analysis = _analyze(engine, ct, networks, _within_study(tell), report, study.trust_header)
         analysis = replace(analysis, case=study.case)
@@ -144,6 +148,12 @@ def _check_same(study: Study, earlier: SpineAnalysis, ct: CTVolume, networks: An
     except VFQError:
         message = "the folder holds the analysis of another CT, which is kept. Choose another output folder."
         raise VFQError("output_exists", f"{study.case}: {message}") from None
+    if earlier.series and ct.series and earlier.series != ct.series and not study.overwrite:
+        message = (
+            "the folder holds the analysis of another DICOM series of the same size and place, which is kept. Choose "
+            "another output folder, or use --overwrite."
+        )
+        raise VFQError("output_exists", f"{study.case}: {message}")
     stamps = getattr(networks, "stamps", earlier.models)  # the networks of a test may lack it
     if not study.overwrite and [m.sha256 for m in earlier.models] != [m.sha256 for m in stamps]:
         message = "the existing results were made by other networks. Choose another output folder, or use --overwrite."
@@ -187,7 +197,7 @@ def _failure(study: Study, ct: CTVolume | None, networks: Any, error: Exception)
     record = replace(record, trust_header=study.trust_header)
     if ct is not None:
         shape, spacing = tuple(int(n) for n in ct.voxels.shape), tuple(float(mm) for mm in ct.spacing_mm)
-        record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras)
+        record = replace(record, shape=shape, spacing_mm=spacing, ijk_to_ras=ct.ijk_to_ras, series=ct.series)
     there = (study.output / study.case).exists() and failure.code in NOT_OF_THE_SCAN
     stays = there or (ct is None and _measured_before(study) is not None)
     if failure.code not in OF_THE_FOLDER and not stays:

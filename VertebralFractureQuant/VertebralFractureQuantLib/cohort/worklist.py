@@ -29,11 +29,13 @@ class Case:
     name : name of the case.
     source : the scan, a file or a DICOM folder.
     folder : the folder `output/<name>` of its results.
+    files : the DICOM files of the scan, where not all that are in the folder `source` belong to it.
     """
 
     name: str
     source: Path
     folder: Path
+    files: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class CaseStatus:
     worst_grade : the patient's grade, None if there is none; a physiologic shape is normal.
     doubts : codes of the reasons to doubt the study, separated by spaces, the most serious first.
     open, total : number of vertebrae that still need review, and of all vertebrae.
+    readers : who began or signed a reading of the case.
+    signed : the signatures that hold, as text; empty without any.
     """
 
     state: State
@@ -56,6 +60,8 @@ class CaseStatus:
     open: int = 0
     total: int = 0
     doubts: str = ""
+    readers: tuple[str, ...] = ()
+    signed: str = ""
 
 
 def find_cases(inputs: Sequence[Path], output: Path, series: bool = False) -> list[Case]:
@@ -142,12 +148,17 @@ def passed_over_sentences(inputs: Sequence[Path]) -> list[str]:
     ]
 
 
-def case_status(case: Case) -> CaseStatus:
-    """Read the state of `case` from its folder; a damaged file gives "failed" with a code, not an exception."""
+def case_status(case: Case, reader: str = "") -> CaseStatus:
+    """Read the state of `case` from its folder; a damaged file gives "failed" with a code, not an exception.
+
+    It is that of the `reader`'s own reading if there is one, else of the first reading; `signed` is of all readings.
+    """
+    from ..report.readings import own_folder
     from ..spine.quality import codes_text
     from ..spine.record_json import read_analysis
 
-    file = case.folder / "analysis.json"
+    own = own_folder(case.folder, reader) / "analysis.json"
+    file = own if reader and own.exists() else case.folder / "analysis.json"
     try:
         if not file.exists():
             return CaseStatus("waiting")
@@ -157,9 +168,21 @@ def case_status(case: Case) -> CaseStatus:
     if analysis.status != "ok":
         return CaseStatus("failed", analysis.status, analysis.message)
     open_ones = sum(v.review == "open" for v in analysis.vertebrae)
-    state = _state(analysis, open_ones, (case.folder / "machine.json").exists())  # opening a case begins no review
-    doubts = codes_text(analysis.quality)
-    return CaseStatus(state, "", "", analysis.patient_grade, open_ones, len(analysis.vertebrae), doubts)
+    state = _state(analysis, open_ones, (file.parent / "machine.json").exists())  # opening a case begins no review
+    doubts, total = codes_text(analysis.quality), len(analysis.vertebrae)
+    return CaseStatus(state, "", "", analysis.patient_grade, open_ones, total, doubts, *_readers(case, analysis))
+
+
+def _readers(case: Case, shown: SpineAnalysis) -> tuple[tuple[str, ...], str]:
+    """Return who began or signed a reading of the case, and all signatures as text."""
+    from ..report.readings import READINGS, reading_of, readings
+    from ..spine.reading import signatures_text
+
+    several = (case.folder / READINGS).is_dir()
+    records = [found.record for found in readings(case.folder)] if several else [shown]
+    known = [reading for reading in map(reading_of, records) if reading]
+    names = [name for r in known for name in (r.reader, *(s.reader for s in r.signatures))]
+    return tuple(dict.fromkeys(names)), "; ".join(filter(None, (signatures_text(r.signatures) for r in records)))
 
 
 def _state(analysis: SpineAnalysis, open_ones: int, begun: bool) -> State:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, TypeVar
 
 import qt
 
@@ -27,15 +27,21 @@ from ..report.outputs import check_writable
 from ..scene.case_files import JOURNAL_NAME
 from ..scene.machine import Machine
 from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
+from ..scene.readings import folder_to_open
 from ..scene.volumes import is_bent, reviewable_name, taken
 from ..spine.record import SpineAnalysis, check_belongs
-from .face import DesktopFace
+from .face import READING, DesktopFace
 
 POLL_MS = 100
 SCRATCH, UNCOMPRESSED = "vfq-", "ct.mha"
 NO_NETWORKS = "The networks are off, because this study was begun by hand. Place the six points by hand (b)."
+OF_ANOTHER = (
+    "The study of this scene is the reading of another reader. Press Open review of its CT, to choose whether to "
+    "continue that reading or to begin your own."
+)
 
 Start = Callable[[Sequence[str]], Process]
+Job = TypeVar("Job", bound=AnalysisJob)
 
 
 def interpreter() -> str:
@@ -151,11 +157,12 @@ class Analyst:
             lambda failure: self._begin(case, file, device, True, failure, trust_header),
         )
 
-    def analyze_case(self, case: Case, device: str) -> None:
-        """Analyse a case of a worklist from its file. VFQError `output_not_writable`."""
-        check_writable(case.folder.parent)
+    def run(self, kind: type[Job], command: Sequence[str], case: Case) -> Job:
+        """Run a child process of another kind, such as that of a cohort, for a `case`, and return its job."""
         self._case, self._node = case, None
-        self._begin(case, case.source, device, overwrite=case_status(case).state == "failed")
+        self._job = job = kind(command, self._start)
+        self._timer.start(POLL_MS)
+        return job
 
     def cancel(self) -> None:
         """Stop the running child process, if any."""
@@ -230,6 +237,7 @@ class Analyst:
             study.reopen()
             node = study.nodes["ct"]
             home, original = _home(study.analysis(), results, folder)
+            home = folder or _reading(home, study.nodes["straightened"].GetAttribute(READING) or "", review.who)
         except Exception as error:
             self.face.tell(error)
             return
@@ -298,6 +306,15 @@ def _home(analysis: SpineAnalysis, results: Path, known: Path | None) -> tuple[P
             return known, None  # begun by hand, without any action yet
         check_writable(results)
         return fresh_case(analysis.case, results).folder, None
+
+
+def _reading(home: Path, inside: str, who: str) -> Path:
+    """The folder of the reading that a scene was saved of: in the case's folder `home`, at the path `inside`."""
+    if inside not in ("", ".") and (home / inside / "analysis.json").exists():
+        return home / inside
+    if folder_to_open(home, who) is None:
+        raise VFQError("study_in_use", OF_ANOTHER)
+    return home
 
 
 def _written(what: tuple[Any, ...], file: Path) -> JobState | None:

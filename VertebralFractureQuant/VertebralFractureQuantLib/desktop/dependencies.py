@@ -20,16 +20,25 @@ from typing import Literal, get_args
 
 from ..errors import VFQError
 
-Purpose = Literal["analysis on CPU", "analysis on GPU", "pictures"]
+Purpose = Literal[
+    "analysis on CPU", "analysis on GPU", "pictures", "report", "report as PDF", "DICOM objects", "cohort"
+]
 
 # For each purpose, sets of packages; one complete set is enough. The set that lacks fewest is offered, else the first.
 SERVING: dict[Purpose, tuple[tuple[str, ...], ...]] = {
     "analysis on CPU": (("openvino", "shapely"), ("torch", "safetensors", "shapely")),
     "analysis on GPU": (("torch", "safetensors", "shapely"),),
     "pictures": (("matplotlib",),),
+    "report": (("jinja2", "matplotlib"),),
+    "report as PDF": (("jinja2", "matplotlib", "reportlab"),),
+    "DICOM objects": (("highdicom",),),
+    "cohort": (("polars", "itables", "bokeh"),),
 }
 # Download size with all dependencies that Slicer lacks, rounded up; torch includes its CUDA libraries.
-MEGABYTES = {"openvino": 60, "shapely": 3, "torch": 3000, "safetensors": 1, "matplotlib": 25}
+MEGABYTES = {
+    "openvino": 60, "shapely": 3, "torch": 3000, "safetensors": 1, "matplotlib": 25, "jinja2": 1, "reportlab": 6,
+    "highdicom": 15, "polars": 60, "itables": 3, "bokeh": 25,
+}  # fmt: skip
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 REQUESTER = "Vertebral Fracture Quantification"
@@ -102,6 +111,21 @@ def offer(needed: Sequence[Requirement]) -> str:
         f"Python packages are missing: {named}. About {amount} will be downloaded from the internet and installed into "
         "Slicer's Python."
     )
+
+
+def agreed(*purposes: Purpose) -> bool:
+    """Offer to install what these purposes need; return True if all of it is there now.
+
+    VFQError `missing_dependency` if the installation fails.
+    """
+    import slicer
+
+    needed = missing(*purposes)
+    if needed and slicer.util.confirmOkCancelDisplay(offer(needed)):
+        with slicer.util.WaitCursor():
+            install(needed)
+        needed = ()
+    return not needed
 
 
 def install(needed: Sequence[Requirement], pip: Pip | None = None, torch: TorchInstaller | None = None) -> None:

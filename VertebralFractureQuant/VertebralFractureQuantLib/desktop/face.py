@@ -21,6 +21,7 @@ import slicer
 from ..errors import VFQError, as_coded
 from ..report.names import free_case_name
 from ..report.outputs import write_outputs
+from ..report.readings import case_folder_of
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .folder import arrange, tidy
@@ -34,16 +35,18 @@ POLL_MS = 30
 WAITED_FOR_S, BESIDE_S = 0.08, 0.01
 SAVE_AFTER_MS = 500
 RETRY_MS = 5000
+READING = "VertebralFractureQuant.reading"  # attribute: the folder of the reading, in that of its case
 EXPORTED = "The study was exported to %s."
 
 
 @dataclass(eq=False)
 class Work:
-    """A function that runs in a thread; `outcome` is its result or its exception."""
+    """A function that runs in a thread; `outcome` is its result or its exception. Closing waits for what saves."""
 
     do: Callable[[], Any]
     then: Callable[[Any], None]
     stage: str
+    saves: bool = False
     outcome: Any = None
     thread: threading.Thread = field(init=False)
 
@@ -86,15 +89,15 @@ class DesktopFace:
         self._poll = _timer(POLL_MS, self._ask)
         self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
         self._saving = False
+        self._standing = ""
         self._logs = HeldLogs()
         self.review = Review(StudyScene(scene, VIEWS), self, who)
         self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
-    def set_reader(self, who: str) -> None:
-        """Set the reader's name for all following actions."""
-        self.review.who = who
-        if self.review.editor:
-            self.review.editor.who = who
+    @property
+    def case_folder(self) -> Path | None:
+        """The folder of the open case, in which a further reader's reading lies; None while none is open."""
+        return case_folder_of(self.review.folder) if self.review.folder else None
 
     # -- what the review asks
 
@@ -113,17 +116,23 @@ class DesktopFace:
         """See `Face`."""
         return self.views.cameras
 
+    @property
+    def renderer(self) -> Any:
+        """See `Face`."""
+        return self.views.renderer
+
     def opened(self) -> None:
         """See `Face`; the straightened volume is named after its case, and Slicer shows that name in the view."""
-        nodes, folder = self.review.study.nodes, self.review.folder
-        if folder and nodes:
+        nodes, folder = self.review.study.nodes, self.case_folder
+        if folder and self.review.folder and nodes:
             nodes["straightened"].SetName(f"{folder.name} straightened")
+            nodes["straightened"].SetAttribute(READING, self.review.folder.relative_to(folder).as_posix())
         self.views.show(nodes)
 
     def changed(self) -> None:
         """See `Face`; the study's nodes stand in a folder of the Data module."""
-        if self.review.editor and self.review.folder:
-            arrange(self.review.study, self.review.folder.name)
+        if self.review.editor and self.case_folder:
+            arrange(self.review.study, self.case_folder.name)
         else:
             self.unsaved = ""
             tidy()
@@ -152,12 +161,16 @@ class DesktopFace:
         """See `Face`."""
         qt.QTimer.singleShot(0, do)
 
-    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None]) -> None:
-        """See `Face`."""
-        self._logs.hold()
-        self._works.append(Work(do, then, stage))
-        self._show_busy()
-        self._poll.start(POLL_MS)
+    def work(self, stage: str, do: Callable[[], T], then: Callable[[T], None], saves: bool = False) -> None:
+        """See `Face`. Work that `saves` files of the study runs alone: closing waits for it, and so do other saves."""
+        self._start(do, then, stage, saves)
+
+    def warm_up(self) -> None:
+        """Make the networks ready for the first click, beside all else."""
+        editor = self.review.editor
+        if editor:
+            machine, curve = editor.machine, self.review.study.straightening.curve
+            self.work("", lambda: machine.warm_up(curve), lambda _: None)
 
     # -- the mouse in the views
 
@@ -215,7 +228,7 @@ class DesktopFace:
     def save_now(self) -> None:
         """Write the files of the open study now, after all threads that still write have ended."""
         self._save_timer.stop()
-        for work in [w for w in self._works if not w.stage]:
+        for work in [w for w in self._works if w.saves]:
             work.thread.join()
         if self.review.editor:
             self._saved(self.review.saving()())
@@ -240,24 +253,38 @@ class DesktopFace:
             return error.message
         return ""
 
+    def check_saved(self) -> None:
+        """Save now. VFQError `output_not_writable` if the files in the case's folder are not those of the study."""
+        self.save_now()
+        if self.unsaved:
+            raise VFQError(
+                "output_not_writable", f"The study could not be saved, so nothing was written. {self.unsaved}"
+            )
+
     def _save(self) -> None:
-        if self._saving:
+        if self._saving or any(work.saves for work in self._works):
             self._save_timer.start(SAVE_AFTER_MS)
         elif self.review.editor:
             self._saving = True
-            self.work("", self.review.saving(), self._saved)
+            self._start(self.review.saving(), self._saved, "", saves=True)
 
     def _saved(self, problem: str) -> None:
         self._saving = False
         if not self.review.editor:
             return
-        if problem != self.unsaved:
-            self.unsaved = problem
+        if (problem, self.review.standing) != (self.unsaved, self._standing):
+            self.unsaved, self._standing = problem, self.review.standing
             self.changed()
         if problem:
             self._save_timer.start(RETRY_MS)
 
     # -- other threads
+
+    def _start(self, do: Callable[[], Any], then: Callable[[Any], None], stage: str, saves: bool = False) -> None:
+        self._logs.hold()
+        self._works.append(Work(do, then, stage, saves))
+        self._show_busy()
+        self._poll.start(POLL_MS)
 
     def _ask(self) -> None:
         time.sleep(WAITED_FOR_S if self._is_waited_for() else BESIDE_S)

@@ -19,10 +19,10 @@ from ..scene.opening import RESCUABLE
 from ..scene.volumes import COPY, ROLE, discard_copy, reviewable
 from .analysing import Analyst, Opened, earlier_case
 from .dependencies import Purpose, install, missing, offer, purpose_of
-from .labels import show_text
+from .labels import short, show_text
 from .parameters import DEVICES
 
-SHORT, LINE = 13, 40  # letters of a name on a button, and in a sentence
+LINE = 40  # letters of a name in a sentence
 
 
 class InputPanel:
@@ -146,11 +146,9 @@ class InputPanel:
         """Name the case that is shown, and the CT on which the buttons act."""
         parameters, review = self._parameters(), self.analyst.face.review
         chosen = parameters and parameters.inputVolume
-        shown = review.study.nodes.get("ct") if review.editor else None
+        shown, folder = review.study.nodes.get("ct") if review.editor else None, self.analyst.face.case_folder
         told = (
-            _("Shown: {case}, CT {volume}.").format(case=review.folder and review.folder.name, volume=named(shown))
-            if shown
-            else ""
+            _("Shown: {case}, CT {volume}.").format(case=folder and folder.name, volume=named(shown)) if shown else ""
         )
         if shown and chosen and chosen is not shown:
             told += " " + _("The buttons act on another CT: {volume}.").format(volume=named(chosen))
@@ -206,12 +204,6 @@ def is_choosable(node: Any) -> bool:
     """True if a volume node may be a CT: it is no label map, not hidden, and not made by this module."""
     ours = node.GetAttribute(ROLE) not in (None, "ct") or node.GetAttribute(COPY)
     return not (ours or node.IsA("vtkMRMLLabelMapVolumeNode") or node.GetHideFromEditors())
-
-
-def short(name: str, most: int = SHORT) -> str:
-    """Return a name without its middle if it is longer than `most` characters."""
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
 
 
 def named(node: Any) -> str:

@@ -28,7 +28,7 @@ NOT_HERE = (" ",)  # Space presses the focused button
 ARROWS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")
 # Widgets that use the arrow keys themselves while they have the focus.
 TAKES_ARROWS = ("QAbstractSlider", "QAbstractSpinBox", "QComboBox", "QLineEdit")
-NEEDS_NO_STUDY = ("next_case", "previous_case", "toggle_help")
+NEEDS_NO_STUDY = ("next_case", "previous_case", "next_open", "toggle_help")
 
 
 class Keyboard:

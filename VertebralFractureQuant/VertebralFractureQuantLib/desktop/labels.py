@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+SHORT = 13  # letters of a name on a button
 MARGINS_PIXELS = 24
 BREAK = "\N{ZERO WIDTH SPACE}"
 LONG = re.compile(r"\S{24,}")
@@ -25,3 +26,9 @@ def show_text(label: Any, text: str) -> None:
 def breakable(text: str) -> str:
     """Return a text whose long words may be broken: after punctuation, and within words of more than 16 letters."""
     return LONG.sub(lambda word: AFTER.sub(BREAK, word[0]), text)
+
+
+def short(name: str, most: int = SHORT) -> str:
+    """Return a name without its middle if it is longer than `most` characters."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"

@@ -107,6 +107,11 @@ class LayoutViews:
         cameras = nodes_of(slicer.mrmlScene, "vtkMRMLCameraNode")
         return [camera for camera in cameras if camera.GetLayoutName() == CAMERA_VIEW]
 
+    @property
+    def renderer(self) -> Any:
+        """The renderer of the straightened view."""
+        return self._manager().sliceWidget(STRAIGHTENED).sliceView().renderWindow().GetRenderers().GetFirstRenderer()
+
     def release(self) -> None:
         """Stop observing the views."""
         for observed, tag in self._observations:

@@ -1,4 +1,4 @@
-"""Folders that are chosen in the panel: read when the user has finished, not at each letter that is typed."""
+"""Folders and names that are typed in the panel: read when the user has finished, not at each letter."""
 
 from __future__ import annotations
 
@@ -17,4 +17,18 @@ def when_chosen(widget: Any, do: Callable[[], None]) -> None:
             do()
 
     widget.connect("currentPathChanged(QString)", lambda path: None if edit.hasFocus() else read())
+    edit.connect("editingFinished()", read)
+
+
+def when_typed(edit: Any, do: Callable[[], None], at_once: Callable[[], bool]) -> None:
+    """Call `do` when a QLineEdit has another text; while it is typed only if `at_once()`, else at its end."""
+    known = [edit.text]
+
+    def read() -> None:
+        """Call `do`, unless the text is still the same."""
+        if edit.text != known[0]:
+            known[0] = edit.text
+            do()
+
+    edit.connect("textChanged(QString)", lambda text: read() if at_once() or not edit.hasFocus() else None)
     edit.connect("editingFinished()", read)

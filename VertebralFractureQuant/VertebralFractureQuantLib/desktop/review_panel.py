@@ -9,7 +9,7 @@ from typing import Any
 from ..scene.outlines import PALETTES
 from ..scene.rows import row, rows, summary
 from ..scene.straight import LATERAL_MM
-from ..scene.volumes import WINDOWS
+from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
 from .face import DesktopFace
 from .labels import show_text
@@ -76,7 +76,7 @@ class ReviewPanel:
         ui.lateralSlider.minimum, ui.lateralSlider.maximum = -LATERAL_MM, LATERAL_MM
         ui.lateralSlider.connect("valueChanged(double)", self._move)
         ui.paletteComboBox.addItems(list(PALETTES))
-        ui.windowComboBox.addItems(list(WINDOWS))
+        ui.windowComboBox.addItems(list(PRESETS))
         ui.windowComboBox.connect("textActivated(QString)", self._show_window)
         face.on_changed.append(self.show)
         face.on_followed.append(self.follow)
@@ -154,7 +154,7 @@ class ReviewPanel:
 
     def _show_window(self, name: str) -> None:
         if name != self.review.preset:
-            self._act("toggle_window")
+            self._act("choose_window", name)
 
 
 def summary_text(patient: dict[str, Any]) -> str:

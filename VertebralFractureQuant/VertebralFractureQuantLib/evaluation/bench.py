@@ -114,7 +114,7 @@ def _slice_points(matrix: np.ndarray, k: int, shape: tuple[int, int, int]) -> np
 def reset_peak_memory() -> None:
     """Start counting the peak from now on (Linux); on other systems it counts from the start of the program."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return
 
@@ -122,7 +122,7 @@ def reset_peak_memory() -> None:
 def peak_memory_bytes() -> int:
     """Return the highest resident memory of this process since `reset_peak_memory`."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
         return _peak_without_proc()

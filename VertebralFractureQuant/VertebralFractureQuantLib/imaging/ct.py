@@ -29,6 +29,8 @@ class CTVolume:
     name : the case: the name of the file without its extensions, or that of the DICOM folder.
     notes : decisions made while reading, in sentences for the user. They may list series by UID: keep them out of
         records.
+    series : fingerprint of the DICOM series (`dicom_choice.Series.fingerprint`); None for other formats and
+        without a UID.
     widest_gap_mm : the widest distance between neighbouring slices as they were acquired. It exceeds the spacing where
         slices were interpolated. 0 if the spacing tells it.
     """
@@ -38,6 +40,7 @@ class CTVolume:
     name: str
     notes: tuple[str, ...] = ()
     widest_gap_mm: float = 0.0
+    series: str | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -55,11 +58,16 @@ class CTVolume:
         Outside the outermost voxel centres the value is `fill`. Only the eight neighbours of each point are read.
         """
         points = np.asarray(points_ras, float)
-        ijk = points.reshape(-1, 3) @ self.ras_to_ijk[:3, :3].T + self.ras_to_ijk[:3, 3]
+        turn, shift = self.ras_to_ijk[:3, :3].copy(), self.ras_to_ijk[:3, 3:]
+        ijk = turn @ points.reshape(-1, 3).T  # a row for each axis: numpy is several times faster along long rows
+        ijk += shift
         last = np.array(self.voxels.shape[::-1]) - 1
-        inside = ((ijk >= -BORDER) & (ijk <= last + BORDER)).all(axis=1)
-        values = np.full(len(ijk), fill, np.float32)
-        values[inside] = _trilinear(self.voxels, np.clip(ijk[inside], 0, last), last)
+        inside = np.logical_and.reduce([(x >= -BORDER) & (x <= n + BORDER) for x, n in zip(ijk, last, strict=True)])
+        if inside.all():
+            values = _trilinear(self.voxels, np.clip(ijk, 0, last[:, None]), last)
+        else:
+            values = np.full(len(inside), fill, np.float32)
+            values[inside] = _trilinear(self.voxels, np.clip(ijk[:, inside], 0, last[:, None]), last)
         return values.reshape(points.shape[:-1])
 
 
@@ -132,16 +140,30 @@ def _held(planes: np.ndarray) -> slice | None:
 
 
 def _trilinear(voxels: np.ndarray, ijk: np.ndarray, last: np.ndarray) -> np.ndarray:
-    base = np.minimum(ijk.astype(np.intp), np.maximum(last - 1, 0))
-    i, j, k = base.T
-    di, dj, dk = np.minimum(1, last)  # an axis of one voxel has no upper neighbour
-    u, v, w = (ijk - base).astype(np.float32).T
+    base = np.minimum(ijk.astype(np.intp), np.maximum(last - 1, 0)[:, None])
+    steps = np.minimum(1, last)  # an axis of one voxel has no upper neighbour
+    u, v, w = (ijk - base).astype(np.float32)
+    flat, strides = _flattened(voxels)
+    where = base[0] * strides[0] + base[1] * strides[1] + base[2] * strides[2]
+    di, dj, dk = steps * strides
 
-    def row(kk: np.ndarray, jj: np.ndarray) -> np.ndarray:
+    def row(first: np.ndarray) -> np.ndarray:
         """Interpolate along i, between two neighbours."""
-        low, high = voxels[kk, jj, i], voxels[kk, jj, i + di]
-        return low * (1 - u) + high * u
+        return flat.take(first) * (1 - u) + flat.take(first + di) * u
 
-    near = row(k, j) * (1 - v) + row(k, j + dj) * v
-    far = row(k + dk, j) * (1 - v) + row(k + dk, j + dj) * v
+    near = row(where) * (1 - v) + row(where + dj) * v
+    far = row(where + dk) * (1 - v) + row(where + (dj + dk)) * v
     return near * (1 - w) + far * w
+
+
+def _flattened(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels `[k, j, i]` as one row, and how far apart neighbours along i, j, k lie in it.
+
+    A part of a larger array is not copied: the row then begins and ends in it.
+    """
+    strides = np.array(voxels.strides[::-1]) // voxels.itemsize
+    if (strides < 0).any() or (strides * voxels.itemsize != voxels.strides[::-1]).any():
+        voxels = np.ascontiguousarray(voxels)
+        strides = np.array(voxels.strides[::-1]) // voxels.itemsize
+    length = int((np.array(voxels.shape[::-1]) - 1) @ strides) + 1
+    return np.lib.stride_tricks.as_strided(voxels, (length,), (voxels.itemsize,)), strides

@@ -6,10 +6,8 @@ and `dicom_stack` puts the slices in order. The result is voxels `[k, j, i]` in 
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,20 +16,18 @@ import numpy as np
 from ..errors import VFQError
 from .checks import MIN_SLICES, check_ct, require_memory
 from .dicom_choice import Series, all_series, described, fittest, kind, with_uid
-from .dicom_header import Header, modality, plain_stream
+from .dicom_damage import refuse_damaged
+from .dicom_header import Header, modality
 from .dicom_parts import MOST_ODD, divided, phases, repeats, without_copies, without_odd
 from .dicom_pixels import rescale
 from .dicom_slices import (
-    CT_STORAGE,
     ENHANCED,
-    ENHANCED_CT,
     FRAMES,
     Blind,
     Findings,
     Slice,
     files_below,
     find_slices,
-    has_mark,
     series_of,
 )
 from .dicom_stack import Stack, stack
@@ -51,35 +47,34 @@ class DicomVolume:
     ijk_to_ras : `(4, 4)`, RAS mm.
     notes : what was decided, in sentences for the user; they may contain series UIDs and file names.
     widest_gap_mm : the widest distance between neighbouring slices as they were acquired.
+    series : fingerprint of the series (`dicom_choice.Series.fingerprint`); None if it has no UID.
     """
 
     voxels: np.ndarray
     ijk_to_ras: np.ndarray
     notes: tuple[str, ...]
     widest_gap_mm: float
+    series: str | None
 
 
-def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = None) -> DicomVolume:
+def read_dicom(
+    path: Path, series: str | None = None, max_bytes: int | None = None, files: Sequence[str] | None = None
+) -> DicomVolume:
     """Read one CT series.
 
     Parameters
     ----------
     path : a folder, searched with its sub-folders and linked folders, or its DICOMDIR; or one DICOM file, whose series
         is read from its own folder.
-    series : Series Instance UID; if None, the fittest series that can be read.
-    max_bytes : as in `read_ct`.
+    series : Series Instance UID or fingerprint; if None, the fittest series that can be read.
+    max_bytes, files : as in `read_ct`.
 
     VFQError: `no_ct_series`, `several_studies`, `missing_slices`, `mixed_series`, `bad_direction`, `bad_spacing`,
     `too_few_slices`, `too_large`, `corrupt_file`, `not_3d`, `not_an_image`, `not_ct`. The `notes` of the error list the
     series with their UIDs.
     """
-    if path.name.upper() == "DICOMDIR" and path.is_file():
-        path = path.parent
-    if path.is_dir():
-        found = find_slices(files_below(path))
-    else:
-        series = series_of(path) if series is None else series
-        found = find_slices(sorted(p for p in path.parent.iterdir() if p.is_file() or not p.exists()))
+    series = series_of(path) if files is None and series is None and _is_one_slice(path) else series
+    found = _findings(path) if files is None else find_slices(map(Path, files))
     asked, there = series is not None, all_series(found.ct)
     tried = _to_try(found, there, series)
     refused: list[tuple[Series, VFQError]] = []
@@ -96,9 +91,31 @@ def read_dicom(path: Path, series: str | None = None, max_bytes: int | None = No
     raise _none_readable(refused)
 
 
+def series_stack(path: Path, series: str) -> tuple[Series, Stack]:
+    """Return a series and its slices in order, as `read_dicom` reads them, without the voxels.
+
+    series : Series Instance UID or fingerprint. VFQError as `read_dicom`.
+    """
+    found = _findings(path)
+    one = _to_try(found, all_series(found.ct), series)[0]
+    refuse_damaged(found, one)
+    return one, _stacked(one.slices)[0]
+
+
+def _findings(path: Path) -> Findings:
+    if _is_one_slice(path):
+        return find_slices(sorted(p for p in path.parent.iterdir() if p.is_file() or not p.exists()))
+    return find_slices(files_below(path if path.is_dir() else path.parent))
+
+
+def _is_one_slice(path: Path) -> bool:
+    """True for a file that is not a DICOMDIR, which stands for its folder."""
+    return path.is_file() and path.name.upper() != "DICOMDIR"
+
+
 def _to_try(found: Findings, there: list[Series], series: str | None) -> list[Series]:
     """Return the series to try, the fittest first; a requested one has no alternative."""
-    asked = [one for one in there if series in one.uids]
+    asked = [one for one in there if series in (*one.uids, one.fingerprint)]
     if asked:
         return asked
     if series is not None and (blind := [one for one in found.blind if one.series_uid == series]):
@@ -141,7 +158,7 @@ def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: 
     blind = [one for one in found.blind if one.series_uid in series.uids or series.joined]
     if len(blind) > MOST_ODD * len(series.slices):
         raise _cannot_be_placed(blind)
-    _refuse_damaged(found, series)
+    refuse_damaged(found, series)
     stacked, notes = _stacked(series.slices)
     _require_one_scale(stacked.slices)
     columns, rows = stacked.slices[0].size
@@ -152,7 +169,7 @@ def _read_series(found: Findings, series: Series, max_bytes: int | None, alone: 
     notes = series.note() + notes + stacked.notes + _header_notes(stacked.slices)
     if blind:
         notes += (f"{len(blind)} images of the series without {blind[0].lacks} were left out.",)
-    return DicomVolume(voxels, stacked.ijk_to_ras, notes, stacked.widest_gap_mm)
+    return DicomVolume(voxels, stacked.ijk_to_ras, notes, stacked.widest_gap_mm, series.fingerprint)
 
 
 def _require_one_scale(slices: list[Slice]) -> None:
@@ -316,63 +333,6 @@ def _cannot_be_placed(blind: Sequence[Blind]) -> VFQError:
         f"{count} CT slices have {'no' if absent else 'an unreadable'} {lacks}, so their "
         f"{'size' if lacks == 'PixelSpacing' else 'place'} in mm is unknown. Export the CT again with this attribute.",
     )
-
-
-def _refuse_damaged(found: Findings, one: Series) -> None:
-    """Refuse a series with truncated slices: otherwise they would count as missing, or the scan would end early."""
-    identities = {path: _identity(path) for path in (*found.unreadable, *found.blank)}
-    series = {
-        path: uid for path, (sop_class, uid) in identities.items() if sop_class in (None, CT_STORAGE, *ENHANCED_CT)
-    }
-    broken = [path for path, uid in series.items() if uid in one.uids or (uid and one.joined)]
-    if broken:
-        raise VFQError(
-            "corrupt_file",
-            f"{len(broken)} files of the series are truncated or damaged ({broken[0].name!r}). Copy them again.",
-        )
-    beside = {(s.path.parent, _extension(s.path)) for s in one.slices}
-    cut = [path for path, uid in series.items() if uid is None or one.uids[0].startswith(uid)]
-    unknown = [path for path in cut if _looks_like_a_slice(path, beside)]
-    if unknown:
-        raise VFQError(
-            "corrupt_file",
-            f"{len(unknown)} files beside the series are empty or damaged, and may belong to it "
-            f"({unknown[0].name!r}). Copy them again or, if they are not slices, take them out of the folder.",
-        )
-
-
-def _looks_like_a_slice(path: Path, beside: set[tuple[Path, str]]) -> bool:
-    """True if an unreadable file lies in a folder of slices and has DICOM's mark or a name like theirs."""
-    if path.name.startswith("."):  # left behind by operating systems and copying programs
-        return False
-    folders = {folder for folder, _ in beside}
-    return (path.parent, _extension(path)) in beside or (path.parent in folders and has_mark(path))
-
-
-def _extension(path: Path) -> str:
-    """Return the extension in lower case; "" if it is a number: the end of a UID that is used as a file name."""
-    suffix = path.suffix.lower()
-    return "" if suffix[1:].isdigit() else suffix
-
-
-def _identity(path: Path) -> tuple[str | None, str | None]:
-    """Return SOP class and Series Instance UID of a file without a readable image; None for each that is lost.
-
-    Only the file's own attributes count, not those in a sequence, which may refer to another series.
-    """
-    from pydicom import dcmread
-    from pydicom.filereader import read_partial
-
-    sop_class = series = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with suppress(Exception), plain_stream(path) as stream:  # a damaged file can make pydicom raise anything
-            meta = read_partial(stream, lambda tag, vr, length: True, force=True).file_meta
-            sop_class = meta.get("MediaStorageSOPClassUID")
-        with suppress(Exception), plain_stream(path) as stream:
-            held = dcmread(stream, stop_before_pixels=True, force=True)
-            sop_class, series = held.get("SOPClassUID") or sop_class, held.get("SeriesInstanceUID")
-    return sop_class and str(sop_class), series and str(series)
 
 
 def _read_voxels(stacked: Stack) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,17 +35,23 @@ PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"GIF8": "
 
 
 def read_ct(
-    path: Path | str, series: str | None = None, max_bytes: int | None = None, trust_header: bool = False
+    path: Path | str,
+    series: str | None = None,
+    max_bytes: int | None = None,
+    trust_header: bool = False,
+    files: Sequence[str] | None = None,
 ) -> CTVolume:
     """Read the CT in a NIfTI, NRRD or MetaImage file, in a DICOM folder, or in the series of one DICOM file.
 
     Parameters
     ----------
     path : file or folder; folders are searched with their sub-folders.
-    series : Series Instance UID to read from a DICOM folder; if None, the fittest CT series that can be read.
+    series : Series Instance UID, or fingerprint of the series, to read from a DICOM folder; if None, the fittest CT
+        series that can be read.
     max_bytes : memory that the voxels may take; if None, what is available.
     trust_header : read a file that does not tell its orientation as if its axes ran to the left, to the back and to
         the head; otherwise it is refused as `orientation_unknown`.
+    files : the DICOM files to choose from, in place of all that are in the folder `path`.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def read_ct(
             "not_an_image", f"{path.name!r} is neither a file nor a folder. Give an image or a DICOM folder."
         )
     try:
-        return _read(path, series, max_bytes, trust_header)
+        return _read(path, series, max_bytes, trust_header, files)
     except OSError as error:
         raise VFQError(
             "corrupt_file",
@@ -70,12 +77,14 @@ def read_ct(
         ) from None
 
 
-def _read(path: Path, series: str | None, max_bytes: int | None, trust_header: bool) -> CTVolume:
-    if path.is_dir() or is_dicom(path):
+def _read(
+    path: Path, series: str | None, max_bytes: int | None, trust_header: bool, files: Sequence[str] | None
+) -> CTVolume:
+    if files is not None or path.is_dir() or is_dicom(path):
         folder = (path if path.is_dir() else path.parent).resolve()
-        read = read_dicom(path, series, max_bytes)
+        read = read_dicom(path, series, max_bytes, files)
         ct = from_array(read.voxels, read.ijk_to_ras, folder.name, read.notes)
-        return replace(ct, widest_gap_mm=read.widest_gap_mm)
+        return replace(ct, widest_gap_mm=read.widest_gap_mm, series=read.series)
     itk_name(path)  # the name becomes that of the case, in files that other programs read
     with np.errstate(over="ignore", invalid="ignore"):  # such numbers are refused
         header = _header(path, trust_header)

@@ -6,8 +6,10 @@ A GPU that torch was not built for, or whose memory is in use, seems usable unti
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import VFQError
 
@@ -18,6 +20,9 @@ from ..errors import VFQError
 FREE_BYTES_NEEDED = 2_500_000_000
 
 
+DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+
+
 class DeviceMemoryError(VFQError):
     """The accelerator has too little memory; the same analysis is possible on the CPU."""
 
@@ -26,13 +31,23 @@ class DeviceMemoryError(VFQError):
 
 
 def accelerators() -> dict[str, str]:
-    """Return the accelerators that torch finds, each with the reason why it cannot be used, or "" if it can."""
+    """Return the accelerators that torch finds, each with the reason why it cannot be used, or "" if it can.
+
+    Without any driver torch is not imported, which takes longer than an analysis.
+    """
+    if not has_driver():
+        return {}
     try:
         import torch
     except ImportError:
         return {}
     found = {"cuda": unfit_cuda()} if torch.cuda.is_available() else {}
     return found | ({"mps": ""} if torch.backends.mps.is_available() else {})
+
+
+def has_driver() -> bool:
+    """True if the computer may have an accelerator: false only on Linux without a device of NVIDIA, AMD or WSL."""
+    return sys.platform != "linux" or "torch" in sys.modules or any(Path(device).exists() for device in DRIVERS)
 
 
 def unfit_cuda() -> str:

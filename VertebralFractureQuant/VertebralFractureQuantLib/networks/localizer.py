@@ -13,6 +13,7 @@ whole spine.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -119,9 +120,8 @@ def _as_scanned(ct: CTVolume) -> CTVolume:
 
     The order matters because blocks begin at the first voxel.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    _, nearest = linear_sum_assignment(-np.abs(directions(ct.ijk_to_ras)))
+    along = np.abs(directions(ct.ijk_to_ras))
+    nearest = np.array(max(permutations(range(3)), key=lambda order: along[range(3), order].sum()))
     voxels, to_ras = ct.voxels.transpose(2 - nearest[::-1]), ct.ijk_to_ras.copy()
     to_ras[:3, :3] = to_ras[:3, nearest]
     for axis, towards in enumerate((-1, -1, 1)):

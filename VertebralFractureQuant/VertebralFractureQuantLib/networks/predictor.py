@@ -64,9 +64,10 @@ class OpenVinoPredictor:
     device = "cpu"
     backend = "openvino"
 
-    def __init__(self, graph: bytes):
+    def __init__(self, graph: bytes, threads: int | None = None):
         core = _openvino().Core()
-        self._compiled = core.compile_model(core.read_model(graph), "CPU", OPENVINO_SETTINGS)
+        settings = {**OPENVINO_SETTINGS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+        self._compiled = core.compile_model(core.read_model(graph), "CPU", settings)
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the network's outputs for `x`, see `Predictor`."""

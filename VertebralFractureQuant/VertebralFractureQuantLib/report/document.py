@@ -103,6 +103,7 @@ def report_json(report: Report) -> str:
     document["fractures"] = [row.name for row in report.found.fractures]
     document["not_assessable"] = {reason: names for reason, names in report.found.not_assessable}
     document["study_doubts"] = [{"code": code, "where": where} for code, where in report.found.study_doubts]
+    document["signatures"] = [dict(zip(("reader", "role", "at"), s, strict=True)) for s in report.found.signatures]
     document["models"] = [dict(zip(("role", "name", "hash"), m, strict=True)) for m in report.found.models]
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

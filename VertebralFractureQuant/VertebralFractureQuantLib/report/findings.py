@@ -94,6 +94,7 @@ class Findings:
     sdi_beyond : names of fractured levels outside T4 to L4 that the index includes.
     study_doubts : (code, names) of the reasons to doubt the study.
     readers : who confirmed or rejected vertebrae, in order; reviewed_at is the last time, UTC.
+    signatures : (reader, role of `reading.ROLES`, time) of the signatures that hold.
     unreviewed : number of vertebrae that no reader has decided.
     slice_mm : the largest voxel size in mm; None in older records.
     models : (role, name, first eight letters of the hash of its weights).
@@ -112,6 +113,7 @@ class Findings:
     study_doubts: tuple[tuple[str, tuple[str, ...]], ...]
     readers: tuple[str, ...]
     reviewed_at: str | None
+    signatures: tuple[tuple[str, str, str], ...]
     unreviewed: int
     slice_mm: float | None
     models: tuple[tuple[str, str, str], ...]
@@ -145,6 +147,7 @@ def findings(analysis: SpineAnalysis) -> Findings:
         study_doubts=tuple((flag.code, flag.where) for flag in analysis.quality),
         readers=tuple(dict.fromkeys(v.reviewer for v in analysis.vertebrae if v.reviewer)),
         reviewed_at=max(reviewed, default=None),
+        signatures=tuple((s.reader, s.role, s.at) for s in analysis.signatures),
         unreviewed=sum(v.review == "open" for v in analysis.vertebrae),
         slice_mm=max(analysis.spacing_mm) if analysis.spacing_mm else None,
         models=tuple((m.role, m.name, m.sha256[:8]) for m in analysis.models),

@@ -44,7 +44,7 @@ OUTPUT_NAMES = frozenset(
     }
 )
 MACHINE_NAME = "machine.json"
-REVIEW_NAMES = ("review.sqlite", MACHINE_NAME)  # files of a review; a folder that has one is never replaced
+REVIEW_NAMES = ("review.sqlite", MACHINE_NAME, "readings")  # files of a review; a folder that has one is never replaced
 NOT_WRITTEN = (
     "the folder cannot be written ({reason}). Check its permissions and the free space, or choose another one."
 )

@@ -107,10 +107,10 @@ def _replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) 
     try:
         for name, write in writers.items():
             write(partials[name])
-            _sync(partials[name])
+            sync(partials[name])
         for name, fresh in partials.items():
             os.replace(fresh, folder / name)
-        _sync_folder(folder)
+        sync_folder(folder)
     finally:
         for left in partials.values():
             with suppress(OSError):
@@ -136,13 +136,13 @@ def _is_edited(file: Path) -> bool:
         return False
 
 
-def _sync(file: Path) -> None:
+def sync(file: Path) -> None:
     """Wait until the content of the file is on the disk itself."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until the names in the folder are on the disk itself; Windows has no such call."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)

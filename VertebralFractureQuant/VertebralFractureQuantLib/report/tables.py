@@ -38,13 +38,26 @@ COLUMNS = (
     "counted",
     "reviewer",
     "reviewed_at",
+    "reader",
+    "signed_by",
+    "signed_at",
     *COORDINATES,
 )
 
 
 def measurement_rows(analysis: SpineAnalysis) -> list[dict[str, Any]]:
     """Return a dictionary with the keys `COLUMNS` for each vertebra; `index` counts from 1 at the cranial end."""
-    return [_row(analysis.case, i, v) for i, v in enumerate(analysis.vertebrae, start=1)]
+    signed = _signed(analysis)
+    return [_row(analysis.case, i, v, signed) for i, v in enumerate(analysis.vertebrae, start=1)]
+
+
+def _signed(analysis: SpineAnalysis) -> dict[str, str]:
+    """Return whose reading it is and the signatures that hold; several are separated by "; "."""
+    return {
+        "reader": analysis.reading.reader if analysis.reading else "",
+        "signed_by": "; ".join(s.reader for s in analysis.signatures),
+        "signed_at": "; ".join(s.at for s in analysis.signatures),
+    }
 
 
 def write_measurements(analysis: SpineAnalysis, path: Path) -> None:
@@ -55,7 +68,7 @@ def write_measurements(analysis: SpineAnalysis, path: Path) -> None:
         writer.writerows(measurement_rows(analysis))
 
 
-def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
+def _row(case: str, index: int, vertebra: Vertebra, signed: dict[str, str]) -> dict[str, Any]:
     m = vertebra.measurement
     ha, hm, hp = (f"{h:.2f}" for h in m.heights_mm)
     coordinates = zip(COORDINATES, vertebra.keypoints.reshape(-1), strict=True)
@@ -81,6 +94,7 @@ def _row(case: str, index: int, vertebra: Vertebra) -> dict[str, Any]:
         "counted": int(vertebra.counts),
         "reviewer": vertebra.reviewer or "",
         "reviewed_at": vertebra.reviewed_at or "",
+        **signed,
         **{name: f"{value:.3f}" for name, value in coordinates},
     }
 

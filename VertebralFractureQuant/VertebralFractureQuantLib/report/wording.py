@@ -61,13 +61,17 @@ class Wording:
     Raises
     ------
     VFQError
+        `missing_dependency` without jinja2.
         `bad_template`: no such language or folder, or a file with an error, which is named with its line.
     """
 
     def __init__(self, language: str = "en", site: Path | None = None):
-        from jinja2 import FileSystemLoader, StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
-
+        try:
+            from jinja2 import FileSystemLoader, StrictUndefined
+            from jinja2.sandbox import SandboxedEnvironment
+        except ImportError as error:
+            message = "The words of a report need the package jinja2. Install it with pip install jinja2."
+            raise VFQError("missing_dependency", message) from error
         if language not in languages():
             known = ", ".join(languages())
             raise VFQError("bad_template", f"There is no report in the language {language!r}, only in {known}.")

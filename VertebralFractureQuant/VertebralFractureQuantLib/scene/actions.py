@@ -16,7 +16,7 @@ from ..report.markups import POINT_NAMES
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
-from .merging import Merged
+from .merging import rescue_text
 from .rows import following_row, stepped_row
 from .state import CURVE
 from .study import StudyScene
@@ -47,7 +47,7 @@ class Actions:
         self.editor: Editor | None = None
         self.doubtful_first = False
         self._pressed: Any = None  # the view in which the mouse was pressed last
-        self._asked: Any = None  # the vertebra, with its state, of which the reader was asked if it is right
+        self._asked: Any = None  # what the reader was asked to confirm, with its state
         self.viewpoint.reset()
         self.clicking.forget()
 
@@ -57,6 +57,7 @@ class Actions:
         self.editor = editor
         editor.changed = self._changed
         editor.moved = self._moved
+        editor.refused = self.face.tell
 
     @property
     def order(self) -> list[str]:
@@ -72,11 +73,11 @@ class Actions:
 
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""
+        self._asked = self._asked if vertebra_id == self.selected else None
         self.study.select(vertebra_id)
-        self._asked = None
         if vertebra_id:
             self.viewpoint.center(vertebra_id)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self._show_place()
 
     def pick(self, view: Any, point: np.ndarray) -> None:
@@ -91,18 +92,19 @@ class Actions:
         if found and found != self.selected:
             self.study.select(found)
             self.viewpoint.center_patient(found, but=view)
+            self.viewpoint.follow_plane()
             self._show_place()
 
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""
         self.viewpoint.move_lateral(lateral)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self._show_place()
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""
         if self.editor and self.viewpoint.scrolled():
-            self._follow_plane()
+            self.viewpoint.follow_plane()
             self.face.followed(())
 
     def adjust_window(self, width: float, level: float) -> None:
@@ -132,6 +134,30 @@ class Actions:
     def confirm(self) -> None:
         """Confirm the selected vertebra, and select the next open one."""
         self._judge("confirmed")
+
+    def confirm_rest(self) -> None:
+        """Confirm every open vertebra of which nothing is in doubt, in one action, if pressed twice in a row.
+
+        The first press shows the whole spine with its points, and names them. VFQError `not_certain` if there is none.
+        """
+        editor, ids = self._open_editor, self._open_editor.certain()
+        asked, self._asked = self._asked, None
+        if not ids:
+            raise VFQError(
+                "not_certain",
+                "No open vertebra is certain: normal, not borderline, of a sure level and without a reason to doubt "
+                "it. Confirm (c) or reject (x) each one by itself.",
+            )
+        wanted = {i: self.study.vertebrae[i].state() for i in ids}
+        if asked == wanted:
+            editor.confirm_all(ids)
+            self._select_open(self.order, 0)
+        else:
+            if not self.viewpoint.overlay:
+                self.viewpoint.toggle_overlay()
+            self.fit_views()
+            self._asked = wanted
+            self.face.tell(rest_text(self.study, ids))
 
     def reject(self) -> None:
         """Reject the selected vertebra, and select the next open one."""
@@ -214,8 +240,13 @@ class Actions:
         self.move_lateral(self.viewpoint.lateral + LATERAL_STEP_MM)
 
     def toggle_window(self) -> None:
-        """Change between the windows for bone and soft tissue."""
+        """Change to the next window: bone, soft tissue, or that of the content."""
         self.viewpoint.toggle_window()
+        self.face.changed()
+
+    def choose_window(self, preset: str) -> None:
+        """Change to a window of `volumes.PRESETS`."""
+        self.viewpoint.choose_window(preset)
         self.face.changed()
 
     def toggle_close_up(self) -> None:
@@ -225,7 +256,7 @@ class Actions:
         elif self.selected:
             self.viewpoint.close_up = True
             self.viewpoint.center(self.selected)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
 
@@ -245,7 +276,7 @@ class Actions:
         self.viewpoint.fit()
         if self.selected:
             self.viewpoint.center_patient(self.selected)
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
 
@@ -276,18 +307,16 @@ class Actions:
         if self.selected != vertebra_id:
             self.study.select(vertebra_id)
             self.viewpoint.center_patient(vertebra_id, but=self._pressed)
+            self.viewpoint.follow_plane()
         self.face.followed({vertebra_id, *self.study.followed})
 
     def _changed(self) -> None:
         """Show everything again after an action."""
         self.study.select(self.selected)  # its nodes may be new
-        self._follow_plane()
+        self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
         self.face.acted()
-
-    def _follow_plane(self) -> None:
-        self.study.show_plane(self.viewpoint.lateral)
 
     def _show_place(self) -> None:
         self.face.followed(())
@@ -302,7 +331,11 @@ class Actions:
         ids = self.order
         at = ids.index(self.selected) if self.selected in ids else 0
         self._selected_do(lambda editor, i: self._review(editor, i, verdict))
-        left = [i for i in (*ids[at + 1 :], *ids[:at]) if self.study.vertebrae[i].details["review"] == "open"]
+        self._select_open(ids, at)
+
+    def _select_open(self, ids: Sequence[str], at: int) -> None:
+        """Select the next open one of `ids` after index `at`, else the first one."""
+        left = [i for i in (*ids[at + 1 :], *ids[: at + 1]) if self.study.vertebrae[i].details["review"] == "open"]
         if left:
             self.select(left[0])
 
@@ -350,11 +383,9 @@ class Actions:
         self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
 
 
-def rescue_text(merged: Merged, lost: Sequence[str]) -> str:
-    """Return what to tell the reader after a rescue; `lost` are the names of vertebrae that the curve left."""
-    told = [f"{len(merged.fresh)} vertebrae found along your points."]
-    if merged.kept:
-        told.append(f"Kept from before: {len(merged.kept)}.")
-    if lost:
-        told.append(f"Replaced although a reader had edited or judged them, as the curve left them: {', '.join(lost)}.")
-    return " ".join([*told, "Undo restores everything."])
+def rest_text(study: StudyScene, ids: Sequence[str]) -> str:
+    """Return what to ask the reader before the vertebrae `ids` are confirmed together."""
+    left = [i for i in study.order if i not in ids and study.vertebrae[i].details["review"] == "open"]
+    names = [", ".join(study.label(i) for i in each) for each in (ids, left)]
+    others = f" To be judged one by one: {names[1]}." if left else ""
+    return f"Confirm {len(ids)} vertebrae together: {names[0]}? Look at them, then press v again.{others}"

@@ -69,6 +69,11 @@ class Clicking:
         if self._placing:
             self._placing.take_back()
 
+    def move_last(self, by: np.ndarray) -> None:
+        """Move the last click by `(3,)` mm of its view."""
+        if self._placing:
+            self._placing.move_last(by)
+
     def points(self) -> np.ndarray:
         """Return the clicks so far `(n, 3)`, RAS mm of their views."""
         return self._placing.points() if self._placing else np.empty((0, 3))

@@ -19,6 +19,7 @@ from ..spine.plausibility import column_flags, impossible, own_fault
 from ..spine.quality import Flag, of_study
 from ..spine.record import Vertebra, remeasured
 from . import outlines, table
+from .labels import Label
 from .nodes import StudyNodes
 from .state import flags_of, vertebra_of
 from .vertebra import VertebraMarkups
@@ -37,11 +38,13 @@ class LiveColumn:
     is_whole : tells if key points `(3, 2, 3)` patient RAS mm lie in the scan.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
+    numbers : False if labels show neither a Genant ratio nor what follows from it.
     """
 
     def __init__(self, nodes: StudyNodes):
         self._nodes = nodes
         self.colors = outlines.COLORS
+        self.numbers = True
         self.is_whole: Callable[[np.ndarray], bool] = lambda _: True
         self.clear()
 
@@ -141,6 +144,10 @@ class LiveColumn:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
         return _stacked([self.vertebrae[i].keypoints() for i in self.order])
 
+    def straight(self) -> np.ndarray:
+        """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, straight RAS mm, as measured last."""
+        return _stacked([self._straight[i] for i in self.order])
+
     def plane_of(self, vertebra_id: str) -> float:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
         return float(self._straight[vertebra_id][..., 0].mean())
@@ -157,9 +164,31 @@ class LiveColumn:
         return self.vertebrae[vertebra_id].details["level"] or f"V{self.order.index(vertebra_id) + 1}"
 
     def title(self, vertebra_id: str) -> str:
-        """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio."""
+        """Return the name of the vertebra's nodes: its label, "?" if that is in doubt, and its Genant ratio.
+
+        Without `numbers` it is the label alone.
+        """
+        if not self.numbers:
+            return self.label(vertebra_id)
         doubt = "?" if vertebra_id in self.doubts() else ""
         return f"{self.label(vertebra_id)}{doubt}  {ratio_text(self.measurements[vertebra_id].genant_ratio)}"
+
+    def labels(self, selected: str | None) -> list[Label]:
+        """Return the labels of all vertebrae in `order`: the title, and the grade if it is not normal."""
+        return [self._label(i, i == selected) for i in self.order if i in self.vertebrae]
+
+    def _label(self, vertebra_id: str, selected: bool) -> Label:
+        measured, review = self.measurements[vertebra_id], self.vertebrae[vertebra_id].details["review"]
+        words = self.title(vertebra_id).split()
+        if review == "rejected":
+            words.append(review)
+        elif self.numbers and not self.counts(vertebra_id):
+            words.append("not counted")
+        elif measured.grade != "normal" and self.colors is outlines.COLORS:
+            words.append("physiologic" if vertebra_id in self.physiologic else measured.grade)
+        places = self._straight[vertebra_id].reshape(-1, 3)[:, 1:]
+        box = np.stack([places.min(0), places.max(0)])
+        return Label(tuple(words), self.colors[self._color(vertebra_id)], box, selected)
 
     def doubts(self) -> dict[str, float]:
         """Return the probability of each level name that is in doubt, by the vertebra's id."""

@@ -6,7 +6,7 @@ straight RAS mm. Who acted and when is recorded in the journal and with the vert
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -17,7 +17,7 @@ from ..analysis.curve_repair import PresentCurve
 from ..errors import VFQError
 from ..spine.curve import SpineCurve
 from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
-from ..spine.keypoints import FAULTS, from_outline
+from ..spine.keypoints import from_outline
 from ..spine.levels import NAMES, renamed
 from ..spine.record import SpineAnalysis, Vertebra
 from .journal import Journal
@@ -25,10 +25,11 @@ from .machine import Machine
 from .merging import NEAR_MM, Merged, merged, name_between
 from .opening import stands_in
 from .state import CURVE, MOVED_MM, State, nearly_equal, reopened, state_of
-from .straight import Reformat, reformat
+from .straight import Reformat
 from .study import StudyScene
 
 LEAST_SCORE = 0.02  # objectness; low for a vertebra that the detector missed, almost 0 where there is no vertebra
+SURE_SCORE = 0.9  # a vertebra of a lower score is confirmed by itself only
 LEAST_HEIGHT_MM = 0.5  # an upper and a lower point nearer than this are the same point
 
 
@@ -45,6 +46,8 @@ class Editor:
     ----------
     changed : called after every action, undo and redo.
     moved : called with a vertebra's id when a drag of it starts, and while it moves.
+    why_locked : returns why nothing may be changed, as in a reading that another reader has signed; else "".
+    refused : called with that reason when a drag was put back because of it.
     """
 
     def __init__(self, study: StudyScene, journal: Journal, machine: Machine, who: str, scene_first: bool = False):
@@ -54,6 +57,8 @@ class Editor:
         self.who = who
         self.changed: Callable[[], None] = lambda: None
         self.moved: Callable[[str], None] = lambda _: None
+        self.why_locked: Callable[[], str] = lambda: ""
+        self.refused: Callable[[str], None] = lambda _: None
         self._dragged: str | None = None
         self._ended_early: str | None = None  # its drag was ended while the mouse button was still pressed
         self.listen()
@@ -80,12 +85,18 @@ class Editor:
         if self._dragged:
             self._end(self._dragged)
 
+    def set_points(self, vertebra_id: str, keypoints: np.ndarray) -> None:
+        """Move the key points of a vertebra to `(3, 2, 3)` patient RAS mm."""
+        self._begin_action()
+        self.study.put({vertebra_id: {**self._state(vertebra_id), "keypoints": np.asarray(keypoints).tolist()}})
+        self._end(vertebra_id)
+
     def reset(self, vertebra_id: str) -> None:
         """Restore the automatically detected key points.
 
         VFQError `no_machine_points` if the vertebra still has them, or was placed by a reader.
         """
-        self._end_drag_first()
+        self._begin_action()
         state = self._state(vertebra_id)
         if state["machine_keypoints"] is None:
             told = "still has its detected key points" if state["origin"] == "model" else "was placed by a reader"
@@ -100,7 +111,7 @@ class Editor:
         """Remove vertebrae in one action; undo brings them back."""
         if self._dragged in vertebra_ids:
             self._dragged = None
-        self._end_drag_first()
+        self._begin_action()
         self._commit("delete", dict.fromkeys(vertebra_ids))
 
     def add(self, straight: np.ndarray) -> str:
@@ -108,7 +119,7 @@ class Editor:
 
         VFQError `no_vertebra_here`, `vertebra_there`, or as `Machine.propose`.
         """
-        self._end_drag_first()
+        self._begin_action()
         found = self.machine.propose(self._curve(), np.asarray(straight, float))
         if found.score < LEAST_SCORE:
             raise VFQError(
@@ -124,7 +135,7 @@ class Editor:
 
         VFQError `vertebra_there`; `faulty_vertebra` if an upper and a lower click coincide.
         """
-        self._end_drag_first()
+        self._begin_action()
         patient = self.study.straightening.to_patient(np.asarray(straight, float))
         keypoints = from_outline(patient)
         if heights(keypoints).min() < LEAST_HEIGHT_MM:
@@ -137,7 +148,7 @@ class Editor:
 
     def name(self, vertebra_id: str, level: str) -> None:
         """Name a vertebra and pin its name; the others are renamed to match. ValueError for an unknown name."""
-        self._end_drag_first()
+        self._begin_action()
         order = self.study.order
         states = [self._state(i) for i in order]
         pinned = [bool(s["pinned"]) for s in states]
@@ -152,7 +163,7 @@ class Editor:
 
     def shift_level(self, vertebra_id: str, by: int) -> None:
         """Name a vertebra one level lower (by = 1) or higher (-1); an unnamed one gets its most probable name."""
-        self._end_drag_first()
+        self._begin_action()
         state = self._state(vertebra_id)
         likely = state["level_probabilities"]
         if state["level"] is None:
@@ -164,27 +175,16 @@ class Editor:
 
     def pin(self, vertebra_id: str, pinned: bool) -> None:
         """Pin a vertebra's name, so that it stays when others are named, or release it."""
-        self._end_drag_first()
+        self._begin_action()
         self._commit("pin", {vertebra_id: {**self._state(vertebra_id), "pinned": pinned}})
 
     def review(self, vertebra_id: str, verdict: str, anyway: bool = False) -> None:
         """Set the review to "confirmed", "rejected" or "open".
 
-        `anyway` confirms a vertebra although it is impossible for its size, its neighbours or the scan.
-
-        Raises
-        ------
-        VFQError
-            `faulty_vertebra` if a vertebra whose key points contradict each other would be confirmed;
-            `impossible_vertebra` if an impossible one would be, without `anyway`.
+        `anyway` confirms a vertebra although its points contradict each other, or are impossible for its size, its
+        neighbours or the scan. VFQError `impossible_vertebra` if such a one would be confirmed without `anyway`.
         """
-        self._end_drag_first()
-        faults = self.study.faults[vertebra_id]
-        if verdict == "confirmed" and faults:
-            raise VFQError(
-                "faulty_vertebra",
-                f"{self._label(vertebra_id)} cannot be confirmed: {FAULTS[faults[0]]} Move its points or reject it.",
-            )
+        self._begin_action()
         told = self.study.impossible.get(vertebra_id, "") if verdict == "confirmed" else ""
         if told and not anyway:
             raise VFQError(
@@ -192,12 +192,23 @@ class Editor:
                 f"{self._label(vertebra_id)} is not confirmed: {told} Put its points right or reject it. If it is "
                 "right as it is, confirm it once more: it then counts.",
             )
-        signed = {"review": verdict, "reviewer": self.who, "reviewed_at": _now()}
-        unsigned = {"review": verdict, "reviewer": None, "reviewed_at": None}
-        self._commit(
-            "confirmed anyway" if told else verdict,
-            {vertebra_id: {**self._state(vertebra_id), **(unsigned if verdict == "open" else signed)}},
-        )
+        self._commit("confirmed anyway" if told else verdict, {vertebra_id: self._judged(vertebra_id, verdict)})
+
+    def certain(self) -> list[str]:
+        """Return the open vertebrae, cranial first, of which nothing is in doubt.
+
+        They are normal and not borderline, their level is sure, the detector is, and there is no reason to doubt them.
+        """
+        doubtful = self.study.doubts()
+        return [i for i in self.study.order if i not in doubtful and self._is_certain(i)]
+
+    def confirm_all(self, vertebra_ids: Sequence[str]) -> None:
+        """Confirm vertebrae in one action. VFQError `not_certain` if one of them is not among the `certain` ones."""
+        self._begin_action()
+        if left := set(vertebra_ids) - set(self.certain()):
+            names = ", ".join(self._label(i) for i in self.study.order if i in left)
+            raise VFQError("not_certain", f"{names}: not certain any more. Confirm or reject each one by itself.")
+        self._commit("confirmed", {i: self._judged(i, "confirmed") for i in vertebra_ids})
 
     def present_curve(self) -> PresentCurve | None:
         """Return the curve that clicks would repair; None if a straight line stands in, as no spine was found."""
@@ -213,7 +224,7 @@ class Editor:
         Vertebrae that a reader moved, placed, named, confirmed or rejected are kept; see `merging.merged`, whose result
         is returned.
         """
-        self._end_drag_first()
+        self._begin_action()
         known = {i: self._state(i) for i in self.study.order}
         detected = bool(analysis.vertebrae or analysis.models)
         found = merged(known, analysis.vertebrae, made.straightening, detected)
@@ -225,14 +236,14 @@ class Editor:
 
     def undo(self) -> str | None:
         """Take the last action back; return its kind, or None if there is none."""
-        self._end_drag_first()
+        self._begin_action()
         kind = self.journal.undoable
         self._show_changes(self.journal.undo(self.who))
         return kind
 
     def redo(self) -> str | None:
         """Repeat the action that was taken back last; return its kind, or None if there is none."""
-        self._end_drag_first()
+        self._begin_action()
         kind = self.journal.redoable
         self._show_changes(self.journal.redo(self.who))
         return kind
@@ -257,20 +268,23 @@ class Editor:
 
     # -- drags
 
-    def _end_drag_first(self) -> None:
-        """End a drag that is under way, before another action."""
+    def _begin_action(self) -> None:
+        """End a drag that is under way, before another action. VFQError `signed_reading` if nothing may change."""
+        if told := self.why_locked():
+            raise VFQError("signed_reading", told)
         self._ended_early = self._dragged or self._ended_early
         self.finish_drag()
 
     def _start(self, vertebra_id: str) -> None:
-        self._dragged, self._ended_early = vertebra_id, None
+        locked = bool(self.why_locked())
+        self._dragged, self._ended_early = (None, vertebra_id) if locked else (vertebra_id, None)
         self.moved(vertebra_id)
 
     def _move(self, vertebra_id: str) -> None:
         if vertebra_id == self._ended_early:
             self.study.put({vertebra_id: self.journal.state[vertebra_id]})
         self.moved(vertebra_id)
-        if self._dragged is None:  # moved by a program, as in the Markups module
+        if self._dragged is None and vertebra_id != self._ended_early:  # moved by a program, as in the Markups module
             self._end(vertebra_id)
 
     def _release(self, vertebra_id: str) -> None:
@@ -280,6 +294,10 @@ class Editor:
     def _end(self, vertebra_id: str) -> None:
         self._dragged = None
         before, now = self.journal.state[vertebra_id], self._state(vertebra_id)
+        if told := self.why_locked():
+            self.study.put({vertebra_id: before})
+            self.refused(told)
+            return
         if np.abs(np.subtract(before["keypoints"], now["keypoints"])).max() < MOVED_MM:
             self.study.put({vertebra_id: before})
             return
@@ -287,6 +305,16 @@ class Editor:
         self._commit("move", {vertebra_id: {**reopened(now), "machine_keypoints": machine, "origin": "reader"}})
 
     # -- how
+
+    def _judged(self, vertebra_id: str, verdict: str) -> State:
+        by, at = (None, None) if verdict == "open" else (self.who, _now())
+        return {**self._state(vertebra_id), "review": verdict, "reviewer": by, "reviewed_at": at}
+
+    def _is_certain(self, vertebra_id: str) -> bool:
+        v = self.study.vertebra(vertebra_id)
+        plain = v.measurement.grade == "normal" and not v.measurement.borderline and v.level is not None
+        known = v.review == "open" and v.score >= SURE_SCORE and vertebra_id not in self.study.impossible
+        return plain and known and not v.quality
 
     def _check_free(self, keypoints: np.ndarray) -> None:
         """VFQError `vertebra_there` if there is a vertebra already where key points `(3, 2, 3)` RAS mm are."""
@@ -346,7 +374,7 @@ class Editor:
 
     def _show_curve(self, state: dict[str, Any]) -> None:
         analysis = self.study.with_curve(state)
-        self.study.put_curve(analysis, reformat(self.machine.ct, SpineCurve(analysis.curve)))
+        self.study.put_curve(analysis, self.machine.reformat(SpineCurve(analysis.curve)))
 
     def _curve(self) -> SpineCurve:
         return self.study.straightening.curve

@@ -26,6 +26,10 @@ class Face(Protocol):
     def cameras(self) -> Sequence[Any]:
         """The camera nodes of 3D views."""
 
+    @property
+    def renderer(self) -> Any:
+        """The vtkRenderer of the view that shows the straightened image, or None if there is none."""
+
     def opened(self) -> None:
         """Put the volumes of the study that was opened into the views."""
 

@@ -26,6 +26,7 @@ KEYS = (
     Key(("p", "ArrowUp"), "previous_vertebra", "previous vertebra"),
     Key(("f",), "toggle_order", "list order: most doubtful first, or cranial to caudal"),
     Key(("c", " "), "confirm", "confirm, and go to the next open vertebra"),
+    Key(("v",), "confirm_rest", "confirm all that are certain, together: shows and names them first"),
     Key(("x",), "reject", "reject, and go to the next open vertebra"),
     Key(("o",), "reopen", "reopen: neither confirmed nor rejected"),
     Key(("Ctrl+z", "u"), "undo", "undo"),
@@ -49,19 +50,23 @@ KEYS = (
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
     Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
     Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),
-    Key(("w",), "toggle_window", "window: bone or soft tissue"),
+    Key(("w",), "toggle_window", "window: bone, soft tissue, or what is in the spine (auto)"),
     Key(("z",), "fit_views", "show the whole spine"),
     Key(("PageDown", "."), "next_case", "next case"),
     Key(("PageUp", ","), "previous_case", "previous case"),
+    Key(("e",), "complete_study", "sign: the study is complete; copies the report's text, opens the next open case"),
+    Key(("g",), "next_open", "go to the next case that is not read"),
+    Key(("i",), "toggle_case", "the case: its readings, signatures and folder"),
     Key(("?",), "toggle_help", "show or hide this list"),
 )
 
-# Keys of the page alone.
-PAGE_KEYS = (
-    Key(("e",), "complete_study", "study complete: write its images, copy the report's text, open the next open case"),
+# Keys for the page's own layout. Each tab keeps its own, so the server receives none of these.
+LAYOUT_KEYS = (
+    Key(("1", "2", "3", "4"), "enlarge", "enlarge the straightened, sagittal, coronal or axial view; again to go back"),
+    Key(("5",), "fold", "fold the table away, or show it"),
 )
 
-ACTIONS = {key: entry.action for entry in (*KEYS, *PAGE_KEYS) for key in entry.keys}
+ACTIONS = {key: entry.action for entry in KEYS for key in entry.keys}
 
 HELD = ("h",)  # keys that act again when they are released, if they were held down for a while
 
@@ -79,4 +84,9 @@ MOUSE = (
     ("Shift + drag", "move the image"),
 )
 # In the page alone; in 3D Slicer the right button zooms.
-PAGE_MOUSE = (("drag with the right button", "window: sideways for contrast, up and down for brightness"),)
+PAGE_MOUSE = (
+    ("drag with the right button", "window: sideways for contrast, up and down for brightness"),
+    ("double-click on a view's name", "enlarge the view, or go back"),
+    ("one finger", "the same as the mouse with its left button"),
+    ("two fingers", "zoom and move the image"),
+)

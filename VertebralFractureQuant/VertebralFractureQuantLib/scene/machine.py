@@ -5,6 +5,8 @@ Plain data in and out, no MRML, so it may run in any thread. Clicks are straight
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +21,8 @@ from ..spine.curve import SpineCurve
 from ..spine.record import SpineAnalysis, Vertebra
 from .straight import Reformat, reformat
 
+MOST_KNOWN = 3  # straightened images that are kept, so that undo need not sample them again
+
 
 @dataclass(eq=False)
 class Machine:
@@ -28,6 +32,7 @@ class Machine:
     models: Models | None
     why: VFQError | None = None
     _latest: tuple[SpineCurve, np.ndarray] | None = field(default=None, init=False)
+    _known: deque[Reformat] = field(default_factory=lambda: deque(maxlen=MOST_KNOWN), init=False)
 
     @classmethod
     def of(cls, ct: CTVolume, models: Models | VFQError) -> Machine:
@@ -56,7 +61,25 @@ class Machine:
             analysis = analyze_along(self.ct, self.models, points, present=present)
         else:
             analysis = self._drawn(repaired_curve(present.curve, points) if present else drawn_curve(points))
-        return analysis, reformat(self.ct, SpineCurve(analysis.curve))
+        return analysis, self.reformat(SpineCurve(analysis.curve))
+
+    def reformat(self, curve: SpineCurve) -> Reformat:
+        """Return the straightened image along a curve, see `straight.reformat`; one of the latest is kept."""
+        for known in list(self._known):
+            if np.array_equal(known.straightening.curve.points, curve.points):
+                return known
+        made = reformat(self.ct, curve)
+        self.keep(made)
+        return made
+
+    def keep(self, made: Reformat) -> None:
+        """Keep a straightened image of this CT for `reformat`."""
+        self._known.append(made)
+
+    def warm_up(self, curve: SpineCurve) -> None:
+        """Make ready what the first click needs: the slab along the curve, and the networks; for any thread."""
+        with suppress(VFQError):
+            self.propose(curve, np.array([0.0, 0.0, -curve.length / 2]))
 
     def _drawn(self, curve: SpineCurve) -> SpineAnalysis:
         ct = self.ct
@@ -65,6 +88,7 @@ class Machine:
             shape=ct.voxels.shape,
             spacing_mm=ct.spacing_mm,
             ijk_to_ras=ct.ijk_to_ras,
+            series=ct.series,
             curve=curve.points,
             limits_mm=(0.0, curve.length),
         )

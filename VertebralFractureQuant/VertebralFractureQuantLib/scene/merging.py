@@ -198,3 +198,13 @@ def _steps(states: Sequence[State]) -> list[int]:
         return []
     points = np.array([state["keypoints"] for state in states])
     return [int(n) for n in steps_between(points.mean((1, 2)), np.array([heights(k).mean() for k in points]))]
+
+
+def rescue_text(merged: Merged, lost: Sequence[str]) -> str:
+    """Return what to tell the reader after a rescue; `lost` are the names of vertebrae that the curve left."""
+    told = [f"{len(merged.fresh)} vertebrae found along your points."]
+    if merged.kept:
+        told.append(f"Kept from before: {len(merged.kept)}.")
+    if lost:
+        told.append(f"Replaced although a reader had edited or judged them, as the curve left them: {', '.join(lost)}.")
+    return " ".join([*told, "Undo restores everything."])

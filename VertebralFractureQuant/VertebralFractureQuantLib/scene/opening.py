@@ -5,6 +5,7 @@ Plain data without MRML, so it may be prepared in any thread. Coordinates are RA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from .straight import Reformat, reformat
 
 # Failures after which a reader can still click the spine: the scan can be read, but nothing was found in it.
 RESCUABLE = ("no_spine_found", "no_vertebra_found", "too_few_vertebrae", "spine_cut_off", "implausible_size")
+SAME_POINT_MM = 1e-3
 STAND_IN_MM = 0.01  # smaller differences are rounding in a file
 
 
@@ -54,6 +56,7 @@ def prepare(ct: CTVolume, analysis: SpineAnalysis, case: str, folder: Path | Non
     check_reviewable(analysis)
     if analysis.shape is None:
         analysis = replace(analysis, shape=ct.voxels.shape, spacing_mm=ct.spacing_mm, ijk_to_ras=ct.ijk_to_ras)
+        analysis = replace(analysis, series=ct.series)
     check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
     curve = SpineCurve(analysis.curve) if len(analysis.curve) else middle_line(ct)
     analysis = replace(analysis, case=case, curve=curve.points)
@@ -70,35 +73,57 @@ def _reviewed_curve(folder: Path | None) -> SpineCurve | None:
     return None
 
 
-def read_study(source: Path, folder: Path, case: str, analysis_file: Path | None = None) -> Prepared:
+def read_study(
+    source: Path, folder: Path, case: str, analysis_file: Path | None = None, files: Sequence[str] | None = None
+) -> Prepared:
     """Return the study of a scan, the file or DICOM folder `source`, that was analysed into `folder`.
 
-    `analysis_file` is an analysis from elsewhere to use instead. VFQError `other_ct`, `newer_schema`, or as
-    `check_reviewable`, `given_analysis` and `read_ct`.
+    `analysis_file` is an analysis from elsewhere to use instead; `files` as in `read_ct`. VFQError `other_ct`,
+    `newer_schema`, or as `check_reviewable`, `given_analysis` and `read_ct`.
     """
     analysis = given_analysis(folder, analysis_file) if analysis_file else machine_analysis(folder)
     check_reviewable(analysis)
-    prepared = prepare(read_ct(source, trust_header=analysis.trust_header), analysis, case, folder)
+    prepared = prepare(_read_again(source, analysis, files), analysis, case, folder)
     if analysis_file and not folder.exists():  # then the case can be opened later without that file
         write_outputs(prepared.analysis, None, folder.parent, pictures=False)
     return prepared
 
 
+def _read_again(source: Path, analysis: SpineAnalysis, files: Sequence[str] | None) -> CTVolume:
+    """Read the DICOM series that was analysed; the fittest one if its UID has changed, as after anonymisation."""
+    if analysis.series:
+        try:
+            return read_ct(source, analysis.series, trust_header=analysis.trust_header, files=files)
+        except VFQError as error:
+            if error.code != "no_ct_series":
+                raise
+    return read_ct(source, trust_header=analysis.trust_header, files=files)
+
+
 def given_analysis(folder: Path, analysis_file: Path) -> SpineAnalysis:
     """Return an analysis from elsewhere, for a case whose folder has none, or has the same one.
 
-    VFQError `output_exists` if the folder has another analysis, since a review would mix the two; as `read_analysis`.
+    It is an analysis.json or a structured report of this program. VFQError `output_exists` if the folder has another
+    analysis, since a review would mix the two; as `dicom.back.read_record`.
     """
-    given = read_analysis(analysis_file)
+    from ..dicom.back import read_record
+
+    given = read_record(analysis_file)
     if any((folder / name).exists() for name in ("machine.json", "analysis.json")):
         here = machine_analysis(folder)
-        if [v.keypoints.tolist() for v in here.vertebrae] != [v.keypoints.tolist() for v in given.vertebrae]:
+        if not _same_points(here, given):
             raise VFQError(
                 "output_exists",
                 f"{folder.name}: the folder already contains another analysis, which differs from "
                 f"{analysis_file.name}. Omit --analysis to review the existing one, or choose another output folder.",
             )
     return given
+
+
+def _same_points(one: SpineAnalysis, other: SpineAnalysis) -> bool:
+    """True if the key points agree within the rounding of a structured report."""
+    a, b = (np.reshape([v.keypoints for v in each.vertebrae], (-1, 3, 2, 3)) for each in (one, other))
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=SAME_POINT_MM)
 
 
 def check_reviewable(analysis: SpineAnalysis) -> None:

@@ -55,6 +55,13 @@ def move(node: Any, index: int, points: np.ndarray, color: str) -> None:
     data.Modified()
 
 
+def fade(node: Any, opacity: float) -> None:
+    """Draw with this opacity, if the node is shown."""
+    if node.GetDisplayNode():
+        node.GetDisplayNode().SetOpacity(opacity)
+        node.GetDisplayNode().SetSliceIntersectionOpacity(opacity)
+
+
 def create(scene: Any, name: str, view_ids: Sequence[str], colors: Any) -> Any:
     """Return a new model node for the segments, projected onto the planes of the views with these IDs."""
     node = scene.AddNewNodeByClass("vtkMRMLModelNode", name)

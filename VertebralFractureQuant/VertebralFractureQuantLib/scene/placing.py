@@ -51,6 +51,12 @@ class Placing:
         if count:
             self.node.RemoveNthControlPoint(count - 1)
 
+    def move_last(self, by: np.ndarray) -> None:
+        """Move the last click by `(3,)` mm."""
+        points = self.points()
+        if len(points):
+            self.node.SetNthControlPointPositionWorld(len(points) - 1, *(points[-1] + by))
+
     def end(self) -> None:
         """Leave place mode, and remove the clicks."""
         if self.node is None:

@@ -15,8 +15,6 @@ import numpy as np
 
 from ..analysis import Models
 from ..errors import VFQError
-from ..report.reviews import write_pictures
-from ..report.sentence import report_text
 from ..spine.record import SpineAnalysis
 from .actions import Actions
 from .case_files import open_journal, saved_without_journal
@@ -26,6 +24,7 @@ from .guard import Guard
 from .machine import Machine
 from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
+from .readings import locked_text, saved_reading, signed_by_others, standing_text
 from .repairs import Needs, Repairs
 from .rows import first_row
 from .state import CURVE, first_state
@@ -40,16 +39,19 @@ class Review:
 
     Attributes
     ----------
+    actions_type : the class of the reader's actions.
     study, face : the scene's study, and the program that shows it.
     who : the reader's name in the journal.
     """
+
+    actions_type: type[Actions] = Actions
 
     def __init__(self, study: StudyScene, face: Face, who: str):
         self.study = study
         self.face = face
         self.who = who
         self._case: OpenCase | None = None
-        self._actions = Actions(study, face)
+        self._actions = self.actions_type(study, face)
         self._repairs = Repairs(study, face, Needs(lambda: self.editor, self._rebuild, self._close_without_ct))
         self._guard = Guard(study, self._repairs.reports(closing=self._leave_scene))
 
@@ -76,15 +78,18 @@ class Review:
             recovered = recover(journal, folder)
             made = prepared.along(np.asarray(journal.state[CURVE]["curve"]))
             self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
-            self._begin(Editor(self.study, journal, Machine.of(prepared.ct, models), self.who), folder, analysis)
+            machine = Machine.of(prepared.ct, models)
+            machine.keep(made)
+            self._begin(Editor(self.study, journal, machine, self.who), folder, analysis)
             on_error.pop_all()
+        self._actions.viewpoint.show_window()
         self._actions.fit_views()
         if analysis.status != "ok" and not self.study.vertebrae:
             self.face.tell(f"{analysis.message} Or press s and click the spine yourself.")
         else:
             self.select(first_row(self.study))
-        if saved or recovered:
-            self.face.tell(recovered or JOURNAL_MISSING)
+        if told := recovered or (JOURNAL_MISSING if saved else self.locked or self._of_another()):
+            self.face.tell(told)
 
     def resume(self, machine: Machine, folder: Path, original: SpineAnalysis | None) -> None:
         """Continue with the study of a loaded scene (`StudyScene.reopen`).
@@ -96,14 +101,16 @@ class Review:
             on_error.callback(self._let_go, keep_nodes=True)
             journal = open_journal(folder, self.study.state(), self.study.analysis())
             on_error.callback(journal.close)
-            self._begin(Editor(self.study, journal, machine, self.who, scene_first=True), folder, original)
+            own = not signed_by_others(folder, self.who)
+            self._begin(Editor(self.study, journal, machine, self.who, scene_first=own), folder, original)
             on_error.pop_all()
         self._actions.viewpoint.show_window()
         self._actions.fit_views()
         self.select(first_row(self.study))
 
     def _begin(self, editor: Editor, folder: Path, original: SpineAnalysis | None) -> None:
-        self._case = OpenCase(editor, folder, original)
+        self._case = OpenCase(editor, folder, original, saved_reading(folder))
+        editor.why_locked = lambda: self.locked
         self._actions.begin(editor)
         self._repairs.reset()
         self._guard.watch()
@@ -124,6 +131,11 @@ class Review:
         assert self._case
         return self._case.saving()
 
+    def record(self) -> SpineAnalysis:
+        """Return the record of the open study as it is now. AssertionError while none is open."""
+        assert self._case
+        return self._case.record()
+
     def sign_as(self, who: str) -> None:
         """Record further actions with another reader's name. VFQError `no_reader` for an empty or overlong name."""
         name = " ".join(who.split())
@@ -134,12 +146,12 @@ class Review:
             self.editor.who = name
 
     def completed(self) -> tuple[str, Callable[[], tuple[str, ...]]]:
-        """Return the report's text of the open study, and a function, for any thread, that writes its images.
+        """Sign the open study; return the report's text and a function, for any thread, that writes its images.
 
-        Save before the function is called; it returns the files' names. VFQError `study_open` while a vertebra is
-        neither confirmed nor rejected.
+        Save before the function is called; it returns the files' names. The signature is on disk with that save.
+        VFQError `study_open` while a vertebra is neither confirmed nor rejected.
         """
-        assert self._case and self.editor
+        assert self._case
         left = [self.study.label(i) for i in self.study.order if self.study.vertebrae[i].details["review"] == "open"]
         if left or not self.study.order:
             told = f"{len(left)} of {len(self.study.order)} vertebrae are" if left else "No vertebra is there that is"
@@ -149,8 +161,29 @@ class Review:
                 f"The study is not complete: {told} neither confirmed nor rejected{names}. Confirm (c) or reject (x) "
                 "them first.",
             )
-        record, ct, folder = self.study.analysis(), self.editor.machine.ct, self._case.folder
-        return report_text(record, self.who), lambda: write_pictures(record, ct, folder)
+        return self._case.completed(self.who)
+
+    @property
+    def locked(self) -> str:
+        """Why nothing may be changed: another reader has signed what is shown; else ""."""
+        return locked_text(self._case.signed_by_others(self.who)) if self._case else ""
+
+    @property
+    def standing(self) -> str:
+        """One sentence on whose reading was opened, saved or signed last, and who signed it; "" before any action."""
+        return standing_text(self._case.latest, self.who) if self._case else ""
+
+    def _of_another(self) -> str:
+        """Return what to tell a reader who continues the reading of another one; else ""."""
+        reading = self._case.reading if self._case else None
+        if reading is None or reading.reader == self.who:
+            return ""
+        return f"{self.standing} What you do is recorded under your name."
+
+    @property
+    def is_gone(self) -> bool:
+        """True if the folder of the open case was deleted or moved, so that actions reach no folder."""
+        return self._case is not None and self._case.is_gone
 
     def close(self, keep_nodes: bool = False) -> None:
         """Close the study; call `settle` and save before. `keep_nodes` leaves its nodes in the scene.
@@ -216,6 +249,7 @@ class Review:
         self._guard.watch()
         self.face.opened()
         self.study.select(selected if selected in self.study.vertebrae else None)
+        self._actions.viewpoint.follow_plane()
 
     # -- what is shown
 
@@ -266,7 +300,7 @@ class Review:
 
     @property
     def preset(self) -> str:
-        """The window, a key of `volumes.WINDOWS`, or "own" after it was adjusted."""
+        """The window, one of `volumes.PRESETS`, or "own" after it was adjusted."""
         return self._actions.viewpoint.preset
 
     @property
@@ -298,6 +332,12 @@ class Review:
                 getattr(self._actions, action)(*args)
         except Exception as error:
             self.face.tell(error)
+
+    def restore_window(self, preset: str, width: float = 0.0, level: float = 0.0) -> None:
+        """Use the window that a reader chose last, for this study and the next; see `Viewpoint.choose_window`."""
+        self._actions.viewpoint.choose_window(preset, width, level)
+        self.face.changed()
+        self.face.render()
 
     def select(self, vertebra_id: str | None) -> None:
         """Select a vertebra, and bring it into the middle of the views."""

@@ -23,6 +23,8 @@ LATERAL_MM = 20.0  # the straightened image reaches this far to either side of t
 ANTERIOR_MM = 64.0  # and this far to its front and back
 LATERAL_SPACING_MM = 1.0
 PLANE_SPACING_MM = 0.75
+SPACING_MM = (PLANE_SPACING_MM, LATERAL_SPACING_MM)  # along A and R
+TUBE_MM = 14.0
 # The transform is exact within this distance of the curve; farther out, neighbouring normal planes may cross.
 REACH_MM = 80.0
 BEYOND_MM = 40.0  # beyond the curve's ends, where points can be dragged as well
@@ -55,6 +57,12 @@ def reformat(ct: CTVolume, curve: SpineCurve) -> Reformat:
     slab = straightening.sample_slab(ct, ANTERIOR_MM, laterals, PLANE_SPACING_MM)
     voxels = np.clip(np.rint(slab.transpose(1, 2, 0)[::-1]), -32768, 32767).astype(np.int16)
     return Reformat(straightening, np.ascontiguousarray(voxels))
+
+
+def tube(voxels: np.ndarray) -> np.ndarray:
+    """Return the part `[k, j, i]` of a straightened image within `TUBE_MM` of the curve: the bodies and discs."""
+    (j, i), (a, r) = (n // 2 for n in voxels.shape[1:]), (int(TUBE_MM / mm) for mm in SPACING_MM)
+    return voxels[:, j - a : j + a + 1, i - r : i + r + 1]
 
 
 def show_reformat(node: Any, made: Reformat) -> None:

@@ -22,8 +22,9 @@ from ..spine.quality import Flag
 from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import from_json, to_json
 from ..spine.straightening import Straightening
-from . import outlines, vertebra
+from . import outlines, references, vertebra
 from .column import LiveColumn
+from .labels import Label
 from .nodes import StudyNodes, remove
 from .observer import Checks, Listeners, MarkupsObserver
 from .state import CURVE, CURVE_KEYS, State, first_state
@@ -310,10 +311,14 @@ class StudyScene:
         for role in ("ct", "straightened"):
             show_window(self.nodes[role], window)
 
+    def labels(self) -> list[Label]:
+        """Return the labels of all vertebrae in `order`, for the straightened view; none while they are hidden."""
+        return self._column.labels(self.selected) if self._overlay else []
+
     def show_overlay(self, visible: bool) -> None:
         """Show or hide points, lines and labels in all views."""
         self._overlay = visible
-        for role in ("outlines", "outlines-patient"):
+        for role in ("outlines", "outlines-patient", *references.VIEWS_OF):
             self.nodes[role].GetDisplayNode().SetVisibility(visible)
         for markups in self.vertebrae.values():
             markups.show_overlay(visible)
@@ -323,19 +328,20 @@ class StudyScene:
         beside = {i: abs(self.plane_of(i) - lateral) > BESIDE_MM for i in self.vertebrae}
         for vertebra_id, markups in self.vertebrae.items():
             markups.show_beside(beside[vertebra_id])
-        display = self.nodes["outlines"].GetDisplayNode() if self.nodes else None
-        if display:
-            faint = bool(beside) and all(beside.values())
-            display.SetOpacity(vertebra.FAINT if faint else 1.0)
-            display.SetSliceIntersectionOpacity(vertebra.FAINT if faint else 1.0)
+        if self.nodes:
+            outlines.fade(self.nodes["outlines"], vertebra.FAINT if beside and all(beside.values()) else 1.0)
+
+    def straight(self) -> np.ndarray:
+        """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, straight RAS mm, as measured last."""
+        return self._column.straight()
 
     def plane_of(self, vertebra_id: str) -> float:
         """Return R, straight mm, of the sagittal plane on which a vertebra's points lie."""
         return self._column.plane_of(vertebra_id)
 
-    def show_colors(self, name: str) -> None:
-        """Draw with a palette of `outlines.PALETTES`."""
-        self._column.colors = outlines.PALETTES[name]
+    def show_colors(self, name: str, numbers: bool = True) -> None:
+        """Draw with a palette of `outlines.PALETTES`; without `numbers` the labels are names of levels alone."""
+        self._column.colors, self._column.numbers = outlines.PALETTES[name], numbers
         if self.nodes:
             outlines.fill_colors(self.nodes["grades"], self._column.colors)
             self.refresh()
@@ -366,6 +372,7 @@ class StudyScene:
         self._nodes.show_here(self.straightening.curve.points)
         for markups in self.vertebrae.values():
             markups.node.GetDisplayNode().SetViewNodeIDs(list(self.views.straightened))
+            markups.node.GetDisplayNode().SetPointLabelsVisibility(False)
             markups.select(False, self.views.whole)
 
     def _remove(self, vertebra_id: str) -> None:

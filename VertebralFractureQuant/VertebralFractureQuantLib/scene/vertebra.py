@@ -185,7 +185,8 @@ def _closed_curve(scene: Any, view_ids: Sequence[str], hidden: bool = False) -> 
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetViewNodeIDs(list(view_ids))
-    display.SetPointLabelsVisibility(True)  # unlike a curve's own label, these stay when the plane is beside the points
+    # In the straightened view `labels` stand beside the spine. A curve's own label would vanish beside its plane.
+    display.SetPointLabelsVisibility(hidden)
     display.SetPropertiesLabelVisibility(False)
     display.SetTextScale(3.0)
     display.SetUseGlyphScale(True)

@@ -8,12 +8,14 @@ import numpy as np
 
 from . import navigation
 from .face import Face
-from .straight import ANTERIOR_MM, LATERAL_MM
+from .labels import Labels
+from .references import References
+from .straight import ANTERIOR_MM, LATERAL_MM, tube
 from .study import BESIDE_MM, StudyScene
-from .volumes import WINDOWS
+from .volumes import AUTO, PRESETS, WINDOWS, content_window, voxels_of
 
-WINDOW = "bone"  # of a study that is opened
 NARROWEST_HU = 10.0
+OWN = "own"  # the name of a window that the reader adjusted
 
 
 class Viewpoint:
@@ -22,7 +24,7 @@ class Viewpoint:
     Attributes
     ----------
     lateral : R of the straightened view's sagittal plane, mm.
-    preset : the window, a key of `volumes.WINDOWS`, or "own" after it was adjusted.
+    preset : the window, one of `volumes.PRESETS`, or "own" after it was adjusted. It stays for the next study.
     close_up : True if the selected vertebra fills the straightened view.
     overlay : False while points, lines and labels are hidden.
     """
@@ -30,15 +32,28 @@ class Viewpoint:
     def __init__(self, study: StudyScene, face: Face):
         self._study = study
         self._face = face
+        self._references = References(lambda: study.nodes, face)
+        self._labels = Labels(study.labels)
+        self.preset = PRESETS[0]
+        self._window = WINDOWS[self.preset]
         self.reset()
 
     def reset(self) -> None:
-        """Start again in the middle plane, with the window for bone."""
+        """Start again in the middle plane, with the same window."""
         self.lateral = 0.0
-        self.preset = WINDOW
-        self._window = WINDOWS[WINDOW]
         self.close_up = False
         self.overlay = True
+        self._references.forget()
+        self._labels.detach()
+
+    def follow_plane(self) -> None:
+        """Show in all views where the straightened plane and the selected vertebra's level run."""
+        study, selected = self._study, self._study.selected
+        study.show_plane(self.lateral)
+        level = float(study.straight()[study.order.index(selected), ..., 2].mean()) if selected else None
+        if study.nodes:
+            self._labels.attach(self._face.renderer, self._face.straightened)
+        self._references.refresh(study.straightening, self.lateral, level, study.straight())
 
     def fit(self) -> None:
         """Show the whole spine in the straightened view, and the middle of it close up in the patient's views."""
@@ -94,19 +109,30 @@ class Viewpoint:
         return self.lateral != before
 
     def show_window(self) -> None:
-        """Show both volumes with the present window."""
-        self._study.show_window(self._window)
+        """Show both volumes with the present window; the automatic one is that of the open study."""
+        if self.preset == AUTO and self._study.nodes:
+            voxels = voxels_of(self._study.nodes["straightened"])
+            self._window = WINDOWS["bone"] if voxels is None else content_window(tube(voxels))
+        if self._study.nodes:
+            self._study.show_window(self._window)
 
     def adjust_window(self, width: float, level: float) -> None:
         """Change the window by these amounts in HU, as by a drag with the right mouse button."""
         before = self._window
-        self.preset, self._window = "own", (max(before[0] + width, NARROWEST_HU), before[1] + level)
+        self.preset, self._window = OWN, (max(before[0] + width, NARROWEST_HU), before[1] + level)
         self.show_window()
 
     def toggle_window(self) -> None:
-        """Change between the windows for bone and soft tissue."""
-        self.preset = "soft" if self.preset == "bone" else "bone"
-        self._window = WINDOWS[self.preset]
+        """Change to the next of `volumes.PRESETS`; from an adjusted window to the first."""
+        following = PRESETS.index(self.preset) + 1 if self.preset in PRESETS else 0
+        self.choose_window(PRESETS[following % len(PRESETS)])
+
+    def choose_window(self, preset: str, width: float = 0.0, level: float = 0.0) -> None:
+        """Show a window of `volumes.PRESETS`, or "own": width and level in HU. Anything else changes nothing."""
+        if preset in PRESETS:
+            self.preset, self._window = preset, WINDOWS.get(preset, self._window)
+        elif preset == OWN and np.isfinite([width, level]).all() and width >= NARROWEST_HU:
+            self.preset, self._window = OWN, (float(width), float(level))
         self.show_window()
 
     def toggle_overlay(self) -> None:

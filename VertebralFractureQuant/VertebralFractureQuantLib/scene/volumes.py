@@ -26,6 +26,11 @@ COPY = "VertebralFractureQuant.copy"  # the attribute that marks a copy made by 
 Window = tuple[bool, float, float]  # automatic or not, width HU, level HU
 # (width, level) in HU
 WINDOWS = {"bone": (1500.0, 300.0), "soft": (400.0, 40.0)}
+AUTO = "auto"  # the window of `content_window`
+PRESETS = (*WINDOWS, AUTO)
+CONTENT = (1.0, 99.5)  # percentiles; metal is above, and cement often
+LEAST_TISSUE_HU = -300.0  # air and what lies outside the scan are below
+NARROWEST_AUTO_HU = 200.0
 
 
 def nodes_of(scene: Any, class_name: str) -> list[Any]:
@@ -181,6 +186,15 @@ def show_window(node: Any, window: str | tuple[float, float]) -> None:
     display = node.GetDisplayNode() or _display(node)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(*(WINDOWS[window] if isinstance(window, str) else window))
+
+
+def content_window(hounsfield: np.ndarray) -> tuple[float, float]:
+    """Return (width, level) in HU that show what is in the spine: from fat to compact bone, whatever metal is there."""
+    tissue = hounsfield[hounsfield > LEAST_TISSUE_HU]
+    if not tissue.size:
+        return WINDOWS["bone"]
+    low, high = (round(float(hu)) for hu in np.percentile(tissue, CONTENT))
+    return max(high - low, NARROWEST_AUTO_HU), (low + high) / 2
 
 
 def _display(node: Any) -> Any:

@@ -18,6 +18,7 @@ from .levels import in_doubt
 from .physiologic import physiologic_shapes
 from .plausibility import IMPOSSIBLE
 from .quality import Flag
+from .reading import Reading, Signature, content_digest
 
 ORIGINS = ("model", "reader")
 REVIEWS = ("open", "confirmed", "rejected")
@@ -102,6 +103,8 @@ class SpineAnalysis:
     status : "ok" or a failure code of `errors.CODES`; then `message` says what is wrong and what to do.
     shape, spacing_mm : of the CT, [k, j, i].
     ijk_to_ras : `(4, 4)` of the CT.
+    series : fingerprint of the DICOM series (`imaging.dicom_choice.Series.fingerprint`); None for other formats and in
+        older records.
     models : the networks.
     curve : `(n, 3)` RAS mm, cranial to caudal.
     limits_mm : the arc lengths on the curve between which the spine was seen.
@@ -109,6 +112,7 @@ class SpineAnalysis:
     timing_s : seconds by step.
     quality : the reasons to doubt the study, each with the vertebrae concerned.
     trust_header : True if the user vouched for the header, so that no contradiction of it was refused.
+    reading : whose reading it is, and who signed it; None for an automatic analysis.
     """
 
     case: str
@@ -124,6 +128,18 @@ class SpineAnalysis:
     timing_s: dict[str, float] = field(default_factory=dict)
     quality: tuple[Flag, ...] = ()
     trust_header: bool = False
+    series: str | None = None
+    reading: Reading | None = None
+
+    @property
+    def digest(self) -> str:
+        """The `reading.content_digest` of what a reader signs."""
+        return content_digest((v.keypoints, v.level, v.review) for v in self.vertebrae)
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """The signatures that hold for the record as it is."""
+        return self.reading.holding(self.digest) if self.reading else ()
 
     @property
     def assessed(self) -> tuple[Vertebra, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import VFQError
 from .genant import GRADES, SHAPES, Measurement
 from .quality import Flag
+from .reading import ROLES, STARTS, Reading, Signature
 from .record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra, vertebra_name
 
 SCHEMA = "vfq-analysis/1"
@@ -37,6 +38,7 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
             "spacing_mm": _list(analysis.spacing_mm),
             "ijk_to_ras": _list(analysis.ijk_to_ras),
             "trust_header": bool(analysis.trust_header),
+            "series": analysis.series,
         },
         "models": [vars(m) for m in analysis.models],
         "curve": np.asarray(analysis.curve, float).tolist(),
@@ -52,7 +54,15 @@ def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
         },
         "quality": [{"code": f.code, "where": list(f.where), "message": f.message} for f in analysis.quality],
         "timing_s": {k: round(float(v), 4) for k, v in analysis.timing_s.items()},
+        "reading": _reading_to_json(analysis),
     }
+
+
+def _reading_to_json(analysis: SpineAnalysis) -> dict[str, Any] | None:
+    reading, holding = analysis.reading, analysis.signatures
+    if reading is None:
+        return None
+    return {**vars(reading), "signatures": [{**vars(s), "holds": s in holding} for s in reading.signatures]}
 
 
 def from_json(data: Any) -> SpineAnalysis:
@@ -110,6 +120,22 @@ def _from_json(data: dict[str, Any]) -> SpineAnalysis:
         timing_s=_shares(data.get("timing_s")),
         quality=_flags(data.get("quality")),
         trust_header=_typed(bool, source.get("trust_header", False)),
+        series=_optional(_text, source.get("series")),
+        reading=_optional(_reading, data.get("reading")),
+    )
+
+
+def _reading(data: Any) -> Reading:
+    signatures = [
+        Signature(_text(s["reader"]), _text(s["at"]), _one_of(ROLES, s["role"]), _text(s["digest"]))
+        for s in _typed(list, _typed(dict, data).get("signatures", []))
+    ]
+    return Reading(
+        _text(data["reader"]),
+        _text(data["begun_at"]),
+        _one_of(STARTS, data.get("begun_from", "automatic")),
+        _optional(_text, data.get("begun_from_reader")),
+        tuple(signatures),
     )
 
 

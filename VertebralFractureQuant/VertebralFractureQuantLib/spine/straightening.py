@@ -7,6 +7,7 @@ rows along the arc (cranial first) and columns along A (posterior first).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,11 +77,16 @@ class Straightening:
 
         Rows run along the arc from 0 every `spacing_mm`, columns along A from -half_width to +half_width.
         """
+        return next(self._grids(half_width_mm, spacing_mm, [lateral_mm]))
+
+    def _grids(self, half_width_mm: float, spacing_mm: float, laterals_mm: Iterable[float]) -> Iterator[np.ndarray]:
+        """Yield the grid of each lateral offset; the curve is evaluated once."""
         arc = np.arange(0, self.curve.length + 1e-6, spacing_mm)
         across = np.arange(-half_width_mm, half_width_mm + 1e-6, spacing_mm)
         origin, frames = self.curve.at(arc)
-        origin = origin + lateral_mm * frames[:, 0]
-        return origin[:, None] + across[None, :, None] * frames[:, None, 1]
+        anterior = across[None, :, None] * frames[:, None, 1]
+        for lateral_mm in laterals_mm:
+            yield (origin + lateral_mm * frames[:, 0])[:, None] + anterior
 
     def sample_sagittal(
         self, ct: CTVolume, half_width_mm: float, spacing_mm: float = 1.0, lateral_mm: float = 0.0
@@ -92,5 +98,5 @@ class Straightening:
         self, ct: CTVolume, half_width_mm: float, laterals_mm: np.ndarray, spacing_mm: float = 1.0
     ) -> np.ndarray:
         """Return parallel sagittal images `(len(laterals), rows, columns)` in HU, one for each lateral offset, mm."""
-        planes = [self.sample_sagittal(ct, half_width_mm, spacing_mm, float(x)) for x in laterals_mm]
-        return np.stack(planes)
+        grids = self._grids(half_width_mm, spacing_mm, map(float, laterals_mm))
+        return np.stack([ct.sample(grid, fill=AIR) for grid in grids])

@@ -1,0 +1,294 @@
+"""What the tests of the review page share: servers of the real command, a browser, and the acts of a reader.
+
+The server runs in a separate process; the browser is Chromium, driven by Playwright.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM
+from VertebralFractureQuantLib.spine.curve import SpineCurve
+from VertebralFractureQuantLib.spine.record import SpineAnalysis
+from VertebralFractureQuantLib.spine.record_json import read_analysis
+from VertebralFractureQuantLib.spine.straightening import Straightening
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+FLAGS += ("--disable-component-update", "--disable-sync")
+SIZE = {"width": 1600, "height": 950}
+PATIENT = "Doe^Jane"
+IMAGES_SHOWN = """[...document.querySelectorAll('[data-view] canvas, [data-view] img')].filter(
+    (shown) => (shown.naturalWidth ?? shown.width) > 1).length >= 4"""
+HANDLED = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  await frame();
+  for (let i = 0; i < 2; i++) await window.trame.trigger("key", [""]);  // no key
+  await frame();
+  await frame();
+}"""
+
+
+@dataclass
+class Server:
+    """`vfq review` in a process, as a user starts it."""
+
+    arguments: list[str]
+    process: subprocess.Popen[str] = field(init=False)
+    log: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "review", "--no-browser", *self.arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    @cached_property
+    def url(self) -> str:
+        """The address of the page; waits until the server prints it."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.log.append(line)
+            found = re.search(r"Open (http\S+)", line)
+            if found:
+                return found.group(1)
+        raise AssertionError("".join(self.log))
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> str:
+        self.process.send_signal(how)
+        _, rest = self.process.communicate(timeout=20)
+        return "".join(self.log) + (rest or "")
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """A small phantom and a crop of it, in files that are named like patients."""
+    from VertebralFractureQuantLib.imaging.files import write_ct
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    folder = tmp_path_factory.mktemp("scans")
+    ct, _ = make_phantom(11, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
+    for i, voxels in enumerate((ct.voxels, ct.voxels[: -len(ct.voxels) // 5])):
+        write_ct(replace(ct, voxels=voxels), folder / f"{PATIENT}-{i + 1}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def analyzed(scans: Path, tmp_path_factory) -> Path:
+    """The outputs of `vfq analyze` for both scans."""
+    output = tmp_path_factory.mktemp("analyzed")
+    command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Ahead:
+    """Servers with separate outputs, each started while the test before it runs."""
+
+    def __init__(self, scans: Path, analyzed: Path, folder: Path):
+        self.scans, self.analyzed, self.folder = scans, analyzed, folder
+        self.count = 0
+        self.next = self.start()
+
+    def start(self) -> tuple[Server, Path]:
+        self.count += 1
+        output = Path(shutil.copytree(self.analyzed, self.folder / f"review-{self.count}"))
+        return Server([str(self.scans), "--output", str(output), "--reader", "tester"]), output
+
+    def take(self) -> tuple[Server, Path]:
+        taken, self.next = self.next, self.start()
+        return taken
+
+
+@pytest.fixture(scope="module")
+def ahead(scans: Path, analyzed: Path, tmp_path_factory) -> Iterator[Ahead]:
+    ahead = Ahead(scans, analyzed, tmp_path_factory.mktemp("reviews"))
+    yield ahead
+    ahead.next[0].stop()
+
+
+@pytest.fixture
+def started(ahead: Ahead) -> Iterator[tuple[Server, Path]]:
+    server, output = ahead.take()
+    yield server, output
+    if server.process.poll() is None:
+        server.stop()
+
+
+@pytest.fixture
+def server(started: tuple[Server, Path]) -> Server:
+    return started[0]
+
+
+@pytest.fixture
+def output(started: tuple[Server, Path]) -> Path:
+    return started[1]
+
+
+@pytest.fixture
+def unopened(analyzed: Path, tmp_path: Path) -> Path:
+    """Outputs that no server uses yet."""
+    return Path(shutil.copytree(analyzed, tmp_path / "review"))
+
+
+@pytest.fixture
+def page(chromium, server: Server) -> Iterator[object]:
+    page = open_page(chromium, server)
+    yield page
+    page.close()
+
+
+def open_page(chromium, server: Server, **options):
+    """Return a page that shows the first case; `options` are those of Playwright's `new_page`."""
+    page = chromium.new_page(**{"viewport": SIZE, **options})
+    page.outside = []
+    page.on(
+        "request",
+        lambda r: (
+            page.outside.append(r.url)
+            if not r.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1"))
+            else None
+        ),
+    )
+    page.goto(server.url)
+    page.wait_for_selector("tr[data-id]", timeout=30000)
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    page.wait_for_function(IMAGES_SHOWN)
+    handled(page)
+    return page
+
+
+class Picture:
+    """The positions of points in the page's straightened view when it shows the whole spine."""
+
+    def __init__(self, page, analysis: SpineAnalysis):
+        self.straightening = Straightening(SpineCurve(analysis.curve))
+        box = page.query_selector("[data-view=Straightened]").bounding_box()
+        length = self.straightening.curve.length
+        self.mm = max(2 * ANTERIOR_MM / box["width"], length / box["height"])
+        self.center = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.middle = -length / 2
+
+    def xy(self, patient: np.ndarray) -> tuple[float, float]:
+        return self.xy_straight(self.straightening.to_straight(patient))
+
+    def xy_straight(self, straight: np.ndarray) -> tuple[float, float]:
+        """Return the position of a point in straight mm; anterior is on the left, cranial up."""
+        return self.center[0] - straight[1] / self.mm, self.center[1] - (straight[2] - self.middle) / self.mm
+
+
+def g(page, vertebra_id: str) -> float:
+    return float(page.get_attribute(f"tr[data-id={vertebra_id}]", "data-g"))
+
+
+def cell(page, vertebra_id: str, name: str) -> str:
+    return page.inner_text(f"tr[data-id={vertebra_id}] [data-cell={name}]")
+
+
+def handled(page) -> None:
+    """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
+
+    Messages that the server sends after one answer arrive before the next answer.
+    """
+    page.evaluate(HANDLED)
+
+
+def eventually(check, timeout_s: float = 15.0) -> None:
+    """Wait until `check` returns true: events of the mouse in a view and images do not arrive in a fixed order."""
+    until = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < until, "the page did not come to the expected state"
+        time.sleep(0.05)
+
+
+def becomes(value, wanted) -> None:
+    """Wait until `value()` equals `wanted`; the page may show an answer some frames after it came."""
+    with suppress(AssertionError):
+        eventually(lambda: value() == wanted)
+    assert value() == wanted
+
+
+def hover(page, x: float, y: float) -> None:
+    """Move the mouse to a place in two steps: the move finds the point under the mouse."""
+    page.mouse.move(x - 25, y - 25)
+    page.mouse.move(x, y)
+    handled(page)
+
+
+def drag(page, vertebra_id: str, start, by, release: bool = True) -> None:
+    """Drag a key point of a vertebra until the page shows the last place of the mouse."""
+    before = g(page, vertebra_id)
+    hover(page, *start)
+    page.mouse.down()
+    for share in np.linspace(0, 1, 8)[1:]:
+        page.mouse.move(start[0] + share * by[0], start[1] + share * by[1])
+    eventually(lambda: g(page, vertebra_id) != before)
+    steady(page, lambda: g(page, vertebra_id))
+    if release:
+        page.mouse.up()
+        handled(page)
+
+
+def steady(page, value, answers: int = 6):
+    """Wait until a value stays the same while the server answers several times, and return it.
+
+    The page sends the events of the mouse one by one, each after the answer to the one before.
+    """
+    latest, same = value(), 0
+    while same < answers:
+        handled(page)
+        now = value()
+        same = same + 1 if now == latest else 0
+        latest = now
+    return latest
+
+
+def folder_of(output: Path, index: int) -> Path:
+    return sorted(p for p in output.iterdir() if p.is_dir())[index]
+
+
+def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
+    """Return the record on disk once `condition` holds, or after `timeout` seconds."""
+    until = time.monotonic() + timeout
+    while True:
+        record = read_analysis(folder / "analysis.json")
+        if condition(record) or time.monotonic() > until:
+            return record
+        time.sleep(0.1)
+
+
+def press(page, key: str) -> None:
+    page.keyboard.press(key)
+    handled(page)
+
+
+def overlay_pixels(page) -> int:
+    """Count the coloured pixels of points, lines and labels in the straightened view."""
+    image = np.asarray(
+        Image.open(io.BytesIO(page.locator("[data-view=Straightened]").screenshot())).convert("RGB"), int
+    )
+    return int((np.ptp(image[60:-60], axis=-1) > 60).sum())
