@@ -15,6 +15,7 @@ from ..spine.genant import GRADES, deciding_ratio
 from ..spine.record import Vertebra
 
 Verdict = Literal["unchanged", "new fracture", "progressed", "better", "not comparable"]
+VERDICTS: tuple[Verdict, ...] = ("unchanged", "new fracture", "progressed", "better", "not comparable")
 
 LEAST_LOSS, LEAST_LOSS_MM = 0.20, 4.0
 BEYOND = 2.33  # standard deviations: a one-sided error of 1 %
@@ -38,6 +39,8 @@ class Change:
     ratios : G before and now; `ratio_error` is the half width for their difference.
     verdict : what follows.
     reason : why it is not comparable, or what speaks against the verdict; "" otherwise.
+    grades : the grade that counts before and now.
+    losses : the relative height loss value (RHLV) before and now; None where the record has none.
     """
 
     prior: int | None
@@ -49,6 +52,8 @@ class Change:
     ratio_error: float | None
     verdict: Verdict
     reason: str = ""
+    grades: tuple[str, str] | None = None
+    losses: tuple[float | None, float | None] = (None, None)
 
 
 def height_sd(vertebra: Vertebra) -> np.ndarray:
@@ -89,6 +94,7 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
         ratio_error=INTERVAL * sd_ratio,
         verdict=verdict,
         reason=reason,
+        grades=(prior.called, current.called),
     )
 
 
