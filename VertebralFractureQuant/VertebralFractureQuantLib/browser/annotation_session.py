@@ -81,13 +81,14 @@ class AnnotationSession(Session):
         with self.state:
             self.state.update({name: ANNOTATION_STATE[name] for name in ("reason_open", "reason_level")})
             begun = begin(self.dataset, self.slots[case.name], prepared)
-            self.face.review.begin(self.dataset, begun, self._networks())
+            self.face.review.begin(self.dataset, begun, self.networks())
             self._show_left()
 
-    def _networks(self) -> Models | VFQError:
+    def networks(self) -> Models | VFQError:
+        """Return the networks; none in a blinded protocol."""
         if self.dataset.protocol["mode"] != ASSISTED:
             return VFQError("blinded_protocol", "This reading is blinded. Place the six points by hand (b).")
-        return super()._networks()
+        return super().networks()
 
     def _show_left(self) -> None:
         states = [self.worklist.status(i).state for i in range(len(self.worklist.cases))]
