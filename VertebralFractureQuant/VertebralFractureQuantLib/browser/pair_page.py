@@ -61,7 +61,8 @@ STYLE = f"""
 .two .acts::after {{ content: ""; position: absolute; inset: 0; pointer-events: none; z-index: 3;
   box-shadow: inset 0 0 0 2px #8ab4ff; }}
 [data-view={PRIOR}] .letter.right {{ top: 30%; }}
-.view-label .what {{ max-width: calc(50% - 4rem); margin-right: auto; color: #e6e8eb; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.view-label .what {{ max-width: calc(50% - 4rem); margin-right: auto; color: #e6e8eb; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; }}
 .change {{ display: inline-block; border-radius: 3px; padding: 0 5px; }}
 .change.worse {{ background: #e5484d; color: #111; font-weight: 600; }}
 .change.doubtful {{ background: #ffc107; color: #111; }}
@@ -185,6 +186,9 @@ def _rows(session: Session) -> None:
             html.Td(f"{{{{ r.{name} }}}}", raw_attrs=[f'data-cell="{name}"'])
         with html.Td(classes="left", raw_attrs=['data-cell="verdict"']):
             html.Span("{{ r.kind == 'none' ? r.reason : r.verdict }}", classes="change", v_bind_class="r.kind")
-    with html.Tr(v_if=f"{CHOSEN} && r.detail"):
-        with html.Td(classes="left", colspan=8, style="white-space: normal", raw_attrs=['data-test="pair_detail"']):
-            html.Span("{{ [r.detail, r.reason].filter(Boolean).join('. ') }}", classes="usual")
+    detail = ('data-test="pair_detail"',)
+    with (
+        html.Tr(v_if=f"{CHOSEN} && r.detail"),
+        html.Td(classes="left", colspan=8, style="white-space: normal", raw_attrs=detail),
+    ):
+        html.Span("{{ [r.detail, r.reason].filter(Boolean).join('. ') }}", classes="usual")

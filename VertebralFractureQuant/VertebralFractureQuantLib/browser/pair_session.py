@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from ..analysis import Models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case
 from ..errors import VFQError
@@ -19,12 +20,13 @@ from ..scene.pair_match import found, scan_digest
 from ..scene.pair_overlay import MODES
 from ..scene.readings import folder_to_open
 from ..scene.review import Review
+from .cases import CaseLoader
+from .face import BrowserFace
 from .pair_face import PriorFace
 from .pair_patients import Patients
 from .saving import Autosave
-
-if TYPE_CHECKING:
-    from .session import Session
+from .views import ReviewViews
+from .worklist import Worklist
 
 PAIR_STATE: dict[str, Any] = {
     "prior_name": "",
@@ -48,10 +50,24 @@ NONE_OPEN = "No prior study is open. Open the worklist, and choose Prior beside 
 NOT_CHOSEN = "Another reader has reviewed this study. Open it by itself first, and choose which reading is yours."
 
 
+class Page(Protocol):
+    """The session of the page, as far as its prior needs it."""
+
+    state: Any
+    views: ReviewViews
+    face: BrowserFace
+    review: Review
+    worklist: Worklist
+    loader: CaseLoader
+
+    def networks(self) -> Models | VFQError:
+        """Return the networks, or the reason why they are not available."""
+
+
 class Saved:
     """Shows on the page whether the prior's files are written; `current` is its case."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Page):
         self._session = session
         self.current: Case | None = None
 
@@ -72,7 +88,7 @@ class Pairing:
     wanted : the prior that opens together with a case.
     """
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Page):
         self.pair: Pair | None = None
         self.wanted: dict[Case, Case] = {}
         self._session = session
@@ -83,7 +99,7 @@ class Pairing:
         self._state.update({**PAIR_STATE, "pairs": session.views.prior is not None})
         self._prior = self._watch(session) if session.views.prior is not None else None
 
-    def _watch(self, session: Session) -> PriorFace:
+    def _watch(self, session: Page) -> PriorFace:
         session.worklist.patients = Patients()
         prior = PriorFace(session.face, session.views.prior)
         self._autosave = Autosave(prior.review, self._saved)

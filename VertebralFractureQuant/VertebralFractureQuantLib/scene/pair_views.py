@@ -72,7 +72,7 @@ class AlignedViews:
 
     def leave(self) -> None:
         """Let the views move by themselves again."""
-        for node, tag in zip(self._nodes, self._tags, strict=True):
+        for node, tag in zip(self._nodes, self._tags, strict=False):  # none are left after the first time
             node.RemoveObserver(tag)
         self._tags = []
 
