@@ -55,6 +55,9 @@ def compare(
             show_default="those of DICOM scans",
         ),
     ] = None,
+    same_patient: Annotated[
+        bool, typer.Option("--same-patient", help="Compare even if the vertebrae look like those of two patients.")
+    ] = False,
     device: DeviceOption = Device.AUTO,
     as_json: Annotated[bool, typer.Option("--json", help="Print comparison.json instead of tables.")] = False,
     trust_header: TrustHeaderOption = False,
@@ -78,7 +81,7 @@ def compare(
         _check_different(inputs)
         days = _days(inputs, dates)
         examinations = _examinations(ctx, inputs, output, device, trust_header, debug)
-        steps = compare_course(examinations)
+        steps = compare_course(examinations, same_patient)
         record = comparison_json(examinations, days, steps)
         write_whole(targets[0], lambda path: write_json(record, path))
         write_whole(targets[1], lambda path: write_comparison_rows(record, path))

@@ -32,21 +32,22 @@ class Step:
     message: str = ""
 
 
-def compare_course(examinations: Sequence[Examination]) -> tuple[Step, ...]:
+def compare_course(examinations: Sequence[Examination], same_patient: bool = False) -> tuple[Step, ...]:
     """Compare each examination with the one before, and the last one with the first: slow changes add up.
 
     An examination whose analysis failed is passed over; what cannot be compared is a step with its reason.
+    `same_patient` is as for `compare`.
     """
     usable = [i for i, e in enumerate(examinations) if e.analysis.status == "ok"]
     pairs = list(pairwise(usable))
     if len(usable) > 2:
         pairs.append((usable[0], usable[-1]))
-    return tuple(_step(examinations, i, j) for i, j in pairs)
+    return tuple(_step(examinations, i, j, same_patient) for i, j in pairs)
 
 
-def _step(examinations: Sequence[Examination], prior: int, current: int) -> Step:
+def _step(examinations: Sequence[Examination], prior: int, current: int, same_patient: bool) -> Step:
     try:
-        return Step(prior, current, compare(examinations[prior], examinations[current]))
+        return Step(prior, current, compare(examinations[prior], examinations[current], same_patient))
     except VFQError as error:
         return Step(prior, current, None, error.code, error.message)
 

@@ -6,10 +6,10 @@ vertebrae lie as near to each other as they can. Lengths around the panels are i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -111,7 +111,13 @@ def _draw_panel(axes: Axes, panel: Panel, analysis: SpineAnalysis, scale: float)
     draw_scale_bar(axes, panel, scale)
 
 
-def _join(sheet: Axes, rows: Sequence[tuple[str, Change]], panels: Sequence[Panel], ends: tuple, to_sheet) -> None:
+def _join(
+    sheet: Axes,
+    rows: Sequence[tuple[str, Change]],
+    panels: Sequence[Panel],
+    ends: tuple[float, float],
+    to_sheet: Callable[[float], float],
+) -> None:
     """Draw a line from each vertebra to itself in the next panel, with its name and what has changed on it."""
     pairs = [(n, c) for n, c in rows if c.prior is not None and c.current is not None]
     middles = [p.points[..., 1].mean((1, 2)) for p in panels]
@@ -121,7 +127,7 @@ def _join(sheet: Axes, rows: Sequence[tuple[str, Change]], panels: Sequence[Pane
         color = COLORS.get(change.verdict, QUIET)
         xs = [ends[0], ends[0] + 0.2, ends[1] - 0.2, ends[1]]
         sheet.plot(xs, [before, at, at, now], color=color, lw=0.8)
-        style = {"size": 7.5, "ha": "center", "va": "center", "parse_math": False, "color": color}
+        style: dict[str, Any] = {"size": 7.5, "ha": "center", "va": "center", "parse_math": False, "color": color}
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         weight = "normal" if change.verdict in ("unchanged", "not comparable") else "bold"
         sheet.text(sum(ends) / 2, at, f"{name}  {_told(change)}", bbox=box, weight=weight, **style)
@@ -135,5 +141,5 @@ def _told(change: Change) -> str:
     return f"{change.verdict}, {largest:+.1f} mm".replace("-", "\N{MINUS SIGN}")
 
 
-def _short(case: str, most: int = 32) -> str:
+def _short(case: str, most: int = 56) -> str:
     return case if len(case) <= most else f"{case[: most - 1]}…"
