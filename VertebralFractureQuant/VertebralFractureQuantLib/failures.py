@@ -131,8 +131,9 @@ COMPARISONS = {
         "review.",
     ),
     "other_patient": Failure(
-        "the sizes and shapes of the vertebrae are unlikely to be those of one patient",
-        "Check that both scans are of the same patient, and that the voxel spacing in both headers is right.",
+        "sizes, shapes and images of the vertebrae are unlikely to be those of one patient",
+        "Check that both scans are of the same patient, and that the voxel spacing in both headers is right. If they "
+        "are, use vfq compare --same-patient.",
     ),
     "alignment_uncertain": Failure(
         "it is not certain which vertebrae of two scans belong together",

@@ -1,7 +1,8 @@
 """What has changed in a vertebra between two examinations, and whether measurement error explains it.
 
 Heights are in mm. The rule for a fracture is that of trials: a height that is lower by 20 % and 4 mm, or a worse grade,
-both beyond the error of the two measurements. Losses within the error are no change.
+beyond the error of the two measurements. A worse grade counts only where a height is lower beyond its error too: the
+ratio also falls if the largest height is measured a little too large. Losses within the error are no change.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ VERDICTS: tuple[Verdict, ...] = ("unchanged", "new fracture", "progressed", "bet
 LEAST_LOSS, LEAST_LOSS_MM = 0.20, 4.0
 BEYOND = 2.33  # standard deviations: a one-sided error of 1 %
 INTERVAL = 1.96  # of the 95 % interval that is told
-# The part of the network's standard deviation of G that differs between two examinations of the same vertebra; the rest
-# is common to both. Measured on unchanged vertebrae of phantoms.
-REPEATED = 0.7
+# The parts of the network's standard deviation of G that differ between two examinations of the same vertebra, for
+# heights and for G; the rest is common to both. Measured on unchanged vertebrae of phantoms.
+REPEATED, REPEATED_RATIO = 0.7, 0.5
 # Standard deviation of a height of a reader's points: between experts on public annotations .47 mm (METHOD).
 READER_HEIGHT_MM = 0.47
 
@@ -71,7 +72,7 @@ def ratio_sd(vertebra: Vertebra) -> float:
     """Return the repeatability of G as a standard deviation."""
     h = vertebra.measurement.heights_mm
     least = READER_HEIGHT_MM * np.sqrt(2) / max(h)
-    return float(least if vertebra.spread is None else max(REPEATED * vertebra.spread, least))
+    return float(least if vertebra.spread is None else max(REPEATED_RATIO * vertebra.spread, least))
 
 
 def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
@@ -110,9 +111,9 @@ def _verdict(
     fall = deciding_ratio(prior.measurement) - deciding_ratio(current.measurement)
     lost = _much(loss, np.array(prior.measurement.heights_mm), sd)
     gained = _much(-loss, np.array(current.measurement.heights_mm), sd)
-    if lost or (now > before and fall > BEYOND * sd_ratio):
+    if lost or (now > before and fall > BEYOND * sd_ratio and (loss > BEYOND * sd).any()):
         return "new fracture" if before == 0 else "progressed", ""
-    if gained or (now < before and -fall > BEYOND * sd_ratio):
+    if gained or (now < before and -fall > BEYOND * sd_ratio and (-loss > BEYOND * sd).any()):
         return "better", "vertebrae do not regain height: check the points of both examinations"
     return "unchanged", "another grade, but within the error of measurement" if now != before else ""
 

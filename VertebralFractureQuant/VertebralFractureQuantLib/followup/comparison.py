@@ -17,7 +17,7 @@ from ..spine.levels import LEVELS
 from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
 from .change import Change, change_of, missing
 from .likeness import likeness, patches
-from .matching import LEAST_CERTAINTY, Alignment, align, column_of
+from .matching import LEAST_CERTAINTY, Alignment, align, column_of, scale
 
 SCALE = 0.04  # a larger share by which all sizes differ is no change of the bones
 
@@ -59,8 +59,10 @@ class Comparison:
         return tuple(change for change in self.changes if change.heights_mm)
 
 
-def compare(prior: Examination, current: Examination) -> Comparison:
+def compare(prior: Examination, current: Examination, same_patient: bool = False) -> Comparison:
     """Compare two examinations of one patient.
+
+    same_patient : the user vouches for the patient, so that doubts about it are no reason to refuse.
 
     Raises
     ------
@@ -72,6 +74,12 @@ def compare(prior: Examination, current: Examination) -> Comparison:
     before, now = (column_of(e.analysis.vertebrae) for e in (prior, current))
     alignment = align(before, now, _likeness(prior, current))
     names = f"{prior.analysis.case} and {current.analysis.case}"
+    if alignment.pairs and not alignment.same_patient and not same_patient:
+        raise VFQError(
+            "other_patient",
+            f"{names}: sizes, shapes and images of the vertebrae are unlikely to be those of one patient. Check that "
+            "both scans are of the same patient, and their voxel spacing. If they are, use --same-patient.",
+        )
     if alignment.certainty < LEAST_CERTAINTY:
         raise VFQError(
             "alignment_uncertain",
@@ -79,12 +87,10 @@ def compare(prior: Examination, current: Examination) -> Comparison:
             "both in vfq review and set the level of one vertebra in each.",
         )
     if not alignment.pairs:
-        raise VFQError("no_level_in_common", f"{names}: no vertebra is in both scans, so nothing is compared.")
-    if not alignment.same_patient:
+        spans = " and ".join(map(_span, (prior.analysis, current.analysis)))
         raise VFQError(
-            "other_patient",
-            f"{names}: sizes and shapes of the vertebrae are unlikely to be those of one patient. Check that both "
-            "scans are of the same patient, and their voxel spacing.",
+            "no_level_in_common",
+            f"{names}: no vertebra is in both scans ({spans}), so nothing is compared. Give scans that overlap.",
         )
     return compare_aligned(prior.analysis.vertebrae, current.analysis.vertebrae, alignment)
 
@@ -93,7 +99,12 @@ def compare_aligned(prior: Sequence[Vertebra], current: Sequence[Vertebra], alig
     """Compare vertebrae, cranial first, whose `alignment` is known, as after a reader moved points."""
     changes = _changes(prior, current, alignment)
     names = _names(prior, current, changes, alignment.shift or 0)
-    return Comparison(alignment, changes, names, _scale(prior, current, alignment))
+    return Comparison(alignment, changes, names, scale(column_of(prior), column_of(current), alignment.pairs))
+
+
+def _span(analysis: SpineAnalysis) -> str:
+    names = [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae)]
+    return f"{names[0]} to {names[-1]}" if names else "none"
 
 
 def check_different(prior: SpineAnalysis, current: SpineAnalysis) -> None:
@@ -127,13 +138,6 @@ def _likeness(prior: Examination, current: Examination) -> np.ndarray | None:
     if prior.straightened is None or current.straightened is None:
         return None
     return likeness(*(patches(e.analysis, e.straightened) for e in (prior, current) if e.straightened is not None))
-
-
-def _scale(prior: Sequence[Vertebra], current: Sequence[Vertebra], alignment: Alignment) -> float:
-    i, j = np.array(alignment.pairs).T
-    before, now = column_of(prior).measures[i, 0], column_of(current).measures[j, 0]  # depths: fractures spare them
-    known = np.isfinite(now - before)
-    return float(np.expm1(np.median((now - before)[known]))) if known.any() else 0.0
 
 
 def _names(

@@ -34,8 +34,19 @@ def patches(analysis: SpineAnalysis, straightened: CTVolume) -> np.ndarray:
 
 
 def likeness(prior: np.ndarray, current: np.ndarray) -> np.ndarray:
-    """Return Fisher's z of the correlation of patches `(n, m)`; nan where too little is in both."""
+    """Return Fisher's z of the correlation of patches `(n, m)`; nan where too little is in both.
+
+    What all vertebrae of an examination share is removed before: it says nothing about which is which.
+    """
+    prior, current = _own(prior), _own(current)
     return np.array([[_fisher(a, b) for b in current] for a in prior]).reshape(len(prior), len(current))
+
+
+def _own(patches: np.ndarray) -> np.ndarray:
+    """Return patches without the mean of all vertebrae."""
+    known = np.isfinite(patches)
+    total = np.where(known, patches, 0.0).sum(0)
+    return np.asarray(patches - total / np.maximum(known.sum(0), 1))
 
 
 def _fisher(a: np.ndarray, b: np.ndarray) -> float:

@@ -25,15 +25,22 @@ SAME_SD = np.array([0.025, 0.045, 0.035])
 OTHER_SD = np.array([0.075, 0.085, 0.075])
 TAILS = 3.0  # degrees of freedom
 SCALE_SD = 0.015  # of what all measures of one examination share, such as a header's error
-# Correlation of the straightened images around two vertebrae, as Fisher's z: mean and standard deviation.
-SAME_Z, SAME_Z_SD = 1.2, 0.25
-OTHER_Z, OTHER_Z_SD = 0.75, 0.25
+# Correlation of the straightened images around two vertebrae (Fisher's z), above the mean of their neighbours: mean and
+# standard deviation for the same vertebra, and for two others. Measured on pairs of phantoms and three pairs of CTs.
+SAME_CONTRAST, SAME_CONTRAST_SD = 0.7, 0.35
+OTHER_CONTRAST, OTHER_CONTRAST_SD = 0.0, 0.15
 IMAGE_WEIGHT = 0.5  # the images of neighbours overlap
 # The prior of the names: how often the names of two examinations differ by this many levels.
 NAME_SHIFT = {0: 0.9, 1: 0.045, 2: 0.004}
 FARTHER = 0.0005
 SURE_OF_NAMES = 4.0  # how much more improbable a shift is where both examinations are sure of all names
-SAME_PATIENT_LLR = 0.0  # the mean of each measure's ratio below which two patients are likelier
+NAMED_BY_READERS = 12.0  # and where readers named a vertebra in both
+# What tells one patient from two: mean contrast of all pairs, mean ratio of the measures, and the share by which all
+# sizes differ (a header may be wrong, so its tails are heavy). Means and standard deviations of one patient on
+# phantoms, of two patients on phantoms and on the CTs of 12 patients.
+ONE_PATIENT = {"images": (0.7, 0.25), "shapes": (0.5, 0.2), "scale": (0.0, 0.015)}
+TWO_PATIENTS = {"images": (0.03, 0.1), "shapes": (0.2, 0.35), "scale": (0.0, 0.07)}
+LEAST_LIKENESS = 0.0  # logarithm of the ratio of the likelihoods below which two patients are told
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +51,14 @@ class Column:
     ----------
     names : level or None of each.
     sure : True where a reader set the names, or no name is in doubt.
+    pinned : True where a reader set a name.
     measures : `(n, 3)` logarithms of `MEASURES` in mm; nan where there is none.
     slots : `(n,)` places along the spine, 1 apart, more where a vertebra was not found.
     """
 
     names: tuple[str | None, ...]
     sure: bool
+    pinned: bool
     measures: np.ndarray
     slots: np.ndarray
 
@@ -63,7 +72,7 @@ class Alignment:
     pairs : (index in the prior, index in the current examination), cranial first.
     certainty : probability of this alignment among all others, 0 to 1.
     shift : how many levels lower the current names are than those of the same vertebrae before; None without names.
-    likeness : mean log-likelihood ratio of a measure; below `SAME_PATIENT_LLR` the patients are likely different.
+    likeness : logarithm of the ratio of the likelihoods of one patient and of two; 0 without pairs.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -73,8 +82,8 @@ class Alignment:
 
     @property
     def same_patient(self) -> bool:
-        """False if the shapes speak for two patients."""
-        return self.likeness > SAME_PATIENT_LLR
+        """False if shapes and images speak for two patients."""
+        return self.likeness > LEAST_LIKENESS
 
 
 def column_of(vertebrae: Sequence[Vertebra]) -> Column:
@@ -92,7 +101,9 @@ def column_of(vertebrae: Sequence[Vertebra]) -> Column:
     for i, v in enumerate(vertebrae):
         if v.impossible or v.review == "rejected":
             measures[i] = np.nan
-    return Column(names, sure, measures, np.r_[0, np.cumsum(steps)].astype(int)[: len(points)])
+    return Column(
+        names, sure, any(v.pinned for v in vertebrae), measures, np.r_[0, np.cumsum(steps)].astype(int)[: len(points)]
+    )
 
 
 def align(prior: Column, current: Column, likeness: np.ndarray | None = None) -> Alignment:
@@ -110,9 +121,15 @@ def align(prior: Column, current: Column, likeness: np.ndarray | None = None) ->
     probability /= probability.sum()
     best = int(weights.argmax())
     pairs = [[], *ways][best]
-    told = _measure_weights(prior, current, pairs) if pairs else np.full(1, np.nan)
-    likely = float(np.nanmean(told)) if np.isfinite(told).any() else 0.0
+    likely = _patient_weight(prior, current, pairs, likeness) if pairs else 0.0
     return Alignment(tuple(pairs), float(probability[best]), _shift(prior, current, pairs), likely)
+
+
+def scale(prior: Column, current: Column, pairs: Sequence[tuple[int, int]]) -> float:
+    """Return the share by which the vertebrae of `current` are larger: of their depths, which fractures spare."""
+    i, j = np.array(pairs).T
+    change = current.measures[j, 0] - prior.measures[i, 0]
+    return float(np.expm1(np.median(change[np.isfinite(change)]))) if np.isfinite(change).any() else 0.0
 
 
 def _pairs(prior: Column, current: Column, offset: int) -> list[tuple[int, int]]:
@@ -126,7 +143,8 @@ def _weight(prior: Column, current: Column, pairs: Sequence[tuple[int, int]], li
     if pairs:
         total += float(np.nansum(_measure_weights(prior, current, pairs)))
         if likeness is not None:
-            total += IMAGE_WEIGHT * _image_weight(np.array([likeness[i, j] for i, j in pairs]))
+            contrast = _contrast(likeness)
+            total += IMAGE_WEIGHT * _image_weight(np.array([contrast[i, j] for i, j in pairs]))
     return total
 
 
@@ -147,11 +165,44 @@ def _log_t(x: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(sd) - (TAILS + 1) / 2 * np.log1p((x / sd) ** 2 / TAILS))
 
 
-def _image_weight(z: np.ndarray) -> float:
-    z = z[np.isfinite(z)]
-    same, other = (
-        -np.log(sd) - ((z - mean) / sd) ** 2 / 2 for mean, sd in ((SAME_Z, SAME_Z_SD), (OTHER_Z, OTHER_Z_SD))
-    )
+def _patient_weight(
+    prior: Column, current: Column, pairs: Sequence[tuple[int, int]], likeness: np.ndarray | None
+) -> float:
+    """Return the logarithm of how much likelier one patient is than two."""
+    weights, apart = _measure_weights(prior, current, pairs), scale(prior, current, pairs)
+    total = float(_log_t(np.array(apart), np.array(ONE_PATIENT["scale"][1])))
+    total -= float(_log_t(np.array(apart), np.array(TWO_PATIENTS["scale"][1])))
+    if np.isfinite(weights).any():
+        total += _one_rather_than_two("shapes", float(np.nanmean(weights)))
+    contrast = np.array([] if likeness is None else [_contrast(likeness)[i, j] for i, j in pairs])
+    if np.isfinite(contrast).any():
+        total += _one_rather_than_two("images", float(np.nanmean(contrast)))
+    return total
+
+
+def _one_rather_than_two(what: str, value: float) -> float:
+    """Return the logarithm of the ratio of two normal densities; more than one patient's mean, or less than two's, is
+    no further evidence."""
+    (mean, sd), (other, other_sd) = ONE_PATIENT[what], TWO_PATIENTS[what]
+    value = min(value, mean)
+    return float(np.log(other_sd / sd)) - ((value - mean) / sd) ** 2 / 2 + (max(0.0, value - other) / other_sd) ** 2 / 2
+
+
+def _contrast(z: np.ndarray) -> np.ndarray:
+    """Return z `(n, m)` minus the mean of its neighbours above, below, left and right; nan without any."""
+    n, m = z.shape
+    wide = np.full((n + 2, m + 2), np.nan)
+    wide[1:-1, 1:-1] = z
+    around = np.stack([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
+    known = np.isfinite(around)
+    total = np.where(known, around, 0.0).sum(0)
+    return np.asarray(z - np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan))
+
+
+def _image_weight(contrast: np.ndarray) -> float:
+    contrast = np.minimum(contrast[np.isfinite(contrast)], SAME_CONTRAST)
+    same = _log_t(contrast - SAME_CONTRAST, np.array(SAME_CONTRAST_SD))
+    other = _log_t(np.maximum(contrast - OTHER_CONTRAST, 0.0), np.array(OTHER_CONTRAST_SD))
     return float((same - other).sum())
 
 
@@ -172,6 +223,8 @@ def _name_weight(prior: Column, current: Column, pairs: Sequence[tuple[int, int]
 
 def _shift_weight(prior: Column, current: Column, levels: int) -> float:
     share = float(np.log(NAME_SHIFT.get(levels, FARTHER)))
+    if levels and prior.pinned and current.pinned:
+        return share - NAMED_BY_READERS
     return share - (SURE_OF_NAMES if levels and prior.sure and current.sure else 0.0)
 
 
