@@ -180,8 +180,9 @@ def _problems() -> str:
 
 def _keys() -> str:
     from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
+    from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
-    entries = (*KEYS, *LAYOUT_KEYS)
+    entries = (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS)
     rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in entries]
     return _table(("key", "what it does"), rows)
 

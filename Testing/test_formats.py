@@ -58,6 +58,7 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "matches",
         "reading",
         "reference",
         "report",
@@ -734,6 +735,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
+    "matches.json": ("vfq-matches/1", ""),
 }
 
 

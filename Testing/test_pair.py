@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
@@ -17,6 +18,7 @@ from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.followup.comparison import Examination  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
+from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
 from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import prepare  # noqa: E402
 from VertebralFractureQuantLib.scene.pair import Pair, column_of, examination  # noqa: E402
@@ -109,6 +111,7 @@ def opened(scene, ct: CTVolume, analysis: SpineAnalysis, folder: Path, prior: bo
 
 def paired(prior: Review, current: Review) -> Pair:
     (before, old), (now, new) = examination(prior), examination(current)
+    before, now = (replace(each, straightened=None) for each in (before, now))  # a gradient shows no bones
     pair = Pair(prior, current, found(before, now, old, new), scan_digest(before.analysis))
     prior.face.pair = current.face.pair = pair
     return pair
@@ -245,6 +248,19 @@ def test_nothing_of_the_prior_is_drawn_in_the_views_of_the_patient(both):
         assert shown and set(shown) <= views, node.GetName()
 
 
+def test_a_saved_scene_holds_the_current_study_alone(both, tmp_path):
+    both.leave_out()
+    scene, copy = both.current.study.scene, slicer.vtkMRMLScene()
+    scene.SetRootDirectory(str(tmp_path))
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    scene.Commit()
+    copy.SetURL(str(tmp_path / "scene.mrml"))
+    copy.Import()
+    assert copy.GetNumberOfNodesByClass("vtkMRMLMarkupsClosedCurveNode") == 2 * len(both.current.order)
+    assert copy.GetNumberOfNodesByClass("vtkMRMLGridTransformNode") == 1
+    assert copy.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+
+
 # --- the match
 
 
@@ -253,7 +269,8 @@ def test_a_reader_corrects_the_match_and_it_is_kept(both, tmp_path):
     assert row_of(both, "L1")["prior"] == of_level(both.prior, "T12")
     assert row_of(both, "L1")["was"] == "T12" and "as reader corrected it" in both.doubt
     kept = json.loads((tmp_path / "now" / "matches.json").read_text())
-    assert kept["schema"] == pair_match.SCHEMA and "before" not in json.dumps(kept)
+    assert "before" not in json.dumps(kept)
+    Draft202012Validator(schema(pair_match.SCHEMA), format_checker=FormatChecker()).validate(kept)
     both.leave()
     again = paired(both.prior, both.current)
     assert row_of(again, "L1")["was"] == "T12"
@@ -314,6 +331,22 @@ def test_what_may_not_be_compared_is_said_until_a_reader_matches_it(ct, tmp_path
     current.select(current.order[0])
     pair.shift(1)
     assert len(pair.rows) == 8 and "as reader corrected it" in pair.doubt and "no vertebra" in pair.doubt
+    pair.leave()
+    prior.close()
+    current.close()
+
+
+def test_scans_of_two_patients_are_said(ct, tmp_path):
+    scene = slicer.vtkMRMLScene()
+    analysis = record(ct, "before", 14.0, -20.0, range(5), scale=0.8)
+    order = (2, 0, 4, 1, 3)  # sizes that fit at no level
+    shapes = [0.8 * body((-20.0 - 33.0 * i) / 0.8, size) for i, size in enumerate(order)]
+    keypoints = Straightening(fit_curve(analysis.curve)).to_patient(np.stack(shapes))
+    other = [replace(v, keypoints=k) for v, k in zip(analysis.vertebrae, keypoints, strict=True)]
+    prior = opened(scene, ct, replace(analysis, vertebrae=tuple(other)), tmp_path / "a", True)
+    current = opened(scene, ct, record(ct, "now", -10.0, -20.0, range(5)), tmp_path / "b", False)
+    pair = paired(prior, current)
+    assert pair.rows == [] and "unlikely to be those of one patient" in pair.summary
     pair.leave()
     prior.close()
     current.close()

@@ -183,6 +183,11 @@ class Pairing:
         if self._prior:
             self._prior.review.abandon()
 
+    def leave_out(self) -> None:
+        """Leave the prior out of a scene that is saved to a file."""
+        if self.pair:
+            self.pair.leave_out()
+
     def finish_drag(self) -> None:
         """End a drag in the prior's view, as after its tab was closed."""
         if self._prior and self._prior.review.editor:

@@ -378,6 +378,7 @@ class Session:
         path = (self.review.folder or self.worklist.current.folder) / "review.mrb"
         await asyncio.sleep(FLUSH_S)
         partial = Path(mkdtemp(prefix=".saving-", dir=path.parent)) / path.name
+        self.pairing.leave_out()
         try:
             if not self.views.app.io_manager.save_scene(partial):
                 raise VFQError(

@@ -34,6 +34,24 @@ if TYPE_CHECKING:
 FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out by themselves
 
 
+PriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CT_OR_FOLDER",
+        help="An earlier scan of the patient of a single CT: shown beside it, vertebra by vertebra.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Output folder; each case gets its own subfolder for analysis and review.",
+        show_default="vfq-review",
+    ),
+]
+
+
 def review(
     inputs: Annotated[
         list[Path],
@@ -48,22 +66,8 @@ def review(
             show_default="existing results, else a new analysis",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Output folder; each case gets its own subfolder for analysis and review.",
-            show_default="vfq-review",
-        ),
-    ] = None,
-    prior: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CT_OR_FOLDER",
-            help="An earlier scan of the patient of a single CT: shown beside it, vertebra by vertebra.",
-        ),
-    ] = None,
+    output: OutputOption = None,
+    prior: PriorOption = None,
     port: PortOption = 0,
     host: HostOption = "127.0.0.1",
     key_file: KeyFileOption = None,
@@ -94,17 +98,7 @@ def review(
             cases[0] = _in_folder(cases[0], analysis.parent)
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
         serve_review(
-            cases,
-            port,
-            reader,
-            browser,
-            host,
-            key_file,
-            device.value,
-            show_names,
-            analyses,
-            trust_header,
-            prior=prior is not None,
+            cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header, bool(prior)
         )
 
 

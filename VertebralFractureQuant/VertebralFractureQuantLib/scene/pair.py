@@ -67,6 +67,15 @@ class Pair:
         self.follow(current)
         self.views.align()
 
+    def leave_out(self) -> None:
+        """Leave the prior out of a scene that is saved to a file, which holds one study."""
+        study = self.prior.study
+        own = [*study.nodes.values(), *(n for v in study.vertebrae.values() for n in (v.node, v.mirror))]
+        for node in own:
+            for each in (node, node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None):
+                if each:
+                    each.SetSaveWithScene(False)
+
     def leave(self) -> None:
         """Let both studies show what they like."""
         self.views.leave()

@@ -27,6 +27,14 @@ from ..spine.record import SpineAnalysis, Vertebra
 MATCHES_NAME = "matches.json"
 SCHEMA = "vfq-matches/1"
 DIGITS = 16
+# What the reader can do here about a code of `compare`, in place of its own message.
+PROBLEMS = {
+    "other_patient": "Sizes, shapes and images of the vertebrae are unlikely to be those of one patient, so nothing is "
+    "compared. Check that both scans are of the same patient, and their voxel spacing. If they are, match the "
+    "vertebrae yourself (< and >).",
+    "alignment_uncertain": "It is not certain which vertebrae belong together, so nothing is compared. Match them "
+    "yourself (< and >).",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +87,7 @@ def found(prior: Examination, current: Examination, before: Column, now: Column)
     except VFQError as error:
         if error.code == "same_study":
             raise
-        problem = error.message
+        problem = PROBLEMS.get(error.code, error.message)
         pairs = align(column_of(prior.analysis.vertebrae), column_of(current.analysis.vertebrae)).pairs
     return Match({now.ids[j]: before.ids[i] for i, j in pairs}, problem, doubt=doubt)
 
