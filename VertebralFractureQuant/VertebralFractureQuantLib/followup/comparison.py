@@ -17,8 +17,9 @@ from ..spine.levels import LEVELS
 from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
 from .change import Change, change_of, missing
 from .likeness import likeness, patches
-from .matching import LEAST_CERTAINTY, Alignment, align, column_of, scale
+from .matching import LEAST_CERTAINTY, Alignment, Column, align, column_of, scale
 
+LEAST_SHARED_NAMES = 3  # fewer may be an error of a name at the border of a scan
 SCALE = 0.04  # a larger share by which all sizes differ is no change of the bones
 
 
@@ -74,7 +75,8 @@ def compare(prior: Examination, current: Examination, same_patient: bool = False
     before, now = (column_of(e.analysis.vertebrae) for e in (prior, current))
     alignment = align(before, now, _likeness(prior, current))
     names = f"{prior.analysis.case} and {current.analysis.case}"
-    if alignment.pairs and not alignment.same_patient and not same_patient:
+    apart = not alignment.pairs and _names_overlap(before, now)  # nothing fits, although it should
+    if apart or (alignment.pairs and not alignment.same_patient and not same_patient):
         raise VFQError(
             "other_patient",
             f"{names}: sizes, shapes and images of the vertebrae are unlikely to be those of one patient. Check that "
@@ -100,6 +102,10 @@ def compare_aligned(prior: Sequence[Vertebra], current: Sequence[Vertebra], alig
     changes = _changes(prior, current, alignment)
     names = _names(prior, current, changes, alignment.shift or 0)
     return Comparison(alignment, changes, names, scale(column_of(prior), column_of(current), alignment.pairs))
+
+
+def _names_overlap(prior: Column, current: Column) -> bool:
+    return len(set(filter(None, prior.names)) & set(filter(None, current.names))) >= LEAST_SHARED_NAMES
 
 
 def _span(analysis: SpineAnalysis) -> str:

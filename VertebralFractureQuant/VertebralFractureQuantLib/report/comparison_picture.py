@@ -61,8 +61,8 @@ def draw_comparison(examinations: Sequence[Examination], steps: Sequence[Step]) 
     sheet.axis("off")
     lefts = [EDGE + k * (width + BETWEEN) for k in range(len(panels))]
     for left, panel, i in zip(lefts, panels, shown, strict=True):
-        bottom = EDGE + scale * (panel.up[-1] - low)
-        size = (width / total, scale * float(np.ptp(panel.up)) / (height + TOP + EDGE))
+        bottom = EDGE + scale * (panel.up[-1] - PIXEL_MM / 2 - low)
+        size = (width / total, scale * panel.height / (height + TOP + EDGE))
         axes = figure.add_axes((left / total, bottom / (height + TOP + EDGE), *size), facecolor="black")
         _draw_panel(axes, panel, examinations[i].analysis, scale)
         sheet.text(left, height + EDGE + 0.12, _short(examinations[i].analysis.case), size=8, color=INK)
