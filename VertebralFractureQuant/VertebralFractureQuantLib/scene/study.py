@@ -386,8 +386,7 @@ class StudyScene:
             self.selected = None
 
     def _follow_node(self, vertebra_id: str, moved: Any) -> None:
-        markups = self.vertebrae[vertebra_id]
-        with markups.together():
+        with (markups := self.vertebrae[vertebra_id]).together():
             markups.follow(moved)
             self.follow(vertebra_id)
 
