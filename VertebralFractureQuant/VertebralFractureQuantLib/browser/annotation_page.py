@@ -161,8 +161,20 @@ class AnnotationSide(Side):
             classes="text-caption px-2",
             raw_attrs=['data-test="point"'],
         )
+        with html.Div(v_if="levels_left.length", classes="px-2 text-caption", raw_attrs=['data-test="levels"']):
+            html.Span("Six points of: ")
+            html.Button(
+                "{{ level }}",
+                v_for="level in levels_left",
+                key="level",
+                type="button",
+                classes="link mr-1",
+                click=(self.session.act, "['place_level', level]"),
+                raw_attrs=[':data-level="level"', ':aria-label="`Six points of ${level}`"'],
+            )
         with html.Div(classes="d-flex flex-wrap align-center pa-2", style="gap: 6px"):
             self._always("Six points (b)", "start_placing")
+            self._always("Six points of {{ next_level }} (v)", "place_next", "next_level")
             self._always("Propose (a)", "start_adding", "assisted")
             self._always("Accept (c)", "confirm", "assisted")
             self._always("Not assessable (x)", "ask_reason")

@@ -83,6 +83,10 @@ def create(
     level: Annotated[
         list[str] | None, typer.Option(help="A level to be read, such as T4; repeat it for each.", show_default="all")
     ] = None,
+    points: Annotated[
+        str | None,
+        typer.Option(help="Order in which the six points are clicked.", show_default="A+ M+ P+ P- M- A-"),
+    ] = None,
     patients: PatientsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the order of cases.")] = 0,
     trust_header: TrustHeaderOption = False,
@@ -96,6 +100,7 @@ def create(
     with coded_exit(debug):
         names = [checked_reader(each) for each in reader or ()]
         rules = {"text": _text(protocol) if protocol else "", "mode": mode.value, "levels": level}
+        rules |= {"points": points.split()} if points else {}
         check_new(dataset, rules)
         with Console(stderr=True).status("reading the CTs") as shown:
             cases = read_cases(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .keys import LAYOUT_KEYS, Key
 
 ANNOTATION_KEYS = (
-    Key(("b",), "start_placing", "place the six points of a vertebra: A+ M+ P+ P- M- A-"),
+    Key(("b",), "start_placing", "place the six points of a vertebra; its level follows from its neighbours"),
+    Key(("v",), "place_next", "the same for the level that is proposed beside the button; [ and ] change it"),
     Key(("a",), "start_adding", "propose the points with one click on the vertebra (assisted protocol)"),
     Key(("c", " "), "confirm", "accept the proposed points, and go to the next vertebra that waits"),
     Key(("ArrowUp",), "nudge_up", "move the point that was touched last by 0.1 mm towards the head"),

@@ -19,9 +19,10 @@ from ..imaging.ct import CTVolume, without_padding
 from ..imaging.files import read_ct
 from ..labels.dataset import Dataset, check_ct
 from ..labels.reading import Label, LabelReading, correction, now
-from ..labels.store import Slot, newest, work_folder
+from ..labels.store import Slot, newest, readings_by, work_folder
 from ..report.outputs import write_record, writing
 from ..spine.curve import SpineCurve
+from ..spine.levels import NAMES
 from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import read_analysis
 from .merging import NEAR_MM
@@ -42,11 +43,13 @@ class Begun:
     prepared : the study: first the vertebrae of the labels, then automatic ones that wait for the reader.
     reading : the draft, a new one, or a correction of a final reading; not saved before the first act.
     labels : the labels with key points, by the id of their vertebra.
+    last_level : the highest level of the reader's last reading of another case; None without one.
     """
 
     prepared: Prepared
     reading: LabelReading
     labels: dict[str, Label]
+    last_level: str | None = None
 
 
 def load_case(dataset: Dataset, slot: Slot, models: Models | VFQError) -> Prepared:
@@ -131,7 +134,15 @@ def begin(dataset: Dataset, slot: Slot, prepared: Prepared) -> Begun:
         vertebrae=vertebrae,
     )
     labels = {f"v{i}": label for i, label in enumerate(reading.measured, start=1)}
-    return Begun(replace(prepared, analysis=analysis), reading, labels)
+    return Begun(replace(prepared, analysis=analysis), reading, labels, _last_level(dataset, slot))
+
+
+def _last_level(dataset: Dataset, slot: Slot) -> str | None:
+    reader, case, _ = slot
+    own = [r for r in readings_by(dataset, reader) if r.case != case and r.saved_at]
+    latest = max(own, key=lambda r: str(r.saved_at), default=None)
+    levels = [v.level for v in latest.measured if v.level] if latest else []
+    return min(levels, key=NAMES.index, default=None)
 
 
 def _vertebra(label: Label) -> Vertebra:
