@@ -107,7 +107,10 @@ def create(
     ] = None,
     points: Annotated[
         str | None,
-        typer.Option(help="Order in which the six points are clicked.", show_default="A+ M+ P+ P- M- A-"),
+        typer.Option(
+            help="Order in which the six points are clicked: their names with spaces between.",
+            show_default="A+ M+ P+ P- M- A-",
+        ),
     ] = None,
     patients: PatientsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the order of cases.")] = 0,
@@ -181,7 +184,7 @@ def assign(
         readers = [name.strip() for name in reader or held[0].readers]
         if not readers:
             raise VFQError("no_reader", "The label set has no reader. Use --reader.")
-        in_order = first and partial(sorted_cases, held[0], first=first.value, analyses=analyses)
+        in_order = partial(sorted_cases, held[0], first=first.value, analyses=analyses) if first else None
         held[0] = give(held[0], readers, overlap, second, after_days, in_order)
         for name, own in held[0].assignments.items():
             again = sum(a.session > 1 for a in own)

@@ -178,8 +178,11 @@ def check_new(folder: Path, protocol: Mapping[str, Any]) -> None:
     unknown = [level for level in protocol.get("levels") or () if level not in NAMES]
     if unknown:
         raise VFQError("bad_labels", f"{', '.join(unknown)}: no vertebra has this name. Give levels such as T4 or L1.")
-    if not _is_order(points := protocol.get("points")):
-        message = f"{' '.join(map(str, points))}: these are not the six points. Give {' '.join(POINT_NAMES)} in an order."
+    points = protocol.get("points") or ()
+    if not _is_order(points):
+        message = (
+            f"{' '.join(map(str, points))}: these are not the six points. Give {' '.join(POINT_NAMES)} in an order."
+        )
         raise VFQError("bad_labels", message)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{folder.name}: the folder exists and is not empty. Choose another one for a new label set."
@@ -305,8 +308,8 @@ def _from_json(data: dict[str, Any], folder: Path) -> Dataset:
 
 
 def _is_order(points: Any) -> bool:
-    """True for the six points in any order, and for None."""
-    return points is None or (isinstance(points, (list, tuple)) and sorted(map(str, points)) == sorted(POINT_NAMES))
+    """True for the six points in any order, and for none."""
+    return not points or (isinstance(points, (list, tuple)) and sorted(map(str, points)) == sorted(POINT_NAMES))
 
 
 def _is_name(name: str) -> bool:

@@ -19,7 +19,7 @@ FAILED = 2.0  # more than any doubt: nothing was measured automatically
 def sorted_cases(dataset: Dataset, names: Iterable[str], first: str, analyses: Path | None = None) -> list[str]:
     """Return these cases in the order of `first`, one of `FIRST`; cases of the same rank keep their order.
 
-    analyses : folder with `CASE/analysis.json` of the automatic results, for "unsure". Cases without a result come last.
+    analyses : folder with `CASE/analysis.json` of the automatic results, for "unsure". Cases without one come last.
 
     Raises
     ------

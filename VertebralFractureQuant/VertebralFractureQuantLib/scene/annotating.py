@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -84,8 +85,11 @@ class Annotation:
             return "reader"
         return self._loaded[vertebra_id].source if vertebra_id in self._loaded else "automatic"
 
-    def mark(self, reason: str, level: str | None, comment: str = "", seconds: float | None = None) -> None:
-        """Say that a level is not assessable. VFQError `bad_labels` without a level, or if it has a reason already."""
+    def mark(self, reason: str, level: str | None, comment: str = "", **rest: Any) -> None:
+        """Say that a level is not assessable; `rest` are further attributes of its `Label`.
+
+        VFQError `bad_labels` without a level, or if it has a reason already.
+        """
         if level not in NAMES:
             raise VFQError(
                 "bad_labels", "A vertebra that is not assessable needs a level. Choose it, then the reason again."
@@ -93,7 +97,7 @@ class Annotation:
         if any(label.level == level for label in self.others):
             raise VFQError("bad_labels", f"{level} is not assessable already. Remove that entry first.")
         assert reason in REASONS
-        self.others.append(Label(level, not_assessable=reason, comment=comment, seconds=seconds))
+        self.others.append(Label(level, not_assessable=reason, comment=comment, **rest))
         self.changed = True
 
     def unmark(self, level: str) -> None:
@@ -125,7 +129,8 @@ class Annotation:
 
     def levels_left(self, study: StudyScene) -> list[str]:
         """Return the levels that may be placed: those of the protocol, or all, without those that are there."""
-        there = {label.level for label in self.now(study).labels}
+        there = {study.vertebrae[i].details["level"] for i in study.order}
+        there |= {label.level for label in self.others if label.not_assessable}
         return [level for level in self.dataset.protocol.get("levels") or NAMES if level not in there]
 
     def next_level(self, study: StudyScene) -> str | None:

@@ -143,15 +143,21 @@ class AnnotationActions(Actions):
         assert annotation
         own = self.study.vertebrae[selected].details["level"] if selected else None
         if selected and (own is None or level in (None, "", own)):
-            annotation.mark(
-                reason, own or level, annotation.comments.get(selected, ""), annotation.watch.seconds(selected)
-            )
-            self.delete()
+            seconds, center = annotation.watch.seconds(selected), self._place_of(selected)
+            annotation.mark(reason, own or level, annotation.comments.get(selected, ""), seconds=seconds, center=center)
+            self._remove_assessed()
         else:
             if level in {v.details["level"] for v in self.study.vertebrae.values()}:
                 raise VFQError("bad_labels", f"{level} has key points. Select it, and give the reason again.")
             annotation.mark(reason, level)
             self._changed()
+
+    def _place_of(self, vertebra_id: str) -> np.ndarray | None:
+        """Return where a vertebra that is not assessable is kept to be; an annotation keeps its level alone."""
+        return None
+
+    def _remove_assessed(self) -> None:
+        self.delete()
 
     def remove_reason(self, level: str) -> None:
         """Remove the entry of a level that is not assessable."""
@@ -219,7 +225,9 @@ class AnnotationActions(Actions):
         if wanted and wanted != follows:
             self._open_editor.name(vertebra_id, wanted)
             if follows:
-                self.face.tell(f"It is {wanted}, as you chose; {follows} would follow from its neighbours. Look at both.")
+                self.face.tell(
+                    f"It is {wanted}, as you chose; {follows} would follow from its neighbours. Look at both."
+                )
 
     def _placed(self, automatic: bool = False) -> None:
         if self.annotation and self.selected:
@@ -265,10 +273,13 @@ class AnnotationReview(Review):
         self.open(begun.prepared, Path(self._scratch.name) / "journal", models)
         waiting = self.annotation.waiting(self.study)
         self.select(next(iter((*waiting, *self.study.order)), None))  # never the worst one first
-        if begun.reading.version > 1 and begun.reading.revision == 0:
+        self._tell_version(begun.reading)
+
+    def _tell_version(self, reading: LabelReading) -> None:
+        if reading.version > 1 and reading.revision == 0:
             self.face.tell(
-                f"Version {begun.reading.version - 1} of this reading is final and stays. What you change becomes "
-                f"version {begun.reading.version}."
+                f"Version {reading.version - 1} of this reading is final and stays. What you change becomes version "
+                f"{reading.version}."
             )
 
     def touch(self) -> None:

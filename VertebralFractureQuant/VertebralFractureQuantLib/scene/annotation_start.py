@@ -52,8 +52,12 @@ class Begun:
     last_level: str | None = None
 
 
-def load_case(dataset: Dataset, slot: Slot, models: Models | VFQError) -> Prepared:
+def load_case(
+    dataset: Dataset, slot: Slot, models: Models | VFQError, mode: str | None = None, others: Sequence[Slot] = ()
+) -> Prepared:
     """Read the CT of a case, and find its spine, unless that was done before.
+
+    mode : of the reading; that of the protocol if None. others : readings whose curve may be taken, without vertebrae.
 
     VFQError `not_found` without its CT, `other_ct`, or as `read_ct`. Without networks, or if they find no spine, a
     straight line stands in for the curve until the reader clicks the spine.
@@ -66,7 +70,8 @@ def load_case(dataset: Dataset, slot: Slot, models: Models | VFQError) -> Prepar
     ct = read_ct(path, trust_header=True)  # whoever made the label set vouched for it
     check_ct(case, ct)
     folder = work_folder(dataset, slot)
-    record = _kept(folder) or _found(ct, models, dataset.protocol["mode"] == ASSISTED)
+    record = _kept(folder) or _of_others(dataset, others)
+    record = record or _found(ct, models, (mode or dataset.protocol["mode"]) == ASSISTED)
     if record.status == "ok" or record.status in RESCUABLE:
         keep_record(folder, record)
     curve = SpineCurve(record.curve) if len(record.curve) else middle_line(ct)
@@ -81,6 +86,12 @@ def keep_record(folder: Path, record: SpineAnalysis) -> None:
         partial = folder / f".{RECORD}"
         write_record(record, partial)
         partial.replace(folder / RECORD)
+
+
+def _of_others(dataset: Dataset, others: Sequence[Slot]) -> SpineAnalysis | None:
+    """Return the first curve that was kept for one of these readings."""
+    found = (_kept(work_folder(dataset, slot)) for slot in others)
+    return next((replace(record, vertebrae=()) for record in found if record and len(record.curve)), None)
 
 
 def _kept(folder: Path) -> SpineAnalysis | None:
@@ -105,12 +116,15 @@ def _found(ct: CTVolume, models: Models | VFQError, assisted: bool) -> SpineAnal
         return replace(frame, status=error.code, message=error.message)
 
 
-def first_reading(dataset: Dataset, slot: Slot) -> LabelReading:
-    """Return the reading to go on with: the draft, a correction of the final one, or a new one. Nothing is saved."""
+def first_reading(dataset: Dataset, slot: Slot, mode: str | None = None) -> LabelReading:
+    """Return the reading to go on with: the draft, a correction of the final one, or a new one. Nothing is saved.
+
+    mode : of a new reading; that of the protocol if None.
+    """
     reader, case, session = slot
     found = newest(dataset, slot)
     if found is None:
-        mode = str(dataset.protocol["mode"])
+        mode = mode or str(dataset.protocol["mode"])
         digest = dataset.case(case).sha256
         return LabelReading(case, reader, session, mode=mode, started_at=now(), ct_sha256=digest)
     return correction(found) if found.state == "final" else found
@@ -121,7 +135,7 @@ def begin(dataset: Dataset, slot: Slot, prepared: Prepared) -> Begun:
     reading = first_reading(dataset, slot)
     known = _kept(work_folder(dataset, slot)) or prepared.analysis
     curve = known.curve if len(known.curve) else prepared.analysis.curve
-    own = [_vertebra(label) for label in reading.measured]
+    own = [label_vertebra(label) for label in reading.measured]
     waiting = [v for v in known.vertebrae if not _is_near(v, own)] if reading.mode == ASSISTED else []
     vertebrae = (*own, *waiting)
     status, message = ("ok", "") if vertebrae else (known.status, known.message)
@@ -145,7 +159,8 @@ def _last_level(dataset: Dataset, slot: Slot) -> str | None:
     return min(levels, key=NAMES.index, default=None)
 
 
-def _vertebra(label: Label) -> Vertebra:
+def label_vertebra(label: Label) -> Vertebra:
+    """Return the vertebra of a label with key points, not measured."""
     assert label.keypoints is not None
     origin = "reader" if label.source == "reader" else "model"
     return Vertebra(label.keypoints, UNMEASURED, level=label.level, origin=origin)

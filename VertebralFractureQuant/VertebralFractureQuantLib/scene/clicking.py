@@ -112,9 +112,8 @@ class Clicking:
         if self.mode == "add":
             return "Click the middle of the vertebra in the straightened image. Esc: cancel."
         if self.mode == "place":
-            return (
-                f"Click {self.following} in the straightened image ({count} of 6). Del: remove the last click. Esc: cancel."
-            )
+            where = f"Click {self.following} in the straightened image ({count} of 6)."
+            return f"{where} Del: remove the last click. Esc: cancel."
         if self.mode == "rescue":
             where = (
                 "Where the curve is wrong, click the middles of one or more vertebral bodies in the patient's views"
