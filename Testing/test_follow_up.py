@@ -17,6 +17,7 @@ from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
 from VertebralFractureQuantLib.followup.change import READER_HEIGHT_MM, change_of, height_sd, ratio_sd
 from VertebralFractureQuantLib.followup.comparison import Examination, check_different, compare, compare_aligned
 from VertebralFractureQuantLib.followup.course import compare_course, days_between, interval, parsed_dates
@@ -522,3 +523,59 @@ def test_the_picture_joins_each_vertebra_with_itself_at_one_scale():
     assert sum("new fracture, \N{MINUS SIGN}" in t for t in told) == 1
     scales = [np.ptp(p.get_ylim()) / p.get_position().height for p in panels]
     assert scales[0] == pytest.approx(scales[1], rel=1e-6)
+
+
+# --- repeatability
+
+
+@pytest.fixture
+def repeated(tmp_path):
+    """Two patients that were scanned twice without a change between; anterior heights are 0.6 mm larger in one scan."""
+    for patient in (1, 3):
+        first = spine(patient, case="first")
+        second = again(first, 0.0, "second")
+        lift = np.zeros((3, 2, 3))
+        lift[0, 0, 2] = 0.6  # the anterior point of the upper endplate
+        second = replace(
+            second, vertebrae=remeasured([replace(v, keypoints=v.keypoints + lift) for v in second.vertebrae])
+        )
+        for analysis in (first, second):
+            write_outputs(analysis, None, tmp_path / "pairs" / f"patient-{patient}", pictures=False)
+    return tmp_path / "pairs"
+
+
+def test_repeatability_is_the_spread_within_a_vertebra(repeated):
+    found = evaluate_repeatability(repeated, 200, 0)
+    e = found.estimates
+    assert (found.patients, len(found.repeats), found.changed) == (2, 24, ())
+    assert e["anterior", "sd"].value == pytest.approx(0.6 / np.sqrt(2), abs=1e-6)
+    assert e["anterior", "bias"].value == pytest.approx(0.6, abs=1e-6)
+    assert e["anterior", "smallest_detectable_change"].value == pytest.approx(1.96 * 0.6, abs=1e-6)
+    assert e["middle", "sd"].value == pytest.approx(0, abs=1e-6)
+    assert e["heights", "sd"].value == pytest.approx(0.6 / np.sqrt(6), abs=1e-6)
+    assert e["anterior", "limit_low"].value == pytest.approx(0.6, abs=1e-6)
+    expected = found.repeats[0].change.error_mm[0] / 1.96
+    assert e["anterior", "error_ratio"].value == pytest.approx(0.6 / expected, rel=0.15)
+
+
+def test_the_command_writes_its_three_files(repeated, tmp_path):
+    out = tmp_path / "out"
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", "repeatability", str(repeated), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "2 patients, 2 pairs of examinations, 24 vertebrae" in result.stdout
+    record = validated(json.loads((out / "repeatability.json").read_text()), "vfq-repeatability/1")
+    assert record["figures"]["anterior"]["bias"]["value"] == pytest.approx(0.6, abs=1e-4)
+    assert len(list(csv.DictReader((out / "repeatability.csv").open()))) == 24
+    assert (out / "repeatability.png").stat().st_size > 10_000
+
+
+def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, tmp_path):
+    write_outputs(spine(case="first"), None, repeated / "twice", pictures=False)
+    write_outputs(spine(case="second"), None, repeated / "twice", pictures=False)
+    found = evaluate_repeatability(repeated, 0, 0)
+    assert [(patient, code) for patient, code, _ in found.problems] == [("twice", "same_study")]
+    assert found.patients == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VFQError, match="No two examinations of a patient") as told:
+        evaluate_repeatability(tmp_path / "empty", 0, 0)
+    assert told.value.code == "nothing_to_evaluate"

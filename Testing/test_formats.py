@@ -29,7 +29,7 @@ from VertebralFractureQuantLib.evaluation.experts import evaluate_annotations
 from VertebralFractureQuantLib.evaluation.predictions import evaluate_predictions
 from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
 from VertebralFractureQuantLib.imaging.ct import CTVolume
-from VertebralFractureQuantLib.report import comparison_files, evaluation_rows, tables
+from VertebralFractureQuantLib.report import comparison_files, evaluation_rows, repeatability, tables
 from VertebralFractureQuantLib.report.document import make_report, report_json
 from VertebralFractureQuantLib.report.markups import markups_document
 from VertebralFractureQuantLib.report.outputs import write_outputs
@@ -61,6 +61,7 @@ FORMATS = tuple(
         "matches",
         "reading",
         "reference",
+        "repeatability",
         "report",
         "review",
         "truth",
@@ -730,6 +731,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "repeatability.json": ("vfq-repeatability/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
     "labels": ("vfq-reading/1", ""),
     "consensus": ("vfq-consensus/1", ""),
@@ -766,6 +768,7 @@ def test_the_page_explains_every_field_of_a_schema_and_names_no_other(heading):
         ("measurements.csv", tables.COLUMNS),
         ("evaluation.csv", evaluation_rows.COLUMNS),
         ("comparison.csv", comparison_files.COLUMNS),
+        ("repeatability.csv", repeatability.COLUMNS),
     ],
 )
 def test_the_page_explains_every_column_of_a_table(heading, columns):

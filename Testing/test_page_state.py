@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from VertebralFractureQuantLib.browser import worklist as module
 from VertebralFractureQuantLib.browser.kept import MOST_PLACES, Kept, digest
-from VertebralFractureQuantLib.browser.pair_patients import Patients
+from VertebralFractureQuantLib.browser.pair_patients import Patients, doubts
 from VertebralFractureQuantLib.browser.worklist import Worklist
 from VertebralFractureQuantLib.cohort.worklist import Case
 from VertebralFractureQuantLib.errors import VFQError
@@ -118,14 +118,14 @@ def test_the_list_is_sent_only_while_it_is_open_and_holds_no_names(tmp_path):
     assert worklist.state.worklist == [] and worklist.state.unsaved == "Case 1: the disk is full"
 
 
-def dicom(path: Path, patient: str, issuer: str = "") -> None:
+def dicom(path: Path, patient: str, issuer: str = "", date: str = "") -> None:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     dataset.SOPClassUID, dataset.Modality, dataset.PatientID = CTImageStorage, "CT", patient
-    dataset.IssuerOfPatientID = issuer
+    dataset.IssuerOfPatientID, dataset.StudyDate = issuer, date
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
 
@@ -141,6 +141,17 @@ def test_studies_of_one_patient_stand_together_and_no_patient_is_named(tmp_path)
     assert [(e["name"], e["patient"]) for e in entries[:3]] == [("Case 1", 1), ("Case 4", 1), ("Case 2", 0)]
     assert not any(e["patient"] for e in entries[2:])
     assert "Doe" not in json.dumps(entries) + repr(vars(worklist.patients))
+
+
+def test_a_prior_of_another_patient_or_a_later_one_is_doubted_by_its_header(tmp_path):
+    given = {"a": ("Doe", "20240101"), "b": ("Doe", "20250101"), "c": ("Roe", "20200101"), "d": ("", "")}
+    for name, (patient, date) in given.items():
+        dicom(tmp_path / name / "1.dcm", patient, date=date)
+    cases = {name: Case(name, tmp_path / name, tmp_path / "out" / name) for name in given}
+    assert doubts(cases["a"], cases["b"]) == doubts(cases["d"], cases["b"]) == doubts(cases["a"], cases["a"]) == ""
+    assert "later" in doubts(cases["b"], cases["a"]) and "PatientIDs" not in doubts(cases["b"], cases["a"])
+    assert "PatientIDs of both scans differ" in doubts(cases["c"], cases["a"])
+    assert doubts(Case("e", tmp_path / "none.nii", tmp_path), cases["a"]) == ""
 
 
 def test_a_key_that_cannot_be_written_is_refused(tmp_path):

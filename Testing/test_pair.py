@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
+from pace import processor_ms, slowness  # noqa: E402
 from test_scene import Listening, drag  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.followup.comparison import Examination  # noqa: E402
@@ -21,7 +22,7 @@ from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
 from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
 from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import prepare  # noqa: E402
-from VertebralFractureQuantLib.scene.pair import Pair, column_of, examination  # noqa: E402
+from VertebralFractureQuantLib.scene.pair import Pair, PriorReview, column_of, examination  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_match import Column, Match, found, scan_digest, shifted  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_overlay import Bend, bent, checkered, rigid  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_views import middle_of  # noqa: E402
@@ -104,7 +105,7 @@ class Face(Listening):
 def opened(scene, ct: CTVolume, analysis: SpineAnalysis, folder: Path, prior: bool) -> Review:
     face = Face(scene, prior)
     views = Views((face.straightened.GetID(),), NOWHERE if prior else (face.patient[0].GetID(),))
-    face.review = Review(StudyScene(scene, views), face, "reader")
+    face.review = (PriorReview if prior else Review)(StudyScene(scene, views), face, "reader")
     face.review.open(prepare(ct, analysis, analysis.case), folder, NO_NETWORKS)
     return face.review
 
@@ -229,6 +230,22 @@ def test_a_rejected_and_a_deleted_vertebra_are_not_compared(both):
     assert row_of(both, "L2")["verdict"] == "unchanged"
     both.current.act("undo")
     assert row_of(both, "T11")["verdict"] == "unchanged"
+
+
+def test_another_readers_prior_is_only_looked_at(both):
+    both.prior.read_only = "This is another reader's reading."
+    before = row_of(both, "L1")
+    drag(both.prior.study, before["prior"], (0.0, 0.0, -9.0))
+    both.prior.select(before["prior"])
+    both.prior.act("confirm")
+    assert both.prior.face.said == ["This is another reader's reading."] * 2
+    assert row_of(both, "L1") == before and both.prior.editor.journal.undoable is None
+
+
+def test_following_a_drag_costs_little(both):
+    ids = both.current.order[:3]
+    spent = [processor_ms(lambda: both.follow(both.current, ids)) for _ in range(40)]
+    assert np.median(spent) < 2.0 * slowness()
 
 
 def test_the_window_of_the_current_study_is_that_of_both(both):

@@ -9,7 +9,7 @@ import numpy as np
 from trame_slicer.views import SliceView
 
 from ..errors import as_coded
-from ..scene.review import Review
+from ..scene.pair import PriorReview
 from ..scene.study import StudyScene
 from ..scene.views import NOWHERE, Views
 from .face import BrowserFace
@@ -51,7 +51,7 @@ class PriorFace:
         self.on_acted: Callable[[], None] = lambda: None
         self.on_pressed: Callable[[], None] = lambda: None
         views = Views((view.get_view_node_id(),), NOWHERE)
-        self.review = Review(StudyScene(main.views.app.scene, views), self, main.review.who)
+        self.review = PriorReview(StudyScene(main.views.app.scene, views), self, main.review.who)
         view.modified.connect(lambda _: self.review.scrolled())
         self.loupe = Loupe(self.review)
         self.loupe.send = lambda values: main.loupe.send(values)

@@ -1,6 +1,7 @@
-"""Which cases of a worklist are studies of one patient: by the PatientID of their DICOM files.
+"""Which cases of a worklist are studies of one patient, and which is the earlier one: from their DICOM headers.
 
-PatientIDs are kept in memory only, as HMACs whose secret ends with the process; the page gets numbers.
+PatientIDs are kept in memory only, as HMACs whose secret ends with the process; the page gets numbers. Dates are read,
+compared and forgotten.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import suppress
 
 from ..cohort.worklist import Case
 
-TAGS = ["PatientID", "IssuerOfPatientID"]
+WHO, WHEN = ("PatientID", "IssuerOfPatientID"), ("StudyDate", "StudyTime")
 
 
 class Patients:
@@ -27,7 +28,7 @@ class Patients:
     def of(self, case: Case) -> str:
         """Return the same text for all studies of a patient; "" if the scan does not say whose it is."""
         if case not in self._known:
-            found = patient_id(case)
+            found = patient_id(facts(case))
             self._known[case] = hmac.new(self._secret, found.encode(), hashlib.sha256).hexdigest() if found else ""
         return self._known[case]
 
@@ -41,20 +42,37 @@ class Patients:
         return {case: number for number, members in enumerate(several, 1) for case in members}
 
 
-def patient_id(case: Case) -> str:
-    """Return the PatientID of a DICOM scan, with who issued it; "" for other files and without one."""
+def patient_id(found: dict[str, str]) -> str:
+    """Return the PatientID of `facts`, with who issued it; "" without one."""
+    return "\n".join(found[tag] for tag in WHO) if found.get(WHO[0]) else ""
+
+
+def doubts(prior: Case, current: Case) -> str:
+    """Return what speaks against a prior in the headers of both scans, as sentences; "" if nothing does."""
+    before, now = facts(prior), facts(current)
+    told = []
+    if patient_id(before) and patient_id(now) and patient_id(before) != patient_id(now):
+        told.append("The PatientIDs of both scans differ. Check that they are of one patient.")
+    dates = [" ".join(found.get(tag, "") for tag in WHEN) for found in (before, now)]
+    if all(each.strip() for each in dates) and dates[0] > dates[1]:
+        told.append("The prior is the later scan. Exchange both.")
+    return " ".join(told)
+
+
+def facts(case: Case) -> dict[str, str]:
+    """Return whose a DICOM scan is and when it was made, by the names of the tags; {} for other files."""
     from pydicom import dcmread
 
     from ..imaging.dicom_header import is_dicom, plain_stream
     from ..imaging.dicom_slices import files_below
 
+    tags = [*WHO, *WHEN]
     with suppress(Exception), warnings.catch_warnings():  # a damaged file may raise or warn of anything
         warnings.simplefilter("ignore")
         files = files_below(case.source) if case.source.is_dir() else [case.source]
         path = next((path for path in files if path.name.upper() != "DICOMDIR" and is_dicom(path)), None)
         if path is not None:
             with plain_stream(path) as stream:
-                header = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=TAGS)
-            texts = [str(header.get(tag, "")).strip() for tag in TAGS]
-            return "\n".join(texts) if texts[0] else ""
-    return ""
+                header = dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+            return {tag: str(header.get(tag) or "").strip() for tag in tags}
+    return {}

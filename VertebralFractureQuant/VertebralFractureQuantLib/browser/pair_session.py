@@ -14,7 +14,7 @@ from ..analysis import Models
 from ..cohort.jobs import JobState
 from ..cohort.worklist import Case
 from ..errors import VFQError
-from ..scene.pair import Pair, examination
+from ..scene.pair import Pair, PriorReview, examination
 from ..scene.pair_keys import OF_A_SIDE
 from ..scene.pair_match import found, scan_digest
 from ..scene.pair_overlay import MODES
@@ -23,7 +23,7 @@ from ..scene.review import Review
 from .cases import CaseLoader
 from .face import BrowserFace
 from .pair_face import PriorFace
-from .pair_patients import Patients
+from .pair_patients import Patients, doubts
 from .saving import Autosave
 from .views import ReviewViews
 from .worklist import Worklist
@@ -47,7 +47,7 @@ PAIRING = (
     "show_compared",
 )
 NONE_OPEN = "No prior study is open. Open the worklist, and choose Prior beside another study of this patient."
-NOT_CHOSEN = "Another reader has reviewed this study. Open it by itself first, and choose which reading is yours."
+OF_ANOTHER = "This is another reader's reading. Open the study by itself to continue it or to begin your own."
 
 
 class Page(Protocol):
@@ -95,6 +95,7 @@ class Pairing:
         self._state = session.state
         self._turn = 0
         self._saved = Saved(session)
+        self._headers = ""  # what the headers of both scans make doubtful
         self._drawn: Any = None  # from what the overlay was computed
         self._state.update({**PAIR_STATE, "pairs": session.views.prior is not None})
         self._prior = self._watch(session) if session.views.prior is not None else None
@@ -122,14 +123,16 @@ class Pairing:
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            await self._close_alone()
             self._session.face.tell(error)
-            await self.close()
         if stale:
             self._session.face.tell(stale)
 
-    async def _open(self, review: Review, case: Case) -> None:
+    async def _open(self, review: PriorReview, case: Case) -> None:
         session, turn = self._session, self._turn
-        if not session.review.editor or case == session.worklist.current:
+        if not session.review.editor or session.worklist.current is None:
+            raise VFQError("empty_scene", "No case is open. Open one before you choose its prior.")
+        if case == session.worklist.current:
             raise VFQError("no_prior", "A study cannot be its own prior. Choose another study of this patient.")
         self._saved.current, review.who = case, session.review.who
         name = session.worklist.name(session.worklist.cases.index(case))
@@ -137,14 +140,14 @@ class Pairing:
             self._state.update({**PAIR_STATE, "prior_name": name, "prior_busy": "Opening the prior study ..."})
         prepared = await session.loader.get(case)
         folder = folder_to_open(case.folder, review.who)
-        if folder is None:
-            raise VFQError("no_prior", NOT_CHOSEN)
+        review.read_only = "" if folder else OF_ANOTHER
         if turn != self._turn:
             return
         with self._state:
-            review.open(prepared, folder, session.networks())
+            review.open(prepared, folder or case.folder, session.networks())
             (before, old), (now, new) = examination(review), examination(session.review)
         match = await asyncio.to_thread(found, before, now, old, new)
+        self._headers = await asyncio.to_thread(doubts, case, session.worklist.current)
         if turn != self._turn:
             return
         with self._state:
@@ -301,7 +304,9 @@ class Pairing:
         values: dict[str, Any] = {
             "pair_rows": self.pair.rows,
             "pair_summary": self._session.worklist.without_names(self.pair.summary),
-            "pair_doubt": self._session.worklist.without_names(self.pair.doubt),
+            "pair_doubt": self._session.worklist.without_names(
+                " ".join(filter(None, (self._headers, self.pair.doubt)))
+            ),
             "prior_selected": prior.selected,
             "prior_locked": prior.locked,
             "prior_note": prior.note,

@@ -36,6 +36,17 @@ def examination(review: Review) -> tuple[Examination, Column]:
     return Examination(review.study.analysis(), volume), column_of(review.study)
 
 
+class PriorReview(Review):
+    """The review of a prior; `read_only` says why it may only be looked at, and is "" if it may be changed."""
+
+    read_only: str = ""
+
+    @property
+    def locked(self) -> str:
+        """See `Review`."""
+        return self.read_only or super().locked
+
+
 class Pair:
     """Two open reviews, from its creation until `leave`.
 
