@@ -69,6 +69,10 @@ STYLE = f"""
 .change.none {{ color: var(--dim); }}
 .selected .change.none {{ color: var(--text); }}
 .changes {{ padding: 6px 12px; font-size: .8125rem; border-bottom: 1px solid var(--line); }}
+table.vertebrae.comparison :is(td, th):nth-child(n):not([colspan]) {{ display: table-cell; }}
+@container (max-width: 30rem) {{
+  table.vertebrae.comparison :is(td, th):nth-child(n+5):nth-child(-n+7):not([colspan]) {{ display: none; }}
+}}
 .case-row {{ display: flex; align-items: center; width: 100%; height: 44px; }}
 .case-row .case {{ flex: 1 1 auto; min-width: 0; }}
 .case-row .compare {{ flex: none; padding: 8px 12px; font-size: .75rem; }}
@@ -150,7 +154,7 @@ def comparison_table(session: Session) -> None:
     """Build the table of what has changed, which stands in place of the measurements."""
     with html.Table(
         v_if="prior_name && compared && pair_rows.length",
-        classes="vertebrae",
+        classes="vertebrae comparison",
         raw_attrs=['role="grid"', 'aria-label="Comparison with the prior"', 'data-test="comparison"'],
     ):
         with html.Thead(), html.Tr():
