@@ -500,7 +500,7 @@ def journalled(tmp_path_factory) -> Path:
     import slicer
     from VertebralFractureQuantLib.scene.case_files import open_journal
     from VertebralFractureQuantLib.scene.editor import Editor
-    from VertebralFractureQuantLib.scene.machine import Machine
+    from VertebralFractureQuantLib.scene.machine import Machine, Rescued
     from VertebralFractureQuantLib.scene.state import first_state
     from VertebralFractureQuantLib.scene.straight import reformat
     from VertebralFractureQuantLib.scene.study import StudyScene
@@ -537,7 +537,7 @@ def journalled(tmp_path_factory) -> Path:
     editor.delete("v2")
     drawn = fit_curve(found.curve + [1.0, 0.0, 0.0])
     along = replace(found, curve=drawn.points, vertebrae=(found.vertebrae[0], found.vertebrae[3]))
-    editor.rescue(along, reformat(CT, drawn))
+    editor.rescue(Rescued.of(editor.known(), along, reformat(CT, drawn)))
     editor.undo()
     editor.redo()
     with pytest.MonkeyPatch.context() as full:
