@@ -61,6 +61,7 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "matches",
         "reading",
         "reference",
         "repeatability",
@@ -742,6 +743,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
+    "matches.json": ("vfq-matches/1", ""),
 }
 
 
