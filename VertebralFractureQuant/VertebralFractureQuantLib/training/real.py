@@ -157,7 +157,7 @@ def _levels(reference: Reference, middles: np.ndarray, arcs: np.ndarray) -> np.n
 
 def with_real(role: str, paint: Callable, cases: list[RealCase], share: float) -> Callable:
     """Return the painter of a role that mixes phantoms with `cases`. VFQError `no_real_data` for the localizer."""
-    makers = {"detector": real_column, "refiner": real_tube}
+    makers = {"detector": real_column, "anchor-boxes": real_column, "refiner": real_tube}
     if role not in makers:
         raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references.")
     return partial(_either, paint, partial(makers[role], cases), share)
