@@ -61,10 +61,9 @@ def measured_found(ct: CTVolume, curve: SpineCurve, found: Found, only_whole: bo
     only_whole : leave out those that the ends of the curve cut, as `whole_along`.
     """
     straight = Straightening(curve).to_straight(found.keypoints)
-    taken: np.ndarray = np.abs(straight[..., 1].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
-    if only_whole:
-        taken = taken & _whole_rows(curve, -straight[..., 2])
-    return _whole_in(ct, found.keypoints, taken, found)
+    near = np.abs(straight[..., 1].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
+    rows = -straight[..., 2]
+    return _whole_in(ct, found.keypoints, near & (_whole_rows(curve, rows) if only_whole else near), found)
 
 
 def _whole_in(ct: CTVolume, patient: np.ndarray, near: np.ndarray, found: Detections | Found) -> tuple[Vertebra, ...]:
