@@ -79,8 +79,7 @@ def whole_along(curve: SpineCurve, found: Detections) -> Detections:
 
 
 def _whole_rows(curve: SpineCurve, rows: np.ndarray) -> np.ndarray:
-    whole: np.ndarray = ((rows >= CUT_MM) & (rows <= curve.length - CUT_MM)).all((1, 2))
-    return whole
+    return np.asarray(((rows >= CUT_MM) & (rows <= curve.length - CUT_MM)).all((1, 2)))
 
 
 def propose_vertebra(

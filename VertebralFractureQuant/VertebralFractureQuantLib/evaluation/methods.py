@@ -70,7 +70,7 @@ class Comparison:
         """Return the JSON object of schema `vfq-methods/1`."""
         return {
             "schema": METHODS_SCHEMA,
-            "settings": settings(self.repeats, self.seed),
+            "settings": {key: settings(self.repeats, self.seed)[key] for key in ("specificity", "bootstrap")},
             "models": self.stamps,
             "blocks": [
                 {

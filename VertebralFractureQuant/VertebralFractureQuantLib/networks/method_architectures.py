@@ -86,7 +86,7 @@ class SpatialConfiguration(nn.Module):
     maps = 1
     filters = 4  # channels of each level of the global network
 
-    def __init__(self, channels: tuple[int, ...] = (16, 24, 32, 32)):
+    def __init__(self, channels: tuple[int, ...] = (8, 12, 16, 16)):
         super().__init__()
         self.channels = tuple(channels)
         kind, down = self.kind, [1, *channels]
@@ -144,11 +144,14 @@ class MScnPoints(SpatialConfiguration):
     maps = 6
     filters = 12
 
+    def __init__(self, channels: tuple[int, ...] = (8, 16, 24, 24)):
+        super().__init__(channels)
+
 
 class MScnMask(SpineLocalizer):
     """3D U-Net with three labels: background, normal and fractured bone; logits `(b, 3, s, a, r)`, see `mscn`."""
 
-    def __init__(self, channels: tuple[int, ...] = (12, 24, 32, 48)):
+    def __init__(self, channels: tuple[int, ...] = (8, 16, 24, 32)):
         super().__init__(channels)
         self.head = nn.Conv3d(channels[0], 3, 1)
 

@@ -41,7 +41,6 @@ from ..spine.genant import MILD, heights
 from ..spine.levels import LEVELS
 from ..spine.straightening import Straightening
 from .augmentation import imperfect, scan_coarse
-from .real import RealCase
 
 ROWS = 48  # slices of a crop of a tube
 MOST_CENTRES = 26
@@ -73,19 +72,6 @@ def paint_centres(rng: np.random.Generator, device: str = "cpu") -> PaintedCentr
     places = in_tube(straightening, exact_keypoints(anatomy).mean((1, 2)))
     others = [i for i in range(len(places)) if i not in MEASURED]
     return PaintedCentres(voxels, places[list(MEASURED)], places[others])
-
-
-def real_centres(cases: list[RealCase], rng: np.random.Generator) -> PaintedCentres:
-    """Return a real scan's tube along an imperfect curve, with the centres of its reference."""
-    case = cases[int(rng.integers(len(cases)))]
-    straightening = Straightening(imperfect(rng, case.curve))
-    points = straightening.to_patient(tube_points(tube_arcs(straightening.curve.length)))
-    voxels = torch.as_tensor(case.ct.sample(points, fill=AIR_HU))
-    return PaintedCentres(
-        voxels,
-        in_tube(straightening, case.reference.keypoints.mean((1, 2))),
-        in_tube(straightening, case.reference.partial),
-    )
 
 
 def in_tube(straightening: Straightening, points: np.ndarray) -> np.ndarray:

@@ -82,8 +82,8 @@ RECIPES = {
         "anchor-boxes", steps=4000, batch=8, learning_rate=6e-4, pool=16, reuse=24, trunk="detector"
     ),
     "m-scn-centres": Recipe("m-scn-centres", steps=2000, batch=4, learning_rate=2e-3, pool=16, reuse=30),
-    "m-scn-mask": Recipe("m-scn-mask", steps=1500, batch=4, learning_rate=2e-3, pool=16, reuse=36),
-    "m-scn-points": Recipe("m-scn-points", steps=3000, batch=16, learning_rate=2e-3, pool=32, reuse=150),
+    "m-scn-mask": Recipe("m-scn-mask", steps=3000, batch=4, learning_rate=2e-3, pool=16, reuse=72),
+    "m-scn-points": Recipe("m-scn-points", steps=3000, batch=8, learning_rate=2e-3, pool=16, reuse=150),
 }
 
 
