@@ -75,6 +75,7 @@ def test_a_method_ends_in_the_same_record_and_names_its_networks(tmp_path):
     weights.save(METHOD_ARCHITECTURES["anchor-boxes"](), "anchor-boxes", tmp_path / "anchor-boxes.safetensors", CARD)
     models = registry.load_method("anchor-boxes", "cpu", tmp_path)
     assert [s.role for s in models.stamps] == ["localizer", "refiner", "anchor-boxes"]
+    assert "anchor-boxes" in models.notes[-1] and "methods.md" in models.notes[-1]
     assert [s.role for s in registry.load_method(registry.OURS, "cpu").stamps] == ["localizer", "refiner", "detector"]
     curve = SpineCurve(np.stack([np.zeros(200), np.zeros(200), 100.0 - np.arange(200)], 1))
     ct = CTVolume(np.zeros((100, 60, 60), np.int16), np.diag([2.0, 2, 2, 1]) + MOVED, "nothing")

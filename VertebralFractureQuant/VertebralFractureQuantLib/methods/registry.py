@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..analysis import Models
 
 OURS = "anchor-free"
+FOR_COMPARISON = (
+    "The method {name} is here to be compared with ours. How far its networks are trained, and how well it measures, is "
+    "in Documentation/methods.md."
+)
 METHODS = {"anchor-boxes": "anchor_boxes", "m-scn": "m_scn"}  # name: module of this room
 
 
@@ -46,7 +50,8 @@ def load_method(name: str, device: str = "auto", weights: Path | None = None, th
         loaded = [load(role, models.device, paths[role], threads) for role in used.ROLES]
     ours = tuple(stamp for stamp in models.stamps if stamp.role != "detector")
     finder: Callable = partial(used.find, tuple(network for network, _ in loaded))
-    return replace(models, stamps=(*ours, *(stamp for _, stamp in loaded)), finder=finder)
+    notes = (*models.notes, FOR_COMPARISON.format(name=name))
+    return replace(models, stamps=(*ours, *(stamp for _, stamp in loaded)), finder=finder, notes=notes)
 
 
 def _weights_of(name: str, role: str, folder: Path | None) -> Path | None:
