@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 OURS = "anchor-free"
 FOR_COMPARISON = (
-    "The method {name} is here to be compared with ours. How far its networks are trained, and how well it measures, is "
-    "in Documentation/methods.md."
+    "The method {name} is here to be compared with ours. How far its networks are trained, and how well it measures, "
+    "is in Documentation/methods.md."
 )
 METHODS = {"anchor-boxes": "anchor_boxes", "m-scn": "m_scn"}  # name: module of this room
 

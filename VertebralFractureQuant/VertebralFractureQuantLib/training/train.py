@@ -114,7 +114,7 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved)
     model = model.to(crew.device).to(memory_format=_layout(model))  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
-    if origin and not recipe.trunk:
+    if recipe.start:
         average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state: dict = {"step": 0, "best": math.inf, "seconds": 0}
