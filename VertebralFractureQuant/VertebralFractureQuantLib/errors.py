@@ -61,6 +61,14 @@ CODES = {
         "Give a folder of weights as vfq train writes them, or reinstall to restore the shipped weights. Mix only "
         "networks with the same channels. During a review without networks, place the six points by hand (b).",
     ),
+    "unknown_method": Failure(
+        "there is no method of this name",
+        "Give --method one of the names that the message lists.",
+    ),
+    "no_method_weights": Failure(
+        "the chosen method has no weights",
+        "Train its networks with vfq train and give their folder as --weights, or use the method anchor-free.",
+    ),
     "bad_channels": Failure(
         "a network cannot have these channels",
         "Give one number for each depth of the network, such as 16-32-64-96-128. With --start, leave --channels out.",
