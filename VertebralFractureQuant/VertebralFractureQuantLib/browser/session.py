@@ -23,6 +23,7 @@ from ..scene.opening import Prepared
 from ..scene.readings import folder_to_open
 from .cases import CaseLoader
 from .face import STATE, BrowserFace
+from .healthy import HealthyView
 from .kept import Kept, digest
 from .reporting import Reporting
 from .saving import Autosave
@@ -35,7 +36,13 @@ FLUSH_S = 0.1  # time for the page to show the current state
 KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "copied")
 KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
 # A dialog hides the effect of all keys but those that close it.
-CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
+CLOSING = {
+    "help_open": "toggle_help",
+    "case_open": "toggle_case",
+    "report_open": "toggle_report",
+    "healthy_open": "toggle_healthy",
+    "ask": "",
+}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
 SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
 REPORTING = ("toggle_report", "report_in", "copy_report", "export_dicom")
@@ -84,6 +91,7 @@ class Session:
         self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
         self._own.update({name: getattr(self.signing, name) for name in SIGNING})
         self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
+        self._own["toggle_healthy"] = HealthyView(self.state, self.face).toggle_healthy
         self._models: Models | VFQError | None = None
         self._turn = 0
         self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open

@@ -21,6 +21,7 @@ from .common import NOTICE
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .healthy import healthy
 from .listen import listen
 from .phantom import demo, phantom
 from .report import report
@@ -39,7 +40,7 @@ app = typer.Typer(
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-READING = (analyze, review, annotate, report, dicom, listen, fetch, store, agreement)
+READING = (analyze, review, annotate, report, healthy, dicom, listen, fetch, store, agreement)
 for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 

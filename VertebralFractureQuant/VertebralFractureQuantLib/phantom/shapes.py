@@ -24,6 +24,7 @@ from .morphometry import (
 from .options import PhantomOptions
 
 NARROWEST_DISC_MM = 0.7
+HEALED = ("ha", "hm", "hp", "depth", "bias", "split")  # what a fracture changes
 
 
 def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
@@ -59,7 +60,10 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
             "fracture": None,
         }
         if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
+            before = dict(shape)
             _fracture(rng, shape)
+            if options.healed:
+                shape.update({key: before[key] for key in HEALED})
         shapes.append(shape)
     for h, d, w, ratio in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, SACRUM_WEDGE, strict=True):
         shapes.append(

@@ -148,13 +148,14 @@ def case_panel(folder: Path, analysis: SpineAnalysis, ct: CTVolume | None = None
     if ct is not None:
         check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
         return straightened_panel(analysis, ct, fit_curve(analysis.curve))
-    file = _stored(folder, analysis)
+    file = stored_straightened(folder, analysis)
     if file is None:
         return None
     return stored_panel(analysis, read_straightened(file))
 
 
-def _stored(folder: Path, analysis: SpineAnalysis) -> Path | None:
+def stored_straightened(folder: Path, analysis: SpineAnalysis) -> Path | None:
+    """Return the file of a case's straightened volume along the curve of `analysis`, or None."""
     if (folder / "straightened.nrrd").exists():
         return folder / "straightened.nrrd"
     automatic, machine = folder / "machine-straightened.nrrd", folder / MACHINE_NAME

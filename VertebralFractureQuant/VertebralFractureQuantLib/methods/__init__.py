@@ -1,0 +1,1 @@
+"""Other methods beside ours, each with its own files; see Documentation."""
