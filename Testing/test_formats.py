@@ -57,6 +57,7 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "healthy",
         "reading",
         "reference",
         "report",

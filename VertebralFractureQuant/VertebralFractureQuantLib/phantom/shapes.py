@@ -24,7 +24,6 @@ from .morphometry import (
 from .options import PhantomOptions
 
 NARROWEST_DISC_MM = 0.7
-HEALED = ("ha", "hm", "hp", "depth", "bias", "split")  # what a fracture changes
 
 
 def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
@@ -60,10 +59,7 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
             "fracture": None,
         }
         if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
-            before = dict(shape)
             _fracture(rng, shape)
-            if options.healed:
-                shape.update({key: before[key] for key in HEALED})
         shapes.append(shape)
     for h, d, w, ratio in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, SACRUM_WEDGE, strict=True):
         shapes.append(
@@ -79,6 +75,9 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
                 "fracture": None,
             }
         )
+    if options.healed:
+        for shape in shapes:
+            shape.update(shape.get("whole", {}))  # it keeps its `fracture`, on which later draws depend
     for above, below in zip(shapes, shapes[1:], strict=False):
         above["disc"] = above["disc"] + max(0.0, NARROWEST_DISC_MM - _narrowest(above, below))
     return shapes
@@ -95,7 +94,8 @@ def _sag(endplate: np.ndarray) -> float:
 
 
 def _fracture(rng: np.random.Generator, shape: dict) -> None:
-    """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity."""
+    """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity; `whole` is how it was."""
+    shape["whole"] = {key: value for key, value in shape.items() if key != "fracture"}
     kind = str(rng.choice(["wedge", "biconcave", "crush"], p=[0.5, 0.33, 0.17]))
     left = rng.uniform(0.35, 0.88)
     if kind == "wedge":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ZOOM = 5  # pixels for each mm
 GAP, HEAD, FOOT = 16, 56, 76
+LEAST_ROWS, WALLS = 2.0, 2  # columns that are lower, and so many at each end, are walls: no endplate is drawn there
 WINDOW_HU = (-250.0, 950.0)  # as in the overview image
 GROUND, INK, QUIET = (11, 13, 16), (232, 232, 232), (140, 146, 153)
 REAL, SYNTHETIC = (120, 200, 255), (255, 170, 60)
@@ -141,14 +142,13 @@ def _panel(hu: np.ndarray, rows: int) -> Image:
     return Image.fromarray(full).resize(size, Image.Resampling.BICUBIC).convert("RGB")
 
 
-def _outline(pen, mask: np.ndarray, rows: int, place: tuple[int, int], color: tuple[int, int, int]) -> None:  # type: ignore[no-untyped-def]
+def _outline(pen: Any, mask: np.ndarray, rows: int, place: tuple[int, int], color: tuple[int, int, int]) -> None:
     """Draw the upper and the lower edge of a body over its panel, finer than a pixel."""
     above = (rows - len(mask)) // 2
     flipped = mask[:, ::-1]
-    tall = np.flatnonzero(flipped.sum(0) > 0.5 * np.max(flipped.sum(0), initial=1.0))
-    middle = (flipped.sum(1) @ np.arange(len(mask))) / max(mask.sum(), 1e-6)
-    upper = middle - flipped[: round(middle)].sum(0) - (middle - round(middle))
-    lower = middle + flipped[round(middle) :].sum(0) - (middle - round(middle))
+    tall = np.flatnonzero(flipped.sum(0) > LEAST_ROWS)[WALLS:-WALLS]
+    middle = round(float(flipped.sum(1) @ np.arange(len(mask))) / max(float(mask.sum()), 1e-6))
+    upper, lower = middle - flipped[:middle].sum(0), middle + flipped[middle:].sum(0)
     for edge in (upper, lower):
         points = [(place[0] + ZOOM * (x + 0.5), place[1] + ZOOM * (above + edge[x])) for x in tall]
         if len(points) > 1:
