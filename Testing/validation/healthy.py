@@ -92,7 +92,10 @@ def finish(wanted: argparse.Namespace) -> None:
     predict = OpenVinoPredictor(healthy_export.export_generator(path).read_bytes(), 1)
     rows = _losses(predict, range(GRADED, GRADED + wanted.twins), Parts())
     grader = healthy_export.fit_grader(np.array([r.found for r in rows]), [r.grade for r in rows])
-    healthy_export.add_to_card(path, grader=grader, grader_data=f"{len(rows)} vertebrae of {wanted.twins} phantoms")
+    error = np.sqrt(np.mean([(r.found - r.true) ** 2 for r in rows], axis=0)).round(4).tolist()
+    healthy_export.add_to_card(
+        path, loss_sd=error, grader=grader, grader_data=f"{len(rows)} vertebrae of {wanted.twins} phantoms"
+    )
 
 
 def twins(wanted: argparse.Namespace) -> None:

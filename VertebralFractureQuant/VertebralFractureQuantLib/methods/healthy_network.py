@@ -26,6 +26,7 @@ class _Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features `(b, deep, ROWS / 4, COLUMNS / 4)`."""
         out: Tensor = self.steps(x)
         return out
 
@@ -38,6 +39,7 @@ class _Dilated(nn.Module):
         self.steps = nn.ModuleList(_block(deep, deep, dilation=d) for d in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
         for step in self.steps:
             x = x + step(x)
         return x
@@ -51,6 +53,7 @@ class _Height(nn.Module):
         self.steps = nn.Sequential(nn.Linear(3 * deep, 48), nn.ReLU(inplace=True), nn.Linear(48, 1))
 
     def forward(self, x: Tensor, band: Tensor) -> Tensor:
+        """Return the height `(b,)` for features and the band at their resolution."""
         within = (x * band).sum((2, 3)) / band.sum((2, 3)).clamp_min(1e-3)
         pooled = torch.cat([within, x.mean((2, 3)), x.amax((2, 3))], 1)
         out: Tensor = BAND * torch.sigmoid(self.steps(pooled))[:, 0]
@@ -67,6 +70,7 @@ class _Decoder(nn.Module):
         self.head = nn.Conv2d(wide // 2, 2, 3, padding=1)
 
     def forward(self, x: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image and the mask's logits `(b, 1, ROWS, COLUMNS)`."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = self.low(torch.cat([x, F.avg_pool2d(beside, 2)], 1))
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
@@ -84,6 +88,7 @@ class _Lookup(nn.Module):
         self.deep = deep
 
     def forward(self, x: Tensor, band: Tensor, attention: Tensor) -> Tensor:
+        """Return features of the same shape; `band` and `attention` `(b, 1, rows, columns)` have their resolution."""
         b, c, rows, columns = x.shape
         query, key, value = self.into(x).flatten(2).split([c // 2, c // 2, c], 1)
         open_to = ((1 - band) * attention).flatten(2).clamp_min(LEAST_ATTENTION).log()  # (b, 1, keys)

@@ -36,11 +36,15 @@ SLAB_MM = (-3.0, 0.0, 3.0)  # lateral planes whose mean the network sees
 
 @dataclass(frozen=True)
 class Healer:
-    """The generator on its device, the linear support vector machine of the grade, and the generator's identity."""
+    """The generator on its device, the linear support vector machine of the grade, and the generator's identity.
+
+    `loss_sd` `(3,)` is the error of the thirds' losses on phantoms, root mean square; None if it was not measured.
+    """
 
     predict: Predictor
     grader: dict[str, Any] | None
     stamp: ModelStamp
+    loss_sd: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,7 @@ class HealthyPicture:
     real_mask, synthetic_mask : the body in them, shares of pixels; the real one is that of the six points.
     real_mm, synthetic_mm : mean heights of the thirds [anterior, middle, posterior], mm.
     loss : 1 - real / synthetic of each third; negative if the vertebra is taller than its synthetic body.
+    loss_sd : the error of these losses on phantoms, see `Healer`.
     grade : by the loss alone, of `genant.GRADES`; None if the weights have no grader.
     """
 
@@ -64,7 +69,13 @@ class HealthyPicture:
     real_mm: np.ndarray
     synthetic_mm: np.ndarray
     loss: np.ndarray
+    loss_sd: tuple[float, ...] | None
     grade: str | None
+
+    @property
+    def is_certain(self) -> bool:
+        """True if a loss is larger than its error, or the error is not known."""
+        return self.loss_sd is None or bool((self.loss > np.array(self.loss_sd)).any())
 
 
 def load_healer(path: Path | None = None, threads: int | None = None) -> Healer:
@@ -88,7 +99,7 @@ def load_healer(path: Path | None = None, threads: int | None = None) -> Healer:
             "missing_dependency", "The synthetic picture needs the package openvino. Install it: pip install openvino."
         ) from error
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return Healer(predict, card.get("grader"), found[1])
+    return Healer(predict, card.get("grader"), found[1], card.get("loss_sd"))
 
 
 def straight_image(sample: Callable[[np.ndarray], np.ndarray], length_mm: float) -> np.ndarray:
@@ -158,6 +169,7 @@ def healthy_picture(healer: Healer, image: np.ndarray, keypoints: np.ndarray, in
         real_mm=measured,
         synthetic_mm=synthetic,
         loss=loss,
+        loss_sd=healer.loss_sd,
         grade=graded(healer.grader, loss),
     )
 
@@ -195,6 +207,7 @@ def picture_json(analysis: SpineAnalysis, name: str, picture: HealthyPicture, st
         "heights_mm": np.round(picture.real_mm, 2).tolist(),
         "synthetic_heights_mm": np.round(picture.synthetic_mm, 2).tolist(),
         "loss": np.round(picture.loss, 4).tolist(),
+        "loss_sd": None if picture.loss_sd is None else list(picture.loss_sd),
         "grade_by_loss": picture.grade,
         "model": {"role": stamp.role, "name": stamp.name, "sha256": stamp.sha256},
     }

@@ -115,14 +115,22 @@ def draw_sheet(name: str, picture: HealthyPicture) -> Image:
 
 
 def loss_text(picture: HealthyPicture) -> str:
-    """Say how much of each third is lost: "Loss against the synthetic body: anterior 31 %, middle 24 %, ..."."""
-    parts = [f"{name} {100 * loss:.0f} %" for name, loss in zip(THIRDS, picture.loss, strict=True)]
+    """Say how much of each third is lost: "Loss against the synthetic body: anterior 31 ± 9 %, middle ..."."""
+    errors = picture.loss_sd or (None,) * len(THIRDS)
+    parts = [
+        f"{name} {100 * loss:.0f}" + ("" if error is None else f" ± {100 * error:.0f}") + " %"
+        for name, loss, error in zip(THIRDS, picture.loss, errors, strict=True)
+    ]
     return f"Loss against the synthetic body: {', '.join(parts)}"
 
 
 def grade_text(picture: HealthyPicture) -> str:
-    """Say which grade the loss alone gives; "" without one."""
-    return f"Grade by this loss alone: {picture.grade}. The Genant grade is unchanged." if picture.grade else ""
+    """Say which grade the loss alone gives, or that the picture is too uncertain to tell; "" without a grader."""
+    if picture.grade is None:
+        return ""
+    if not picture.is_certain:
+        return "No loss is larger than the error of the picture. The Genant grade is unchanged."
+    return f"Grade by this loss alone: {picture.grade}. The Genant grade is unchanged."
 
 
 def _heights(heights_mm: np.ndarray) -> str:
