@@ -1,39 +1,33 @@
-"""The synthetic picture of the selected vertebra in 3D Slicer: a window beside the real one, on demand."""
+"""The synthetic picture of the selected vertebra in 3D Slicer: a window with the real one beside it, on demand."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import qt
 import slicer
 
 from ..report.healthy_sheet import Sheet
 from ..scene.healthy import Healing
 from .face import DesktopFace
 
+SHOWN_PIXELS = 700  # height of the picture in the window
 
+
+@dataclass
 class HealthyWindow:
-    """Makes the synthetic picture and shows it in a window of its own; `label` is that window's label, or None."""
+    """Makes the synthetic picture and shows it until the user closes the window."""
 
-    def __init__(self, face: DesktopFace):
-        self.face = face
-        self.label: Any = None
-        self._window: Any = None
+    face: DesktopFace
 
     def toggle_healthy(self) -> None:
-        """Show the selected vertebra beside its synthetic picture, or hide it. VFQError as `Healing.asked`."""
-        if self._window is not None and self._window.visible:
-            self._window.close()
-        else:
-            self.face.work("drawing the synthetic picture", Healing(self.face.review).asked(), self._show)
+        """Show the selected vertebra beside its synthetic picture. VFQError as `Healing.asked`."""
+        self.face.work("drawing the synthetic picture", Healing(self.face.review).asked(), self._show)
 
     def _show(self, sheet: Sheet) -> None:
-        pixmap = qt.QPixmap()
-        pixmap.loadFromData(qt.QByteArray(sheet.png), "PNG")
-        if self._window is None:
-            self._window = qt.QDialog(slicer.util.mainWindow())
-            self.label = qt.QLabel()
-            qt.QVBoxLayout(self._window).addWidget(self.label)
-        self._window.windowTitle = f"{sheet.name}: synthetic picture"
-        self.label.setPixmap(pixmap)
-        self._window.show()
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "synthetic.png"
+            file.write_bytes(sheet.png)
+            picture = f'<img src="{file.as_posix()}" height="{SHOWN_PIXELS}" alt="{sheet.told[0]}">'
+            slicer.util.infoDisplay(picture, windowTitle=f"{sheet.name}: synthetic picture")
