@@ -32,6 +32,7 @@ from browser_bench import (
 )
 from VertebralFractureQuantLib.imaging.files import write_ct
 from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+from VertebralFractureQuantLib.scene.pair_keys import BLINK
 from VertebralFractureQuantLib.spine.record import SpineAnalysis
 from VertebralFractureQuantLib.spine.record_json import read_analysis
 
@@ -234,14 +235,14 @@ def test_a_key_swaps_the_images_and_back_when_it_was_held(page):
 
     left, right = places()
     assert left < right
-    press(page, "q")
+    press(page, BLINK)
     becomes(places, [right, left])
-    press(page, "q")
+    press(page, BLINK)
     becomes(places, [left, right])
-    page.keyboard.down("q")
+    page.keyboard.down(BLINK)
     becomes(places, [right, left])
     page.wait_for_timeout(500)  # longer than a press
-    page.keyboard.up("q")
+    page.keyboard.up(BLINK)
     becomes(places, [left, right])
 
 
@@ -282,7 +283,7 @@ def test_a_prior_is_chosen_in_the_worklist_and_bad_ones_are_said(chromium, studi
         page.goto(server.url)
         page.wait_for_selector("tr[data-id]", timeout=60000)
         assert page.locator("[data-view=Prior]").count() == 0
-        press(page, "q")
+        press(page, BLINK)
         press(page, "y")
         becomes(lambda: "No prior study is open" in page.inner_text("[data-test=message]"), True)
         for case, told in (("2", "same scan twice"), ("1", "")):

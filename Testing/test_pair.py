@@ -21,8 +21,10 @@ from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
 from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
 from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
+from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import prepare  # noqa: E402
 from VertebralFractureQuantLib.scene.pair import Pair, PriorReview, column_of, examination  # noqa: E402
+from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_match import Column, Match, found, scan_digest, shifted  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_overlay import Bend, bent, checkered, rigid  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_views import middle_of  # noqa: E402
@@ -276,6 +278,11 @@ def test_a_saved_scene_holds_the_current_study_alone(both, tmp_path):
     assert copy.GetNumberOfNodesByClass("vtkMRMLMarkupsClosedCurveNode") == 2 * len(both.current.order)
     assert copy.GetNumberOfNodesByClass("vtkMRMLGridTransformNode") == 1
     assert copy.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+
+
+def test_no_key_of_a_pair_has_another_meaning():
+    keys = [key for entry in (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS) for key in entry.keys]
+    assert len(keys) == len(set(keys))
 
 
 # --- the match

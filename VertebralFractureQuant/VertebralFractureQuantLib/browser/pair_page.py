@@ -97,7 +97,7 @@ def prior_view(session: Session) -> None:
             html.Span("Prior")
             html.Span("{{ prior_name }}{{ side == 'prior' ? ' · keys act here' : '' }}", classes="what")
             for icon, title, click, name in (
-                ("mdi-swap-horizontal", "Swap the two images (q)", "utils.get('vfqBlink')()", "blink"),
+                ("mdi-swap-horizontal", f"Swap the two images ({BLINK})", "utils.get('vfqBlink')()", "blink"),
                 ("mdi-layers-outline", "Lay the prior over the image (y)", (session.act, "['overlay']"), "overlay"),
                 ("mdi-close", "Close the prior", (session.act, "['close_prior']"), "close_prior"),
             ):
