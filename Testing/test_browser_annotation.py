@@ -173,6 +173,7 @@ def test_blinded_from_nothing_to_a_final_reading_and_the_next_case(reading, phan
     page = read.page
     assert read.rows == [] and read_analysis(read.work / "spine.json").vertebrae == ()
     assert "Blinded reading" in page.inner_text("[data-test=summary]")
+    assert page.locator("[data-test=toggle_report], [data-test=toggle_healthy], [data-test=healthy]").count() == 0
     assert page.inner_text("[data-test=protocol]") == "Mark the outer edges."
     press(page, "a")
     assert "blinded" in read.state("message") and read.state("mode") is None

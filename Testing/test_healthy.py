@@ -274,6 +274,19 @@ def test_everything_that_is_shown_says_that_the_picture_is_synthetic():
     Draft202012Validator(schema("vfq-healthy/1")).validate(document)
 
 
+def test_without_pillow_the_message_says_what_to_install(monkeypatch):
+    import sys
+
+    from VertebralFractureQuantLib.report.healthy_sheet import sheet_png
+
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    points = column(broken=3)
+    picture = healthy_picture(Healer(Painter(), None, STAMP), painted(points), points, 3)
+    with pytest.raises(VFQError, match="pip install pillow") as refusal:
+        sheet_png("T8", picture)
+    assert refusal.value.code == "missing_dependency"
+
+
 # --- the command
 
 

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--without", choices=("attention", "restoration", "edges"), nargs="*", default=[])
     parser.add_argument("--adversarial", action="store_true")
+    parser.add_argument("--start", type=Path, help="weights to begin with")
     wanted = parser.parse_args()
     STEPS[wanted.step](wanted)
 
@@ -82,7 +83,8 @@ def train(wanted: argparse.Namespace) -> None:
     with np.load(wanted.frames / "validation.npz") as file:
         stored = {key: file[key] for key in file.files}
     fixed = [{key: values[i] for key, values in stored.items()} for i in range(len(stored["height"]))]
-    recipe = HealthyRecipe(steps=wanted.steps, minutes=wanted.minutes, parts=_parts(wanted))
+    start = str(wanted.start) if wanted.start else None
+    recipe = HealthyRecipe(steps=wanted.steps, minutes=wanted.minutes, parts=_parts(wanted), start=start)
     train_healthy(recipe, wanted.frames, {"phantom": fixed}, wanted.run, DATA)
 
 

@@ -28,7 +28,7 @@ from .side import Side
 from .views import SCREEN
 from .windows import SCRIPT as WINDOWS
 
-HIDDEN = ("toggle_case", "toggle_report", "save_scene")  # buttons of the review that an annotation has not
+HIDDEN = ("toggle_case", "toggle_report", "toggle_healthy", "save_scene")  # of the review; an annotation has none
 LETTERS = {reason: key for key, reason in REASON_KEYS.items()}
 LEGEND = (
     ("mdi-help-circle-outline", "proposed points wait: accept (c), correct or delete them"),
@@ -207,6 +207,9 @@ class AnnotationDialogs(Dialogs):
 
     def _report(self) -> None:
         """An annotation has no report, which would tell the grades."""
+
+    def _healthy(self) -> None:
+        """An annotation has no synthetic picture, which would tell the losses."""
 
 
 def scripts_of(known: Iterable[str]) -> tuple[str, ...]:

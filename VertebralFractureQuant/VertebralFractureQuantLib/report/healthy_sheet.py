@@ -79,9 +79,13 @@ def stored_sampler(folder: Path, analysis: SpineAnalysis) -> Sampler:
 
 
 def sheet_png(name: str, picture: HealthyPicture) -> bytes:
-    """Return the sheet of the vertebra called `name` as PNG."""
+    """Return the sheet of the vertebra called `name` as PNG. VFQError `missing_dependency` without Pillow."""
     buffer = io.BytesIO()
-    draw_sheet(name, picture).save(buffer, "PNG")
+    try:
+        draw_sheet(name, picture).save(buffer, "PNG")
+    except ImportError as error:
+        message = "The synthetic picture is drawn with the package pillow. Install it: pip install pillow."
+        raise VFQError("missing_dependency", message) from error
     return buffer.getvalue()
 
 

@@ -23,6 +23,7 @@ from ..methods.healthy_frame import BAND, OUTSIDE
 from ..methods.healthy_network import HealthyGenerator, discriminator
 from ..networks import weights
 from .healthy_batches import as_batch, augmented, network_input, unwidened, unwidened_input
+from .healthy_export import read_generator
 from .healthy_losses import WEIGHTS, Parts, generator_losses
 from .healthy_validation import validate
 
@@ -36,7 +37,10 @@ Frames = list[dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class HealthyRecipe:
-    """How the generator is trained: until `steps` or `minutes` are over; the learning rate falls as they pass."""
+    """How the generator is trained: until `steps` or `minutes` are over; the learning rate falls as they pass.
+
+    start : weights to begin with; random if None.
+    """
 
     steps: int = 6000
     minutes: float = 45.0
@@ -46,6 +50,7 @@ class HealthyRecipe:
     seed: int = 1
     real_share: float = 0.3
     parts: Parts = field(default_factory=Parts)
+    start: str | None = None
 
 
 class Store:
@@ -83,7 +88,8 @@ class Pupil:
 
     def __init__(self, recipe: HealthyRecipe):
         self.recipe = recipe
-        self.model = HealthyGenerator().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        first = read_generator(Path(recipe.start)).requires_grad_(True) if recipe.start else HealthyGenerator()
+        self.model = first.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True)
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
         self._judges = nn.ModuleList([discriminator(1), discriminator(2)]) if recipe.parts.adversarial else None
@@ -181,9 +187,14 @@ def _keep(pupil: Pupil, figures: dict[str, float], score: float, best: float, fo
             writer.writeheader()
         writer.writerow(figures)
     if score < best:
-        card = {"name": "healthy-1", "data": data, "recipe": asdict(pupil.recipe), "validation": figures}
+        card = {"name": "healthy-1", "data": data, "recipe": _shown(pupil.recipe), "validation": figures}
         weights.save(pupil.average.module, ROLE, folder / f"{ROLE}.safetensors", card)  # type: ignore[arg-type]
     return min(score, best)
+
+
+def _shown(recipe: HealthyRecipe) -> dict[str, object]:
+    """Return the recipe for a model card, which names no folder."""
+    return {**asdict(recipe), "start": recipe.start and Path(recipe.start).name}
 
 
 def _seen_by_judges(images: Tensor, batch: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
