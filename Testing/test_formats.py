@@ -54,6 +54,7 @@ FORMATS = tuple(
     for name in (
         "agreement",
         "analysis",
+        "cohort-run",
         "consensus",
         "dataset",
         "evaluation",
@@ -727,6 +728,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "run.json": ("vfq-cohort-run/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
     "labels": ("vfq-reading/1", ""),
     "consensus": ("vfq-consensus/1", ""),
