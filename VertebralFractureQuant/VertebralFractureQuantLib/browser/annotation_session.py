@@ -41,6 +41,8 @@ class AnnotationSession(Session):
     worklist: AnnotationList
     face_type = AnnotationFace
     worklist_type = AnnotationList
+    loader_type = AnnotationLoader
+    key_actions = ANNOTATION_ACTIONS
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class AnnotationSession(Session):
         dataset: Dataset,
         slots: Mapping[str, Slot],
     ):
-        loader = AnnotationLoader(dataset, slots, settings.device, self.progress)
+        loader = self.loader_type(dataset, slots, settings.device, self.progress)
         server.state.update(ANNOTATION_STATE)
         super().__init__(server, views, cases, loader, settings.who, settings.show_names, Kept())
         self.dataset, self.slots = dataset, slots
@@ -80,14 +82,17 @@ class AnnotationSession(Session):
     def _open_reading(self, case: Case, prepared: Prepared, chosen: Path | None) -> None:
         with self.state:
             self.state.update({name: ANNOTATION_STATE[name] for name in ("reason_open", "reason_level")})
-            begun = begin(self.dataset, self.slots[case.name], prepared)
-            self.face.review.begin(self.dataset, begun, self._networks())
+            self._begin(self.slots[case.name], prepared)
             self._show_left()
 
-    def _networks(self) -> Models | VFQError:
+    def _begin(self, slot: Slot, prepared: Prepared) -> None:
+        self.face.review.begin(self.dataset, begin(self.dataset, slot, prepared), self.networks())
+
+    def networks(self) -> Models | VFQError:
+        """Return the networks; none in a blinded protocol."""
         if self.dataset.protocol["mode"] != ASSISTED:
             return VFQError("blinded_protocol", "This reading is blinded. Place the six points by hand (b).")
-        return super()._networks()
+        return super().networks()
 
     def _show_left(self) -> None:
         states = [self.worklist.status(i).state for i in range(len(self.worklist.cases))]
@@ -110,7 +115,7 @@ class AnnotationSession(Session):
         if self.state.reason_open and key in REASON_KEYS:
             self.act("give_reason", REASON_KEYS[key])
             return
-        action = ANNOTATION_ACTIONS.get(key)
+        action = self.key_actions.get(key)
         over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
         if action and (not over or action in ("cancel", *over)):
             self.act(action)

@@ -306,6 +306,11 @@ class Review:
         return self._actions.clicking.hint
 
     @property
+    def following(self) -> str:
+        """The point to be clicked next while six points are placed, such as "A+ upper anterior"."""
+        return self._actions.clicking.following
+
+    @property
     def lateral(self) -> float:
         """R of the straightened view's sagittal plane, mm."""
         return self._actions.viewpoint.lateral
@@ -355,6 +360,10 @@ class Review:
         """Select a vertebra, and bring it into the middle of the views; nothing happens while no study is open."""
         if self.editor:
             self._actions.select(vertebra_id)
+
+    def mark(self, vertebra_id: str | None) -> None:
+        """Select a vertebra as `select` does, but leave the straightened view where it is."""
+        self._actions.mark(vertebra_id)
 
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse; `point` `(3,)` is RAS mm of the view with slice node `view`."""

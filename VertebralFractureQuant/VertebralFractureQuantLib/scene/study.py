@@ -29,7 +29,7 @@ from .labels import Label
 from .nodes import REMOVED, StudyNodes
 from .observer import Checks, Listeners, MarkupsObserver
 from .pairs import Pairs, at_once, steps
-from .state import CURVE, CURVE_KEYS, State, first_state
+from .state import CURVE, CURVE_KEYS, State, first_state, record_of
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import VertebraMarkups
 from .views import Views
@@ -271,7 +271,7 @@ class StudyScene:
 
     def _record(self) -> SpineAnalysis:
         """Return the record without its vertebrae."""
-        return from_json(json.loads(self.nodes["study"].GetText()))
+        return record_of(self.nodes["study"].GetText())
 
     # -- changes
 
@@ -387,14 +387,12 @@ class StudyScene:
             markups.select(False, self.views.whole)
 
     def _follow_node(self, vertebra_id: str, moved: Any) -> None:
-        self.vertebrae[vertebra_id].follow(moved)
-        self.follow(vertebra_id)
+        with (markups := self.vertebrae[vertebra_id]).together():
+            markups.follow(moved)
+            self.follow(vertebra_id)
 
     def _is_named(self, vertebra_id: str, node: Any) -> bool:
         return vertebra_id not in self.measurements or node.GetName() == self._column.title(vertebra_id)
 
     def _is_attached(self, vertebra_id: str) -> bool:
-        markups, own = self.vertebrae[vertebra_id], self.nodes["straightening"]
-        if own.GetScene() is None:
-            return True  # the loss of the transform itself is reported by `guard`
-        return markups.node.GetTransformNodeID() == own.GetID() and markups.mirror.GetTransformNodeID() is None
+        return self.vertebrae[vertebra_id].is_under(self.nodes["straightening"])
