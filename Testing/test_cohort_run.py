@@ -22,6 +22,7 @@ from pathlib import Path
 import cohort_bench as bench
 import polars as pl
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 from test_ct import body, dicom_series
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
@@ -34,6 +35,7 @@ from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
 from VertebralFractureQuantLib.cohort.work import Finished, Settings, Task, work_on
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.report.schemas import schema
 
 SCANS = {
     "anna": {"lowered_mm": 9.0},
@@ -126,6 +128,18 @@ def test_run_json_says_with_what_the_results_were_made_and_names_no_path(run, tm
         "ok": 3, "corrupt_file": 1,
     }  # fmt: skip
     assert str(tmp_path) not in text and "source" not in told["options"]
+
+
+def test_run_json_fits_its_schema_which_describes_every_key(run, tmp_path):
+    run()
+    told = json.loads((tmp_path / "out" / "run.json").read_text())
+    found = schema("vfq-cohort-run/1")
+    closed = {**found, "additionalProperties": False}
+    for part in ("options", "machine"):
+        closed["properties"][part]["additionalProperties"] = False
+    Draft202012Validator(closed, format_checker=FormatChecker()).validate(told)
+    for wrong in ({"statuses": {"Not a code": 1}}, {"weights": {"refiner": "short"}}, {"passed_over": {".txt": -1}}):
+        assert not Draft202012Validator(found).is_valid({**told, **wrong})
 
 
 def test_text_in_csv_that_a_spreadsheet_would_compute_gets_an_apostrophe_and_numbers_do_not():

@@ -57,6 +57,7 @@ FORMATS = tuple(
     for name in (
         "agreement",
         "analysis",
+        "cohort-run",
         "comparison",
         "consensus",
         "dataset",
@@ -740,6 +741,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "methods.json": ("vfq-methods/1", ""),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "run.json": ("vfq-cohort-run/1", ""),
     "repeatability.json": ("vfq-repeatability/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
     "labels": ("vfq-reading/1", ""),

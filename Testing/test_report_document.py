@@ -345,8 +345,10 @@ def test_an_error_in_a_template_is_told_with_its_place(tmp_path, name, content, 
     assert caught.value.code == "bad_template"
 
 
-def test_an_unknown_language_and_a_missing_folder_are_refused(tmp_path):
-    for bad in (("xx", None), ("../en", None), ("en", tmp_path / "none")):
+def test_an_unknown_language_and_a_folder_without_templates_are_refused(tmp_path):
+    (tmp_path / "misnamed").mkdir()
+    (tmp_path / "misnamed" / "report.txt").write_text("{% if f %}", encoding="utf-8")
+    for bad in (("xx", None), ("../en", None), ("en", tmp_path / "none"), ("en", tmp_path / "misnamed")):
         with pytest.raises(VFQError) as caught:
             Wording(*bad)
         assert caught.value.code == "bad_template"

@@ -113,17 +113,18 @@ def read_source(path: Path | None, analysis: SpineAnalysis, series: str | None =
 
 def _dicom(path: Path | None, analysis: SpineAnalysis, series: str | None) -> Path:
     """Return the path if it can hold the series of the record."""
-    if path is None:
+    unknown = analysis.series is None and series is None
+    if path is None and not unknown:
         raise _no_identity("DICOM objects need the identity of patient and study. Give the DICOM folder with --source.")
-    if not path.exists():
+    if path is not None and not path.exists():
         raise VFQError("not_found", f"There is no file or folder {path.name!r}. Check the path.")
-    if path.is_file() and not is_dicom(path):
+    if path is not None and path.is_file() and not is_dicom(path):
         raise _no_identity(f"{path.name!r} is not DICOM, so it holds no identity of patient and study. {ONLY_PDF}")
-    if analysis.series is None and series is None:
+    if path is None or unknown:
         raise _no_identity(
             "The record does not say which DICOM series was analysed: the case came as NIfTI or another format, from a "
-            f"series without a UID, or from an older version. {ONLY_PDF} If it came from a DICOM series, give its UID "
-            "with --series."
+            f"series without a UID, or from an older version. {ONLY_PDF} If it came from a DICOM series, give its "
+            "folder with --source and its UID with --series."
         )
     return path
 

@@ -96,6 +96,11 @@ class Wording:
             raise VFQError("bad_template", f"There is no report in the language {language!r}, only in {known}.")
         if site is not None and not site.is_dir():
             raise VFQError("bad_template", f"{site.name}: this is not a folder. Give a folder with templates.")
+        if site is not None and not any((site / name).exists() for name in (SENTENCES, WORDS, PAGE)):
+            raise VFQError(
+                "bad_template",
+                f"{site.name}: the folder holds no template. Name the files {SENTENCES}, {WORDS} or {PAGE}.",
+            )
         self.language = language
         folders = [*([site] if site else []), resources() / language, resources()]
         self.words = _words(folders)
