@@ -21,6 +21,8 @@ from VertebralFractureQuantLib.labels.assigning import assign  # noqa: E402
 from VertebralFractureQuantLib.labels.dataset import changing, create, load, with_readers  # noqa: E402
 from VertebralFractureQuantLib.labels.reading import LabelReading  # noqa: E402
 from VertebralFractureQuantLib.labels.store import history, newest, save, work_folder  # noqa: E402
+from VertebralFractureQuantLib.scene.annotation_actions import AnnotationActions  # noqa: E402
+from VertebralFractureQuantLib.scene.annotation_keys import ANNOTATION_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_start import keep_record  # noqa: E402
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
@@ -228,6 +230,47 @@ def test_an_assisted_case_shows_points_that_wait_and_completes(labels):
     found.opened(0)
     assert "Version 1 of this reading is final" in found.bench.said
     assert len(history(found.dataset, (READER, found.cases[0], 1))) == 1
+
+
+def test_each_button_does_what_its_key_does(labels):
+    found = labels(mode="assisted", levels=[*LEVELS, "L3"])
+    desktop, review = found.bench.desktop, found.review
+    found.open()
+    desktop.press("labelAcceptButton")
+    found.saved(lambda r: [v.level for v in r.labels] == ["T9"])
+    assert review.study.label(review.selected) == "T10"
+    assert found.states()[0] == "draft" or desktop.wait(lambda: found.states()[0] == "draft")
+    desktop.press("labelDeleteButton")
+    assert "T10" not in [level for level, _ in found.listed()]
+    desktop.press("labelUndoButton")
+    assert ("T10", "proposed?") in found.listed()
+    for button, mode in (
+        ("labelProposeButton", "add"),
+        ("labelCurveButton", "rescue"),
+        ("labelPlaceButton", "place"),
+        ("labelNextLevelButton", "place"),
+    ):
+        desktop.press(button)
+        assert review.mode == mode
+        assert found.ui.labelHintLabel.text and found.ui.labelHintLabel.visible
+        desktop.key("Escape")
+        assert review.mode is None
+    review.select(review.study.order[1])
+    desktop.press("labelReasonButton")
+    found.ui.labelReasonComboBox._real.textActivated.emit("cut off")
+    found.saved(lambda r: [(v.level, v.not_assessable) for v in r.labels] == [("T9", None), ("T10", "cut_off")])
+    desktop.press("labelProposeButton")
+    desktop.press("labelCurveButton")
+    desktop.press("labelPlaceButton")
+    desktop.press("labelNextLevelButton")
+    assert found.review.placing.endswith("of L3")
+
+
+def test_each_key_of_the_section_has_an_action(labels):
+    found = labels()
+    for entry in ANNOTATION_KEYS:
+        assert entry.action in found.panel._own or hasattr(AnnotationActions, entry.action), entry.action
+    assert len(found.panel._keyboard._shortcuts) == sum(len(e.keys) for e in ANNOTATION_KEYS) - 1  # without Space
 
 
 def test_what_is_in_doubt_is_asked_before_a_reading_is_final(labels):

@@ -352,6 +352,9 @@ class LabelPanel:
         for at, row in enumerate(reasons, start=len(rows)):
             for column, text in enumerate((row["level"], row["reason"], _("not assessable"), "")):
                 table.setItem(at, column, qt.QTableWidgetItem(text))
+        annotation = self.review.annotation
+        if annotation and self._at is not None and annotation.reading.revision:
+            self.ui.labelCaseTable.setItem(self._at, 1, qt.QTableWidgetItem(STATES["draft"]))
         if self.review.selected in self._ids:
             table.selectRow(self._ids.index(self.review.selected))
         else:
