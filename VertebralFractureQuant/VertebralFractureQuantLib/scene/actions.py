@@ -16,6 +16,7 @@ from ..report.markups import POINT_NAMES
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
+from .machine import Rescued
 from .merging import rescue_text
 from .rows import following_row, stepped_row
 from .state import CURVE
@@ -368,20 +369,21 @@ class Actions:
     def _rescue(self, points: np.ndarray) -> None:
         editor = self._open_editor
 
-        def show(found: Any) -> None:
+        def show(found: Rescued) -> None:
             """Show the new curve and its vertebrae."""
             if editor is not self.editor:
                 return  # another study was opened meanwhile
             labels = {i: self.study.label(i) for i in self.order}
             place = self.study.vertebrae[self.selected].keypoints().mean((0, 1)) if self.selected else points[0]
-            merged = editor.rescue(*found)
+            merged = editor.rescue(found)
             self.study.select(self.study.nearest(place))
             self.fit_views()
             self.face.tell(rescue_text(merged, [labels[i] for i in merged.lost]))
 
-        present = editor.present_curve()
+        known, present = editor.known(), editor.present_curve()
         self.face.changed()
-        self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
+        rescued = editor.machine.rescued
+        self.face.work("rebuilding along your points", lambda: rescued(points, known, present), show)
 
 
 def rest_text(study: StudyScene, ids: Sequence[str]) -> str:
