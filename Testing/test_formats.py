@@ -61,6 +61,8 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "matches",
+        "methods",
         "reading",
         "reference",
         "repeatability",
@@ -735,6 +737,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "Context": ("vfq-review/1", "context"),
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
+    "methods.json": ("vfq-methods/1", ""),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
     "repeatability.json": ("vfq-repeatability/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
@@ -742,6 +745,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
+    "matches.json": ("vfq-matches/1", ""),
 }
 
 

@@ -22,6 +22,7 @@ from .compare import compare
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .evaluate_methods import evaluate_methods
 from .listen import listen
 from .phantom import demo, phantom
 from .report import report
@@ -37,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+evaluate_app.command("methods")(evaluate_methods)
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)

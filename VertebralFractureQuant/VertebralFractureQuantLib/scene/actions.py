@@ -81,6 +81,14 @@ class Actions:
         self.viewpoint.follow_plane()
         self._show_place()
 
+    def mark(self, vertebra_id: str | None, but: Any = None) -> None:
+        """Select a vertebra, and bring it into the middle of the patient's views, except that with slice node `but`."""
+        self.study.select(vertebra_id)
+        if vertebra_id:
+            self.viewpoint.center_patient(vertebra_id, but=but)
+        self.viewpoint.follow_plane()
+        self._show_place()
+
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse, which was pressed at `point` `(3,)`, RAS mm of the view.
 
@@ -91,10 +99,7 @@ class Actions:
         self._pressed = view
         found = self.study.at(point, straightened=view is self.face.straightened)
         if found and found != self.selected:
-            self.study.select(found)
-            self.viewpoint.center_patient(found, but=view)
-            self.viewpoint.follow_plane()
-            self._show_place()
+            self.mark(found, but=view)
 
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""

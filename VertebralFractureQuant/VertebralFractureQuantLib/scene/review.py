@@ -361,6 +361,10 @@ class Review:
         if self.editor:
             self._actions.select(vertebra_id)
 
+    def mark(self, vertebra_id: str | None) -> None:
+        """Select a vertebra as `select` does, but leave the straightened view where it is."""
+        self._actions.mark(vertebra_id)
+
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse; `point` `(3,)` is RAS mm of the view with slice node `view`."""
         self._actions.pick(view, point)

@@ -395,8 +395,4 @@ class StudyScene:
         return vertebra_id not in self.measurements or node.GetName() == self._column.title(vertebra_id)
 
     def _is_attached(self, vertebra_id: str) -> bool:
-        markups, own = self.vertebrae[vertebra_id], self.nodes["straightening"]
-        is_lost = own.GetScene() is None  # which `guard` reports
-        return (
-            is_lost or markups.node.GetTransformNodeID() == own.GetID() and markups.mirror.GetTransformNodeID() is None
-        )
+        return self.vertebrae[vertebra_id].is_under(self.nodes["straightening"])
