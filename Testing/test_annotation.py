@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from label_bench import body, column, dataset_with, made
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli.annotate import readings_to_do
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.labels.assigning import assign
 from VertebralFractureQuantLib.labels.dataset import Case, changing, create, load, with_cases, with_readers
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
-from VertebralFractureQuantLib.labels.status import due
+from VertebralFractureQuantLib.labels.status import due, readings_to_do
 from VertebralFractureQuantLib.labels.store import history, newest, read_reading, save
 
 slicer = pytest.importorskip("slicer", reason="needs MRML: pip install '.[review]'")
@@ -25,7 +24,8 @@ from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
 from VertebralFractureQuantLib.report.markups import POINT_NAMES  # noqa: E402
 from VertebralFractureQuantLib.scene import annotation_keys  # noqa: E402
 from VertebralFractureQuantLib.scene.annotating import Annotation  # noqa: E402
-from VertebralFractureQuantLib.scene.annotation_review import AnnotationActions, AnnotationReview  # noqa: E402
+from VertebralFractureQuantLib.scene.annotation_actions import AnnotationActions  # noqa: E402
+from VertebralFractureQuantLib.scene.annotation_review import AnnotationReview  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_start import begin, keep_record, load_case, work_folder  # noqa: E402
 from VertebralFractureQuantLib.scene.placing import Placing  # noqa: E402
 from VertebralFractureQuantLib.scene.stopwatch import IDLE_S, PLACING, Stopwatch  # noqa: E402

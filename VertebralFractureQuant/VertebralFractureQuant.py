@@ -73,6 +73,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.logic = None
         self.startProcess = None  # starts the child process of an analysis; tests replace it
         self.keyboard = None
+        self._listening = False
         self._parameterNode = None
         self._parameterNodeGuiTag = None
 
@@ -100,19 +101,20 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.face.changed()
         self._do(self._resume, self.parent.property(REOPENED))
         self.parent.setProperty(REOPENED, "")
-        self.keyboard.listen(self.parent.isEntered)  # Slicer does not call `enter` after a reload
+        self._listen(self.parent.isEntered)  # Slicer does not call `enter` after a reload
 
     def enter(self):
         """Called each time the module is opened."""
         self.initializeParameterNode()
-        self.keyboard.listen(True)
+        self._listen(True)
         self.input.show_missing()
         self.input.show_buttons()
 
     def exit(self):
         """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
-        self.keyboard.listen(False)
+        self._listen(False)
         self.face.review.settle()
+        self.labelFace.review.settle()
         self.setParameterNode(None)
 
     def cleanup(self):
@@ -123,7 +125,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
-            problem = self.face.end()
+            problem = " ".join(filter(None, (self.labels.end(), self.face.end())))
             if problem:  # the panel is gone, so a dialog reports where unsaved actions were stored
                 slicer.util.errorDisplay(problem)
 
@@ -189,6 +191,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.healthy import HealthyWindow
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
+        from VertebralFractureQuantLib.desktop.label_face import LabelFace
+        from VertebralFractureQuantLib.desktop.label_panel import LabelPanel
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
@@ -212,7 +216,13 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "toggle_case": self.signing.toggle_readings,
             "toggle_healthy": HealthyWindow(self.face).toggle_healthy,
         }
-        self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
+        window = slicer.util.mainWindow() or self.parent
+        self.labelFace = LabelFace(slicer.mrmlScene, getpass.getuser())
+        self.labelFace.on_told = self._say
+        self.labelFace.on_busy = self._showBusy
+        self.labels = LabelPanel(self.ui, self.labelFace, lambda: self.analyst.models(), self.face.close, window)
+        self.labels.listened = lambda: self._listen(self._listening)
+        self.keyboard = Keyboard(window, self.act)
 
     def _connect(self):
         from VertebralFractureQuantLib.desktop.paths import when_chosen, when_typed
@@ -247,7 +257,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             buttons[f"{choice}Button"] = lambda choice=choice: self.signing.choose(choice)
         for name, handler in buttons.items():
             getattr(self.ui, name).connect("clicked()", lambda handler=handler: self._do(handler))
-        for name in ("results", "scans", "cohort", "export"):
+        for name in ("results", "scans", "cohort", "export", "labelSet"):
             getattr(self.ui, f"{name}PathLineEdit").filters = ctk.ctkPathLineEdit.Dirs
         self.ui.readerLineEdit.connect("textChanged(QString)", lambda text: self._keepReader(text))
         when_typed(self.ui.readerLineEdit, lambda: self._do(self._onReader), lambda: self.face.review.editor is None)
@@ -255,6 +265,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         when_chosen(self.ui.resultsPathLineEdit, lambda: self._do(self._onResults))
         when_chosen(self.ui.scansPathLineEdit, lambda: self._do(self.onListCohort))
         when_chosen(self.ui.cohortPathLineEdit, lambda: self._do(self.onListCohort))
+        when_chosen(self.ui.labelSetPathLineEdit, lambda: self._do(self.labels.show_dataset))
         self.ui.cohortTable.connect("cellDoubleClicked(int,int)", lambda row, _: self._do(self.cohort.open, row))
         for name in ("confirm", "reject", "undo", "redo", "add", "place", "rescue"):
             getattr(self.ui, f"{name}Button").icon = qt.QIcon(self.resourcePath(f"Icons/{name}.png"))
@@ -332,6 +343,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
         slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
 
+    def _listen(self, on):
+        """Enable the shortcuts of what is open: of the annotation, or of the review."""
+        self._listening = on
+        self.keyboard.listen(on and not self.labels.is_open)
+        self.labels.listen(on)
+
     def _do(self, handler, *args):
         """Call a handler: the panel shows the message of a `VFQError`, Slicer shows any other exception."""
         from VertebralFractureQuantLib.errors import VFQError
@@ -383,6 +400,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.errors import VFQError
 
         left = self.face.case_folder
+        self.labels.close()
         yield from self.face.closing()
         if self.face.views.arrange():
             yield
@@ -402,6 +420,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _resume(self, folder=None):
         """Resume the study of a loaded scene or a reloaded module; an open study is saved and closed first."""
+        self.labels.close()  # its nodes look like a study's
         if self.face.review.study.another_is_here():
             self.face.close()
             self.analyst.resume(self.input.results, Path(folder) if folder else None)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..scene.annotation_review import AnnotationReview
+from ..scene.annotation_rows import label_rows, reason_rows
 from .annotation_loupe import PlacingLoupe
 from .face import BrowserFace
 from .views import ReviewViews
@@ -25,7 +26,6 @@ ANNOTATION_STATE: dict[str, Any] = {
     "reason_level": None,
     "left_to_read": "",
 }
-PLACED = {"reader": "reader", "automatic": "proposed", "mask": "mask", "centroid": "centre"}
 
 
 class AnnotationFace(BrowserFace):
@@ -52,8 +52,9 @@ class AnnotationFace(BrowserFace):
             self.state.update(
                 {
                     "rows": self._rows(),
-                    "entries": self._entries(),
-                    **self._levels(),
+                    "entries": reason_rows(self.review),
+                    "next_level": self.review.next_level,
+                    "levels_left": self.review.levels_left,
                     "undoable": journal and journal.undoable,
                     "redoable": journal and journal.redoable,
                     "selected": review.selected,
@@ -87,47 +88,7 @@ class AnnotationFace(BrowserFace):
         return {"lateral": review.lateral, "note": note, "point": review.point}
 
     def _rows(self) -> list[dict[str, Any]]:
-        """Return a row for each vertebra with points."""
-        review, annotation = self.review, self.review.annotation
-        if annotation is None or review.editor is None:
-            return []
-        study, waiting = review.study, annotation.waiting(review.study)
-        rows = []
-        for vertebra_id in review.order:
-            details, lateral = study.vertebrae[vertebra_id].details, study.plane_of(vertebra_id)
-            source, waits = PLACED[annotation.source(study, vertebra_id)], vertebra_id in waiting
-            rows.append(
-                {
-                    "id": vertebra_id,
-                    "level": study.label(vertebra_id),
-                    "named": bool(details["level"]),
-                    "pinned": details["pinned"],
-                    "waits": waits,
-                    "source": "accepted" if source == "proposed" and not waits else source,
-                    "plane": f"{abs(lateral):.1f} mm {'left' if lateral < 0 else 'right'}",
-                    "seconds": f"{annotation.watch.seconds(vertebra_id):.0f} s",
-                    "comment": annotation.comments.get(vertebra_id, ""),
-                }
-            )
-        return rows
-
-    def _levels(self) -> dict[str, Any]:
-        """Return the level that is proposed, and those that can be chosen: of the protocol, or of a first vertebra."""
-        annotation, study = self.review.annotation, self.review.study
-        if annotation is None or self.review.editor is None:
-            return {"next_level": None, "levels_left": []}
-        named = any(study.vertebrae[i].details["level"] for i in study.order)
-        offered = bool(annotation.dataset.protocol.get("levels")) or not named
-        left = annotation.levels_left(study) if offered else []
-        return {"next_level": annotation.next_level(study), "levels_left": left}
-
-    def _entries(self) -> list[dict[str, Any]]:
-        annotation = self.review.annotation
-        return [
-            {"level": v.level, "reason": (v.not_assessable or "").replace("_", " "), "comment": v.comment}
-            for v in (annotation.others if annotation else ())
-            if v.not_assessable
-        ]
+        return label_rows(self.review)
 
     def _press(self, node: Any, point: np.ndarray) -> None:
         self.review.touch()

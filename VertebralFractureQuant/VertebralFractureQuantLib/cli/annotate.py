@@ -59,6 +59,7 @@ def annotate(
     never shown, other readers' labels only with --adjudicate. Each act is saved as a draft; Ctrl+C ends the command.
     """
     from ..labels.dataset import load
+    from ..labels.status import readings_to_do
 
     with coded_exit(debug):
         found = load(dataset)
@@ -66,26 +67,6 @@ def annotate(
         slots = adjudications_to_do(found, name, case) if adjudicate else readings_to_do(found, name, case)
         slots = in_order(found, slots, first.value, analyses) if first else slots
         _serve(found, slots, adjudicate, host, port, key_file, device.value, show_names, browser)
-
-
-def readings_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot]:
-    """Return the readings of a reader in their order: those assigned and due, or that of one case.
-
-    VFQError `nothing_assigned`; `unknown_case`.
-    """
-    from ..labels.status import due
-
-    assigned = due(dataset, reader)
-    if case is not None:
-        name = dataset.case(case).name
-        own = [slot for slot in assigned if slot[1] == name]
-        return own[-1:] or [(reader, name, 1)]
-    if not assigned:
-        raise VFQError(
-            "nothing_assigned",
-            f"No case is assigned to {reader}, or due yet. Assign cases with vfq dataset assign, or give --case.",
-        )
-    return assigned
 
 
 def adjudications_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot]:

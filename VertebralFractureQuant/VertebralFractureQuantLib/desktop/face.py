@@ -73,6 +73,7 @@ class DesktopFace:
 
     Attributes
     ----------
+    review_type : the class of `review`.
     review : the `Review` that is shown.
     views : the views of the module's layout.
     on_changed, on_followed : functions of the panels that are called when `changed` or `followed` is.
@@ -80,6 +81,8 @@ class DesktopFace:
     on_busy : called with the work that other threads do, or "".
     unsaved : what is not saved, and why; "" if all is saved.
     """
+
+    review_type: type[Review] = Review
 
     def __init__(self, scene: Any, who: str):
         self.on_changed: list[Callable[[], None]] = []
@@ -94,7 +97,7 @@ class DesktopFace:
         self._standing = ""
         self._steps: Generator[None, None, None] | None = None
         self._logs = HeldLogs()
-        self.review = Review(StudyScene(scene, VIEWS), self, who)
+        self.review = self.review_type(StudyScene(scene, VIEWS), self, who)
         self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
     @property

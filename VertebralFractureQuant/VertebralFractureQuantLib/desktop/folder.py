@@ -10,6 +10,7 @@ import vtk
 from ..scene.study import StudyScene
 
 FOLDER = "VertebralFractureQuant.folder"  # the attribute of the folder's item
+LABELLED = "VertebralFractureQuant.labelled"  # the attribute of nodes that belong to an annotation
 
 
 def arrange(study: StudyScene, case: str) -> None:

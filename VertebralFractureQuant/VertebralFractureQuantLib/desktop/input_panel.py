@@ -19,6 +19,7 @@ from ..scene.opening import RESCUABLE
 from ..scene.volumes import COPY, ROLE, discard_copy, reviewable
 from .analysing import Analyst, Opened, earlier_case
 from .dependencies import Purpose, install, missing, offer, purpose_of
+from .folder import LABELLED
 from .labels import short, show_text
 from .parameters import DEVICES
 
@@ -209,7 +210,7 @@ class InputPanel:
 
 def is_choosable(node: Any) -> bool:
     """True if a volume node may be a CT: it is no label map, not hidden, and not made by this module."""
-    ours = node.GetAttribute(ROLE) not in (None, "ct") or node.GetAttribute(COPY)
+    ours = node.GetAttribute(ROLE) not in (None, "ct") or node.GetAttribute(COPY) or node.GetAttribute(LABELLED)
     return not (ours or node.IsA("vtkMRMLLabelMapVolumeNode") or node.GetHideFromEditors())
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 import qt
 import slicer
 
-from ..scene.keys import KEYS, REPEATED
+from ..scene.keys import KEYS, REPEATED, Key
 
 QT_NAMES = {
     "ArrowDown": "Down",
@@ -32,18 +32,26 @@ NEEDS_NO_STUDY = ("next_case", "previous_case", "next_open", "toggle_help")
 
 
 class Keyboard:
-    """The shortcuts of all keys in `KEYS` except Space.
+    """The shortcuts of all keys of a table except Space.
 
     Parameters
     ----------
     window : the widget that owns the shortcuts.
     act : called with the name of the key's action.
+    keys, repeated : the table, and the keys that act again while they are held down.
     """
 
-    def __init__(self, window: Any, act: Callable[[str], None]):
+    def __init__(
+        self,
+        window: Any,
+        act: Callable[[str], None],
+        keys: Sequence[Key] = KEYS,
+        repeated: Collection[str] = REPEATED,
+    ):
+        self._actions = {entry.action for entry in keys}
         self._shortcuts = [
-            (key, entry.action, _shortcut(window, key, partial(act, entry.action)))
-            for entry in KEYS
+            (key, entry.action, _shortcut(window, key, partial(act, entry.action), key in repeated))
+            for entry in keys
             for key in entry.keys
             if key not in NOT_HERE
         ]
@@ -85,24 +93,23 @@ class Keyboard:
             shortcut.enabled = self._listening and free and action in allowed
 
     def _allowed(self) -> Collection[str]:
-        actions = {entry.action for entry in KEYS}
         if not self._open:
             return set(NEEDS_NO_STUDY)
-        return actions if self._mode else actions - set(NEEDS_CLICKS)
+        return self._actions if self._mode else self._actions - set(NEEDS_CLICKS)
 
 
-def help_text() -> str:
+def help_text(table: Sequence[Key] = KEYS) -> str:
     """Return the list of keys as an HTML table."""
-    shown = [(", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE), entry.what) for entry in KEYS]
+    shown = [(", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE), entry.what) for entry in table]
     lines = (f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(what)}</td></tr>" for keys, what in shown)
     return f"<table>{''.join(lines)}</table>"
 
 
-def _shortcut(window: Any, key: str, do: Callable[[], None]) -> Any:
+def _shortcut(window: Any, key: str, do: Callable[[], None], repeats: bool) -> Any:
     shortcut = qt.QShortcut(qt.QKeySequence(_qt_name(key)), window)
     shortcut.connect("activated()", do)
     shortcut.connect("activatedAmbiguously()", do)
-    shortcut.autoRepeat = key in REPEATED
+    shortcut.autoRepeat = repeats
     shortcut.enabled = False
     return shortcut
 

@@ -64,6 +64,7 @@ class LayoutViews:
     pressed : called at a mouse press with the slice node and the point `(3,)` in its world coordinates, mm.
     panned : called with True when a drag with the middle button begins in a patient view, and with False at its end.
     scrolled : called when the plane of the straightened view moves.
+    moved : called with the pixel `(2,)` of the mouse when it moves in the straightened view; None for nothing.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class LayoutViews:
         pressed: Callable[[Any, np.ndarray], None],
         panned: Callable[[bool], None],
         scrolled: Callable[[], None],
+        moved: Callable[[np.ndarray], None] | None = None,
     ):
         self._pressed = pressed
         self._panned = panned
         self._scrolled = scrolled
+        self._moved = moved or (lambda _: None)
         self._observations: list[tuple[Any, int]] = []
 
     def arrange(self) -> bool:
@@ -118,6 +121,10 @@ class LayoutViews:
         """The renderer of the straightened view."""
         return self._manager().sliceWidget(STRAIGHTENED).sliceView().renderWindow().GetRenderers().GetFirstRenderer()
 
+    def render(self) -> None:
+        """Render the straightened view soon."""
+        self._manager().sliceWidget(STRAIGHTENED).sliceView().scheduleRender()
+
     def release(self) -> None:
         """Stop observing the views."""
         for observed, tag in self._observations:
@@ -142,6 +149,10 @@ class LayoutViews:
             if name in PATIENT:
                 answers["MiddleButtonPressEvent"] = lambda *_: self._panned(True)
                 answers["MiddleButtonReleaseEvent"] = lambda *_: self._panned(False)
+            else:
+                answers["MouseMoveEvent"] = lambda caller, _, node=node: self._moved(
+                    np.array(caller.GetEventPosition())
+                )
             for event, answer in answers.items():
                 self._observations.append((interactor, interactor.AddObserver(event, answer, BEFORE_OTHERS)))
         straightened = self.straightened

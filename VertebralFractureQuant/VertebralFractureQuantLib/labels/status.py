@@ -124,6 +124,24 @@ def due(dataset: Dataset, reader: str) -> list[Slot]:
     return [slot for slot, a in assigned if latest[slot] or _is_due(a, first.get(a.case))]
 
 
+def readings_to_do(dataset: Dataset, reader: str, case: str | None = None) -> list[Slot]:
+    """Return the readings of a reader in their order: those assigned and due, or that of one case.
+
+    VFQError `nothing_assigned`; `unknown_case`.
+    """
+    assigned = due(dataset, reader)
+    if case is not None:
+        name = dataset.case(case).name
+        own = [slot for slot in assigned if slot[1] == name]
+        return own[-1:] or [(reader, name, 1)]
+    if not assigned:
+        raise VFQError(
+            "nothing_assigned",
+            f"No case is assigned to {reader}, or due yet. Assign cases with vfq dataset assign, or give --case.",
+        )
+    return assigned
+
+
 def _is_due(assignment: Assignment, first: LabelReading | None) -> bool:
     """True for a first reading, and for a second one when its days have passed since the first one."""
     if assignment.session == 1:

@@ -21,7 +21,8 @@ from ..labels.reading import LabelReading
 from ..spine.levels import renamed
 from .adjudicating import Adjudication
 from .adjudication_start import Disputed
-from .annotation_review import AnnotationActions, AnnotationReview
+from .annotation_actions import AnnotationActions
+from .annotation_review import AnnotationReview
 from .face import Face
 from .opinions import Opinions
 from .study import StudyScene

@@ -315,9 +315,8 @@ class Editor:
     # -- how
 
     def _judged(self, vertebra_id: str, verdict: str) -> State:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        by, at = (None, None) if verdict == "open" else (self.who, now)
-        return {**self._state(vertebra_id), "review": verdict, "reviewer": by, "reviewed_at": at}
+        at = None if verdict == "open" else datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return {**self._state(vertebra_id), "review": verdict, "reviewer": at and self.who, "reviewed_at": at}
 
     def _is_certain(self, vertebra_id: str) -> bool:
         v = self.study.vertebra(vertebra_id)
