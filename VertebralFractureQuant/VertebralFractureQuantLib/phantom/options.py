@@ -18,6 +18,8 @@ class PhantomOptions:
     spacing_mm : pixel size in the slice, and distance between slices.
     noise_hu : approximate standard deviation of the noise.
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
+    trend : factor on what neighbouring bodies share beyond the patient's size, such as wedging over several levels
+        (`shapes.TREND`); 0 gives none. The patient is otherwise the same.
     """
 
     scoliosis_deg: float | None = None
@@ -26,3 +28,4 @@ class PhantomOptions:
     spacing_mm: tuple[float, float] | None = None
     noise_hu: float | None = None
     pathology: float = 1.0
+    trend: float = 0.0

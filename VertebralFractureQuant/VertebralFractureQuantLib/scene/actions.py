@@ -271,6 +271,12 @@ class Actions:
         self.face.changed()
         self.face.render()
 
+    def toggle_expected(self) -> None:
+        """Show the heights that the neighbours lead to expect as faint outlines, or hide them."""
+        self.viewpoint.toggle_expected()
+        self.face.changed()
+        self.face.render()
+
     def fit_views(self) -> None:
         """Show the whole spine, and the patient close up around the selected vertebra."""
         self.viewpoint.fit()
