@@ -6,6 +6,7 @@ the healthy vertebrae; the classifier of losses from the fractured ones, with th
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -139,3 +140,19 @@ def _card(given: dict[str, Any], patients: int, seed: int) -> dict[str, Any]:
         "coefficients": given,
         "sha256": digest(given),
     }
+
+
+def main() -> None:
+    """Fit the coefficients and write them: `python -m VertebralFractureQuantLib.training.expected FILE`."""
+    parser = argparse.ArgumentParser(description=fit.__doc__)
+    parser.add_argument("file", type=Path, help="the file to write, such as expected-heights.json")
+    parser.add_argument("--patients", type=int, default=PATIENTS, help="number of phantoms (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="random seed (default: %(default)s)")
+    given = parser.parse_args()
+    card = fit(given.patients, given.seed)
+    write(card, given.file)
+    print(f"{given.file.name}: {card['sha256']}")
+
+
+if __name__ == "__main__":
+    main()
