@@ -1,4 +1,4 @@
-"""Outlines of the vertebrae with the heights that their neighbours lead to expect, in the straightened view.
+"""The endplates of vertebrae with the heights that their neighbours lead to expect, in the straightened view.
 
 One model in straight RAS mm shows all of them, faint and thin, while its display node is visible. It cannot be picked
 and is not saved with the scene.
@@ -16,11 +16,13 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ..spine.expected import Expectation, expected_keypoints
 from ..spine.genant import Measurement
+from ..spine.keypoints import SEGMENTS
 from .outlines import segments
 
 ROLE = "expected"
 COLOR = (0.75, 0.95, 1.0)
-OPACITY = 0.55
+OPACITY = 0.8
+ENDPLATES = SEGMENTS[3:]  # lines along the heights would cover the measured ones
 
 
 def create(scene: Any, view_ids: Sequence[str]) -> Any:
@@ -62,5 +64,5 @@ def draw(
     data = vtk.vtkPolyData()
     data.SetPoints(vtk.vtkPoints())
     data.GetPoints().SetData(numpy_to_vtk(np.reshape(points, (-1, 3)).astype(float), deep=True))
-    data.SetLines(segments(len(points)))
+    data.SetLines(segments(len(points), ENDPLATES))
     node.SetAndObservePolyData(data)

@@ -110,10 +110,10 @@ def fill_colors(node: Any, colors: Mapping[str, Color]) -> None:
         node.SetColor(i, name, *colors[name])
 
 
-def segments(count: int) -> vtk.vtkCellArray:
-    """Return the lines of so many vertebrae, whose points are six each."""
+def segments(count: int, pairs: Sequence[tuple[int, int]] = SEGMENTS) -> vtk.vtkCellArray:
+    """Return lines between these `pairs` of the six points of each of so many vertebrae."""
     lines = vtk.vtkCellArray()
     for first in range(0, POINTS * count, POINTS):
-        for start, end in SEGMENTS:
+        for start, end in pairs:
             lines.InsertNextCell(2, [first + start, first + end])
     return lines
