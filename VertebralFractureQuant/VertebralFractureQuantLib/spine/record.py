@@ -217,15 +217,18 @@ def with_neighbours(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
         [v.level_probabilities for v in vertebrae],
         [v.pinned for v in vertebrae],
     )
+    return with_expected([replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True)])
+
+
+def with_expected(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of a column, cranial first, each with the heights that its neighbours lead to expect."""
     expected = column_expectations(
         [v.keypoints for v in vertebrae],
         [v.level for v in vertebrae],
         [v.impossible for v in vertebrae],
         [v.review == "rejected" for v in vertebrae],
     )
-    return tuple(
-        replace(v, physiologic=reason, expected=e) for v, reason, e in zip(vertebrae, told, expected, strict=True)
-    )
+    return tuple(replace(v, expected=e) for v, e in zip(vertebrae, expected, strict=True))
 
 
 def remeasured(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
