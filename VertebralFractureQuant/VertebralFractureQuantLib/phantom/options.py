@@ -20,6 +20,9 @@ class PhantomOptions:
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
     trend : factor on what neighbouring bodies share beyond the patient's size, such as wedging over several levels
         (`shapes.TREND`); 0 gives none. The patient is otherwise the same.
+    later : seed of a later examination of the same patient (`follow_up`): other posture, scanner and field of view, and
+        new fractures. None gives the first examination.
+    new_fracture_rate : share of the vertebrae T4 to L5 without a fracture that are fractured until then.
     """
 
     scoliosis_deg: float | None = None
@@ -29,3 +32,5 @@ class PhantomOptions:
     noise_hu: float | None = None
     pathology: float = 1.0
     trend: float = 0.0
+    later: int | None = None
+    new_fracture_rate: float = 0.15

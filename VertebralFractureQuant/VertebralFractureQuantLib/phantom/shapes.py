@@ -28,6 +28,7 @@ NARROWEST_DISC_MM = 0.7
 # spine, and the number of levels after which they are independent by 1 - 1/e. They are chosen wide, like all the rest.
 TREND = {"height": 0.04, "wedge": 0.03, "depth": 0.05}
 TREND_LEVELS = 4.0
+FRACTURED = LEVELS[LEVELS.index("T4") :]  # the levels that may be fractured
 
 
 def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
@@ -66,8 +67,8 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
         if trend is not None:
             _follow(shape, options.trend * trend[i])
         shape["healthy"] = tuple(shape[key] for key in ("ha", "hm", "hp", "depth"))
-        if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
-            _fracture(rng, shape)
+        if name in FRACTURED and rng.random() < options.fracture_rate:
+            fracture(rng, shape)
         shapes.append(shape)
     for h, d, w, ratio in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, SACRUM_WEDGE, strict=True):
         shapes.append(
@@ -83,6 +84,11 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
                 "fracture": None,
             }
         )
+    return with_room(shapes)
+
+
+def with_room(shapes: list[dict]) -> list[dict]:
+    """Widen the discs in place in which neighbouring bodies would touch, and return the shapes."""
     for above, below in zip(shapes, shapes[1:], strict=False):
         above["disc"] = above["disc"] + max(0.0, NARROWEST_DISC_MM - _narrowest(above, below))
     return shapes
@@ -114,7 +120,7 @@ def _sag(endplate: np.ndarray) -> float:
     return float(endplate[1] - (endplate[0] + endplate[2]) / 2)
 
 
-def _fracture(rng: np.random.Generator, shape: dict) -> None:
+def fracture(rng: np.random.Generator, shape: dict) -> None:
     """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity."""
     kind = str(rng.choice(["wedge", "biconcave", "crush"], p=[0.5, 0.33, 0.17]))
     left = rng.uniform(0.35, 0.88)
