@@ -244,6 +244,14 @@ def test_the_fit_is_reproducible_and_uses_healthy_twins():
     assert "no patient" in card["data"]
 
 
+@pytest.mark.thorough
+def test_the_shipped_coefficients_are_those_that_the_fit_gives():
+    pytest.importorskip("sklearn")
+    given, shipped = fitting.fit()["coefficients"], json.loads((_folder() / f"{NAME}.json").read_text())["coefficients"]
+    for key in given:
+        np.testing.assert_allclose(given[key], shipped[key], rtol=0.05 if key == "planes" else 0, atol=2e-6)
+
+
 def test_twins_differ_by_their_fractures_alone():
     healthy, fractured, is_fractured = fitting.draw_twins(20, 3)
     plain = fitting.draw_twins(20, 3, rate=0.0)[0]
