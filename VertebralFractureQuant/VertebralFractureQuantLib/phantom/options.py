@@ -17,6 +17,7 @@ class PhantomOptions:
     field_of_view : "whole", "chest", "abdomen" or "spine" (a tight crop around the spine).
     spacing_mm : pixel size in the slice, and distance between slices.
     noise_hu : approximate standard deviation of the noise.
+    healed : make the same patient before the fractures; all else is drawn as with them.
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
     trend : factor on what neighbouring bodies share beyond the patient's size, such as wedging over several levels
         (`shapes.TREND`); 0 gives none. The patient is otherwise the same.
@@ -30,6 +31,7 @@ class PhantomOptions:
     field_of_view: str | None = None
     spacing_mm: tuple[float, float] | None = None
     noise_hu: float | None = None
+    healed: bool = False
     pathology: float = 1.0
     trend: float = 0.0
     later: int | None = None

@@ -16,6 +16,7 @@ from ..report.markups import POINT_NAMES
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
+from .machine import Rescued
 from .merging import rescue_text
 from .rows import following_row, stepped_row
 from .state import CURVE
@@ -80,6 +81,14 @@ class Actions:
         self.viewpoint.follow_plane()
         self._show_place()
 
+    def mark(self, vertebra_id: str | None, but: Any = None) -> None:
+        """Select a vertebra, and bring it into the middle of the patient's views, except that with slice node `but`."""
+        self.study.select(vertebra_id)
+        if vertebra_id:
+            self.viewpoint.center_patient(vertebra_id, but=but)
+        self.viewpoint.follow_plane()
+        self._show_place()
+
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse, which was pressed at `point` `(3,)`, RAS mm of the view.
 
@@ -90,10 +99,7 @@ class Actions:
         self._pressed = view
         found = self.study.at(point, straightened=view is self.face.straightened)
         if found and found != self.selected:
-            self.study.select(found)
-            self.viewpoint.center_patient(found, but=view)
-            self.viewpoint.follow_plane()
-            self._show_place()
+            self.mark(found, but=view)
 
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""
@@ -256,9 +262,7 @@ class Actions:
         elif self.selected:
             self.viewpoint.close_up = True
             self.viewpoint.center(self.selected)
-        self.viewpoint.follow_plane()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
 
     def own_plane(self) -> None:
         """Move the sagittal plane of the straightened view to the points of the selected vertebra."""
@@ -268,23 +272,19 @@ class Actions:
     def toggle_overlay(self) -> None:
         """Hide points, lines and labels in all views, or show them again."""
         self.viewpoint.toggle_overlay()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
 
     def toggle_expected(self) -> None:
         """Show the heights that the neighbours lead to expect as faint outlines, or hide them."""
         self.viewpoint.toggle_expected()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
 
     def fit_views(self) -> None:
         """Show the whole spine, and the patient close up around the selected vertebra."""
         self.viewpoint.fit()
         if self.selected:
             self.viewpoint.center_patient(self.selected)
-        self.viewpoint.follow_plane()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
 
     # -- how
 
@@ -319,10 +319,13 @@ class Actions:
     def _changed(self) -> None:
         """Show everything again after an action."""
         self.study.select(self.selected)  # its nodes may be new
+        self._redraw()
+        self.face.acted()
+
+    def _redraw(self) -> None:
         self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
-        self.face.acted()
 
     def _show_place(self) -> None:
         self.face.followed(())
@@ -374,20 +377,21 @@ class Actions:
     def _rescue(self, points: np.ndarray) -> None:
         editor = self._open_editor
 
-        def show(found: Any) -> None:
+        def show(found: Rescued) -> None:
             """Show the new curve and its vertebrae."""
             if editor is not self.editor:
                 return  # another study was opened meanwhile
             labels = {i: self.study.label(i) for i in self.order}
             place = self.study.vertebrae[self.selected].keypoints().mean((0, 1)) if self.selected else points[0]
-            merged = editor.rescue(*found)
+            merged = editor.rescue(found)
             self.study.select(self.study.nearest(place))
             self.fit_views()
             self.face.tell(rescue_text(merged, [labels[i] for i in merged.lost]))
 
-        present = editor.present_curve()
+        known, present = editor.known(), editor.present_curve()
         self.face.changed()
-        self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
+        rescued = editor.machine.rescued
+        self.face.work("rebuilding along your points", lambda: rescued(points, known, present), show)
 
 
 def rest_text(study: StudyScene, ids: Sequence[str]) -> str:
