@@ -286,8 +286,6 @@ class Actions:
             self.viewpoint.center_patient(self.selected)
         self._redraw()
 
-    # -- how
-
     @property
     def _open_editor(self) -> Editor:
         if self.editor is None:
