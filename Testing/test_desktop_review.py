@@ -154,6 +154,7 @@ DEEDS = {
     "toggle_close_up": Deed(nothing, lambda b: b.review.close_up and 20 < field(b) < 100),
     "own_plane": Deed(acted("lateral_left", "lateral_left"), lambda b: b.review.lateral == pytest.approx(0, abs=0.1)),
     "toggle_overlay": Deed(nothing, lambda b: not any(n.GetDisplayNode().GetVisibility() for n in points_of(b))),
+    "toggle_expected": Deed(nothing, lambda b: bool(b.study.nodes["expected"].GetDisplayNode().GetVisibility())),
     "fit_views": Deed(zoomed, lambda b: b.widget.face.straightened.GetFieldOfView()[1] > 200),
     "next_case": Deed(nothing, lambda b: b.said == NO_COHORT),
     "previous_case": Deed(nothing, lambda b: b.said == NO_COHORT),
@@ -209,6 +210,8 @@ def does(bench: Bench, action: str, trigger: Callable[[], None]) -> None:
         bench.review.act("toggle_window")
     if any(not node.GetDisplayNode().GetVisibility() for node in points_of(bench)):
         bench.review.act("toggle_overlay")
+    if bench.study.nodes["expected"].GetDisplayNode().GetVisibility():
+        bench.review.act("toggle_expected")
     bench.review.face.tell("")
     bench.review.act("fit_views")
     pick(bench, 0)

@@ -473,8 +473,11 @@ def test_a_report_comes_back_as_the_record_it_was_made_from(case: Case, tmp_path
     made, back = read_analysis(here.folder / "analysis.json"), read_report(report)
     for one, other in zip(made.vertebrae, back.vertebrae, strict=True):
         np.testing.assert_allclose(other.keypoints, one.keypoints, rtol=0, atol=1e-3)
-        told = {key: value for key, value in vars(one).items() if key not in ("keypoints", "measurement")}
+        told = {key: value for key, value in vars(one).items() if key not in ("keypoints", "measurement", "expected")}
         assert told == {key: value for key, value in vars(other).items() if key in told}
+        assert (other.expected is None) is (one.expected is None)
+        if one.expected:
+            np.testing.assert_allclose(other.expected.loss, one.expected.loss, rtol=0, atol=1e-4)
         if one.counts:
             assert other.measurement == one.measurement
     assert [v.level for v in back.vertebrae] == list(LEVELS)

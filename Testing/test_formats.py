@@ -42,6 +42,7 @@ from VertebralFractureQuantLib.report.wording import Wording, languages
 from VertebralFractureQuantLib.scene.journal import Journal
 from VertebralFractureQuantLib.scene.journal_file import APPLICATION_ID, VERSION
 from VertebralFractureQuantLib.spine.curve import fit_curve
+from VertebralFractureQuantLib.spine.expected import expectations
 from VertebralFractureQuantLib.spine.genant import GRADES, SHAPES, measure, measure_column
 from VertebralFractureQuantLib.spine.levels import NAMES
 from VertebralFractureQuantLib.spine.quality import Flag
@@ -82,6 +83,12 @@ LATER = (
     "reviewer",
     "reviewed_at",
     "physiologic",
+    "expected_heights_mm",
+    "expected_heights_sd_mm",
+    "height_loss",
+    "height_loss_sd",
+    "loss_grade",
+    "expected_from",
     "quality",
 )
 NOW = "2026-01-31T12:00:00+00:00"
@@ -247,6 +254,8 @@ def edited() -> SpineAnalysis:
     signed = {"reviewer": "reader", "reviewed_at": NOW}
     moved = replace(first, origin="reader", machine_keypoints=box(-31.0), spread=None)
     placed = Vertebra(fifth.keypoints, fifth.measurement, origin="reader")
+    beside = expectations(np.stack([v.keypoints for v in found.vertebrae]), ("T9", "T10", "T11", "T12", "L1"))
+    second = replace(second, expected=beside[1])
     return replace(
         found,
         quality=(Flag("metal", "There is metal at T10.", ("T10",)),),
@@ -423,6 +432,13 @@ WRONG = [
     ("vertebrae.1.reviewer", "reader"),  # of an open vertebra
     ("vertebrae.1.physiologic", True),
     ("vertebrae.1.physiologic", {}),
+    ("vertebrae.1.expected_heights_mm.0", 0.0),
+    ("vertebrae.1.expected_heights_sd_mm", [1.0, 1.0]),
+    ("vertebrae.1.height_loss.0", 1.01),
+    ("vertebrae.1.height_loss_sd.2", -0.1),
+    ("vertebrae.1.loss_grade", "terrible"),
+    ("vertebrae.1.expected_from", {"neighbours": 3}),
+    ("vertebrae.1.expected_from.neighbours", 7),
     ("vertebrae.1.quality", [{"code": "metal"}]),
     ("vertebrae.1.quality", None),
     ("quality.0.where", "T10"),

@@ -304,6 +304,8 @@ def test_an_analysis_belongs_to_a_ct_of_the_same_position(analysis):
 
 ADDED_TO_VERTEBRA = {"crush_ratio", "genant_spread", "level_probabilities", "machine_keypoints", "pinned"}
 ADDED_TO_VERTEBRA |= {"reviewer", "reviewed_at", "physiologic", "quality"}
+ADDED_TO_VERTEBRA |= {"expected_heights_mm", "expected_heights_sd_mm", "height_loss", "height_loss_sd"}
+ADDED_TO_VERTEBRA |= {"loss_grade", "expected_from"}
 
 
 def test_the_documented_keys_are_there_and_no_place_for_patient_data(analysis):

@@ -117,7 +117,7 @@ def test_the_table_has_a_row_for_each_vertebra_with_the_values_of_the_record(ana
     with (tmp_path / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["level"] for row in rows] == ["T7", "T8", "T9", ""]
-    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 24 + 18
+    assert tuple(rows[0]) == COLUMNS and len(COLUMNS) == 37 + 18
     wedge = rows[2]
     assert (wedge["index"], wedge["grade"], wedge["shape"]) == ("3", "severe", "wedge")
     assert float(wedge["genant_ratio"]) == pytest.approx(analysis.vertebrae[2].measurement.genant_ratio, abs=1e-4)

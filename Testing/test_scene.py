@@ -33,7 +33,7 @@ from VertebralFractureQuantLib.spine.genant import measure_column, ratio_text  #
 from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import NAMES  # noqa: E402
 from VertebralFractureQuantLib.spine.quality import Flag  # noqa: E402
-from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, with_neighbours  # noqa: E402
 from VertebralFractureQuantLib.spine.record_json import from_json, read_analysis, to_json  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
@@ -72,7 +72,7 @@ def analysis(ct: CTVolume) -> SpineAnalysis:
         ijk_to_ras=ct.ijk_to_ras,
         curve=curve.points,
         limits_mm=(0.0, curve.length),
-        vertebrae=vertebrae,
+        vertebrae=with_neighbours(vertebrae),
     )
 
 

@@ -8,13 +8,16 @@ import test_scene
 import vtk
 from test_scene import drag, slicer
 from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.scene.keys import ACTIONS
 from VertebralFractureQuantLib.scene.labels import Label, Labels
 from VertebralFractureQuantLib.scene.loupe import HALF_MM, PITCH_MM, sampled, shades
 from VertebralFractureQuantLib.scene.outlines import PALETTES
 from VertebralFractureQuantLib.scene.references import CUTS, MARGIN_MM, STEP_MM, VIEWS_OF, Surface
+from VertebralFractureQuantLib.scene.rows import rows
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM, LATERAL_MM, TUBE_MM, tube
 from VertebralFractureQuantLib.scene.volumes import WINDOWS, content_window, voxels_of
 from VertebralFractureQuantLib.spine.curve import SpineCurve
+from VertebralFractureQuantLib.spine.record import remeasured
 from VertebralFractureQuantLib.spine.straightening import Straightening
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -184,6 +187,59 @@ def test_a_window_is_restored_before_a_study_is_open_and_a_broken_one_changes_no
     )
     review.close()
     assert review.preset == "own"
+
+
+# --- expected heights
+
+
+def ends_of(review) -> np.ndarray:
+    """Return the drawn points with the expected heights `(n, 3, 2, 3)`, straight RAS mm."""
+    data = review.study.nodes["expected"].GetPolyData()
+    return vtk_to_numpy(data.GetPoints().GetData()).reshape(-1, 3, 2, 3)
+
+
+def test_a_key_shows_the_expected_heights_and_they_follow_a_drag(begun):
+    review = begun()
+    study, node = review.study, review.study.nodes["expected"]
+    assert not node.GetDisplayNode().GetVisibility() and not node.GetSaveWithScene()
+    review.act(ACTIONS["l"])
+    assert node.GetDisplayNode().GetVisibility() and "expect" in review.note
+    moved = study.order[2]
+    before = study.vertebra(moved).expected
+    drag(study, moved, (0, 0, -9.0))
+    e = study.vertebra(moved).expected
+    assert e.heights_mm == pytest.approx(before.heights_mm, rel=0.01) and e.loss[1] > before.loss[1] + 0.3
+    drawn, straight = ends_of(review), study.straight()
+    heights = np.linalg.norm(drawn[:, :, 0] - drawn[:, :, 1], axis=-1)
+    np.testing.assert_allclose(drawn.mean(2), straight.mean(2), atol=1e-6)
+    np.testing.assert_allclose(heights[2], e.heights_mm, rtol=0.05)
+    assert set(study.followed) >= {study.order[1], moved, study.order[3]}
+    assert rows(study, study.order)[2]["against"].startswith("Height loss A")
+    review.act("toggle_overlay")
+    assert not node.GetDisplayNode().GetVisibility()
+    review.act("toggle_overlay")
+    review.act(ACTIONS["l"])
+    assert not node.GetDisplayNode().GetVisibility()
+
+
+def test_what_is_expected_is_written_into_the_record_and_a_rejected_vertebra_has_nothing(begun):
+    review = begun()
+    study = review.study
+    drag(study, study.order[2], (0, 0, -9.0))
+    found = study.analysis().vertebrae
+    assert [v.expected for v in found] == [v.expected for v in remeasured(found)]
+    review.act("select", study.order[2])
+    review.act("reject")
+    assert study.vertebra(study.order[2]).expected is None
+    assert rows(study, study.order)[2]["against"] == ""
+
+
+def test_a_single_vertebra_says_that_it_has_nothing_to_be_compared_with(begun):
+    review = begun()
+    for vertebra_id in review.study.order[1:]:
+        review.act("select", vertebra_id)
+        review.act("reject")
+    assert rows(review.study, review.study.order)[0]["against"].startswith("No expected heights: no vertebra within")
 
 
 # --- labels

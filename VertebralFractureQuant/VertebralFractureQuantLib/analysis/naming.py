@@ -12,7 +12,7 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..spine.genant import measure_column
 from ..spine.levels import SURE, UNMEASURED, name_levels, steps_between
-from ..spine.record import Vertebra, with_physiologic
+from ..spine.record import Vertebra, with_neighbours
 from ..spine.ribs import rib_signs
 from .curve_finding import Spine
 
@@ -49,4 +49,4 @@ def measurable(vertebrae: tuple[Vertebra, ...]) -> tuple[Vertebra, ...]:
     chances = [sum(v.level_probabilities.get(name, 0.0) for name in UNMEASURED) for v in vertebrae]
     kept = [v for v, chance in zip(vertebrae, chances, strict=True) if chance < SURE]
     measured = measure_column([v.keypoints for v in kept], [v.spread for v in kept])
-    return with_physiologic([replace(v, measurement=m) for v, m in zip(kept, measured, strict=True)])
+    return with_neighbours([replace(v, measurement=m) for v, m in zip(kept, measured, strict=True)])

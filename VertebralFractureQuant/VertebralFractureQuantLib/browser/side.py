@@ -90,7 +90,18 @@ class Side:
                 ):
                     self._head()
                     self._body()
+            self._against()
             self._verdicts()
+
+    def _against(self) -> None:
+        """What the selected vertebra lacks of the heights that its neighbours lead to expect."""
+        chosen = "(rows.find(r => r.id == selected) || {})"
+        html.Div(
+            f"{{{{ {chosen}.level }}}}: {{{{ {chosen}.against }}}}",
+            v_if=f"{chosen}.against",
+            classes="text-caption px-2",
+            raw_attrs=['data-test="against"'],
+        )
 
     def _report(self) -> None:
         with html.Div(v_if="report", classes="report", raw_attrs=['data-test="report"']):

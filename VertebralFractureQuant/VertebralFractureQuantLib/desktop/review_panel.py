@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..scene.outlines import PALETTES
-from ..scene.rows import row, rows, summary
+from ..scene.rows import against_text, row, rows, summary
 from ..scene.straight import LATERAL_MM
 from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
@@ -88,6 +88,7 @@ class ReviewPanel:
             self._contradicting = {row["id"] for row in shown if row["contradiction"]}
             self.table.fill(shown, self.review.selected)
             self._show_summary()
+            self._show_against()
             self._show_buttons()
             self._show_display()
             show_text(self.ui.hintLabel, self.review.hint)
@@ -97,6 +98,7 @@ class ReviewPanel:
         for vertebra_id in vertebra_ids:
             self.table.update(row(self.review.study, vertebra_id, vertebra_id in self._contradicting))
         self.table.mark(self.review.selected)
+        self._show_against()
         if vertebra_ids:
             self._show_summary()
         else:
@@ -122,6 +124,11 @@ class ReviewPanel:
         patient = summary(self.review.study)
         show_text(self.ui.summaryLabel, summary_text(patient))
         show_text(self.ui.qualityLabel, "\n".join(f"\N{WARNING SIGN} {sentence}" for sentence in patient["quality"]))
+
+    def _show_against(self) -> None:
+        study, selected = self.review.study, self.review.selected
+        told = against_text(study.vertebra(selected)) if selected else ""
+        show_text(self.ui.againstLabel, f"{study.label(selected)}: {told}" if selected and told else "")
 
     def _show_buttons(self) -> None:
         ui, review, journal = self.ui, self.review, self.review.editor and self.review.editor.journal

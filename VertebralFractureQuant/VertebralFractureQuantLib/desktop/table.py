@@ -96,7 +96,7 @@ class VertebraTable:
         _paint(self.widget.item(index, GRADE), color)
         self.widget.item(index, NAME).setToolTip(row["fault"] or row["doubt"])
         self.widget.item(index, RATIO).setToolTip(row["g"])
-        self.widget.item(index, GRADE).setToolTip(row["physiologic"])
+        self.widget.item(index, GRADE).setToolTip("\n".join(filter(None, (row["physiologic"], row["against"]))))
         self.widget.item(index, REVIEW).setToolTip(row["reviewer"] or row["quality"])
 
     def _select(self) -> None:

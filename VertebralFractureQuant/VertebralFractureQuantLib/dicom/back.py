@@ -20,7 +20,7 @@ from ..imaging.dicom_header import is_dicom
 from ..spine.genant import GRADES, SHAPES, Measurement, measure
 from ..spine.levels import NAMES
 from ..spine.quality import Flag
-from ..spine.record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra
+from ..spine.record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra, with_expected
 from ..spine.record_json import read_analysis
 from . import codes as c
 
@@ -85,7 +85,7 @@ def _record(report: Dataset, case: str) -> SpineAnalysis:
         models=tuple(ModelStamp(*found.groups()) for found in map(STAMP.fullmatch, spine.parameters) if found),
         curve=spine.points("CURVE")[0],
         limits_mm=None if start is None or end is None else (start, end),
-        vertebrae=tuple(_vertebra(one) for one in groups if one.points(c.HEIGHT.value)),
+        vertebrae=with_expected([_vertebra(one) for one in groups if one.points(c.HEIGHT.value)]),
         quality=spine.doubts,
         trust_header=spine.value("VOUCHED") == c.YES.value,
     )

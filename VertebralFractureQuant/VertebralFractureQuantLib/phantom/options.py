@@ -19,6 +19,8 @@ class PhantomOptions:
     noise_hu : approximate standard deviation of the noise.
     healed : make the same patient before the fractures; all else is drawn as with them.
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
+    trend : factor on what neighbouring bodies share beyond the patient's size, such as wedging over several levels
+        (`shapes.TREND`); 0 gives none. The patient is otherwise the same.
     later : seed of a later examination of the same patient (`follow_up`): other posture, scanner and field of view, and
         new fractures. None gives the first examination.
     new_fracture_rate : share of the vertebrae T4 to L5 without a fracture that are fractured until then.
@@ -31,5 +33,6 @@ class PhantomOptions:
     noise_hu: float | None = None
     healed: bool = False
     pathology: float = 1.0
+    trend: float = 0.0
     later: int | None = None
     new_fracture_rate: float = 0.15

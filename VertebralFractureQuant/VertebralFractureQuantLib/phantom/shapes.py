@@ -24,6 +24,10 @@ from .morphometry import (
 from .options import PhantomOptions
 
 NARROWEST_DISC_MM = 0.7
+# Standard deviations of the logarithms of height, anterior / posterior height and depth that vary smoothly along a
+# spine, and the number of levels after which they are independent by 1 - 1/e. They are chosen wide, like all the rest.
+TREND = {"height": 0.04, "wedge": 0.03, "depth": 0.05}
+TREND_LEVELS = 4.0
 FRACTURED = LEVELS[LEVELS.index("T4") :]  # the levels that may be fractured
 
 
@@ -32,8 +36,9 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
 
     Each is a dict of `ha`, `hm`, `hp` (anterior, middle, posterior height), `depth`, `width`, `disc` (anterior and
     posterior height of the disc below), all in mm; `bias` and `split` (see `corner_heights`); `fracture` ("wedge",
-    "biconcave", "crush" or None).
+    "biconcave", "crush" or None); `healthy`: `(ha, hm, hp, depth)` before the fracture.
     """
+    trend = _draw_trend(rng.spawn(1)[0]) if options.trend else None
     size = rng.normal(1.0, 0.09)
     depth = size * rng.normal(1.05, 0.09)
     disc = float(np.clip(rng.normal(1.05, 0.3), 0.4, 1.9))
@@ -59,6 +64,9 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
             "split": rng.uniform(0.15, 0.8),
             "fracture": None,
         }
+        if trend is not None:
+            _follow(shape, options.trend * trend[i])
+        shape["healthy"] = tuple(shape[key] for key in ("ha", "hm", "hp", "depth"))
         if name in FRACTURED and rng.random() < options.fracture_rate:
             fracture(rng, shape)
         shapes.append(shape)
@@ -87,6 +95,22 @@ def with_room(shapes: list[dict]) -> list[dict]:
     for above, below in zip(shapes, shapes[1:], strict=False):
         above["disc"] = above["disc"] + max(0.0, NARROWEST_DISC_MM - _narrowest(above, below))
     return shapes
+
+
+def _draw_trend(rng: np.random.Generator) -> np.ndarray:
+    """Return by how much the logarithms of `TREND` differ at each level, `(levels, 3)`."""
+    apart = np.abs(np.subtract.outer(np.arange(len(LEVELS)), np.arange(len(LEVELS))))
+    smooth = np.linalg.cholesky(np.exp(-apart / TREND_LEVELS)) @ rng.standard_normal((len(LEVELS), len(TREND)))
+    return np.asarray(smooth * np.array(list(TREND.values())))
+
+
+def _follow(shape: dict, trend: np.ndarray) -> None:
+    """Change a healthy shape in place by a patient's trend at its level."""
+    height, wedge, depth = np.exp(trend)
+    shape["hp"] *= height
+    shape["ha"] *= height * wedge
+    shape["hm"] *= height * wedge**0.5
+    shape["depth"] *= depth
 
 
 def _narrowest(above: dict, below: dict) -> float:

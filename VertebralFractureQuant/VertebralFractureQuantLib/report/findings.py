@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import __version__
+from ..spine.expected import against
 from ..spine.genant import GRADES, MILD, MODERATE, SEVERE, deciding_ratio, severity
 from ..spine.levels import LUMBAR, NAMES, THORACIC
 from ..spine.record import SpineAnalysis, Vertebra, shown_names, vertebra_name
@@ -58,6 +59,9 @@ class Row:
     physiologic : True if its shape is normal at its level; it then counts as normal.
     may_be : the grade on the other side of a threshold that is close; None if the grade is certain.
     loss : None for a vertebra that is not fractured.
+    against_neighbours : by how many percent the (anterior, middle, posterior) height is lower than the neighbours lead
+        to expect, negative where it is higher; None without neighbours. `neighbours_say` is "fits" if the grade is not
+        normal but no height is low, "low" if all heights are although the grade does not say so, else None.
     review : "open", "confirmed" or "rejected".
     by_reader : True if a reader placed the points.
     doubts : codes of the reasons to doubt it that are not settled by a reader.
@@ -75,6 +79,8 @@ class Row:
     physiologic: bool
     may_be: str | None
     loss: Loss | None
+    against_neighbours: tuple[float, ...] | None
+    neighbours_say: str | None
     review: str
     by_reader: bool
     doubts: tuple[str, ...]
@@ -174,6 +180,8 @@ def _row(vertebra: Vertebra, name: str, shown: str) -> Row:
         physiologic=bool(vertebra.physiologic),
         may_be=_other_grade(vertebra) if vertebra.counts and not vertebra.physiologic else None,
         loss=_loss(vertebra) if fractured else None,
+        against_neighbours=tuple(100 * share for share in vertebra.expected.loss) if vertebra.expected else None,
+        neighbours_say=against(vertebra.expected, m) if vertebra.counts else None,
         review=vertebra.review,
         by_reader=vertebra.origin == "reader",
         doubts=tuple(dict.fromkeys(f.code for f in vertebra.quality)) if vertebra.review == "open" else (),

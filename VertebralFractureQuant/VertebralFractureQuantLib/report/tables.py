@@ -9,12 +9,18 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from ..spine.expected import Expectation
 from ..spine.keypoints import ENDPLATES, POSITIONS
 from ..spine.quality import codes_text
 from ..spine.record import SpineAnalysis, Vertebra
 
 COORDINATES = tuple(
     f"{position}_{endplate}_{axis}" for position in POSITIONS for endplate in ENDPLATES for axis in "ras"
+)
+EXPECTED = tuple(
+    pattern.format(height)
+    for pattern in ("expected_{}_mm", "expected_{}_sd_mm", "{}_loss", "{}_loss_sd")
+    for height in ("ha", "hm", "hp")
 )
 COLUMNS = (
     "case",
@@ -31,6 +37,8 @@ COLUMNS = (
     "borderline",
     "crush_ratio",
     "physiologic",
+    *EXPECTED,
+    "loss_grade",
     "quality",
     "score",
     "origin",
@@ -87,6 +95,7 @@ def _row(case: str, index: int, vertebra: Vertebra, signed: dict[str, str]) -> d
         "borderline": int(m.borderline),
         "crush_ratio": _number(m.crush_ratio),
         "physiologic": vertebra.physiologic or "",
+        **_expected(vertebra.expected),
         "quality": codes_text(vertebra.quality),
         "score": f"{vertebra.score:.4f}",
         "origin": vertebra.origin,
@@ -97,6 +106,15 @@ def _row(case: str, index: int, vertebra: Vertebra, signed: dict[str, str]) -> d
         **signed,
         **{name: f"{value:.3f}" for name, value in coordinates},
     }
+
+
+def _expected(e: Expectation | None) -> dict[str, str]:
+    """Return the cells of `EXPECTED` and the grade by height loss; all are empty without neighbours."""
+    if e is None:
+        return dict.fromkeys((*EXPECTED, "loss_grade"), "")
+    lengths, shares = (*e.heights_mm, *e.sd_mm), (*e.loss, *e.loss_sd)
+    cells = (*(f"{mm:.2f}" for mm in lengths), *(f"{share:.4f}" for share in shares))
+    return {**dict(zip(EXPECTED, cells, strict=True)), "loss_grade": e.grade}
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from ..spine.expected import sentence
 from ..spine.genant import Measurement, deciding_text
 from ..spine.quality import codes_text, is_suspect
 from ..spine.record import SpineAnalysis, Vertebra, not_counted_text, physiologic_text, shown_names, worst_text
@@ -33,19 +34,30 @@ def case_table(analyses: Sequence[SpineAnalysis]) -> Table:
 
 
 def vertebra_table(analysis: SpineAnalysis) -> Table:
-    """Return a table with one row for each vertebra of a case; heights in mm."""
-    table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score", "doubts")
+    """Return a table with one row for each vertebra of a case; heights in mm.
+
+    "loss %" is that of the anterior / middle / posterior height against what the neighbours lead to expect.
+    """
+    table = _table("level", "ha", "hm", "hp", "G", "grade", "shape", "score", "doubts", "loss %")
     for vertebra, name in zip(analysis.vertebrae, shown_names(analysis.vertebrae), strict=True):
         table.add_row(*_vertebra_row(vertebra, name))
     return table
 
 
 def doubt_lines(analysis: SpineAnalysis) -> list[Text]:
-    """Return a line for each reason to doubt a case, and one for the vertebrae whose shape is physiologic."""
+    """Return a line for each reason to doubt a case, and what is said of shapes at this level or beside these ones."""
     lines = [Text(f.message, style="yellow" if is_suspect(f) else "") for f in analysis.quality]
-    named = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
-    told = [f"{name}: {v.physiologic}" for name, v in named if v.physiologic and v.review != "rejected"]
-    return [*lines, *([Text(f"Physiologic, counted as normal: {' '.join(told)}")] if told else [])]
+    paired = zip(shown_names(analysis.vertebrae), analysis.vertebrae, strict=True)
+    named = [(name, v) for name, v in paired if v.review != "rejected"]
+    usual = [f"{name}: {v.physiologic}" for name, v in named if v.physiologic]
+    beside = [
+        f"{name}: {told}" for name, v in named if not v.physiologic and (told := sentence(v.expected, v.measurement))
+    ]
+    return [
+        *lines,
+        *([Text(f"Physiologic, counted as normal: {' '.join(usual)}")] if usual else []),
+        *([Text(f"Against the neighbours: {' '.join(beside)}")] if beside else []),
+    ]
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -112,6 +124,7 @@ def _vertebra_row(vertebra: Vertebra, name: str) -> tuple[Text, ...]:
         Text(m.shape or ""),
         Text(f"{vertebra.score:.2f}"),
         Text(codes_text(vertebra.quality).replace(" ", ", "), style="yellow"),
+        Text("/".join(f"{round(100 * loss)}" for loss in vertebra.expected.loss) if vertebra.expected else ""),
     )
 
 

@@ -262,9 +262,7 @@ class Actions:
         elif self.selected:
             self.viewpoint.close_up = True
             self.viewpoint.center(self.selected)
-        self.viewpoint.follow_plane()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
 
     def own_plane(self) -> None:
         """Move the sagittal plane of the straightened view to the points of the selected vertebra."""
@@ -274,19 +272,19 @@ class Actions:
     def toggle_overlay(self) -> None:
         """Hide points, lines and labels in all views, or show them again."""
         self.viewpoint.toggle_overlay()
-        self.face.changed()
-        self.face.render()
+        self._redraw()
+
+    def toggle_expected(self) -> None:
+        """Show the heights that the neighbours lead to expect as faint outlines, or hide them."""
+        self.viewpoint.toggle_expected()
+        self._redraw()
 
     def fit_views(self) -> None:
         """Show the whole spine, and the patient close up around the selected vertebra."""
         self.viewpoint.fit()
         if self.selected:
             self.viewpoint.center_patient(self.selected)
-        self.viewpoint.follow_plane()
-        self.face.changed()
-        self.face.render()
-
-    # -- how
+        self._redraw()
 
     @property
     def _open_editor(self) -> Editor:
@@ -319,10 +317,13 @@ class Actions:
     def _changed(self) -> None:
         """Show everything again after an action."""
         self.study.select(self.selected)  # its nodes may be new
+        self._redraw()
+        self.face.acted()
+
+    def _redraw(self) -> None:
         self.viewpoint.follow_plane()
         self.face.changed()
         self.face.render()
-        self.face.acted()
 
     def _show_place(self) -> None:
         self.face.followed(())

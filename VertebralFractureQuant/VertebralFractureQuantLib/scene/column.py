@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..spine.expected import Expectation, column_expectations, losses_text
 from ..spine.genant import Measurement, crush_neighbourhood, measure_column, ratio_text
 from ..spine.keypoints import faults, outline
 from ..spine.levels import in_doubt, steps_between
@@ -18,7 +19,7 @@ from ..spine.physiologic import physiologic_shapes
 from ..spine.plausibility import column_flags, impossible, own_fault
 from ..spine.quality import Flag, of_study
 from ..spine.record import Vertebra, remeasured
-from . import outlines, table
+from . import expected_outlines, outlines, table
 from .labels import Label
 from .nodes import StudyNodes
 from .state import flags_of, vertebra_of
@@ -32,6 +33,7 @@ class LiveColumn:
     ----------
     vertebrae, measurements, faults : vertebra's id -> markups, measurement, faults of its key points.
     physiologic : vertebra's id -> why its shape is physiologic; only those whose shape is.
+    expected : vertebra's id -> the heights that its neighbours lead to expect; None without neighbours.
     impossible : vertebra's id -> why its points cannot be those of a vertebral body; only those of which it is so.
     flags : vertebra's id -> the reasons to doubt it.
     followed : the ids whose measurements `follow` measured last.
@@ -54,6 +56,7 @@ class LiveColumn:
         self.measurements: dict[str, Measurement] = {}
         self.faults: dict[str, tuple[str, ...]] = {}
         self.physiologic: dict[str, str] = {}
+        self.expected: dict[str, Expectation | None] = {}
         self.impossible: dict[str, str] = {}
         self.flags: dict[str, tuple[Flag, ...]] = {}
         self.followed: tuple[str, ...] = ()
@@ -78,6 +81,7 @@ class LiveColumn:
         measured = measure_column(points, [self._spread(i) for i in self.order], left_out=self._left_out())
         self.measurements = dict(zip(self.order, measured, strict=True))
         self.physiologic, self.flags = self._judged(), self._doubted(points)
+        self._expect(points)
         for vertebra_id in self.order:
             self._show(vertebra_id)
         self._draw_outlines()
@@ -103,7 +107,8 @@ class LiveColumn:
         self.physiologic, self.flags = self._judged(), self._doubted(points)
         changed = {i for i, each in enumerate(self.order) if before_move.get(each) != self.physiologic.get(each)}
         shown = sorted(changed.union(near))  # a habit reaches farther than the crush test
-        self.followed = tuple(self.order[i] for i in shown)
+        farther = self._expect(points)
+        self.followed = tuple(each for i, each in enumerate(self.order) if i in shown or each in farther)
         for i in shown:
             table.fill_row(self._nodes["measurements"], i, *self._row(self.order[i])[1:])
 
@@ -137,8 +142,9 @@ class LiveColumn:
     def vertebra(self, vertebra_id: str) -> Vertebra:
         """Return the record of one vertebra, with its measurement."""
         found = vertebra_of(self.vertebrae[vertebra_id].state(), self.measurements[vertebra_id])
-        reason, flags = self.physiologic.get(vertebra_id), self.flags[vertebra_id]
-        return replace(found, spread=self._spread(vertebra_id), physiologic=reason, quality=flags)
+        reason, expected, flags = self.physiologic.get(vertebra_id), self.expected[vertebra_id], self.flags[vertebra_id]
+        spread = self._spread(vertebra_id)
+        return replace(found, spread=spread, physiologic=reason, expected=expected, quality=flags)
 
     def keypoints(self) -> np.ndarray:
         """Return the key points `(n, 3, 2, 3)` of all vertebrae in `order`, patient RAS mm."""
@@ -212,6 +218,15 @@ class LiveColumn:
         levels = [None if i in self.impossible else level for i, level in zip(self.order, levels, strict=True)]
         reasons = physiologic_shapes([self.measurements[i] for i in self.order], levels, shares, pinned)
         return {i: reason for i, reason in zip(self.order, reasons, strict=True) if reason}
+
+    def _expect(self, points: np.ndarray) -> set[str]:
+        """Expect and draw heights of all vertebrae, and return the ids of those whose losses now read otherwise."""
+        details = [self.vertebrae[i].details for i in self.order]
+        levels, rejected = [d["level"] for d in details], [d["review"] == "rejected" for d in details]
+        found = column_expectations(points, levels, [i in self.impossible for i in self.order], rejected)
+        before, self.expected = self.expected, dict(zip(self.order, found, strict=True))
+        expected_outlines.draw(self._nodes["expected"], self._straight, self.measurements, self.expected)
+        return {i for i, e in self.expected.items() if losses_text(e) != losses_text(before.get(i))}
 
     def _doubted(self, points: np.ndarray) -> dict[str, tuple[Flag, ...]]:
         """Return the reasons to doubt each vertebra: of its size and distance now, and as it was detected."""

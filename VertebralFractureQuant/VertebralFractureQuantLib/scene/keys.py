@@ -48,6 +48,7 @@ KEYS = (
     Key(("q",), "toggle_healthy", "synthetic picture of the vertebra before a fracture, beside the real one; or back"),
     Key(("j",), "own_plane", "go to the sagittal plane of the vertebra's points"),
     Key(("h",), "toggle_overlay", "hide points, lines and labels, or show them; while held, for a look"),
+    Key(("l",), "toggle_expected", "faint outlines with the heights that the neighbours lead to expect; or hide them"),
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
     Key(("ArrowLeft",), "lateral_left", "move the sagittal plane to the patient's left"),
     Key(("ArrowRight",), "lateral_right", "move the sagittal plane to the patient's right"),

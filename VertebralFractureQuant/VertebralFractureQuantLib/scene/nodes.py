@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
-from . import outlines, references
+from . import expected_outlines, outlines, references
 from .views import Views
 from .volumes import ROLE, Window, acquisition_of, nodes_of, set_window, window_of
 
@@ -25,6 +25,7 @@ ROLES = {
     "curve": "vtkMRMLModelNode",
     "measurements": "vtkMRMLTableNode",
     "study": "vtkMRMLTextNode",
+    expected_outlines.ROLE: "vtkMRMLModelNode",
     **dict.fromkeys(references.VIEWS_OF, "vtkMRMLModelNode"),
 }
 SHOWN = ("straightened", "outlines", "outlines-patient", "curve")  # roles that need a display node
@@ -133,6 +134,8 @@ class StudyNodes:
             node = outlines.create(self.scene, name, views[role], self.by_role["grades"])
         elif role in references.VIEWS_OF:
             node = references.create(self.scene, role, self.views)
+        elif role == expected_outlines.ROLE:
+            node = expected_outlines.create(self.scene, self.views.straightened)
         elif role == "curve":
             node = outlines.create_curve(self.scene, name, self.views.volume)
         else:

@@ -35,7 +35,7 @@ def draw(node: Any, points: np.ndarray, colors: Sequence[str]) -> None:
     data = vtk.vtkPolyData()
     data.SetPoints(vtk.vtkPoints())
     data.GetPoints().SetData(numpy_to_vtk(points.reshape(-1, 3), deep=True))
-    data.SetLines(_segments(len(points)))
+    data.SetLines(segments(len(points)))
     scalars = numpy_to_vtk(np.repeat([INDEX[c] for c in colors], POINTS).astype(np.int32), deep=True)
     scalars.SetName(SCALARS)
     data.GetPointData().SetScalars(scalars)
@@ -110,9 +110,10 @@ def fill_colors(node: Any, colors: Mapping[str, Color]) -> None:
         node.SetColor(i, name, *colors[name])
 
 
-def _segments(count: int) -> vtk.vtkCellArray:
+def segments(count: int, pairs: Sequence[tuple[int, int]] = SEGMENTS) -> vtk.vtkCellArray:
+    """Return lines between these `pairs` of the six points of each of so many vertebrae."""
     lines = vtk.vtkCellArray()
     for first in range(0, POINTS * count, POINTS):
-        for start, end in SEGMENTS:
+        for start, end in pairs:
             lines.InsertNextCell(2, [first + start, first + end])
     return lines

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..spine.expected import sentence
 from ..spine.genant import deciding_ratio, deciding_text, deformity_index, ratio_text, severity, worst_grade
 from ..spine.levels import contradictions
 from ..spine.plausibility import IMPOSSIBLE
 from ..spine.quality import codes_text
+from ..spine.record import Vertebra
 from .study import StudyScene
 
 DOUBT = "{:.0%} certain; set the level of one vertebra, and the levels of the others follow"
+
+NOT_COMPARED = "no vertebra within three levels can be compared with it."
 
 Row = dict[str, Any]
 
@@ -20,8 +24,8 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
 
     `g` is the Genant ratio with all digits, `ratio` is rounded for reading. `contradiction`: the level does not follow
     from those above. `doubt`: a sentence about a level that is not certain, else "". `neighbours`:
-    "0.77 of neighbours" if they gave the grade, else "". `fault`: why the key points are impossible, else "". `counts`:
-    False if the patient's grade and SDI leave the vertebra out.
+    "0.77 of neighbours" if they gave the grade, else "". `against`: what `against_text` says. `fault`: why the key
+    points are impossible, else "". `counts`: False if the patient's grade and SDI leave the vertebra out.
     """
     v = study.vertebra(vertebra_id)
     m = v.measurement
@@ -44,6 +48,7 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "counts": study.counts(vertebra_id),
         "shape": m.shape or "",
         "physiologic": v.physiologic or "",
+        "against": against_text(v),
         "flags": codes_text(study.flags[vertebra_id]),
         "quality": " ".join(flag.message for flag in study.flags[vertebra_id]),
         "fault": study.impossible.get(vertebra_id, ""),
@@ -51,6 +56,23 @@ def row(study: StudyScene, vertebra_id: str, contradiction: bool) -> Row:
         "review": v.review,
         "reviewer": "" if v.reviewer is None else f"{v.reviewer}, {v.reviewed_at}",
     }
+
+
+def against_text(v: Vertebra) -> str:
+    """Say what a vertebra lacks of the heights that its neighbours lead to expect; "" for a rejected one."""
+    e = v.expected
+    if v.review == "rejected":
+        return ""
+    if e is None:
+        return f"No expected heights: {NOT_COMPARED}"
+    heights = "/".join(f"{h:.1f}" for h in e.heights_mm)
+    lost = ", ".join(
+        f"{name} {round(100 * loss)} ± {round(100 * sd)}"
+        for name, loss, sd in zip("AMP", e.loss, e.loss_sd, strict=True)
+    )
+    alone = "" if e.neighbours else " All its neighbours are fractured, so this is uncertain."
+    told = sentence(e, v.measurement)
+    return f"Height loss {lost} % of the expected {heights} mm; by loss {e.grade}.{alone} {told}".strip()
 
 
 def rows(study: StudyScene, order: list[str]) -> list[Row]:

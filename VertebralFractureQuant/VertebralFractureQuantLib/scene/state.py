@@ -18,13 +18,13 @@ from ..spine.genant import Measurement
 from ..spine.plausibility import GEOMETRIC
 from ..spine.quality import Flag, sorted_flags
 from ..spine.record import SpineAnalysis, Vertebra
-from ..spine.record_json import from_json, to_json, vertebra_from_json, vertebra_to_json
+from ..spine.record_json import EXPECTED_KEYS, from_json, to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
 # The fields of a record that change with the curve.
 CURVE_KEYS = ("curve", "limits_mm", "status", "message", "models", "timing_s", "quality")
 MEASURED = ("heights_mm", "genant_ratio", "grade", "shape", "borderline", "crush_ratio")
-DERIVED = (*MEASURED, "physiologic")  # not in a state: they follow from key points and levels
+DERIVED = (*MEASURED, "physiologic", *EXPECTED_KEYS)  # not in a state: they follow from key points and levels
 OF_THE_SCAN = ("cut_by_border", "metal")  # reasons to doubt a vertebra that stay when a reader sets its points
 UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
 MOVED_MM = 0.01  # smaller differences are rounding, from the transform and back or from a file

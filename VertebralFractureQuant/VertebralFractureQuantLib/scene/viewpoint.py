@@ -28,6 +28,7 @@ class Viewpoint:
     preset : the window, one of `volumes.PRESETS`, or "own" after it was adjusted. It stays for the next study.
     close_up : True if the selected vertebra fills the straightened view.
     overlay : False while points, lines and labels are hidden.
+    expected : True while the outlines with the expected heights are shown.
     """
 
     def __init__(self, study: StudyScene, face: Face):
@@ -44,6 +45,7 @@ class Viewpoint:
         self.lateral = 0.0
         self.close_up = False
         self.overlay = True
+        self.expected = False
         self._references.forget()
         self._labels.detach()
 
@@ -140,6 +142,16 @@ class Viewpoint:
         """Hide points, lines and labels in all views, or show them again."""
         self.overlay = not self.overlay
         self._study.show_overlay(self.overlay)
+        self._show_expected()
+
+    def toggle_expected(self) -> None:
+        """Show the outlines with the heights that the neighbours lead to expect, or hide them."""
+        self.expected = not self.expected
+        self._show_expected()
+
+    def _show_expected(self) -> None:
+        self._study.nodes["expected"].GetDisplayNode().SetVisibility(self.expected and self.overlay)
+        self._study.refresh()
 
     @property
     def window(self) -> tuple[float, float]:
@@ -149,6 +161,8 @@ class Viewpoint:
     def note(self) -> str:
         """Say what is hidden, and where the plane lies if it is beside the points of the selected vertebra; or ""."""
         told = [] if self.overlay else ["Points and lines are hidden. h shows them."]
+        if self.expected and self.overlay:
+            told.append("Faint outlines: the heights that the neighbours lead to expect. l hides them.")
         selected = self._study.selected
         if selected:
             off = self.lateral - self._study.plane_of(selected)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import VFQError
 from ..imaging.axes import voxel_size
+from .expected import Expectation, column_expectations
 from .genant import Measurement, deciding_text, deformity_index, measure_column, severity, worst_grade
 from .levels import in_doubt
 from .physiologic import physiologic_shapes
@@ -46,6 +47,8 @@ class Vertebra:
     reviewed_at : when that was, UTC, ISO 8601; None while it is open.
     physiologic : one sentence on why heights that differ are normal at this level or in this patient
         (`physiologic.physiologic_shapes`); None if they need no excuse or have none.
+    expected : the heights that its neighbours lead to expect, and what it lacks; None without neighbours, and in older
+        records.
     quality : the reasons to doubt this vertebra.
     """
 
@@ -62,6 +65,7 @@ class Vertebra:
     reviewer: str | None = None
     reviewed_at: str | None = None
     physiologic: str | None = None
+    expected: Expectation | None = None
     quality: tuple[Flag, ...] = ()
 
     @property
@@ -202,22 +206,36 @@ def shown_names(vertebrae: Sequence[Vertebra]) -> list[str]:
     ]
 
 
-def with_physiologic(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
-    """Return the vertebrae of a column, cranial first, each with the reason why its shape is physiologic, or None."""
+def with_neighbours(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of a column, cranial first, each with what it is compared with its neighbours.
+
+    That is the heights that they lead to expect, and the reason why its shape is physiologic, or None.
+    """
     told = physiologic_shapes(
         [v.measurement for v in vertebrae],
         [None if v.impossible else v.level for v in vertebrae],
         [v.level_probabilities for v in vertebrae],
         [v.pinned for v in vertebrae],
     )
-    return tuple(replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True))
+    return with_expected([replace(v, physiologic=reason) for v, reason in zip(vertebrae, told, strict=True)])
+
+
+def with_expected(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of a column, cranial first, each with the heights that its neighbours lead to expect."""
+    expected = column_expectations(
+        [v.keypoints for v in vertebrae],
+        [v.level for v in vertebrae],
+        [v.impossible for v in vertebrae],
+        [v.review == "rejected" for v in vertebrae],
+    )
+    return tuple(replace(v, expected=e) for v, e in zip(vertebrae, expected, strict=True))
 
 
 def remeasured(vertebrae: Sequence[Vertebra]) -> tuple[Vertebra, ...]:
     """Measure a column again, cranial first, with no height expected from a vertebra that is impossible."""
     left_out = [i for i, v in enumerate(vertebrae) if v.impossible]
     measured = measure_column([v.keypoints for v in vertebrae], [v.spread for v in vertebrae], left_out=left_out)
-    return with_physiologic([replace(v, measurement=m) for v, m in zip(vertebrae, measured, strict=True)])
+    return with_neighbours([replace(v, measurement=m) for v, m in zip(vertebrae, measured, strict=True)])
 
 
 def not_counted_text(analysis: SpineAnalysis) -> str:

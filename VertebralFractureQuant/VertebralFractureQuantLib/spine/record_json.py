@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
+from .expected import Expectation
 from .genant import GRADES, SHAPES, Measurement
 from .quality import Flag
 from .reading import ROLES, STARTS, Reading, Signature
@@ -23,6 +24,8 @@ from .record import ORIGINS, REVIEWS, ModelStamp, SpineAnalysis, Vertebra, verte
 
 SCHEMA = "vfq-analysis/1"
 SPACE = "RAS_mm"
+EXPECTED = ("expected_heights_mm", "expected_heights_sd_mm", "height_loss", "height_loss_sd")
+EXPECTED_KEYS = (*EXPECTED, "loss_grade", "expected_from")
 
 
 def to_json(analysis: SpineAnalysis) -> dict[str, Any]:
@@ -166,8 +169,34 @@ def vertebra_to_json(vertebra: Vertebra) -> dict[str, Any]:
         "reviewer": vertebra.reviewer,
         "reviewed_at": vertebra.reviewed_at,
         "physiologic": {"reason": vertebra.physiologic} if vertebra.physiologic else None,
+        **_expected_to_json(vertebra.expected),
         "quality": [{"code": f.code, "message": f.message} for f in vertebra.quality],
     }
+
+
+def _expected_to_json(e: Expectation | None) -> dict[str, Any]:
+    return {
+        "expected_heights_mm": e and list(e.heights_mm),
+        "expected_heights_sd_mm": e and list(e.sd_mm),
+        "height_loss": e and list(e.loss),
+        "height_loss_sd": e and list(e.loss_sd),
+        "loss_grade": e and e.grade,
+        "expected_from": e and {"neighbours": e.neighbours, "model": e.model},
+    }
+
+
+def _expected_from_json(data: dict[str, Any]) -> Expectation | None:
+    """Return None for a record that is older than the expected heights, or of a vertebra without neighbours."""
+    if data.get("expected_heights_mm") is None:
+        return None
+    source = _typed(dict, data["expected_from"])
+    expected, sd, loss, loss_sd = (_numbers(data[key], 3) for key in EXPECTED)
+    return Expectation(
+        *(expected, sd, loss, loss_sd),
+        _one_of(GRADES, data["loss_grade"]),
+        _typed(int, source["neighbours"]),
+        _text(source["model"]),
+    )
 
 
 def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
@@ -198,6 +227,7 @@ def vertebra_from_json(data: dict[str, Any]) -> Vertebra:
         reviewer=_optional(_text, data.get("reviewer")),
         reviewed_at=_optional(_text, data.get("reviewed_at")),
         physiologic=_optional(lambda v: _text(_typed(dict, v)["reason"]), data.get("physiologic")),
+        expected=_expected_from_json(data),
         quality=_flags(data.get("quality")),
     )
 
