@@ -16,6 +16,8 @@ from dicom_cases import trunk, write_series
 from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.cohort.incidents import write_incidents
+from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
 from VertebralFractureQuantLib.followup.change import READER_HEIGHT_MM, change_of, height_sd, ratio_sd
@@ -579,3 +581,89 @@ def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, t
     with pytest.raises(VFQError, match="No two examinations of a patient") as told:
         evaluate_repeatability(tmp_path / "empty", 0, 0)
     assert told.value.code == "nothing_to_evaluate"
+
+
+# --- new fractures in a cohort
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Three patients: one with a new fracture in the second of two years, one scanned once, one exchanged."""
+    pl = pytest.importorskip("polars")
+    analyses = {
+        "a-1": spine(case="a-1"),
+        "a-2": again(spine(), case="a-2"),
+        "a-3": again(spine(lower={"L1": (0.6, 0.9, 1)}), 0.25, case="a-3"),
+        "b-1": spine(3, case="b-1"),
+        "c-1": spine(4, case="c-1"),
+        "c-2": spine(2, case="c-2", scale=1.12),
+    }
+    analyses["a-3"] = replace(analyses["a-3"], curve=analyses["a-3"].curve + 9.0)
+    for analysis in analyses.values():
+        write_outputs(analysis, None, tmp_path / "cases", pictures=False)
+    CohortState(tmp_path).close()
+    dates = ["2024-01-01", "2024-12-31", "2025-12-31", "2024-05-05", "2024-01-01", "2025-01-01"]
+    table = {"case": list(analyses), "status": ["ok"] * 6, "who": [c[0] for c in analyses], "when": dates}
+    pl.DataFrame(table).write_parquet(tmp_path / "patients.parquet")
+    return tmp_path
+
+
+def test_new_fractures_are_counted_over_the_years_that_were_compared(cohort):
+    found = write_incidents(cohort, "who", "when")
+    assert [(r["prior_case"], r["current_case"], r["days"], r["status"]) for r in found.rows] == [
+        ("a-1", "a-2", 365, "ok"),
+        ("a-2", "a-3", 365, "ok"),
+        ("c-1", "c-2", 366, "other_patient"),
+    ]
+    assert (found.fractures, found.fractured, found.patients) == (1, 1, 1)
+    assert found.person_years == pytest.approx(730 / 365.25)
+    rate, low, high = found.rate
+    assert rate == pytest.approx(100 / found.person_years)
+    assert (low * found.person_years / 100, high * found.person_years / 100) == pytest.approx((0.0253, 5.572), abs=1e-3)
+    rows = list(csv.DictReader((cohort / "incidents.csv").open(encoding="utf-8")))
+    assert [r["new_levels"] for r in rows] == ["", "L1", ""]
+    assert "202" not in (cohort / "incidents.csv").read_text()  # no date
+
+
+def test_the_command_prints_the_rate(cohort):
+    given = ["cohort", "incidents", str(cohort), "--patient", "who", "--date", "when"]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "1 new fractures in 1 patients, 2.0 person-years." in result.stdout
+    assert "50.03 new fractures in 100 person-years (95 %: 1.27 to 278.77)." in result.stdout
+
+
+@pytest.mark.parametrize(("columns", "code"), [(("patient", "when"), "bad_manifest"), (("who", "case"), "bad_dates")])
+def test_a_cohort_without_patients_or_dates_is_refused(cohort, columns, code):
+    with pytest.raises(VFQError) as told:
+        write_incidents(cohort, *columns)
+    assert told.value.code == code
+
+
+# --- two real scans of one spine
+
+
+def real(data_dir: Path, name: str) -> Path:
+    path = data_dir / "ct" / f"{name}_ct.nii.gz"
+    if not path.exists():
+        pytest.skip(f"needs {path.name}")
+    return path
+
+
+@pytest.mark.thorough
+def test_a_real_spine_seen_twice_is_matched_whole_and_nothing_is_new(data_dir, tmp_path):
+    scans = [real(data_dir, f"mapconcierge_CC0_LSPINE_{kind}3mm") for kind in ("sag", "cor")]
+    result = vfq(*scans, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    (step,) = json.loads((tmp_path / "comparison.json").read_text())["comparisons"]
+    assert len(step["summary"]["unchanged"]) == 7
+    assert sum(map(len, step["summary"].values())) == 7
+    assert step["alignment"]["certainty"] > 0.99
+
+
+@pytest.mark.thorough
+def test_two_real_scans_without_a_level_in_common_are_told(data_dir, tmp_path):
+    scans = [real(data_dir, f"ACRIN-FLT-Breast_001_{part}") for part in ("abdpelvis", "headneck")]
+    result = vfq(*scans, "--output", tmp_path)
+    assert result.exit_code == 3
+    assert "no_level_in_common: " in result.output
