@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..spine.genant import GRADES, deciding_ratio
+from ..spine.quality import codes_text
 from ..spine.record import Vertebra
 
 Verdict = Literal["unchanged", "new fracture", "progressed", "better", "not comparable"]
@@ -85,6 +86,9 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
     sd = np.hypot(height_sd(prior), height_sd(current))
     sd_ratio = float(np.hypot(ratio_sd(prior), ratio_sd(current)))
     verdict, reason = _verdict(prior, current, before - now, sd, sd_ratio)
+    doubts = codes_text([f for v in (prior, current) if v.review == "open" for f in v.quality])
+    if verdict != "unchanged" and doubts:
+        reason = "; ".join(filter(None, (reason, f"in doubt: {doubts.replace(' ', ', ')}")))
     return Change(
         prior=i,
         current=j,
