@@ -61,6 +61,9 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "healthy",
+        "matches",
+        "methods",
         "reading",
         "reference",
         "repeatability",
@@ -500,7 +503,7 @@ def journalled(tmp_path_factory) -> Path:
     import slicer
     from VertebralFractureQuantLib.scene.case_files import open_journal
     from VertebralFractureQuantLib.scene.editor import Editor
-    from VertebralFractureQuantLib.scene.machine import Machine
+    from VertebralFractureQuantLib.scene.machine import Machine, Rescued
     from VertebralFractureQuantLib.scene.state import first_state
     from VertebralFractureQuantLib.scene.straight import reformat
     from VertebralFractureQuantLib.scene.study import StudyScene
@@ -537,7 +540,7 @@ def journalled(tmp_path_factory) -> Path:
     editor.delete("v2")
     drawn = fit_curve(found.curve + [1.0, 0.0, 0.0])
     along = replace(found, curve=drawn.points, vertebrae=(found.vertebrae[0], found.vertebrae[3]))
-    editor.rescue(along, reformat(CT, drawn))
+    editor.rescue(Rescued.of(editor.known(), along, reformat(CT, drawn)))
     editor.undo()
     editor.redo()
     with pytest.MonkeyPatch.context() as full:
@@ -735,6 +738,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "Context": ("vfq-review/1", "context"),
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
+    "methods.json": ("vfq-methods/1", ""),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
     "repeatability.json": ("vfq-repeatability/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
@@ -742,6 +746,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
+    "matches.json": ("vfq-matches/1", ""),
 }
 
 

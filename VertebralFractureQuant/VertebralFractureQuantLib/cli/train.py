@@ -24,6 +24,10 @@ class Role(str, Enum):
     LOCALIZER = "localizer"
     REFINER = "refiner"
     DETECTOR = "detector"
+    ANCHOR_BOXES = "anchor-boxes"
+    M_SCN_CENTRES = "m-scn-centres"
+    M_SCN_MASK = "m-scn-mask"
+    M_SCN_POINTS = "m-scn-points"
 
 
 def train(
