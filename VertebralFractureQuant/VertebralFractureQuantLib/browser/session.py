@@ -39,13 +39,7 @@ KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "cop
 KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
 KEYS = {**ACTIONS, **PAIR_ACTIONS}
 # A dialog hides the effect of all keys but those that close it.
-CLOSING = {
-    "help_open": "toggle_help",
-    "case_open": "toggle_case",
-    "report_open": "toggle_report",
-    "healthy_open": "toggle_healthy",
-    "ask": "",
-}
+CLOSING = {f"{name}_open": f"toggle_{name}" for name in ("help", "case", "report", "healthy")} | {"ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
 SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
 REPORTING = ("toggle_report", "report_in", "copy_report", "export_dicom")
