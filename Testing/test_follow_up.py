@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -344,6 +345,14 @@ def test_a_change_of_a_vertebra_in_doubt_says_so_until_a_reader_has_decided():
     assert (change.verdict, change.reason) == ("new fracture", "in doubt: metal")
     assert change_of(vertebra(25, 25, 25), replace(metal, review="confirmed"), 0, 0).reason == ""
     assert change_of(vertebra(25, 25, 25), replace(vertebra(25, 25, 25), **flags), 0, 0).reason == ""
+
+
+def test_the_loss_against_expected_heights_is_told_where_a_record_has_it():
+    before, now = vertebra(25, 25, 25), vertebra(18, 24, 25)
+    for one, loss in ((before, (0.01, 0.0, -0.02)), (now, (0.28, 0.04, 0.0))):
+        object.__setattr__(one, "expected", SimpleNamespace(loss=loss))
+    assert change_of(before, now, 0, 0).losses == (0.01, 0.28)
+    assert change_of(vertebra(25, 25, 25), vertebra(25, 25, 25), 0, 0).losses == (None, None)
 
 
 def test_a_height_regained_is_called_an_error_of_measurement():

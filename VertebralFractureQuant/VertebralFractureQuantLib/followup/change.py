@@ -42,7 +42,8 @@ class Change:
     verdict : what follows.
     reason : why it is not comparable, or what speaks against the verdict; "" otherwise.
     grades : the grade that counts before and now.
-    losses : the relative height loss value (RHLV) before and now; None where the record has none.
+    losses : the relative height loss value (RHLV) before and now: the largest share by which a height is lower than
+        expected; None where the record has none.
     """
 
     prior: int | None
@@ -100,7 +101,14 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
         verdict=verdict,
         reason=reason,
         grades=(prior.called, current.called),
+        losses=(_lost(prior), _lost(current)),
     )
+
+
+def _lost(vertebra: Vertebra) -> float | None:
+    """Return the largest of the three losses against the expected heights, if the record has them."""
+    expected = getattr(vertebra, "expected", None)
+    return None if expected is None else float(max(expected.loss))
 
 
 def missing(i: int | None, j: int | None, reason: str) -> Change:
