@@ -18,6 +18,7 @@ from dicom_cases import trunk, write_series
 from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.cohort.engine import Library
 from VertebralFractureQuantLib.cohort.incidents import write_incidents
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
@@ -525,6 +526,21 @@ def test_a_comparison_is_not_overwritten_unless_it_is_asked_for(cases):
 def test_json_is_printed_as_it_is_written(cases):
     result = vfq(cases / "before", cases / "after", "-o", cases / "out", "--json")
     assert json.loads(result.stdout) == json.loads((cases / "out" / "comparison.json").read_text())
+
+
+def test_scans_are_analysed_first_wherever_in_a_folder_they_lie(cases, monkeypatch):
+    write_series(cases / "scans" / "first" / "study" / "series", trunk(), {"StudyDate": "20240101"})
+    write_series(cases / "scans" / "second", trunk(), {"StudyDate": "20240131"})
+    made = iter([spine(case="x"), again(spine(lower={"L1": (0.6, 0.9, 1)}), case="x")])
+    monkeypatch.setattr(Library, "load_models", lambda self, device: device)
+    monkeypatch.setattr(Library, "analyze", lambda *given: next(made))
+    given = [str(cases / "scans" / name) for name in ("first", "second")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *given, "-o", str(cases / "out")])
+    assert result.exit_code == 0, result.output
+    assert "12 vertebrae compared after 30 days" in result.stdout
+    record = json.loads((cases / "out" / "comparison.json").read_text())
+    assert [e["status"] for e in record["examinations"]] == ["ok", "ok"]
+    assert record["comparisons"][0]["summary"]["new_fracture"] == ["L1"]
 
 
 def test_one_examination_is_wrong_usage(cases):
