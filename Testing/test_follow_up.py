@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from dicom_cases import trunk, write_series
 from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
+from VertebralFractureQuantLib.cohort.engine import Library
+from VertebralFractureQuantLib.cohort.incidents import write_incidents
+from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
 from VertebralFractureQuantLib.followup.change import READER_HEIGHT_MM, change_of, height_sd, ratio_sd
@@ -334,6 +339,23 @@ def test_a_vertebra_without_usable_points_is_not_comparable(state, reason):
     assert (change.prior, change.current) == (2, 3)
 
 
+def test_a_change_of_a_vertebra_in_doubt_says_so_until_a_reader_has_decided():
+    flags = {"quality": (Flag("metal", "There is metal."),)}
+    metal = replace(vertebra(15, 25, 25), **flags)
+    change = change_of(vertebra(25, 25, 25), metal, 0, 0)
+    assert (change.verdict, change.reason) == ("new fracture", "in doubt: metal")
+    assert change_of(vertebra(25, 25, 25), replace(metal, review="confirmed"), 0, 0).reason == ""
+    assert change_of(vertebra(25, 25, 25), replace(vertebra(25, 25, 25), **flags), 0, 0).reason == ""
+
+
+def test_the_loss_against_expected_heights_is_told_where_a_record_has_it():
+    before, now = vertebra(25, 25, 25), vertebra(18, 24, 25)
+    for one, loss in ((before, (0.01, 0.0, -0.02)), (now, (0.28, 0.04, 0.0))):
+        object.__setattr__(one, "expected", SimpleNamespace(loss=loss))
+    assert change_of(before, now, 0, 0).losses == (0.01, 0.28)
+    assert change_of(vertebra(25, 25, 25), vertebra(25, 25, 25), 0, 0).losses == (None, None)
+
+
 def test_a_height_regained_is_called_an_error_of_measurement():
     change = change_of(vertebra(15, 24, 25), vertebra(25, 24, 25), 0, 0)
     assert (change.verdict, change.grades) == ("better", ("severe", "normal"))
@@ -358,6 +380,12 @@ def test_a_name_of_the_prior_scan_is_moved_to_those_of_the_current_one():
     assert comparison.names[3] == "T10"
     (told,) = (line for line in change_lines(comparison, None) if "names" in line)
     assert told.startswith("The names of the levels differ by 1 between the scans")
+
+
+def test_no_two_vertebrae_have_one_name_where_no_level_is_known():
+    comparison = compared(spine(shift=None), again(spine(first="T9", last="L3", shift=None)))
+    assert comparison.names[:4] == ("V1 (prior)", "V2 (prior)", "V3 (prior)", "V1")
+    assert len(set(comparison.names)) == len(comparison.names)
 
 
 # --- several examinations, and dates
@@ -500,6 +528,21 @@ def test_json_is_printed_as_it_is_written(cases):
     assert json.loads(result.stdout) == json.loads((cases / "out" / "comparison.json").read_text())
 
 
+def test_scans_are_analysed_first_wherever_in_a_folder_they_lie(cases, monkeypatch):
+    write_series(cases / "scans" / "first" / "study" / "series", trunk(), {"StudyDate": "20240101"})
+    write_series(cases / "scans" / "second", trunk(), {"StudyDate": "20240131"})
+    made = iter([spine(case="x"), again(spine(lower={"L1": (0.6, 0.9, 1)}), case="x")])
+    monkeypatch.setattr(Library, "load_models", lambda self, device: device)
+    monkeypatch.setattr(Library, "analyze", lambda *given: next(made))
+    given = [str(cases / "scans" / name) for name in ("first", "second")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *given, "-o", str(cases / "out")])
+    assert result.exit_code == 0, result.output
+    assert "12 vertebrae compared after 30 days" in result.stdout
+    record = json.loads((cases / "out" / "comparison.json").read_text())
+    assert [e["status"] for e in record["examinations"]] == ["ok", "ok"]
+    assert record["comparisons"][0]["summary"]["new_fracture"] == ["L1"]
+
+
 def test_one_examination_is_wrong_usage(cases):
     assert vfq(cases / "before").exit_code == 2
 
@@ -518,8 +561,8 @@ def test_the_picture_joins_each_vertebra_with_itself_at_one_scale():
     figure = draw_comparison(seen, compare_course(seen))
     sheet, *panels = figure.axes
     told = [text.get_text() for text in sheet.texts]
-    assert told[:2] == ["before", "after"]
-    assert [t.split()[0] for t in told[2:]] == list(SPINE[3:])
+    assert told[:3] == ["Research use only - not for diagnosis", "before", "after"]
+    assert [t.split()[0] for t in told[3:]] == list(SPINE[3:])
     assert sum("new fracture, \N{MINUS SIGN}" in t for t in told) == 1
     scales = [np.ptp(p.get_ylim()) / p.get_position().height for p in panels]
     assert scales[0] == pytest.approx(scales[1], rel=1e-6)
@@ -579,3 +622,90 @@ def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, t
     with pytest.raises(VFQError, match="No two examinations of a patient") as told:
         evaluate_repeatability(tmp_path / "empty", 0, 0)
     assert told.value.code == "nothing_to_evaluate"
+
+
+# --- new fractures in a cohort
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Three patients: one with a new fracture in the second of two years, one scanned once, one exchanged."""
+    pl = pytest.importorskip("polars")
+    analyses = {
+        "a-1": spine(case="a-1"),
+        "a-2": again(spine(), case="a-2"),
+        "a-3": again(spine(lower={"L1": (0.6, 0.9, 1)}), 0.25, case="a-3"),
+        "b-1": spine(3, case="b-1"),
+        "c-1": spine(4, case="c-1"),
+        "c-2": spine(2, case="c-2", scale=1.12),
+    }
+    analyses["a-3"] = replace(analyses["a-3"], curve=analyses["a-3"].curve + 9.0)
+    for analysis in analyses.values():
+        write_outputs(analysis, None, tmp_path / "cases", pictures=False)
+    CohortState(tmp_path).close()
+    dates = ["2024-01-01", "2024-12-31", "2025-12-31", "2024-05-05", "2024-01-01", "2025-01-01"]
+    table = {"case": list(analyses), "status": ["ok"] * 6, "who": [c[0] for c in analyses], "when": dates}
+    pl.DataFrame(table).write_parquet(tmp_path / "patients.parquet")
+    return tmp_path
+
+
+def test_new_fractures_are_counted_over_the_years_that_were_compared(cohort):
+    found = write_incidents(cohort, "who", "when")
+    assert [(r["prior_case"], r["current_case"], r["days"], r["status"]) for r in found.rows] == [
+        ("a-1", "a-2", 365, "ok"),
+        ("a-2", "a-3", 365, "ok"),
+        ("c-1", "c-2", 366, "other_patient"),
+    ]
+    assert (found.fractures, found.fractured, found.patients) == (1, 1, 1)
+    assert found.person_years == pytest.approx(730 / 365.25)
+    rate, low, high = found.rate
+    assert rate == pytest.approx(100 / found.person_years)
+    assert (low * found.person_years / 100, high * found.person_years / 100) == pytest.approx((0.0253, 5.572), abs=1e-3)
+    rows = list(csv.DictReader((cohort / "incidents.csv").open(encoding="utf-8")))
+    assert [r["new_levels"] for r in rows] == ["", "L1", ""]
+    assert not re.search(r"\d{4}-\d\d-\d\d", (cohort / "incidents.csv").read_text())
+    assert "days" in rows[0] and "date" not in rows[0]
+
+
+def test_the_command_prints_the_rate(cohort):
+    given = ["cohort", "incidents", str(cohort), "--patient", "who", "--date", "when"]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "1 new fractures in 1 patients, 2.0 person-years." in result.stdout
+    assert "50.03 new fractures in 100 person-years (95 %: 1.27 to 278.77)." in result.stdout
+
+
+@pytest.mark.parametrize(("columns", "code"), [(("patient", "when"), "bad_manifest"), (("who", "case"), "bad_dates")])
+def test_a_cohort_without_patients_or_dates_is_refused(cohort, columns, code):
+    with pytest.raises(VFQError) as told:
+        write_incidents(cohort, *columns)
+    assert told.value.code == code
+
+
+# --- two real scans of one spine
+
+
+def real(data_dir: Path, name: str) -> Path:
+    path = data_dir / "ct" / f"{name}_ct.nii.gz"
+    if not path.exists():
+        pytest.skip(f"needs {path.name}")
+    return path
+
+
+@pytest.mark.thorough
+def test_a_real_spine_seen_twice_is_matched_whole_and_nothing_is_new(data_dir, tmp_path):
+    scans = [real(data_dir, f"mapconcierge_CC0_LSPINE_{kind}3mm") for kind in ("sag", "cor")]
+    result = vfq(*scans, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    (step,) = json.loads((tmp_path / "comparison.json").read_text())["comparisons"]
+    assert len(step["summary"]["unchanged"]) == 7
+    assert sum(map(len, step["summary"].values())) == 7
+    assert step["alignment"]["certainty"] > 0.99
+
+
+@pytest.mark.thorough
+def test_two_real_scans_without_a_level_in_common_are_told(data_dir, tmp_path):
+    scans = [real(data_dir, f"ACRIN-FLT-Breast_001_{part}") for part in ("abdpelvis", "headneck")]
+    result = vfq(*scans, "--output", tmp_path)
+    assert result.exit_code == 3
+    assert "no_level_in_common: " in result.output

@@ -77,6 +77,8 @@ class Score:
     found, missed : new fractures that are at least moderate, with and without the verdict "new fracture".
     false, same : unchanged vertebrae that were called new, and all unchanged ones.
     better : unchanged vertebrae that were called better.
+    moved, moved_false : vertebrae without a new fracture whose true heights, as both scans show them, differ by
+        `SAME_MM` or more, and those of them that were called new or progressed.
     """
 
     outcomes: Counter = field(default_factory=Counter)
@@ -88,6 +90,8 @@ class Score:
     false: int = 0
     same: int = 0
     better: int = 0
+    moved: int = 0
+    moved_false: int = 0
 
     def add(self, prior: Seen, current: Seen) -> Comparison | None:
         """Compare two examinations and count."""
@@ -122,6 +126,9 @@ class Score:
                 self.same += 1
                 self.false += change.verdict in ("new fracture", "progressed")
                 self.better += change.verdict == "better"
+            elif before["fracture"] == now["fracture"]:
+                self.moved += 1
+                self.moved_false += change.verdict in ("new fracture", "progressed")
 
     def lines(self) -> Iterator[str]:
         """Yield the counts with 95 % intervals (Clopper & Pearson 1934)."""
@@ -131,6 +138,8 @@ class Score:
             yield f"  new fractures, moderate or severe, found: {_share(self.found, self.found + self.missed)}"
         if self.same:
             yield f"  unchanged vertebrae called new or progressed: {_share(self.false, self.same)}"
+            both = _share(self.false + self.moved_false, self.same + self.moved)
+            yield f"  with those whose rims the slices hide on one scan: {both}"
             yield f"  unchanged vertebrae called better: {_share(self.better, self.same)}"
 
 

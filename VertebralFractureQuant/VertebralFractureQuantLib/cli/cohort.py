@@ -120,6 +120,34 @@ def refresh(folder: Folder, debug: DebugOption = False) -> None:
 
 
 @cohort_app.command()
+def incidents(
+    folder: Folder,
+    patient: Annotated[str, typer.Option(help="Column of the manifest with the patient of a scan.")] = "patient",
+    date: Annotated[str, typer.Option(help="Column of the manifest with the date of a scan, as 2026-11-30.")] = "date",
+    debug: DebugOption = False,
+) -> None:
+    """Count fractures that are new, and person-years: incidents.csv in the folder of the cohort.
+
+    Successive scans of each patient are compared as by `vfq compare`. Only days between dates are written.
+    """
+    from ..cohort.incidents import FILE, write_incidents
+
+    with coded_exit(debug):
+        found = write_incidents(folder, patient, date)
+    console = output_console()
+    left_out = len(found.rows) - len(found.compared)
+    lines = [
+        f"{found.patients} patients, {len(found.compared)} intervals compared, {left_out} not compared.",
+        f"{found.fractures} new fractures in {found.fractured} patients, {found.person_years:.1f} person-years.",
+    ]
+    if found.rate:
+        lines.append("{:.2f} new fractures in 100 person-years (95 %: {:.2f} to {:.2f}).".format(*found.rate))
+    for line in (*lines, f"Table: {folder / FILE}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(NOTICE, style="dim")
+
+
+@cohort_app.command()
 def review(
     folder: Folder,
     cases: Annotated[list[str], typer.Argument(metavar="CASE", help="Names of cases, as in patients.csv.")],

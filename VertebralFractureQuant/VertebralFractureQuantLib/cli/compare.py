@@ -128,8 +128,8 @@ def _examinations(
         raise typer.BadParameter("an input contains several scans. Give one scan, or one case, for each examination.")
     batch = Batch(ctx.obj, output, device.value, False, None, Console(stderr=True), debug, trust_header)
     records = batch.run([(case.source, case.name) for case in found]) if found else []
-    folders = {case.source: case.folder for case in found}
-    failed = {case.source: record for case, record in zip(found, records, strict=True) if record.status != "ok"}
+    folders = {path: case.folder for path, case in zip(scans, found, strict=True)}  # a source may lie below its input
+    failed = {path: record for path, record in zip(scans, records, strict=True) if record.status != "ok"}
     return [
         Examination(failed[path]) if path in failed else read_examination(folders.get(path, path)) for path in inputs
     ]

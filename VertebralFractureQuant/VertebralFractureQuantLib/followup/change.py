@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..spine.genant import GRADES, deciding_ratio
+from ..spine.quality import codes_text
 from ..spine.record import Vertebra
 
 Verdict = Literal["unchanged", "new fracture", "progressed", "better", "not comparable"]
@@ -41,7 +42,8 @@ class Change:
     verdict : what follows.
     reason : why it is not comparable, or what speaks against the verdict; "" otherwise.
     grades : the grade that counts before and now.
-    losses : the relative height loss value (RHLV) before and now; None where the record has none.
+    losses : the relative height loss value (RHLV) before and now: the largest share by which a height is lower than
+        expected; None where the record has none.
     """
 
     prior: int | None
@@ -85,6 +87,9 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
     sd = np.hypot(height_sd(prior), height_sd(current))
     sd_ratio = float(np.hypot(ratio_sd(prior), ratio_sd(current)))
     verdict, reason = _verdict(prior, current, before - now, sd, sd_ratio)
+    doubts = codes_text([f for v in (prior, current) if v.review == "open" for f in v.quality])
+    if verdict != "unchanged" and doubts:
+        reason = "; ".join(filter(None, (reason, f"in doubt: {doubts.replace(' ', ', ')}")))
     return Change(
         prior=i,
         current=j,
@@ -96,7 +101,14 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
         verdict=verdict,
         reason=reason,
         grades=(prior.called, current.called),
+        losses=(_lost(prior), _lost(current)),
     )
+
+
+def _lost(vertebra: Vertebra) -> float | None:
+    """Return the largest of the three losses against the expected heights, if the record has them."""
+    expected = getattr(vertebra, "expected", None)
+    return None if expected is None else float(max(expected.loss))
 
 
 def missing(i: int | None, j: int | None, reason: str) -> Change:

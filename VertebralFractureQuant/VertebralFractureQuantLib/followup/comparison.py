@@ -152,12 +152,13 @@ def _names(
     """Return the name of each change: the current one; else that in the prior scan, moved by `shift` levels."""
     told = []
     for change in changes:
-        if change.current is not None and (current[change.current].level or change.prior is None):
-            told.append(vertebra_name(current[change.current], change.current))
-            continue
-        name = vertebra_name(prior[change.prior or 0], change.prior or 0)
-        moved = LEVELS.index(name) + shift if name in LEVELS else -1
-        told.append(LEVELS[moved] if 0 <= moved < len(LEVELS) else name)
+        before, now = (None if i is None else v[i] for v, i in ((prior, change.prior), (current, change.current)))
+        if now is not None and (now.level or before is None or not before.level):
+            told.append(vertebra_name(now, change.current or 0))
+        elif before is not None:
+            moved = LEVELS.index(before.level) + shift if before.level in LEVELS else -1
+            name = vertebra_name(before, change.prior or 0) + ("" if before.level else " (prior)")
+            told.append(LEVELS[moved] if 0 <= moved < len(LEVELS) else name)
     return tuple(told)
 
 

@@ -59,6 +59,7 @@ def draw_comparison(examinations: Sequence[Examination], steps: Sequence[Step]) 
     sheet = figure.add_axes((0, 0, 1, 1), facecolor="none", zorder=2)
     sheet.set(xlim=(0, total), ylim=(0, height + TOP + EDGE))
     sheet.axis("off")
+    sheet.text(total / 2, 0.02, "Research use only - not for diagnosis", size=6, color=QUIET, ha="center", va="bottom")
     lefts = [EDGE + k * (width + BETWEEN) for k in range(len(panels))]
     for left, panel, i in zip(lefts, panels, shown, strict=True):
         bottom = EDGE + scale * (panel.up[-1] - PIXEL_MM / 2 - low)
