@@ -137,6 +137,8 @@ def test_the_table_has_a_row_for_every_method_rule_and_grader(compared, tmp_path
     assert rows["m-scn"]["missing"] == "no_method_weights" and rows["m-scn"]["figures"] == {}
     assert rows["anchor-free"]["figures"]["recall"]["value"] == 1
     assert rows["anchor-free"]["figures"]["seconds"]["value"] == 3
+    assert "recall" not in rows["mask: thirds"]["figures"] and "ratio" in rows["mask: thirds"]["figures"]
+    assert set(rows["anchor-free, grade by G"]["figures"]) == set(methods.OF_GRADES)
     assert data["blocks"][0]["status"] == {"anchor-free": {"one": "ok"}}
     write_methods_figure(compared, tmp_path / "methods.png")
     assert (tmp_path / "methods.png").read_bytes()[:4] == b"\x89PNG"
