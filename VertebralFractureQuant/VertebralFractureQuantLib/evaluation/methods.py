@@ -181,7 +181,7 @@ def compare_methods(
 
 
 def _estimates(row: Row, repeats: int, seed: int) -> Estimates:
-    """Return the figures that say something about a row: a rule of grading finds nothing, one of masks sets no points."""
+    """Return the figures that a row has: a rule of grading finds nothing, one that reads masks sets no points."""
     found = estimate_method(row.trials, repeats, seed) if row.trials else {}
     return {key: value for key, value in found.items() if KINDS[row.kind](key)}
 
