@@ -193,3 +193,59 @@ def test_m_scn_places_points_of_a_crop_in_the_patient():
     signs = np.array([[[a, s] for s in (1, -1)] for a in (1, 0, -1)])
     wanted = middle + signs[..., :1] * half[1] * frame[1] + signs[..., 1:] * half[0] * frame[2]
     assert np.linalg.norm(found.keypoints[0] - wanted, axis=-1).max() < 0.8  # half a pixel on each axis
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("role", METHOD_ARCHITECTURES)
+def test_each_network_is_trained_and_exported_like_ours(role, tmp_path, monkeypatch):
+    """One step; a figure of the validation; weights, graph and card that load again, on OpenVINO if it is there."""
+    from VertebralFractureQuantLib.networks.loading import load
+    from VertebralFractureQuantLib.training import train
+
+    monkeypatch.setitem(train.TASKS, role, replace(train.TASKS[role], validated=1))
+    recipe = replace(train.RECIPES[role], steps=1, batch=2, workers=0, pool=1)
+    lines: list[str] = []
+    path = train.train(recipe, tmp_path, report=lines.append)
+    assert "score" in lines[0] and path.name == f"{role}.safetensors"
+    assert load(role, "cpu", path)[1].role == role
+    assert path.stat().st_size < 4e6 and path.with_suffix(".onnx").stat().st_size < 4e6
+
+
+def test_the_anchor_boxes_begin_with_the_trunk_of_our_detector():
+    from VertebralFractureQuantLib.training import train
+
+    model, origin = train._begin(train.RECIPES["anchor-boxes"])
+    detector, stamp = weights.load("detector")
+    assert origin == stamp
+    for name, value in detector.up.state_dict().items():
+        assert torch.equal(model.up.state_dict()[name], value)
+
+
+def test_centres_of_a_sample_lie_on_the_peaks_of_its_heat_map():
+    """What the scan cuts is neither taught nor counted against the network."""
+    rng = np.random.default_rng(0)
+    centres = np.stack([np.arange(4.0, 90, 6), np.full(15, 11.3), np.full(15, 12.6)], 1)
+    tube = mscn_training.PaintedCentres(torch.zeros(90, 24, 24), centres, np.array([[88.0, 11, 12]]))
+    for _ in range(20):
+        sample = mscn_training.centres_sample(tube, rng)
+        known = sample["centres"].numpy()
+        known = known[np.isfinite(known[:, 0])]
+        found, _ = mscn.peaks(sample["heat"].numpy())
+        assert len(found) == len(known) and np.abs(found - known).max(initial=0) < 0.25
+        at = tuple(known.round().astype(int).T)
+        assert (sample["weight"].numpy()[at] == 1).all()
+
+
+@pytest.mark.thorough
+def test_masks_and_slices_agree_with_the_key_points():
+    """A painted crop holds a body in its middle; the points of a slice lie within a millimetre of its mask's edge."""
+    rng = np.random.default_rng(2)
+    slices = mscn_training.paint_slices(rng)
+    steps = (np.arange(mscn.SLICE) + 0.5 - mscn.SLICE / 2) * mscn.SLICE_MM
+    for distance, points in zip(slices.distances, slices.points, strict=True):
+        column = np.abs(steps[:, None] - points[:, 0]).argmin(0)
+        row = np.abs(-steps[:, None] - points[:, 1]).argmin(0)
+        assert np.abs(distance[row, column]).max() < 1.6
+    bodies = mscn_training.paint_bodies(rng)
+    middle = tuple(n // 2 for n in mscn.CROP)
+    assert (bodies.labels[(slice(None), *middle)] > 0).all() and (bodies.labels[:, 0, 0, 0] == 0).all()

@@ -34,17 +34,25 @@ FIRST_SEED = 950_000  # no training and no choice of weights used these phantoms
 FRACTURE_RATE = 0.25
 EMPTY = np.empty((0, 3, 2, 3))
 
+OF_POINTS = ("recall", "precision", "centre_mm", "outliers", "point_mm", "seconds")  # not of rules that read masks
+OF_GRADES = ("accuracy", "macro_f1", "kappa", "crushes", "physiologic")
+KINDS = {  # which figures each kind of row has
+    "method": lambda key: True,
+    "mask": lambda key: key[0] not in OF_POINTS,
+    "grader": lambda key: key[0] in OF_GRADES,
+}
+
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table and its trials; `missing` is the code of why it has none, `points` if it sets key points."""
+    """One row of the table and its trials; `missing` is the code of why it has none, `kind` one of `KINDS`."""
 
     name: str
     trials: list[Trial]
     missing: str = ""
-    points: bool = True
+    kind: str = "method"
 
 
 @dataclass(frozen=True)
@@ -163,13 +171,19 @@ def compare_methods(
     rows += _mask_rows(subjects)
     if spines.get(OURS):
         rows += [_graded_row(subjects, spines[OURS], grader) for grader in GRADERS]
-    estimates = {row.name: estimate_method(row.trials, repeats, seed) if row.trials else {} for row in rows}
+    estimates = {row.name: _estimates(row, repeats, seed) for row in rows}
     status = {
         method: {s.case: found.status for s, (found, _) in zip(subjects, spines[method], strict=True)}
         for method in models
         if spines[method]
     }
     return Block(name, rows, estimates, status)
+
+
+def _estimates(row: Row, repeats: int, seed: int) -> Estimates:
+    """Return the figures that a row has: a rule of grading finds nothing, one that reads masks sets no points."""
+    found = estimate_method(row.trials, repeats, seed) if row.trials else {}
+    return {key: value for key, value in found.items() if KINDS[row.kind](key)}
 
 
 def _analysis(subject: Subject, method: str, networks: Models, folder: Path, ct: list[CTVolume]) -> SpineAnalysis:
@@ -211,7 +225,7 @@ def _mask_rows(subjects: Sequence[Subject]) -> list[Row]:
         Row(
             n,
             [_trial(s, Spine(s.case, n, s.masks[n], s.truth.levels), REPORTED, np.nan) for s in subjects],
-            points=False,
+            kind="mask",
         )
         for n in names
     ]
@@ -219,7 +233,9 @@ def _mask_rows(subjects: Sequence[Subject]) -> list[Row]:
 
 def _graded_row(subjects: Sequence[Subject], found: list[tuple[Spine, float]], grader: str) -> Row:
     pairs = zip(subjects, found, strict=True)
-    return Row(f"{OURS}, grade by {grader}", [_trial(s, spine, grader, np.nan) for s, (spine, _) in pairs])
+    return Row(
+        f"{OURS}, grade by {grader}", [_trial(s, spine, grader, np.nan) for s, (spine, _) in pairs], kind="grader"
+    )
 
 
 def _trial(subject: Subject, found: Spine, grader: str, seconds: float) -> Trial:

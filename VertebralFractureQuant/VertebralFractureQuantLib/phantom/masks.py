@@ -25,6 +25,7 @@ def body_distance(body: Body, points: np.ndarray) -> Tensor:
 
 
 THIRDS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
+SHORTEST_COLUMN = 0.67  # of the middle one; shorter columns are left out of thirds, as in HealthiVert-GAN
 LINES = ((0.15, 0.15), (0.5, 0.5), (0.85, 0.85))  # as TotalSegmentator's spine report does
 
 
@@ -53,9 +54,16 @@ def _read(mask: np.ndarray, steps: np.ndarray, parts: Sequence[tuple[float, floa
     low = steps[mask[held].argmax(1)]
     high = steps[::-1][mask[held][:, ::-1].argmax(1)]
     share = np.linspace(0, 1, len(held))
+    tall = high - low
+    whole = tall >= SHORTEST_COLUMN * tall[len(tall) // 2]
     rows = []
     for first, last in reversed(parts):
-        chosen = (share >= first) & (share <= last) if last > first else np.array([np.abs(share - first).argmin()])
+        third = (share >= first) & (share <= last)
+        chosen = (
+            (third & whole if (third & whole).any() else third)
+            if last > first
+            else np.array([np.abs(share - first).argmin()])
+        )
         ahead = steps[held][chosen].mean()
         rows.append([(ahead, high[chosen].mean()), (ahead, low[chosen].mean())])
     return np.array(rows)

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation.methods import Block, Comparison, Row
+from ..evaluation.methods import Block, Comparison
 from ..evaluation.metrics import Estimates, Key
 
 # heading, key, factor, decimals
@@ -40,8 +40,6 @@ GRADING: tuple[tuple[str, Key, float, int], ...] = (
     ("crushes found", ("crushes",), 1, 2),
     ("wedged, called normal", ("physiologic",), 1, 2),
 )
-OF_METHODS = {("point_mm",), ("centre_mm",), ("recall",), ("precision",), ("seconds",)}  # not of rules that read masks
-OF_FINDING = {key for _, key, _, _ in FINDING}
 
 
 def methods_tables(comparison: Comparison) -> Group:
@@ -55,7 +53,7 @@ def _block(block: Block) -> Iterator[Table | Text]:
     for title, columns in (("finding and measuring", FINDING), ("grading (G <= 0.74)", GRADING)):
         table = Table(title, *(name for name, _, _, _ in columns), title_justify="left")
         for row in block.rows:
-            cells = [_cell(row, block.estimates[row.name], *column[1:]) for column in columns]
+            cells = [_cell(block.estimates[row.name], *column[1:]) for column in columns]
             if any(cell != "-" for cell in cells):
                 table.add_row(row.name, *cells)
         yield table
@@ -64,24 +62,14 @@ def _block(block: Block) -> Iterator[Table | Text]:
             yield Text(f"{row.name}: {row.missing}", style="dim")
 
 
-def _cell(row: Row, estimates: Estimates, key: Key, factor: float, decimals: int) -> str:
-    if key not in estimates or not shown(row, key) or not np.isfinite(estimates[key].value):
+def _cell(estimates: Estimates, key: Key, factor: float, decimals: int) -> str:
+    if key not in estimates or not np.isfinite(estimates[key].value):
         return "-"
     e = estimates[key]
     text = f"{factor * e.value:.{decimals}f}"
     if not np.isfinite(e.low):
         return text
     return f"{text} [{factor * e.low:.{decimals}f}, {factor * e.high:.{decimals}f}]"
-
-
-def shown(row: Row, key: Key) -> bool:
-    """True if a figure says something about a row.
-
-    Rules that read masks set no key points; rules of grading find nothing.
-    """
-    if ", grade by" in row.name:
-        return key not in OF_FINDING
-    return row.points or not (key in OF_METHODS or key[0] == "outliers")
 
 
 def write_methods_figure(comparison: Comparison, path: Path) -> None:
@@ -96,8 +84,7 @@ def write_methods_figure(comparison: Comparison, path: Path) -> None:
     axes = figure.subplots(len(comparison.blocks), len(panels), squeeze=False)
     for block, line in zip(comparison.blocks, axes, strict=True):
         for (title, key, factor, _), ax in zip(panels, line, strict=True):
-            rows = [r for r in block.rows if key in block.estimates[r.name] and shown(r, key)]
-            known = [(r.name, block.estimates[r.name][key]) for r in rows]
+            known = [(r.name, block.estimates[r.name][key]) for r in block.rows if key in block.estimates[r.name]]
             for place, (_, e) in enumerate(known):
                 ax.plot([factor * e.low, factor * e.high], [place, place], color="#7a8791")
                 ax.plot(factor * e.value, place, "o", color="#2a6fb0")
