@@ -12,7 +12,7 @@ slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.
 pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import COLUMN, LEVELS, Bench, library_kept, make_analysis, make_ct  # noqa: E402
-from VertebralFractureQuantLib.scene.pairs import STEP  # noqa: E402
+from VertebralFractureQuantLib.scene.markup_pairs import STEP  # noqa: E402
 from VertebralFractureQuantLib.scene.vertebra import ID  # noqa: E402
 
 STEPS = range(5)  # before each of them something else may happen

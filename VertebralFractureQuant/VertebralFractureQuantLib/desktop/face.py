@@ -23,7 +23,7 @@ from ..errors import VFQError, as_coded
 from ..report.names import free_case_name
 from ..report.outputs import write_outputs
 from ..report.readings import case_folder_of
-from ..scene.pairs import at_once
+from ..scene.markup_pairs import at_once
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .folder import arrange, tidy

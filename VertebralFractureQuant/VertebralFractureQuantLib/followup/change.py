@@ -107,8 +107,7 @@ def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:
 
 def _lost(vertebra: Vertebra) -> float | None:
     """Return the largest of the three losses against the expected heights, if the record has them."""
-    expected = getattr(vertebra, "expected", None)
-    return None if expected is None else float(max(expected.loss))
+    return None if vertebra.expected is None else float(max(vertebra.expected.loss))
 
 
 def missing(i: int | None, j: int | None, reason: str) -> Change:

@@ -22,9 +22,9 @@ from .editor import Editor
 from .face import Face
 from .guard import Guard
 from .machine import Machine
+from .markup_pairs import at_once
 from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
-from .pairs import at_once
 from .readings import locked_text, saved_reading, signed_by_others, standing_text
 from .repairs import Needs, Repairs
 from .rows import first_row, left_open_text

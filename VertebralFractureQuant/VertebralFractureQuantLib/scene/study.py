@@ -26,9 +26,9 @@ from ..spine.straightening import Straightening
 from . import outlines, references, vertebra
 from .column import LiveColumn
 from .labels import Label
+from .markup_pairs import MarkupPairs, at_once, steps
 from .nodes import REMOVED, StudyNodes
 from .observer import Checks, Listeners, MarkupsObserver
-from .pairs import Pairs, at_once, steps
 from .state import CURVE, CURVE_KEYS, State, first_state, record_of
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import VertebraMarkups
@@ -58,7 +58,7 @@ class StudyScene:
         self._nodes = StudyNodes(scene, views)
         self._column = LiveColumn(self._nodes)
         self._observer = MarkupsObserver(scene, Checks(self._follow_node, self._is_named, self._is_attached))
-        self._pairs = Pairs(scene, (views.straightened, views.whole), self._column, self._observer)
+        self._pairs = MarkupPairs(scene, (views.straightened, views.whole), self._column, self._observer)
 
     # -- opening and closing
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 STEP = 8  # vertebrae that are created or removed between two events of the program that shows them
 
 
-class Pairs:
+class MarkupPairs:
     """The pairs of nodes of the vertebrae in a `LiveColumn`.
 
     Parameters
