@@ -71,7 +71,11 @@ CODES = {
     ),
     "no_real_data": Failure(
         "this network learns from phantoms only",
-        "Leave out --references.",
+        "Leave out --references and --dataset.",
+    ),
+    "too_few_labels": Failure(
+        "the label set has too few final labels or patients to learn from",
+        "Finish readings of more cases, each with at least three labelled vertebrae, or use fewer --folds.",
     ),
     "bad_checkpoint": Failure(
         "the training run cannot be resumed",
