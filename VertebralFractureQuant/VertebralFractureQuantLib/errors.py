@@ -61,6 +61,10 @@ CODES = {
         "Give a folder of weights as vfq train writes them, or reinstall to restore the shipped weights. Mix only "
         "networks with the same channels. During a review without networks, place the six points by hand (b).",
     ),
+    "unknown_weights": Failure(
+        "no weights of this name are installed, or weights cannot have this name",
+        "See the names with vfq weights list. Choose with vfq weights use NAME, or vfq weights use shipped.",
+    ),
     "bad_channels": Failure(
         "a network cannot have these channels",
         "Give one number for each depth of the network, such as 16-32-64-96-128. With --start, leave --channels out.",

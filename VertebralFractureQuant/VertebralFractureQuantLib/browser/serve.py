@@ -37,6 +37,7 @@ class Settings:
     analyses : for a case's name, an analysis file outside its folder.
     announce : called with the page's address, which contains the key.
     trust_header : the user vouches for the headers of the scans, see `analysis.analyze`.
+    weights : folder of the networks, see `analysis.load_models`; None for those in use.
     """
 
     who: str
@@ -49,6 +50,7 @@ class Settings:
     analyses: dict[str, Path] = field(default_factory=dict)
     announce: Callable[[str], None] = print
     trust_header: bool = False
+    weights: Path | None = None
 
 
 def serve(cases: Sequence[Case], settings: Settings, build: Callable[..., Any] | None = None) -> None:
@@ -96,6 +98,7 @@ def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settin
         lambda case, state: session.progress(case, state),
         settings.analyses,
         settings.trust_header,
+        settings.weights,
     )
     session = Session(server, views, cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)

@@ -211,7 +211,7 @@ class Session:
     def _networks(self) -> Models | VFQError:
         if self._models is None:
             try:
-                self._models = load_models("cpu")
+                self._models = load_models("cpu", self.loader.weights)
             except VFQError as error:
                 self._models = error
         return self._models

@@ -26,7 +26,9 @@ from .common import (
     DeviceOption,
     OverwriteOption,
     TrustHeaderOption,
+    WeightsOption,
     output_console,
+    own_weights,
     print_traceback,
     progress_bar,
 )
@@ -50,9 +52,7 @@ def analyze(
     series: Annotated[
         str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
-    ] = None,
+    weights: WeightsOption = None,
     trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -68,7 +68,7 @@ def analyze(
     messages = Console(stderr=True)
     for sentence in passed_over_sentences(inputs):
         messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    engine = Library(weights) if weights else ctx.obj
+    engine = Library(own_weights(weights)) if weights else ctx.obj
     batch = Batch(engine, output, device.value, overwrite, series, messages, debug, trust_header)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:

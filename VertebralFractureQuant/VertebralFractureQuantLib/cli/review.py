@@ -24,8 +24,10 @@ from .common import (
     PortOption,
     ReaderOption,
     TrustHeaderOption,
+    WeightsOption,
     announcer,
     coded_exit,
+    own_weights,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def review(
     ] = False,
     browser: BrowserOption = True,
     trust_header: TrustHeaderOption = False,
+    weights: WeightsOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Review scans in the browser: check, correct and confirm each vertebra.
@@ -85,7 +88,10 @@ def review(
         if analysis and output is None and _beside(analysis):
             cases = [_in_folder(cases[0], analysis.parent)]
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
-        serve_review(cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header)
+        own = own_weights(weights)
+        serve_review(
+            cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header, own
+        )
 
 
 def serve_review(
@@ -99,6 +105,7 @@ def serve_review(
     show_names: bool = False,
     analyses: dict[str, Path] | None = None,
     trust_header: bool = False,
+    weights: Path | None = None,
 ) -> None:
     """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
     from ..browser.kept import Kept
@@ -115,6 +122,7 @@ def serve_review(
         analyses=analyses or {},
         announce=announcer(browser),
         trust_header=trust_header,
+        weights=weights,
     )
     serve(cases, settings)
 

@@ -7,6 +7,7 @@ real cases. It is a file of torch, read without executing anything in it.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ def write(
     """
     parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     unfinished = folder / "checkpoint.part"
-    torch.save({"role": role, **parts, **facts}, unfinished)
+    packed = io.BytesIO()  # a full disk is an OSError then
+    torch.save({"role": role, **parts, **facts}, packed)
+    unfinished.write_bytes(packed.getvalue())
     unfinished.replace(folder / NAME)
 
 

@@ -31,7 +31,8 @@ from .real import Lessons, maker_of, read_cases, with_real
 from .stream import Stream
 from .tasks import TASKS, Task, figures_of, real_validation_set, validation_set
 
-AVERAGE_DECAY = 0.995
+AVERAGE_DECAY = 0.995  # of the moving average; less in a run of few steps, whose last tenth counts
+WARM_UP = 100  # steps; at most a tenth of a run
 PAST_WARM_UP = 10_000  # number of updates that the average starts with if the initial weights were trained before
 SHIPPED = "shipped"  # names the shipped weights as initial weights
 
@@ -127,7 +128,8 @@ def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], Non
     saved = checkpoints.read(folder, recipe.role, crew.device)
     model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved, lessons)
     model = model.to(crew.device).to(memory_format=layout)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
+    mean = partial(_moving_average, most=min(AVERAGE_DECAY, max(0.0, 1 - 10 / max(recipe.steps, 1))))
+    average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
     if origin:
         average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
@@ -224,12 +226,12 @@ def _check_finite(folder: Path, step: int, figures: dict, *models: nn.Module) ->
 
 
 @torch.no_grad()
-def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int, most: float) -> None:
     """Update an exponential moving average in place.
 
     It has a warm-up, so that the batch statistics of the first steps, which are far off, do not linger in the mean.
     """
-    decay = min(AVERAGE_DECAY, (1 + float(count)) / (10 + float(count)))
+    decay = min(most, (1 + float(count)) / (10 + float(count)))
     for mean, new in zip(averaged, current, strict=True):
         if mean.is_floating_point():
             mean.lerp_(new, 1 - decay)
@@ -276,9 +278,13 @@ def _loader(task: Task, recipe: Recipe, done: int, crew: Crew) -> torch.utils.da
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
-    """Set the learning rate: a linear warm-up over 100 steps, and a cosine down to a hundredth."""
+    """Set the learning rate: a linear warm-up over the first steps, and a cosine down to a hundredth."""
     share = step / recipe.steps
-    rate = recipe.learning_rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    rate = (
+        recipe.learning_rate
+        * min(1.0, (step + 1) / min(WARM_UP, max(1, recipe.steps // 10)))
+        * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    )
     for group in optimizer.param_groups:
         group["lr"] = rate
 
