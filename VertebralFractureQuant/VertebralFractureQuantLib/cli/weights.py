@@ -18,11 +18,11 @@ HASH_DIGITS = 12
 
 
 @weights_app.command("list")
-def list_weights(debug: DebugOption = False) -> None:
+def list_weights() -> None:
     """List the weights that can be used, with the networks in them; a star marks those in use."""
     from ..networks.installed import listed
 
-    with coded_exit(debug):
+    with coded_exit(debug=False):
         table = Table("", "name", "role", "network", "sha256")
         for one in listed():
             for i, stamp in enumerate(one.stamps):
@@ -32,20 +32,23 @@ def list_weights(debug: DebugOption = False) -> None:
 
 
 @weights_app.command()
-def verify(debug: DebugOption = False) -> None:
-    """Check every file of all weights against its model card, and load it."""
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Name of installed weights; all of them if left out.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Check every file of the weights against its model card, and load it."""
     from ..networks.installed import folder_of, names
     from ..networks.installed import verify as check
 
     wrong = False
     with coded_exit(debug):
-        for name in names():
+        for each in [name] if name else names():
             try:
-                found = check(folder_of(name))
-                typer.echo(f"{name}: {len(found)} networks are intact.")
+                found = check(folder_of(each))
+                typer.echo(f"{each}: {len(found)} networks are intact.")
             except VFQError as error:
                 wrong = True
-                typer.echo(f"{name}: {error.code}: {error.message}")
+                typer.echo(f"{each}: {error.code}: {error.message}")
     if wrong:
         raise typer.Exit(EXIT_CODED_FAILURE)
 
