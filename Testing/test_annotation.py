@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from VertebralFractureQuantLib.cli.annotate import readings_to_do
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.labels.assigning import assign
-from VertebralFractureQuantLib.labels.dataset import changing, load
+from VertebralFractureQuantLib.labels.dataset import Case, changing, create, load, with_cases, with_readers
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
 from VertebralFractureQuantLib.labels.status import due
 from VertebralFractureQuantLib.labels.store import history, newest, read_reading, save
@@ -21,13 +22,16 @@ slicer = pytest.importorskip("slicer", reason="needs MRML: pip install '.[review
 
 import test_scene  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import read_ct  # noqa: E402
+from VertebralFractureQuantLib.report.markups import POINT_NAMES  # noqa: E402
 from VertebralFractureQuantLib.scene import annotation_keys  # noqa: E402
 from VertebralFractureQuantLib.scene.annotating import Annotation  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_review import AnnotationActions, AnnotationReview  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_start import begin, keep_record, load_case, work_folder  # noqa: E402
+from VertebralFractureQuantLib.scene.placing import Placing  # noqa: E402
 from VertebralFractureQuantLib.scene.stopwatch import IDLE_S, PLACING, Stopwatch  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
+from VertebralFractureQuantLib.spine.keypoints import outline  # noqa: E402
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
 
 NO_NETWORKS = VFQError("bad_weights", "No networks here.")
@@ -287,6 +291,103 @@ def labelled(tmp_path):
     labels = (Label("T8", body(-100)), Label("T9", body(-130)))
     save(dataset, LabelReading("scan", "Anna", mode="blinded", ct_sha256=dataset.case("scan").sha256, labels=labels))
     return dataset, slot
+
+
+@pytest.fixture
+def clicks(monkeypatch):
+    """Click points in straight mm, as MRML's place mode would report them."""
+    monkeypatch.setattr(Placing, "_place_mode", lambda self, on: None)
+
+    def click(review, straight) -> None:
+        for point in straight:
+            node = review._actions.clicking._placing.node
+            node.AddControlPointWorld(*point)
+            node.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent)
+
+    return click
+
+
+def begins(tmp_path, **protocol):
+    """A label set of Anna whose reading of "scan" has not begun, with this protocol."""
+    dataset = made(tmp_path, ["Anna"])
+    with changing(dataset.folder) as held:
+        held[0] = replace(held[0], protocol={**held[0].protocol, **protocol})
+    return load(dataset.folder), ("Anna", "scan", 1)
+
+
+def straight(review, keypoints):
+    return outline(review.study.straightening.to_straight(keypoints)) * (0, 1, 1)
+
+
+def test_the_protocol_orders_the_six_points(tmp_path, annotate, clicks):
+    order = ["P-", "M-", "A-", "A+", "M+", "P+"]
+    review = annotate(*begins(tmp_path, points=order))
+    review.act("start_placing")
+    wanted = straight(review, body(-100, front=20.0, middle=18.0))
+    named = dict(zip(POINT_NAMES, wanted, strict=True))
+    for i, name in enumerate(order):
+        assert review.placing.startswith(f"Next: {name} ") and f"({i + 1} of 6)" in review.placing
+        assert f"Click {name} " in review.hint
+        clicks(review, [named[name]])
+    placed = outline(review.study.vertebrae["v1"].straight())
+    assert placed == pytest.approx(wanted, abs=0.01)
+    assert review.point == "P+"  # the point that was clicked last is the one that arrow keys move
+
+
+@pytest.mark.parametrize("points", [["A+", "M+"], ["A+", "A+", "P+", "P-", "M-", "A-"], "A+ M+"])
+def test_an_order_of_other_points_is_refused(tmp_path, points):
+    with pytest.raises(VFQError) as refused:
+        create(tmp_path / "new", "new", {"points": points})
+    assert refused.value.code == "bad_labels"
+    dataset = made(tmp_path, ["Anna"])
+    data = json.loads((dataset.folder / "dataset.json").read_text())
+    data["protocol"]["points"] = points
+    (dataset.folder / "dataset.json").write_text(json.dumps(data))
+    with pytest.raises(VFQError) as refused:
+        load(dataset.folder)
+    assert refused.value.code == "not_a_dataset"
+
+
+def test_a_level_is_chosen_before_its_points_and_a_proposal_is_always_named(tmp_path, annotate, clicks):
+    review = annotate(*begins(tmp_path, levels=["T8", "T9", "T10"]))
+    assert review.annotation.next_level(review.study) == "T8"
+    review.act("place_next")
+    assert review.placing.endswith("of T8")
+    review.act("level_down")
+    assert review.placing.endswith("of T9")
+    review.act("level_up")
+    clicks(review, straight(review, body(-100)))
+    assert [v.level for v in review.annotation.now(review.study).labels] == ["T8"]
+    review.act("place_level", "T8")
+    assert "there already" in review.face.said[-1] and review.mode is None
+    assert review.annotation.next_level(review.study) == "T9"
+    review.act("place_level", "T10")  # but the body below T8 is clicked
+    clicks(review, straight(review, body(-130)))
+    assert [v.level for v in review.annotation.now(review.study).labels] == ["T8", "T10"]
+    assert "It is T10, as you chose; T9 would follow" in review.face.said[-1]
+    review.act("start_placing")
+    assert " of T" not in review.placing  # b names nothing by itself
+
+
+def test_a_blinded_reading_proposes_the_level_of_the_last_case_only_before_any_is_named(tmp_path, annotate, clicks):
+    dataset, slot = begins(tmp_path)
+    review = annotate(dataset, slot)
+    assert review.annotation.next_level(review.study) is None
+    review.act("place_next")  # without a proposal it names nothing
+    clicks(review, straight(review, body(-100)))
+    assert [v.level for v in review.annotation.now(review.study).labels] == [None]
+    review.close()
+    with changing(dataset.folder) as held:
+        held[0] = with_cases(with_readers(held[0], ["Bob"]), [Case("other", "other")])
+    dataset = load(dataset.folder)
+    save(dataset, LabelReading("other", "Anna", labels=column(["T11", "T12"])))
+    save(dataset, LabelReading("other", "Bob", labels=column(["L3"])))
+    review = annotate(dataset, slot)
+    assert review.annotation.next_level(review.study) == "T11"  # Anna's own last case
+    review.act("place_next")
+    clicks(review, straight(review, body(-100)))
+    assert [v.level for v in review.annotation.now(review.study).labels] == ["T11"]
+    assert review.annotation.next_level(review.study) is None
 
 
 def test_arrow_keys_move_one_point_by_a_tenth_of_a_millimetre(tmp_path, annotate):

@@ -177,14 +177,16 @@ def test_blinded_from_nothing_to_a_final_reading_and_the_next_case(reading, phan
     press(page, "a")
     assert "blinded" in read.state("message") and read.state("mode") is None
 
-    press(page, "b")
+    becomes(lambda: read.state("next_level"), None)  # nothing is known of the reader's last case
+    read.acts = 1
+    page.click("[data-level=T1]")  # the act that begins the first vertebra chooses its level
     clicks = outline(read.picture.straightening.to_straight(truth.keypoints[ids[0]])) * (0, 1, 1)
     for name, click in zip(("A+", "M+", "P+", "P-", "M-", "A-"), clicks, strict=True):
         becomes(lambda: read.state("note").split()[:2], ["Next:", name])
+        assert read.state("note").endswith("of T1")
         read.click(click)
-    becomes(lambda: len(read.rows), 1)
-    assert read.rows[0]["named"] is False
-    read.level("T1")
+    becomes(lambda: [r["level"] for r in read.rows], ["T1"])
+    assert read.acts == 7 and read.rows[0]["named"] is True
     read.acts = 0
     clicks = read.place(truth.keypoints[ids[1]])
     assert read.acts == 7  # with its level, which follows from that of the neighbour
@@ -206,6 +208,10 @@ def test_blinded_from_nothing_to_a_final_reading_and_the_next_case(reading, phan
 
     press(page, "e")
     read.opened(1)
+    becomes(lambda: read.state("next_level"), "T1")  # as in the last case of this reader; v begins it
+    press(page, "v")
+    becomes(lambda: read.state("note"), "Next: A+ upper anterior (1 of 6) of T1")
+    press(page, "Escape")
     final = newest(load(read.folder), (READER, read.first, 1))
     assert (final.state, final.version, len(final.labels)) == ("final", 1, 2)
     assert all(0 < v.seconds < 600 for v in final.labels)

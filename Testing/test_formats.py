@@ -29,7 +29,7 @@ from VertebralFractureQuantLib.evaluation.experts import evaluate_annotations
 from VertebralFractureQuantLib.evaluation.predictions import evaluate_predictions
 from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
 from VertebralFractureQuantLib.imaging.ct import CTVolume
-from VertebralFractureQuantLib.report import evaluation_rows, tables
+from VertebralFractureQuantLib.report import comparison_files, evaluation_rows, repeatability, tables
 from VertebralFractureQuantLib.report.document import make_report, report_json
 from VertebralFractureQuantLib.report.markups import markups_document
 from VertebralFractureQuantLib.report.outputs import write_outputs
@@ -54,11 +54,13 @@ FORMATS = tuple(
     for name in (
         "agreement",
         "analysis",
+        "comparison",
         "consensus",
         "dataset",
         "evaluation",
         "reading",
         "reference",
+        "repeatability",
         "report",
         "review",
         "truth",
@@ -719,6 +721,7 @@ def test_our_own_references_fit_their_schema(data_dir):
 EXPLAINED = {  # heading of the page: format and part of its schema
     "analysis.json": ("vfq-analysis/1", ""),
     "report.json": ("vfq-report/1", ""),
+    "comparison.json": ("vfq-comparison/1", ""),
     "truth.json": ("vfq-truth/1", ""),
     "Actions": ("vfq-review/1", "action"),
     "State of a vertebra": ("vfq-review/1", "vertebra_state"),
@@ -727,6 +730,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "evaluation.json": ("vfq-evaluation/1", ""),
     "Of vfq evaluate predictions": ("vfq-evaluation/1", "predictions"),
     "Of vfq evaluate annotations": ("vfq-evaluation/1", "annotations"),
+    "repeatability.json": ("vfq-repeatability/1", ""),
     "dataset.json": ("vfq-dataset/1", ""),
     "labels": ("vfq-reading/1", ""),
     "consensus": ("vfq-consensus/1", ""),
@@ -757,7 +761,13 @@ def test_the_page_explains_every_field_of_a_schema_and_names_no_other(heading):
 
 
 @pytest.mark.parametrize(
-    ("heading", "columns"), [("measurements.csv", tables.COLUMNS), ("evaluation.csv", evaluation_rows.COLUMNS)]
+    ("heading", "columns"),
+    [
+        ("measurements.csv", tables.COLUMNS),
+        ("evaluation.csv", evaluation_rows.COLUMNS),
+        ("comparison.csv", comparison_files.COLUMNS),
+        ("repeatability.csv", repeatability.COLUMNS),
+    ],
 )
 def test_the_page_explains_every_column_of_a_table(heading, columns):
     assert sorted(explained(heading)) == sorted(columns)

@@ -1,13 +1,13 @@
 """Coded failures: what cannot be done gets a code, and a message that says what is wrong and what to do.
 
 A code is a stable, lower-case word for programs (such as the status in `analysis.json`). The message is for people.
-`CODES` gives the meaning and the remedy of each code, those of scans and archives from `failures`;
+`CODES` gives the meaning and the remedy of each code, those of scans, archives and comparisons from `failures`;
 Documentation/troubleshooting.md is generated from it.
 """
 
 from __future__ import annotations
 
-from .failures import ARCHIVES, READING, Failure
+from .failures import ARCHIVES, COMPARISONS, READING, Failure
 
 CODES = {
     **READING,
@@ -168,6 +168,7 @@ CODES = {
         "Check the attributes of patient and study in the series, or export it again.",
     ),
     **ARCHIVES,
+    **COMPARISONS,
     # Label sets
     "not_a_dataset": Failure(
         "the folder is no label set, or a file in it is damaged or at the wrong place",

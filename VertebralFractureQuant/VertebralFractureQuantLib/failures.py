@@ -122,3 +122,25 @@ ARCHIVES = {
         "Check the UID, ID or number, and that the account may see the study.",
     ),
 }
+
+COMPARISONS = {
+    "same_study": Failure("the same scan was given twice for a comparison", "Give two examinations of one patient."),
+    "no_level_in_common": Failure(
+        "no vertebra is in both scans, so nothing can be compared",
+        "Give scans that overlap by at least two vertebrae. If they do, set the level of one vertebra in each with vfq "
+        "review.",
+    ),
+    "other_patient": Failure(
+        "sizes, shapes and images of the vertebrae are unlikely to be those of one patient",
+        "Check that both scans are of the same patient, and that the voxel spacing in both headers is right. If they "
+        "are, use vfq compare --same-patient.",
+    ),
+    "alignment_uncertain": Failure(
+        "it is not certain which vertebrae of two scans belong together",
+        "Open both cases with vfq review and set the level of one vertebra in each, then compare again.",
+    ),
+    "bad_dates": Failure(
+        "the dates of the examinations are not in order, or cannot be read",
+        "Give the examinations from the earliest to the latest, and with --dates one date for each, as 2026-11-30.",
+    ),
+}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..scene.annotation_review import AnnotationReview
-from ..scene.clicking import POINTS
 from .annotation_loupe import PlacingLoupe
 from .face import BrowserFace
 from .views import ReviewViews
@@ -16,6 +15,8 @@ from .views import ReviewViews
 ANNOTATION_STATE: dict[str, Any] = {
     "entries": [],
     "point": "",
+    "next_level": None,
+    "levels_left": [],
     "assisted": False,
     "protocol": "",
     "comment": "",
@@ -52,6 +53,7 @@ class AnnotationFace(BrowserFace):
                 {
                     "rows": self._rows(),
                     "entries": self._entries(),
+                    **self._levels(),
                     "undoable": journal and journal.undoable,
                     "redoable": journal and journal.redoable,
                     "selected": review.selected,
@@ -81,8 +83,7 @@ class AnnotationFace(BrowserFace):
         review = self.review
         note = review.note
         if review.mode == "place":
-            following = min(review.clicks, len(POINTS) - 1)
-            note = f"Next: {POINTS[following]} ({following + 1} of {len(POINTS)})"
+            note = review.placing
         return {"lateral": review.lateral, "note": note, "point": review.point}
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -109,6 +110,16 @@ class AnnotationFace(BrowserFace):
                 }
             )
         return rows
+
+    def _levels(self) -> dict[str, Any]:
+        """Return the level that is proposed, and those that can be chosen: of the protocol, or of a first vertebra."""
+        annotation, study = self.review.annotation, self.review.study
+        if annotation is None or self.review.editor is None:
+            return {"next_level": None, "levels_left": []}
+        named = any(study.vertebrae[i].details["level"] for i in study.order)
+        offered = bool(annotation.dataset.protocol.get("levels")) or not named
+        left = annotation.levels_left(study) if offered else []
+        return {"next_level": annotation.next_level(study), "levels_left": left}
 
     def _entries(self) -> list[dict[str, Any]]:
         annotation = self.review.annotation

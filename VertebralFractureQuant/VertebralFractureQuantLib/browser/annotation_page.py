@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from trame.widgets import client, html
@@ -14,6 +13,7 @@ from ..labels.dataset import Dataset
 from ..labels.reading import REASONS
 from ..labels.store import Slot
 from ..scene.annotation_keys import ANNOTATION_HELP, KNOWN_KEYS, REASON_KEYS, REPEATED_KEYS
+from ..scene.keys import Key
 from .annotation_loupe import SCRIPT as PLACING_LOUPE
 from .annotation_session import AnnotationSession
 from .dialogs import Dialogs
@@ -37,32 +37,24 @@ LEGEND = (
 )
 
 
-def build_page(dataset: Dataset, slots: Mapping[str, Slot]) -> Any:
-    """Return what `serve` builds the page with."""
-    return partial(_build, dataset, slots)
-
-
-def _build(
-    dataset: Dataset, slots: Mapping[str, Slot], server: Any, views: Any, cases: Sequence[Case], settings: Settings
-) -> AnnotationSession:
-    session = AnnotationSession(server, views, cases, settings, dataset, slots)
-    AnnotationPage(server, session)
-    return session
-
-
 class AnnotationSide(Side):
     """Builds the side of the annotation page where it is created."""
 
     session: AnnotationSession
+    title = "{{ assisted ? 'Assisted' : 'Blinded' }} reading"
+
+    def _above(self) -> None:
+        """An adjudication shows here who is who."""
 
     def _side(self) -> None:
         with html.Div(classes="side", raw_attrs=['data-test="side"', 'role="region"', 'aria-label="Labels"']):
             with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
                 with html.Div():
-                    html.B("{{ assisted ? 'Assisted' : 'Blinded' }} reading")
+                    html.B(self.title)
                     html.Span(" by {{ reader }} · {{ left_to_read }}", raw_attrs=['data-test="left"'])
                 html.Div("{{ protocol }}", v_if="protocol", classes="text-caption", raw_attrs=['data-test="protocol"'])
             with html.Div():
+                self._above()
                 self._notes()
                 self._reasons()
             with (
@@ -119,12 +111,15 @@ class AnnotationSide(Side):
                 html.Span("{{ r.named ? r.level : 'level?' }}", v_bind_class="{contradiction: !r.named}")
                 v3.VIcon("mdi-pin", v_if="r.pinned", size=12, title="Level pinned")
                 self._level_menu()
-            with html.Td(classes="left", raw_attrs=['data-cell="source"']):
-                html.Span("{{ r.source }}")
-                v3.VIcon("mdi-help-circle-outline", v_if="r.waits", size=14, title="Waits: accept (c) or correct")
-                v3.VIcon("mdi-comment-outline", v_if="r.comment", size=14, v_bind_title="r.comment")
-            html.Td("{{ r.plane }}", classes="left", raw_attrs=['data-cell="plane"'])
-            html.Td("{{ r.seconds }}", classes="left", raw_attrs=['data-cell="seconds"'])
+            self._cells()
+
+    def _cells(self) -> None:
+        with html.Td(classes="left", raw_attrs=['data-cell="source"']):
+            html.Span("{{ r.source }}")
+            v3.VIcon("mdi-help-circle-outline", v_if="r.waits", size=14, title="Waits: accept (c) or correct")
+            v3.VIcon("mdi-comment-outline", v_if="r.comment", size=14, v_bind_title="r.comment")
+        html.Td("{{ r.plane }}", classes="left", raw_attrs=['data-cell="plane"'])
+        html.Td("{{ r.seconds }}", classes="left", raw_attrs=['data-cell="seconds"'])
 
     def _not_assessable(self) -> None:
         with (
@@ -161,12 +156,19 @@ class AnnotationSide(Side):
             classes="text-caption px-2",
             raw_attrs=['data-test="point"'],
         )
+        with html.Div(v_if="levels_left.length", classes="px-2 text-caption", raw_attrs=['data-test="levels"']):
+            html.Span("Six points of: ")
+            html.Button(
+                "{{ level }}",
+                v_for="level in levels_left",
+                key="level",
+                type="button",
+                classes="link mr-1",
+                click=(self.session.act, "['place_level', level]"),
+                raw_attrs=[':data-level="level"', ':aria-label="`Six points of ${level}`"'],
+            )
         with html.Div(classes="d-flex flex-wrap align-center pa-2", style="gap: 6px"):
-            self._always("Six points (b)", "start_placing")
-            self._always("Propose (a)", "start_adding", "assisted")
-            self._always("Accept (c)", "confirm", "assisted")
-            self._always("Not assessable (x)", "ask_reason")
-            self._action("Delete (Del)", "delete")
+            self._buttons()
             v3.VSpacer()
             v3.VBtn(
                 "Complete (e)",
@@ -176,6 +178,14 @@ class AnnotationSide(Side):
                 click=(self.session.act, "['complete_reading']"),
                 raw_attrs=['data-test="complete_reading"'],
             )
+
+    def _buttons(self) -> None:
+        self._always("Six points (b)", "start_placing")
+        self._always("Six points of {{ next_level }} (v)", "place_next", "next_level")
+        self._always("Propose (a)", "start_adding", "assisted")
+        self._always("Accept (c)", "confirm", "assisted")
+        self._always("Not assessable (x)", "ask_reason")
+        self._action("Delete (Del)", "delete")
 
     def _always(self, text: str, action: str, shown: str = "true") -> None:
         v3.VBtn(
@@ -192,20 +202,26 @@ class AnnotationSide(Side):
 class AnnotationDialogs(Dialogs):
     """What opens over the annotation page."""
 
-    keys = ANNOTATION_HELP
+    keys: tuple[Key, ...] = ANNOTATION_HELP
     legend = LEGEND
 
     def _report(self) -> None:
         """An annotation has no report, which would tell the grades."""
 
 
+def scripts_of(known: Iterable[str]) -> tuple[str, ...]:
+    """Return the scripts of a page that sends the keys `known`."""
+    return (LAYOUT, POINTER, listener(known, REPEATED_KEYS), LENS, LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
+
+
 class AnnotationPage(ReviewPage):
     """Builds the annotation page on a trame server."""
 
     session: AnnotationSession
+    session_type = AnnotationSession
     side = AnnotationSide
     dialogs = AnnotationDialogs
-    scripts = (LAYOUT, POINTER, listener(KNOWN_KEYS, REPEATED_KEYS), LENS, LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
+    scripts: tuple[str, ...] = scripts_of(KNOWN_KEYS)
 
     def __init__(self, server: Any, session: AnnotationSession):
         super().__init__(server, session)
@@ -216,3 +232,17 @@ class AnnotationPage(ReviewPage):
     def _button(self, icon: str, title: str, action: str, disabled: str | None = None) -> None:
         if action not in HIDDEN:
             super()._button(icon, title, action, disabled)
+
+
+def build_page(
+    dataset: Dataset, slots: Mapping[str, Slot], page: type[AnnotationPage] = AnnotationPage
+) -> Callable[..., AnnotationSession]:
+    """Return what `serve` builds the page with; `page` may be that of an adjudication."""
+
+    def build(server: Any, views: Any, cases: Sequence[Case], settings: Settings) -> AnnotationSession:
+        """Build the page on a trame server."""
+        session = page.session_type(server, views, cases, settings, dataset, slots)
+        page(server, session)
+        return session
+
+    return build

@@ -41,6 +41,8 @@ class AnnotationSession(Session):
     worklist: AnnotationList
     face_type = AnnotationFace
     worklist_type = AnnotationList
+    loader_type = AnnotationLoader
+    key_actions = ANNOTATION_ACTIONS
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class AnnotationSession(Session):
         dataset: Dataset,
         slots: Mapping[str, Slot],
     ):
-        loader = AnnotationLoader(dataset, slots, settings.device, self.progress)
+        loader = self.loader_type(dataset, slots, settings.device, self.progress)
         server.state.update(ANNOTATION_STATE)
         super().__init__(server, views, cases, loader, settings.who, settings.show_names, Kept())
         self.dataset, self.slots = dataset, slots
@@ -80,9 +82,11 @@ class AnnotationSession(Session):
     def _open_reading(self, case: Case, prepared: Prepared, chosen: Path | None) -> None:
         with self.state:
             self.state.update({name: ANNOTATION_STATE[name] for name in ("reason_open", "reason_level")})
-            begun = begin(self.dataset, self.slots[case.name], prepared)
-            self.face.review.begin(self.dataset, begun, self._networks())
+            self._begin(self.slots[case.name], prepared)
             self._show_left()
+
+    def _begin(self, slot: Slot, prepared: Prepared) -> None:
+        self.face.review.begin(self.dataset, begin(self.dataset, slot, prepared), self._networks())
 
     def _networks(self) -> Models | VFQError:
         if self.dataset.protocol["mode"] != ASSISTED:
@@ -110,7 +114,7 @@ class AnnotationSession(Session):
         if self.state.reason_open and key in REASON_KEYS:
             self.act("give_reason", REASON_KEYS[key])
             return
-        action = ANNOTATION_ACTIONS.get(key)
+        action = self.key_actions.get(key)
         over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
         if action and (not over or action in ("cancel", *over)):
             self.act(action)

@@ -59,10 +59,15 @@ for (const other of ["keyup", "keypress"])
   window.addEventListener(other, (event) => { if (event.target.closest(".view")) event.stopPropagation(); }, true);
 """
 LISTENER = LISTENER.replace("HELD_MS", str(HELD_MS)).replace("HELD.", f"{list(HELD)}.")
-LISTENER = LISTENER.replace("LAYOUT", str([key for entry in LAYOUT_KEYS for key in entry.keys]))
+LAYOUT = [key for entry in LAYOUT_KEYS for key in entry.keys]
 LISTENER = LISTENER.replace("VIEWS", str([STRAIGHTENED, *PATIENT]))
 
 
 def listener(known: Iterable[str] = ACTIONS, repeated: Iterable[str] = REPEATED) -> str:
-    """Return the script that sends the keys `known`; those in `repeated` act again while they are held down."""
-    return LISTENER.replace("KNOWN", str(sorted(known))).replace("REPEATED", str(sorted(repeated)))
+    """Return the script that sends the keys `known`; those in `repeated` act again while they are held down.
+
+    A key of the page's layout that is among `known` is sent, and does nothing to the layout.
+    """
+    known = sorted(known)
+    own = LISTENER.replace("LAYOUT", str([key for key in LAYOUT if key not in known]))
+    return own.replace("KNOWN", str(known)).replace("REPEATED", str(sorted(repeated)))

@@ -19,6 +19,7 @@ from .common import (
     announcer,
     coded_exit,
 )
+from .dataset import AnalysesOption, FirstOption
 from .review import usual_port
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def annotate(
     case: Annotated[
         str | None, typer.Option(help="Name of a case to be read.", show_default="those assigned to the reader")
     ] = None,
+    adjudicate: Annotated[
+        bool,
+        typer.Option(
+            "--adjudicate", help="Decide where other readers disagree, the worst case first; they are called A, B, ..."
+        ),
+    ] = False,
+    first: FirstOption = None,
+    analyses: AnalysesOption = None,
     port: PortOption = 0,
     host: HostOption = "127.0.0.1",
     key_file: KeyFileOption = None,
@@ -46,15 +55,17 @@ def annotate(
 ) -> None:
     """Label the cases of a label set in the browser: six points and a level for each vertebra.
 
-    The protocol of the label set says whether the reading is blinded or begins with automatic points. Grades and other
-    readers' labels are never shown. Each act is saved as a draft; Ctrl+C ends the command.
+    The protocol of the label set says whether the reading is blinded or begins with automatic points. Grades are
+    never shown, other readers' labels only with --adjudicate. Each act is saved as a draft; Ctrl+C ends the command.
     """
     from ..labels.dataset import load
 
     with coded_exit(debug):
         found = load(dataset)
-        slots = readings_to_do(found, found.reader(reader), case)
-        _serve(found, slots, host, port, key_file, device.value, show_names, browser)
+        name = found.reader(reader)
+        slots = adjudications_to_do(found, name, case) if adjudicate else readings_to_do(found, name, case)
+        slots = in_order(found, slots, first.value, analyses) if first else slots
+        _serve(found, slots, adjudicate, host, port, key_file, device.value, show_names, browser)
 
 
 def readings_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot]:
@@ -77,9 +88,36 @@ def readings_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot
     return assigned
 
 
+def adjudications_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot]:
+    """Return the adjudications of a reader, the worst disagreement first, or that of one case.
+
+    VFQError `nothing_assigned`; `unknown_case`.
+    """
+    from ..labels.disputes import to_adjudicate
+
+    found = to_adjudicate(dataset, reader)
+    if case is not None:
+        name = dataset.case(case).name
+        found = [slot for slot in found if slot[1] == name]
+    if not found:
+        where = f"In {case}" if case else f"In {dataset.name}"
+        message = f"{where}, no two final readings of other readers disagree, so {reader} has nothing to decide."
+        raise VFQError("nothing_assigned", f"{message} A reader of a case cannot decide on it.")
+    return found
+
+
+def in_order(dataset: Dataset, slots: list[Slot], first: str, analyses: Path | None) -> list[Slot]:
+    """Return the readings in the order of `first`, see `labels.ordering`."""
+    from ..labels.ordering import sorted_cases
+
+    names = sorted_cases(dataset, dict.fromkeys(case for _, case, _ in slots), first, analyses)
+    return sorted(slots, key=lambda slot: names.index(slot[1]))
+
+
 def _serve(
     dataset: Dataset,
     slots: list[Slot],
+    adjudicate: bool,
     host: str,
     port: int,
     key_file: Path | None,
@@ -91,9 +129,11 @@ def _serve(
 
     def build(*arguments: object) -> object:
         """Build the page; its modules need the packages that `serve` checks for."""
-        from ..browser.annotation_page import build_page
+        from ..browser.adjudication_page import AdjudicationPage
+        from ..browser.annotation_page import AnnotationPage, build_page
 
-        return build_page(dataset, {case.name: slot for case, slot in zip(cases, slots, strict=True)})(*arguments)
+        page = AdjudicationPage if adjudicate else AnnotationPage
+        return build_page(dataset, {case.name: slot for case, slot in zip(cases, slots, strict=True)}, page)(*arguments)
 
     cases = _cases(dataset, slots)
     settings = Settings(

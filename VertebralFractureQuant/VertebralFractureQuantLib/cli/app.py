@@ -18,6 +18,7 @@ from .annotate import annotate
 from .bench import bench
 from .cohort import cohort_app
 from .common import NOTICE
+from .compare import compare
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
@@ -41,7 +42,7 @@ app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
 app.add_typer(weights_app)
-READING = (analyze, review, annotate, report, dicom, listen, fetch, store, agreement)
+READING = (analyze, review, compare, annotate, report, dicom, listen, fetch, store, agreement)
 for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,27 @@ class Mode(str, Enum):
 
     BLINDED = "blinded"
     ASSISTED = "assisted"
+
+
+class First(str, Enum):
+    """Which cases come first."""
+
+    UNSURE = "unsure"
+    DISAGREEMENT = "disagreement"
+
+
+FirstOption = Annotated[
+    First | None,
+    typer.Option(
+        "--first",
+        help="Put first the cases where the automatic result is least sure (needs --analyses), or where readers "
+        "disagree most.",
+        show_default="random order",
+    ),
+]
+AnalysesOption = Annotated[
+    Path | None, typer.Option(help="Folder of automatic results, as vfq analyze writes it, for --first unsure.")
+]
 
 
 class ImportForm(str, Enum):
@@ -83,6 +105,13 @@ def create(
     level: Annotated[
         list[str] | None, typer.Option(help="A level to be read, such as T4; repeat it for each.", show_default="all")
     ] = None,
+    points: Annotated[
+        str | None,
+        typer.Option(
+            help="Order in which the six points are clicked: their names with spaces between.",
+            show_default="A+ M+ P+ P- M- A-",
+        ),
+    ] = None,
     patients: PatientsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the order of cases.")] = 0,
     trust_header: TrustHeaderOption = False,
@@ -96,6 +125,7 @@ def create(
     with coded_exit(debug):
         names = [checked_reader(each) for each in reader or ()]
         rules = {"text": _text(protocol) if protocol else "", "mode": mode.value, "levels": level}
+        rules |= {"points": points.split()} if points else {}
         check_new(dataset, rules)
         with Console(stderr=True).status("reading the CTs") as shown:
             cases = read_cases(
@@ -137,18 +167,25 @@ def assign(
         float, typer.Option(min=0, max=1, help="Share of a reader's cases that this reader reads a second time.")
     ] = 0.0,
     after_days: Annotated[int, typer.Option(min=0, help="Days between the first and the second reading.")] = 14,
+    first: FirstOption = None,
+    analyses: AnalysesOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Say who reads what, in an order that is random for each reader. Earlier assignments stay."""
+    """Say who reads what, in an order that is random for each reader. Earlier assignments stay.
+
+    With --first, the newly assigned cases of each reader come in that order.
+    """
     from ..labels.assigning import assign as give
     from ..labels.dataset import changing, with_readers
+    from ..labels.ordering import sorted_cases
 
     with coded_exit(debug), changing(dataset) as held:
         held[0] = with_readers(held[0], reader or ())
         readers = [name.strip() for name in reader or held[0].readers]
         if not readers:
             raise VFQError("no_reader", "The label set has no reader. Use --reader.")
-        held[0] = give(held[0], readers, overlap, second, after_days)
+        in_order = partial(sorted_cases, held[0], first=first.value, analyses=analyses) if first else None
+        held[0] = give(held[0], readers, overlap, second, after_days, in_order)
         for name, own in held[0].assignments.items():
             again = sum(a.session > 1 for a in own)
             _say(f"{name}: {len(own) - again} cases, {again} second readings")

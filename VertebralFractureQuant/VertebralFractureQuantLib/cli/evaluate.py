@@ -125,9 +125,52 @@ def predictions_outcome(
     return Outcome(found.to_json(), draw, predictions_tables(found), write)
 
 
-def run_evaluation(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool) -> None:
+@evaluate_app.command("repeatability")
+def evaluate_repeatability(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with one sub-folder for each patient, which holds the folders of two or more analysed cases "
+            "between which nothing has changed."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Output folder for repeatability.json, repeatability.png and repeatability.csv."
+        ),
+    ] = Path("evaluation-repeatability"),
+    repeats: RepeatsOption = 1000,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how well heights and G repeat, from scans of the same patients without change between them.
+
+    Gives the standard deviation within a vertebra, limits of agreement and the smallest detectable change.
+    """
+
+    def evaluate() -> Outcome:
+        """Compare the examinations of each patient."""
+        from ..evaluation.repeatability import evaluate_repeatability as measure
+        from ..report.repeatability import (
+            repeatability_tables,
+            write_repeatability_figure,
+            write_repeatability_rows,
+        )
+
+        found = measure(folder, repeats, seed)
+        draw, write = partial(write_repeatability_figure, found), partial(write_repeatability_rows, found)
+        return Outcome(found.to_json(), draw, repeatability_tables(found), write)
+
+    run_evaluation(evaluate, output, overwrite, debug, "repeatability")
+
+
+def run_evaluation(
+    evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool, name: str = "evaluation"
+) -> None:
     """Evaluate, write the files and print the tables; a failure ends the command with status 3."""
-    record, picture, rows = (output / f"evaluation.{suffix}" for suffix in ("json", "png", "csv"))
+    record, picture, rows = (output / f"{name}.{suffix}" for suffix in ("json", "png", "csv"))
     console = output_console()
     with coded_exit(debug):
         refuse_existing((record, picture, rows), overwrite)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from ..errors import VFQError
 from .common import DebugOption, OverwriteOption, coded_exit, refuse_existing, write_whole
+
+if TYPE_CHECKING:
+    from ..report.prior import Prior
+    from ..spine.record import SpineAnalysis
 
 
 class Format(str, Enum):
@@ -47,6 +51,16 @@ def report(
         Path | None,
         typer.Option("--ct", help="The scan, for a sharper picture, or if the case has no straightened image."),
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="CASE", help="Folder of an analysed earlier examination of the patient, to compare with."),
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=0, help="Days between the prior examination and this one.", show_default="unknown")
+    ] = None,
+    same_patient: Annotated[
+        bool, typer.Option("--same-patient", help="Compare even if the vertebrae look like those of two patients.")
+    ] = False,
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -68,7 +82,8 @@ def report(
         analysis = read_record(record)
         volume = ctx.obj.read_ct(ct) if ct else None
         drawn = format in (Format.PDF, Format.HTML)
-        made = make_report(analysis, wording, case_panel(case, analysis, volume) if drawn else None)
+        compared = _compared(case, analysis, prior, days, same_patient) if prior else None
+        made = make_report(analysis, wording, case_panel(case, analysis, volume) if drawn else None, compared)
         text = FORMATS[format.value](made)
         if to_terminal:
             typer.echo(text, nl=False)
@@ -76,3 +91,13 @@ def report(
         data = text if isinstance(text, bytes) else text.encode()
         write_whole(target, lambda path: path.write_bytes(data))
         Console(stderr=True).print(f"{target} written.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _compared(case: Path, analysis: SpineAnalysis, prior: Path, days: int | None, same_patient: bool) -> Prior:
+    """Return the comparison of a case with an earlier one."""
+    from ..followup.comparison import Examination, compare
+    from ..report.comparison_files import read_examination
+    from ..report.prior import prior_of
+
+    current = Examination(analysis) if case.is_file() else read_examination(case)
+    return prior_of(compare(read_examination(prior), current, same_patient), days)

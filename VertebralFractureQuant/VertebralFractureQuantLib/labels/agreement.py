@@ -25,7 +25,7 @@ from ..spine.keypoints import centers
 from ..spine.record import check_belongs
 from ..spine.record_json import read_analysis
 from .comparison import Compared, compare
-from .consensus import CONSENSUS, FAR_MM, by_case, spread_mm
+from .consensus import ADJUDICATION, CONSENSUS, FAR_MM, by_case, disagreement
 from .dataset import Case, Dataset
 from .groups import Group, Marked, grouped, marked
 from .reading import LabelReading
@@ -34,7 +34,6 @@ from .store import all_readings, final_of
 
 SCHEMA = "vfq-agreement/1"
 AUTOMATIC = "automatic"
-ADJUDICATION = "adjudication"
 AGAIN = " (second reading)"
 
 
@@ -224,9 +223,8 @@ def _disagreement(dataset: Dataset, group: Group, analyses: Path | None) -> Disa
     members = {s: m for s, m in group.members.items() if s != CONSENSUS and not s.endswith(f"({ADJUDICATION})")}
     if len(members) < 2:
         return None
-    grades = [m.grade for m in members.values()]
     ratios = {s: m.measured.genant_ratio for s, m in members.items()}
-    steps, apart = max(grades) - min(grades), spread_mm(group, list(members))
+    steps, ratio_difference, apart = disagreement(group, list(members))
     if not steps and apart <= FAR_MM:
         return None
     return Disagreement(
@@ -235,8 +233,8 @@ def _disagreement(dataset: Dataset, group: Group, analyses: Path | None) -> Disa
         ratios={s: round(r, 4) for s, r in ratios.items()},
         grades={s: GRADES[m.grade] for s, m in members.items()},
         levels={s: m.level for s, m in members.items()},
-        steps=steps,
-        ratio_difference=max(ratios.values()) - min(ratios.values()),
+        steps=int(steps),
+        ratio_difference=ratio_difference,
         point_mm=apart,
         command=_command(dataset, dataset.cases[group.case], analyses),
     )

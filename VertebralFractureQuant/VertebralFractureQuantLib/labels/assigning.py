@@ -1,14 +1,14 @@
 """Who reads which case, in which order: random, and the same each time for the same seed.
 
 A share of the cases is read by everyone, for agreement; the others are dealt out. A share of a reader's cases is read a
-second time, at the end. What was assigned before stays.
+second time, at the end. What was assigned before stays. Instead of at random, cases can come in a given order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,12 @@ from .dataset import Assignment, Dataset
 
 
 def assign(
-    dataset: Dataset, readers: Sequence[str], overlap: float = 1.0, second: float = 0.0, after_days: int = 14
+    dataset: Dataset,
+    readers: Sequence[str],
+    overlap: float = 1.0,
+    second: float = 0.0,
+    after_days: int = 14,
+    in_order: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> Dataset:
     """Return the label set with its unassigned cases assigned to `readers`.
 
@@ -26,6 +31,7 @@ def assign(
     overlap : share of the cases that all readers read, 0 to 1; a new reader gets those of earlier assignments, too.
     second : share of each reader's newly assigned cases that are read a second time.
     after_days : a second reading begins this many days after the first one at the earliest.
+    in_order : sorts the names of a reader's newly assigned cases, as by `ordering`; they are in random order before.
 
     Raises
     ------
@@ -44,6 +50,7 @@ def assign(
         shared = [*common, *earlier]
         new = [*shared, *dealt[i :: len(readers)]]
         new = _shuffled(sorted(set(new) - {a.case for a in own}), f"{dataset.seed} {reader} {len(own)}")
+        new = list(in_order(new)) if in_order and new else new
         again = _shuffled(new, f"{dataset.seed} {reader} again")[: math.ceil(second * len(new) - 1e-9)]
         given[reader] = (
             *own,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from .store import Slot, final_readings
 SCHEMA = "vfq-consensus/1"
 FOLDER = "consensus"
 CONSENSUS = "consensus"
+ADJUDICATION = "adjudication"
 FAR_MM = 2.0
+TAKEN_MM = 0.02  # rounding on the way through a scene
+SAME_VERTEBRA_MM = 10.0  # between the middles of two labels of one vertebra
 METHODS = ("mean", "median")
 DOUBTS = ("grade", "points", "level", "not_all_readers", "not_assessable")
 
@@ -56,6 +60,18 @@ def doubts(group: Group, readers: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name, found in judged.items() if found)
 
 
+def disagreement(group: Group, readers: Sequence[str]) -> tuple[float, float, float]:
+    """Return how far readers differ on a vertebra: steps between grades, difference of G, distance of a point in mm.
+
+    A reader who did not mark it, without calling it not assessable, counts as grade 0. The greatest is the worst.
+    """
+    there = [group.members[r] for r in readers if r in group.members]
+    missed = len(there) + len(group.excluded) < len(readers)
+    grades = [m.grade for m in there] + [0] * missed
+    ratios = [m.measured.genant_ratio for m in there]
+    return max(grades) - min(grades), max(ratios) - min(ratios), spread_mm(group, readers)
+
+
 def spread_mm(group: Group, readers: Sequence[str]) -> float:
     """Return the largest distance of a point between two readers, in the vertebra's plane, mm; 0 for one reader."""
     points = np.stack([group.members[r].points for r in readers if r in group.members])
@@ -81,6 +97,19 @@ def write_consensus(dataset: Dataset, method: str) -> int:
     return sum(bool(v["doubts"]) for data in made.values() for v in data["vertebrae"])
 
 
+def write_adjudicated(dataset: Dataset, case: str) -> Path:
+    """Write the consensus of one case after its adjudication, and return the file.
+
+    The method is that of the file that is there, else the mean. VFQError as `write_consensus`.
+    """
+    path = _folder(dataset) / f"{case}.json"
+    method = str(read_json(path, SCHEMA)["method"]) if path.exists() else METHODS[0]
+    readings = by_case(dataset, final_readings(dataset))[case]
+    with locked(dataset.folder):
+        write_json(path, document(dataset, dataset.cases[case], readings, method))
+    return path
+
+
 def by_case(dataset: Dataset, final: Mapping[Slot, LabelReading], session: int = 1) -> dict[str, list[LabelReading]]:
     """Return the final readings (`final_readings`) of each case, by the order of the readers."""
     slots = {name: [(reader, name, session) for reader in dataset.readers] for name in dataset.cases}
@@ -90,20 +119,25 @@ def by_case(dataset: Dataset, final: Mapping[Slot, LabelReading], session: int =
 
 def document(dataset: Dataset, case: Case, readings: Sequence[LabelReading], method: str) -> dict[str, Any]:
     """Return the JSON object of schema `vfq-consensus/1` of one case."""
-    deciding = [r.reader for r in readings if r.mode == "adjudication"]
+    deciding = [r.reader for r in readings if r.mode == ADJUDICATION]
     readers = [r.reader for r in readings if r.reader not in deciding]
-    masks = _masks(case.name, readers, dataset.seed)
+    masks = letters(case.name, readers, dataset.seed)
+    dropped = [v for r in readings if r.reader in deciding for v in r.labels if v.not_assessable]
     vertebrae = []
     for group in groups_of(dataset, readings, case):
         decided = [r for r in deciding if r in group.members]
+        if not decided and any(_is_about(label, group) for label in dropped):
+            continue
         sources = decided or [r for r in readers if r in group.members]
+        own = replace(group, excluded=group.excluded & {*readers})
         vertebrae.append(
             {
                 "level": group.level_of(sources),
                 "keypoints": group.mean_points(sources, method).tolist(),
                 "readers": [masks[r] for r in readers if r in group.members],
                 "adjudicated": bool(decided),
-                "doubts": [] if decided else list(doubts(group, readers)),
+                "decision": _decision(group, decided, masks) if decided else None,
+                "doubts": [] if decided else list(doubts(own, readers)),
             }
         )
     return {
@@ -115,7 +149,25 @@ def document(dataset: Dataset, case: Case, readings: Sequence[LabelReading], met
             {"reader": r.reader, "called": masks.get(r.reader), "version": r.version, "mode": r.mode} for r in readings
         ],
         "vertebrae": vertebrae,
+        "not_assessable": [{"level": v.level, "reason": v.not_assessable} for v in dropped],
     }
+
+
+def _is_about(label: Label, group: Group) -> bool:
+    """True if an adjudicator's label that is not assessable is about this vertebra: by its place, or by its level."""
+    if label.center is None:
+        return label.level == group.level_of(list(group.members))
+    middle = group.mean_points(list(group.members)).mean((0, 1))
+    return bool(np.linalg.norm(middle - label.center) < SAME_VERTEBRA_MM)
+
+
+def _decision(group: Group, decided: Sequence[str], masks: Mapping[str, str]) -> str:
+    """Return whose points an adjudication took: a reader's letter, "mean", or "own"."""
+    points = group.mean_points(decided)
+    there = [r for r in masks if r in group.members]
+    taken = {masks[r]: group.members[r].points for r in sorted(there, key=lambda r: masks[r])}
+    taken |= {"mean": group.mean_points(there)} if there else {}
+    return next((name for name, each in taken.items() if np.abs(each - points).max() < TAKEN_MM), "own")
 
 
 def read_consensus(dataset: Dataset) -> list[LabelReading]:
@@ -129,10 +181,11 @@ def _folder(dataset: Dataset) -> Path:
 
 def _as_reading(data: dict[str, Any]) -> LabelReading:
     labels = tuple(Label(v["level"], np.array(v["keypoints"], float)) for v in data["vertebrae"])
-    return LabelReading(str(data["case"]), CONSENSUS, state="final", labels=labels)
+    dropped = [Label(v["level"], not_assessable=v["reason"]) for v in data.get("not_assessable", ())]
+    return LabelReading(str(data["case"]), CONSENSUS, state="final", labels=(*labels, *dropped))
 
 
-def _masks(case: str, readers: Sequence[str], seed: int) -> dict[str, str]:
+def letters(case: str, readers: Sequence[str], seed: int) -> dict[str, str]:
     """Return a letter for each reader, in an order that differs between cases, so that nobody is recognised."""
     key = int.from_bytes(hashlib.sha256(f"{seed} {case}".encode()).digest()[:8], "little")
     order = np.random.default_rng(key).permutation(len(readers))

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.ct import CTVolume
 from ..imaging.files import read_ct
+from ..report.markups import POINT_NAMES
 from ..spine.levels import NAMES
 from ..spine.record import SAME_PLACE_MM
 from .files import damaged, locked, read_json, write_json
@@ -73,7 +74,8 @@ class Dataset:
     Attributes
     ----------
     folder, name, created_at : where it is, how it is called, since when it exists.
-    protocol : `text` for the readers, `mode` ("blinded" or "assisted") and `levels` to be read (None: all).
+    protocol : `text` for the readers, `mode` ("blinded" or "assisted"), `levels` to be read (None: all), and `points`,
+        the order in which the six points are clicked (absent: that of `POINT_NAMES`).
     seed : of the order of cases.
     cases : by name.
     readers : names of the readers.
@@ -88,6 +90,11 @@ class Dataset:
     cases: Mapping[str, Case] = field(default_factory=dict)
     readers: tuple[str, ...] = ()
     assignments: Mapping[str, tuple[Assignment, ...]] = field(default_factory=dict)
+
+    @property
+    def points_order(self) -> tuple[str, ...]:
+        """The names of the six points in the order in which a reader clicks them."""
+        return tuple(self.protocol.get("points") or POINT_NAMES)
 
     def case(self, name: str) -> Case:
         """Return the case of this name. VFQError `unknown_case`."""
@@ -157,7 +164,7 @@ def create(folder: Path, name: str, protocol: Mapping[str, Any], seed: int = 0) 
     Raises
     ------
     VFQError
-        `output_exists` if there is one, or the folder holds other files; `bad_labels` for unknown levels.
+        `output_exists` if there is one, or the folder holds other files; `bad_labels` for unknown levels or points.
     """
     check_new(folder, protocol)
     dataset = Dataset(folder, name, now(), {"text": "", "mode": "blinded", "levels": None, **protocol}, seed)
@@ -171,6 +178,12 @@ def check_new(folder: Path, protocol: Mapping[str, Any]) -> None:
     unknown = [level for level in protocol.get("levels") or () if level not in NAMES]
     if unknown:
         raise VFQError("bad_labels", f"{', '.join(unknown)}: no vertebra has this name. Give levels such as T4 or L1.")
+    points = protocol.get("points") or ()
+    if not _is_order(points):
+        message = (
+            f"{' '.join(map(str, points))}: these are not the six points. Give {' '.join(POINT_NAMES)} in an order."
+        )
+        raise VFQError("bad_labels", message)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{folder.name}: the folder exists and is not empty. Choose another one for a new label set."
         raise VFQError("output_exists", message)
@@ -276,6 +289,8 @@ def _from_json(data: dict[str, Any], folder: Path) -> Dataset:
     readers = tuple(checked_reader(entry["name"]) for entry in data["readers"])
     if len({case.name.lower() for case in cases}) < len(cases) or len(set(readers)) < len(readers):
         raise ValueError("a case or a reader is listed twice")
+    if not _is_order(data["protocol"].get("points")):
+        raise ValueError("the points of the protocol are not the six points")
     assignments: dict[str, list[Assignment]] = {}
     for entry in data["assignments"]:
         keys = {key: entry[key] for key in ("case", "session", "after_days", "overlap")}
@@ -290,6 +305,11 @@ def _from_json(data: dict[str, Any], folder: Path) -> Dataset:
         readers=readers,
         assignments={reader: tuple(own) for reader, own in assignments.items()},
     )
+
+
+def _is_order(points: Any) -> bool:
+    """True for the six points in any order, and for none."""
+    return not points or (isinstance(points, (list, tuple)) and sorted(map(str, points)) == sorted(POINT_NAMES))
 
 
 def _is_name(name: str) -> bool:

@@ -62,6 +62,12 @@ def all_readings(dataset: Dataset) -> list[LabelReading]:
     return [_at_its_place(dataset, path) for path in reading_files(dataset.folder)]
 
 
+def readings_by(dataset: Dataset, reader: str) -> list[LabelReading]:
+    """Return every version of every reading of one reader. VFQError as `all_readings`."""
+    own = dataset.folder / READINGS / reader_folder(reader)
+    return [_at_its_place(dataset, path) for path in reading_files(dataset.folder) if path.parent == own]
+
+
 def reading_files(folder: Path) -> list[Path]:
     """Return the files of all readings in the label set in `folder`."""
     return sorted(path for path in folder.glob(f"{READINGS}/*/*.json") if not path.name.startswith("."))

@@ -6,6 +6,7 @@ cranial to caudal. Nothing is painted here, see `painting`.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,7 @@ from .alignment import (
     upright_frames,
 )
 from .body import Body, draw_body, draw_look
+from .follow_up import follow_up
 from .morphometry import COLUMN
 from .options import PhantomOptions
 from .shapes import draw_shapes
@@ -43,21 +45,25 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, options: PhantomOptions | None = None) -> Anatomy:
-    """Draw a random patient."""
+    """Draw a random patient, at a later examination if the options ask for one."""
     options = options or PhantomOptions()
-    shapes = draw_shapes(rng, options)
-    ahead = lean_forward(rng, shapes)
-    sideways = draw_lean_right(rng, options)
+    first = draw_shapes(rng, options)
+    change = None if options.later is None else follow_up(options.later, first, options)
+    shapes = change.shapes if change else first
+    ahead, sideways = lean_forward(rng, shapes), draw_lean_right(rng, options)
     twist = draw_axial_rotation(rng, sideways)
-    frames = upright_frames(ahead, sideways)
+    lean = (ahead + change.ahead, sideways + change.sideways) if change else (ahead, sideways)
+    frames = upright_frames(*lean)
     centers = stacked_centers(shapes, frames)
     curve = curve_through(centers, frames)
     arcs = np.array([np.linalg.norm(curve.points - c, axis=1).argmin() * curve.step for c in centers])
     turned = np.stack([rotation(0.0, 0.0, t) @ f for t, f in zip(twist, frames, strict=True)])
     tilt = draw_coronal_wedges(rng, sideways)
     look = draw_look(rng, options)
-    bodies = tuple(
-        draw_body(rng, name, centers[i], turned[i], twist[i], shapes[i], tilt[i], look, options)
-        for i, name in enumerate(COLUMN)
-    )
-    return Anatomy(bodies, curve, arcs, draw_tissue(rng, options.pathology), int(rng.integers(2**31)))
+    bodies = []
+    for i, name in enumerate(COLUMN):
+        place, again = (centers[i], turned[i], twist[i]), copy.deepcopy(rng)
+        bodies.append(draw_body(rng, name, *place, first[i], tilt[i], look, options))
+        if change:  # a fracture draws more; what is drawn for the other bodies must not depend on it
+            bodies[i] = draw_body(again, name, *place, shapes[i], tilt[i], look, options)
+    return Anatomy(tuple(bodies), curve, arcs, draw_tissue(rng, options.pathology), int(rng.integers(2**31)))

@@ -18,6 +18,9 @@ class PhantomOptions:
     spacing_mm : pixel size in the slice, and distance between slices.
     noise_hu : approximate standard deviation of the noise.
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
+    later : seed of a later examination of the same patient (`follow_up`): other posture, scanner and field of view, and
+        new fractures. None gives the first examination.
+    new_fracture_rate : share of the vertebrae T4 to L5 without a fracture that are fractured until then.
     """
 
     scoliosis_deg: float | None = None
@@ -26,3 +29,5 @@ class PhantomOptions:
     spacing_mm: tuple[float, float] | None = None
     noise_hu: float | None = None
     pathology: float = 1.0
+    later: int | None = None
+    new_fracture_rate: float = 0.15

@@ -24,6 +24,7 @@ from .morphometry import (
 from .options import PhantomOptions
 
 NARROWEST_DISC_MM = 0.7
+FRACTURED = LEVELS[LEVELS.index("T4") :]  # the levels that may be fractured
 
 
 def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]:
@@ -58,8 +59,8 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
             "split": rng.uniform(0.15, 0.8),
             "fracture": None,
         }
-        if name[0] in "TL" and name not in ("T1", "T2", "T3") and rng.random() < options.fracture_rate:
-            _fracture(rng, shape)
+        if name in FRACTURED and rng.random() < options.fracture_rate:
+            fracture(rng, shape)
         shapes.append(shape)
     for h, d, w, ratio in zip(SACRUM_HEIGHT, SACRUM_DEPTH, SACRUM_WIDTH, SACRUM_WEDGE, strict=True):
         shapes.append(
@@ -75,6 +76,11 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
                 "fracture": None,
             }
         )
+    return with_room(shapes)
+
+
+def with_room(shapes: list[dict]) -> list[dict]:
+    """Widen the discs in place in which neighbouring bodies would touch, and return the shapes."""
     for above, below in zip(shapes, shapes[1:], strict=False):
         above["disc"] = above["disc"] + max(0.0, NARROWEST_DISC_MM - _narrowest(above, below))
     return shapes
@@ -90,7 +96,7 @@ def _sag(endplate: np.ndarray) -> float:
     return float(endplate[1] - (endplate[0] + endplate[2]) / 2)
 
 
-def _fracture(rng: np.random.Generator, shape: dict) -> None:
+def fracture(rng: np.random.Generator, shape: dict) -> None:
     """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity."""
     kind = str(rng.choice(["wedge", "biconcave", "crush"], p=[0.5, 0.33, 0.17]))
     left = rng.uniform(0.35, 0.88)

@@ -113,6 +113,8 @@ def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str
 def _draw(seed: int, options: PhantomOptions) -> tuple[np.random.Generator, Anatomy, float, Protocol]:
     rng = np.random.default_rng(seed)
     anatomy = draw_anatomy(rng, options)
+    if options.later is not None:  # another scanner and another field of view
+        rng = np.random.default_rng([options.later, 2])
     pixel, slice_mm = options.spacing_mm or (float(rng.uniform(0.65, 0.98)), None)
     return rng, anatomy, pixel, draw_protocol(rng, slice_mm, options.noise_hu)
 

@@ -24,7 +24,8 @@ from .findings import Findings, Row, findings
 from .markups import GRADE_COLORS
 from .outputs import MACHINE_NAME, read_straightened
 from .panels import Panel, stored_panel, straightened_panel
-from .wording import Section, TableRow, Wording, plain
+from .prior import Prior
+from .wording import Changes, Section, TableRow, Wording, plain
 
 SCHEMA = "vfq-report/1"
 TEXT_COLUMNS = (0, 5, 6, 8)  # of the table; the others are numbers
@@ -35,6 +36,7 @@ class Report:
     """A report that is ready to be written in each format.
 
     picture : PNG; None without a straightened image.
+    changes : the table of changes since a prior examination: its columns, and the cells of each vertebra; None without.
     """
 
     found: Findings
@@ -43,12 +45,16 @@ class Report:
     columns: tuple[str, ...]
     table: tuple[TableRow, ...]
     picture: bytes | None
+    changes: Changes | None = None
 
 
-def make_report(analysis: SpineAnalysis, wording: Wording, panel: Panel | None = None) -> Report:
+def make_report(
+    analysis: SpineAnalysis, wording: Wording, panel: Panel | None = None, prior: Prior | None = None
+) -> Report:
     """Return the report of a measured study.
 
     panel : the straightened image, see `case_panel`.
+    prior : the comparison with a prior examination, see `prior.prior_of`.
 
     Raises
     ------
@@ -59,7 +65,7 @@ def make_report(analysis: SpineAnalysis, wording: Wording, panel: Panel | None =
         raise VFQError(
             analysis.status, f"{analysis.case}: there is no report, as the analysis failed. {analysis.message}"
         )
-    found = findings(analysis)
+    found = findings(analysis, prior)
     words = wording.words["page"]
     columns = (
         words["level"],
@@ -68,7 +74,8 @@ def make_report(analysis: SpineAnalysis, wording: Wording, panel: Panel | None =
     )
     rows = tuple(_table_row(row, wording) for row in found.rows)
     picture = _picture(analysis, panel, [row.cells[0] for row in rows]) if panel else None
-    return Report(found, wording, wording.sections(found), columns, rows, picture)
+    changes = wording.changes(prior) if prior else None
+    return Report(found, wording, wording.sections(found), columns, rows, picture, changes)
 
 
 def report_text(report: Report) -> str:
@@ -86,6 +93,7 @@ def report_html(report: Report) -> str:
         texts=TEXT_COLUMNS,
         table=report.table,
         picture=picture,
+        changes=report.changes,
     )
 
 
@@ -125,7 +133,13 @@ def report_pdf(report: Report) -> bytes:
         message = "A PDF needs the package reportlab. Install it with pip install 'vertebral-fracture-quant[report]'."
         raise VFQError("missing_dependency", message) from error
     return draw_pdf(
-        report.found.case, report.wording.words["page"], report.sections, report.columns, report.table, report.picture
+        report.found.case,
+        report.wording.words["page"],
+        report.sections,
+        report.columns,
+        report.table,
+        report.picture,
+        report.changes,
     )
 
 
@@ -148,13 +162,14 @@ def case_panel(folder: Path, analysis: SpineAnalysis, ct: CTVolume | None = None
     if ct is not None:
         check_belongs(analysis, ct.voxels.shape, ct.ijk_to_ras)
         return straightened_panel(analysis, ct, fit_curve(analysis.curve))
-    file = _stored(folder, analysis)
+    file = stored_straightened(folder, analysis)
     if file is None:
         return None
     return stored_panel(analysis, read_straightened(file))
 
 
-def _stored(folder: Path, analysis: SpineAnalysis) -> Path | None:
+def stored_straightened(folder: Path, analysis: SpineAnalysis) -> Path | None:
+    """Return the file of the straightened volume of a case along the curve of its record; None without one."""
     if (folder / "straightened.nrrd").exists():
         return folder / "straightened.nrrd"
     automatic, machine = folder / "machine-straightened.nrrd", folder / MACHINE_NAME

@@ -13,6 +13,7 @@ from .. import __version__
 from ..spine.genant import GRADES, MILD, MODERATE, SEVERE, deciding_ratio, severity
 from ..spine.levels import LUMBAR, NAMES, THORACIC
 from ..spine.record import SpineAnalysis, Vertebra, shown_names, vertebra_name
+from .prior import Prior
 
 SDI_LEVELS = (*THORACIC[3:], *LUMBAR[:4])  # T4 to L4, the levels of the spinal deformity index
 HEIGHTS = ("anterior", "middle", "posterior")
@@ -99,6 +100,7 @@ class Findings:
     slice_mm : the largest voxel size in mm; None in older records.
     models : (role, name, first eight letters of the hash of its weights).
     version : of this program.
+    prior : the comparison with a prior examination; None without one.
     """
 
     case: str
@@ -118,6 +120,7 @@ class Findings:
     slice_mm: float | None
     models: tuple[tuple[str, str, str], ...]
     version: str = __version__
+    prior: Prior | None = None
 
     @property
     def assessed(self) -> int:
@@ -125,8 +128,8 @@ class Findings:
         return sum(row.counts for row in self.rows)
 
 
-def findings(analysis: SpineAnalysis) -> Findings:
-    """Return what a report says of a measured study."""
+def findings(analysis: SpineAnalysis, prior: Prior | None = None) -> Findings:
+    """Return what a report says of a measured study, and of its comparison with a prior examination."""
     shown = shown_names(analysis.vertebrae)
     rows = tuple(_row(v, vertebra_name(v, i), shown[i]) for i, v in enumerate(analysis.vertebrae))
     paired = list(zip(rows, analysis.vertebrae, strict=True))
@@ -151,6 +154,7 @@ def findings(analysis: SpineAnalysis) -> Findings:
         unreviewed=sum(v.review == "open" for v in analysis.vertebrae),
         slice_mm=max(analysis.spacing_mm) if analysis.spacing_mm else None,
         models=tuple((m.role, m.name, m.sha256[:8]) for m in analysis.models),
+        prior=prior,
     )
 
 

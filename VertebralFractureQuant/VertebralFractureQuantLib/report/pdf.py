@@ -31,7 +31,7 @@ from reportlab.platypus import (
     Table,
 )
 
-from .wording import Section, TableRow
+from .wording import Changes, Section, TableRow
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 MARGIN, HEAD, FOOT, GAP = 14 * mm, 13 * mm, 9 * mm, 5 * mm
@@ -46,8 +46,9 @@ def draw_pdf(
     columns: Sequence[str],
     table: Sequence[TableRow],
     picture: bytes | None,
+    changes: Changes | None = None,
 ) -> bytes:
-    """Return a PDF of the sentences, the picture (PNG) and the table; `words` are those of the page."""
+    """Return a PDF of the sentences, the picture (PNG) and the tables; `words` are those of the page."""
     _register_fonts()
     buffer = io.BytesIO()
     document = BaseDocTemplate(
@@ -73,6 +74,9 @@ def draw_pdf(
         story += [Paragraph(escape(_unbroken(told)), style) for told in section.paragraphs]
     legend = Paragraph(escape(words["legend"]), _style(6.5, before=3))
     story.append(KeepTogether([Spacer(1, 8), _table(columns, table), legend]))
+    if changes:
+        title, below = Paragraph(escape(changes.title), _style(9, BOLD)), Paragraph(escape(changes.legend), _style(6.5))
+        story.append(KeepTogether([Spacer(1, 8), title, _change_table(changes), below]))
     document.build(story)
     return buffer.getvalue()
 
@@ -96,6 +100,22 @@ def _style(size: float, font: str = FONT, before: float = 0, color: Any = INK, k
         textColor=color,
         keepWithNext=keep,
     )
+
+
+def _change_table(changes: Changes) -> Table:
+    style: list[tuple[Any, ...]] = [
+        ("FONT", (0, 0), (-1, 0), BOLD, 6.3),
+        ("FONT", (0, 1), (-1, -1), FONT, 6.3),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.8, INK),
+        ("LINEBELOW", (0, 1), (-1, -1), 0.3, LINE),
+        ("LEFTPADDING", (0, 0), (-1, -1), 2),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 2),
+        ("TOPPADDING", (0, 0), (-1, -1), 1),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
+    ]
+    style += [("FONT", (0, i), (-1, i), BOLD, 6.3) for i, (_, bold) in enumerate(changes.rows, start=1) if bold]
+    cells = [list(changes.columns), *(list(row) for row, _ in changes.rows)]
+    return Table(cells, repeatRows=1, hAlign="LEFT", style=style)
 
 
 def _table(columns: Sequence[str], rows: Sequence[TableRow]) -> Table:

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import VFQError
 from ..spine.levels import NAMES
 from .findings import Findings
+from .prior import CHANGED, Prior, PriorRow
 
 SENTENCES, WORDS, PAGE = "report.txt.j2", "words.json", "page.html.j2"
 HEADING = "# "
@@ -38,6 +39,24 @@ class TableRow:
     color: str
     counts: bool
     fractured: bool
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The table of changes since a prior examination.
+
+    Attributes
+    ----------
+    title : what stands above it.
+    columns : names of the columns.
+    rows : (cells, True if it has changed beyond the error of measurement) of each vertebra.
+    legend : what stands below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], bool], ...]
+    legend: str
 
 
 def languages() -> tuple[str, ...]:
@@ -86,12 +105,16 @@ class Wording:
         self._page = SandboxedEnvironment(autoescape=True, **options)
         for environment in (self._text, self._page):
             environment.filters.update(
-                number=self.number, level=self.level, moment=_moment, doubt=partial(_word, self.words["doubts"])
+                number=self.number,
+                signed=self.signed,
+                level=self.level,
+                moment=_moment,
+                doubt=partial(_word, self.words["doubts"]),
             )
 
     def sections(self, found: Findings) -> tuple[Section, ...]:
         """Return the sentences of a report, from report.txt.j2."""
-        words = {k: self.words[k] for k in ("grades", "shapes", "heights", "reasons")}
+        words = {k: self.words[k] for k in ("grades", "shapes", "heights", "reasons", "changes")}
         text = _rendered(self._text, SENTENCES, f=found, names=self.names, **words)
         sections: list[tuple[str, list[str]]] = [("", [])]
         for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
@@ -100,6 +123,34 @@ class Wording:
             else:
                 sections[-1][1].append(line)
         return tuple(Section(heading, tuple(told)) for heading, told in sections if told)
+
+    def changes(self, prior: Prior) -> Changes:
+        """Return the table of changes since a prior examination."""
+        words = self.words["prior"]
+        return Changes(
+            words["title"],
+            tuple(words["columns"]),
+            tuple((self._change(row), row.verdict in CHANGED) for row in prior.rows),
+            words["legend"],
+        )
+
+    def _change(self, row: PriorRow) -> tuple[str, ...]:
+        verdict = self.words["changes"][row.verdict]
+        if row.height is None or row.before_mm is None or row.now_mm is None or row.difference_mm is None:
+            return (self.level(row.name), "", "", "", "", "", verdict)
+        return (
+            self.level(row.name),
+            self.words["heights"][row.height],
+            f"{self.number(row.before_mm, 1)} → {self.number(row.now_mm, 1)}",
+            f"{self.signed(row.difference_mm, 1)} ± {self.number(row.error_mm or 0, 1)}",
+            f"{self.number(row.before_ratio or 0, 2)} → {self.number(row.now_ratio or 0, 2)}",
+            f"{row.before_grade} → {row.now_grade}" if row.before_grade != row.now_grade else f"{row.now_grade}",
+            verdict,
+        )
+
+    def signed(self, value: float, decimals: int) -> str:
+        """Write a number with its sign, "+0.4"; a minus sign is the typographic one."""
+        return f"{value:+.{decimals}f}".replace(".", self.words["decimal"]).replace("-", "\N{MINUS SIGN}")
 
     def page(self, **values: Any) -> str:
         """Return the HTML of a report, from page.html.j2."""

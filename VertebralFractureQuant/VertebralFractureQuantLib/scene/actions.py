@@ -361,8 +361,9 @@ class Actions:
     def _place(self, points: np.ndarray) -> None:
         self.face.changed()
         if len(points) == len(POINT_NAMES):
+            outlined = self.clicking.outlined()
             self.cancel()
-            self.select(self._open_editor.place(points))
+            self.select(self._open_editor.place(outlined))
 
     def _rescue(self, points: np.ndarray) -> None:
         editor = self._open_editor

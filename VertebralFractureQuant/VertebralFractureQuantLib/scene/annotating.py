@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class Annotation:
         self.watch = Stopwatch({i: label.seconds or 0.0 for i, label in begun.labels.items()}, clock)
         self.changed = False
         self._loaded = begun.labels
+        self._last_level = begun.last_level
         self._asked_for: set[str] = set()
         self._seen = [v.keypoints.mean((0, 1)) for v in begun.prepared.analysis.vertebrae[len(begun.labels) :]]
 
@@ -83,8 +85,11 @@ class Annotation:
             return "reader"
         return self._loaded[vertebra_id].source if vertebra_id in self._loaded else "automatic"
 
-    def mark(self, reason: str, level: str | None, comment: str = "", seconds: float | None = None) -> None:
-        """Say that a level is not assessable. VFQError `bad_labels` without a level, or if it has a reason already."""
+    def mark(self, reason: str, level: str | None, comment: str = "", **rest: Any) -> None:
+        """Say that a level is not assessable; `rest` are further attributes of its `Label`.
+
+        VFQError `bad_labels` without a level, or if it has a reason already.
+        """
         if level not in NAMES:
             raise VFQError(
                 "bad_labels", "A vertebra that is not assessable needs a level. Choose it, then the reason again."
@@ -92,7 +97,7 @@ class Annotation:
         if any(label.level == level for label in self.others):
             raise VFQError("bad_labels", f"{level} is not assessable already. Remove that entry first.")
         assert reason in REASONS
-        self.others.append(Label(level, not_assessable=reason, comment=comment, seconds=seconds))
+        self.others.append(Label(level, not_assessable=reason, comment=comment, **rest))
         self.changed = True
 
     def unmark(self, level: str) -> None:
@@ -121,6 +126,24 @@ class Annotation:
         """Return the record of the curve and of the automatic vertebrae that still wait for the reader."""
         wait = [study.vertebra(i) for i in self.waiting(study) if i not in self._loaded]
         return replace(record, vertebrae=tuple(wait) if self.assisted else (), quality=(), reading=None)
+
+    def levels_left(self, study: StudyScene) -> list[str]:
+        """Return the levels that may be placed: those of the protocol, or all, without those that are there."""
+        there = {study.vertebrae[i].details["level"] for i in study.order}
+        there |= {label.level for label in self.others if label.not_assessable}
+        return [level for level in self.dataset.protocol.get("levels") or NAMES if level not in there]
+
+    def next_level(self, study: StudyScene) -> str | None:
+        """Return the level that is proposed for the next vertebra; None if none is.
+
+        It is the first one of the protocol that is left; without levels in the protocol, and before any vertebra has
+        one, it is the level with which the reader's last case begins. It never comes from an automatic result.
+        """
+        left = self.levels_left(study)
+        if self.dataset.protocol.get("levels"):
+            return next(iter(left), None)
+        named = any(study.vertebrae[i].details["level"] for i in study.order)
+        return self._last_level if not named and self._last_level in left else None
 
     def missing(self, study: StudyScene) -> list[str]:
         """Return the levels that the protocol asks for and that have neither points nor a reason."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .keys import LAYOUT_KEYS, Key
 
 ANNOTATION_KEYS = (
-    Key(("b",), "start_placing", "place the six points of a vertebra: A+ M+ P+ P- M- A-"),
+    Key(("b",), "start_placing", "place the six points of a vertebra; its level follows from its neighbours"),
+    Key(("v",), "place_next", "the same for the level that is proposed beside the button; [ and ] change it"),
     Key(("a",), "start_adding", "propose the points with one click on the vertebra (assisted protocol)"),
     Key(("c", " "), "confirm", "accept the proposed points, and go to the next vertebra that waits"),
     Key(("ArrowUp",), "nudge_up", "move the point that was touched last by 0.1 mm towards the head"),
@@ -40,6 +41,17 @@ ANNOTATION_KEYS = (
     Key(("?",), "toggle_help", "show or hide this list"),
 )
 
+TAKING_KEYS = (
+    Key(("1",), "take_a", "take the reading of reader A, and go to the next disagreement"),
+    Key(("2",), "take_b", "the same of reader B"),
+    Key(("3",), "take_c", "the same of reader C"),
+    Key(("4",), "take_d", "the same of reader D"),
+    Key(("m", "0"), "take_mean", "take the mean of the readers' points, and go to the next disagreement"),
+    Key(("c", " "), "confirm", "decide as it is shown, with your corrections; go to the next disagreement"),
+)
+_NOT_TAKING = ("confirm", "start_adding", "place_next")  # actions that an adjudication has not, or has another row for
+ADJUDICATION_KEYS = (*TAKING_KEYS, *(entry for entry in ANNOTATION_KEYS if entry.action not in _NOT_TAKING))
+ADJUDICATION_ACTIONS = {key: entry.action for entry in ADJUDICATION_KEYS for key in entry.keys}
 REASON_KEYS = {"c": "cut_off", "m": "metal", "a": "artefact", "f": "fused", "o": "other"}
 ANNOTATION_HELP = (*ANNOTATION_KEYS, *LAYOUT_KEYS)
 ANNOTATION_ACTIONS = {key: entry.action for entry in ANNOTATION_KEYS for key in entry.keys}

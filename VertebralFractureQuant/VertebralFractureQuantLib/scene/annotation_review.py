@@ -41,10 +41,12 @@ class AnnotationActions(Actions):
     Attributes
     ----------
     touched : the point that arrow keys move: a vertebra's id, and an index of `POINT_NAMES`.
+    wanted : the level that the reader chose for the vertebra that is being placed; None if it follows from neighbours.
     """
 
     annotation: Annotation | None = None
     touched: tuple[str, int] | None = None
+    wanted: str | None = None
 
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse, and remember the key point that is touched."""
@@ -59,6 +61,48 @@ class AnnotationActions(Actions):
                 "blinded_protocol", "This reading is blinded: there are no proposals. Place the six points by hand (b)."
             )
         super().start_adding()
+
+    def start_placing(self) -> None:
+        """Place the six points of a vertebra; its level follows from its neighbours, if they have one."""
+        self.wanted = None
+        super().start_placing()
+
+    def place_level(self, level: str) -> None:
+        """Place the six points of the vertebra of this level. VFQError `bad_labels` if the level is there already."""
+        assert self.annotation
+        if level not in self.annotation.levels_left(self.study):
+            raise VFQError("bad_labels", f"{level} is there already, or not in the protocol. Choose another level.")
+        self.start_placing()
+        self.wanted = level
+        self.face.changed()
+
+    def place_next(self) -> None:
+        """Place the vertebra of the level that is proposed; without a proposal the level follows from neighbours."""
+        assert self.annotation
+        level = self.annotation.next_level(self.study)
+        if level:
+            self.place_level(level)
+        else:
+            self.start_placing()
+
+    def level_up(self) -> None:
+        """Set the level of the selected vertebra, or of the one that is being placed, one higher."""
+        if not self._shift_wanted(-1):
+            super().level_up()
+
+    def level_down(self) -> None:
+        """Set the level of the selected vertebra, or of the one that is being placed, one lower."""
+        if not self._shift_wanted(1):
+            super().level_down()
+
+    def _shift_wanted(self, by: int) -> bool:
+        """Shift the level that is being placed among those that are left; False while no such level is."""
+        if self.clicking.mode != "place" or not self.wanted or not self.annotation:
+            return False
+        left = self.annotation.levels_left(self.study)
+        self.wanted = left[min(max(left.index(self.wanted) + by, 0), len(left) - 1)]
+        self.face.changed()
+        return True
 
     def nudge_up(self) -> None:
         """Move the touched point 0.1 mm towards the head."""
@@ -99,15 +143,21 @@ class AnnotationActions(Actions):
         assert annotation
         own = self.study.vertebrae[selected].details["level"] if selected else None
         if selected and (own is None or level in (None, "", own)):
-            annotation.mark(
-                reason, own or level, annotation.comments.get(selected, ""), annotation.watch.seconds(selected)
-            )
-            self.delete()
+            seconds, center = annotation.watch.seconds(selected), self._place_of(selected)
+            annotation.mark(reason, own or level, annotation.comments.get(selected, ""), seconds=seconds, center=center)
+            self._remove_assessed()
         else:
             if level in {v.details["level"] for v in self.study.vertebrae.values()}:
                 raise VFQError("bad_labels", f"{level} has key points. Select it, and give the reason again.")
             annotation.mark(reason, level)
             self._changed()
+
+    def _place_of(self, vertebra_id: str) -> np.ndarray | None:
+        """Return where a vertebra that is not assessable is kept to be; an annotation keeps its level alone."""
+        return None
+
+    def _remove_assessed(self) -> None:
+        self.delete()
 
     def remove_reason(self, level: str) -> None:
         """Remove the entry of a level that is not assessable."""
@@ -165,8 +215,19 @@ class AnnotationActions(Actions):
         before = set(self.study.vertebrae)
         super()._place(points)
         if self.selected and self.selected not in before:
-            self.touched = self.selected, len(POINT_NAMES) - 1
+            self.touched = self.selected, POINT_NAMES.index(self.clicking.points_order[-1])
             self._placed()
+            self._name_placed(self.selected)
+
+    def _name_placed(self, vertebra_id: str) -> None:
+        wanted, follows = self.wanted, self.study.vertebrae[vertebra_id].details["level"]
+        self.wanted = None
+        if wanted and wanted != follows:
+            self._open_editor.name(vertebra_id, wanted)
+            if follows:
+                self.face.tell(
+                    f"It is {wanted}, as you chose; {follows} would follow from its neighbours. Look at both."
+                )
 
     def _placed(self, automatic: bool = False) -> None:
         if self.annotation and self.selected:
@@ -208,13 +269,17 @@ class AnnotationReview(Review):
         """Show a reading. VFQError as `open`; nothing is open then."""
         self._scratch = TemporaryDirectory(prefix="vfq-annotate-", ignore_cleanup_errors=True)
         self.annotation = self._own.annotation = Annotation(dataset, begun)
+        self._own.clicking.points_order = dataset.points_order
         self.open(begun.prepared, Path(self._scratch.name) / "journal", models)
         waiting = self.annotation.waiting(self.study)
         self.select(next(iter((*waiting, *self.study.order)), None))  # never the worst one first
-        if begun.reading.version > 1 and begun.reading.revision == 0:
+        self._tell_version(begun.reading)
+
+    def _tell_version(self, reading: LabelReading) -> None:
+        if reading.version > 1 and reading.revision == 0:
             self.face.tell(
-                f"Version {begun.reading.version - 1} of this reading is final and stays. What you change becomes "
-                f"version {begun.reading.version}."
+                f"Version {reading.version - 1} of this reading is final and stays. What you change becomes version "
+                f"{reading.version}."
             )
 
     def touch(self) -> None:
@@ -227,6 +292,12 @@ class AnnotationReview(Review):
         """The name of the point that arrow keys move; "" if none is chosen."""
         touched = self._own.touched
         return POINT_NAMES[touched[1]] if touched and touched[0] == self.selected else ""
+
+    @property
+    def placing(self) -> str:
+        """What to click next while six points are placed: the point, its number, and the level if it was chosen."""
+        count, wanted = min(self.clicks, len(POINT_NAMES) - 1), self._own.wanted
+        return f"Next: {self.following} ({count + 1} of {len(POINT_NAMES)}){f' of {wanted}' if wanted else ''}"
 
     def drafting(self, state: str = "draft") -> Callable[[], LabelReading] | None:
         """Return a function, for any thread, that saves the reading and returns it; None if nothing was changed.

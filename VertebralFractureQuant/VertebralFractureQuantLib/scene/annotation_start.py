@@ -19,9 +19,10 @@ from ..imaging.ct import CTVolume, without_padding
 from ..imaging.files import read_ct
 from ..labels.dataset import Dataset, check_ct
 from ..labels.reading import Label, LabelReading, correction, now
-from ..labels.store import Slot, newest, work_folder
+from ..labels.store import Slot, newest, readings_by, work_folder
 from ..report.outputs import write_record, writing
 from ..spine.curve import SpineCurve
+from ..spine.levels import NAMES
 from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import read_analysis
 from .merging import NEAR_MM
@@ -42,15 +43,21 @@ class Begun:
     prepared : the study: first the vertebrae of the labels, then automatic ones that wait for the reader.
     reading : the draft, a new one, or a correction of a final reading; not saved before the first act.
     labels : the labels with key points, by the id of their vertebra.
+    last_level : the highest level of the reader's last reading of another case; None without one.
     """
 
     prepared: Prepared
     reading: LabelReading
     labels: dict[str, Label]
+    last_level: str | None = None
 
 
-def load_case(dataset: Dataset, slot: Slot, models: Models | VFQError) -> Prepared:
+def load_case(
+    dataset: Dataset, slot: Slot, models: Models | VFQError, mode: str | None = None, others: Sequence[Slot] = ()
+) -> Prepared:
     """Read the CT of a case, and find its spine, unless that was done before.
+
+    mode : of the reading; that of the protocol if None. others : readings whose curve may be taken, without vertebrae.
 
     VFQError `not_found` without its CT, `other_ct`, or as `read_ct`. Without networks, or if they find no spine, a
     straight line stands in for the curve until the reader clicks the spine.
@@ -63,7 +70,8 @@ def load_case(dataset: Dataset, slot: Slot, models: Models | VFQError) -> Prepar
     ct = read_ct(path, trust_header=True)  # whoever made the label set vouched for it
     check_ct(case, ct)
     folder = work_folder(dataset, slot)
-    record = _kept(folder) or _found(ct, models, dataset.protocol["mode"] == ASSISTED)
+    record = _kept(folder) or _of_others(dataset, others)
+    record = record or _found(ct, models, (mode or dataset.protocol["mode"]) == ASSISTED)
     if record.status == "ok" or record.status in RESCUABLE:
         keep_record(folder, record)
     curve = SpineCurve(record.curve) if len(record.curve) else middle_line(ct)
@@ -78,6 +86,12 @@ def keep_record(folder: Path, record: SpineAnalysis) -> None:
         partial = folder / f".{RECORD}"
         write_record(record, partial)
         partial.replace(folder / RECORD)
+
+
+def _of_others(dataset: Dataset, others: Sequence[Slot]) -> SpineAnalysis | None:
+    """Return the first curve that was kept for one of these readings."""
+    found = (_kept(work_folder(dataset, slot)) for slot in others)
+    return next((replace(record, vertebrae=()) for record in found if record and len(record.curve)), None)
 
 
 def _kept(folder: Path) -> SpineAnalysis | None:
@@ -102,12 +116,15 @@ def _found(ct: CTVolume, models: Models | VFQError, assisted: bool) -> SpineAnal
         return replace(frame, status=error.code, message=error.message)
 
 
-def first_reading(dataset: Dataset, slot: Slot) -> LabelReading:
-    """Return the reading to go on with: the draft, a correction of the final one, or a new one. Nothing is saved."""
+def first_reading(dataset: Dataset, slot: Slot, mode: str | None = None) -> LabelReading:
+    """Return the reading to go on with: the draft, a correction of the final one, or a new one. Nothing is saved.
+
+    mode : of a new reading; that of the protocol if None.
+    """
     reader, case, session = slot
     found = newest(dataset, slot)
     if found is None:
-        mode = str(dataset.protocol["mode"])
+        mode = mode or str(dataset.protocol["mode"])
         digest = dataset.case(case).sha256
         return LabelReading(case, reader, session, mode=mode, started_at=now(), ct_sha256=digest)
     return correction(found) if found.state == "final" else found
@@ -118,7 +135,7 @@ def begin(dataset: Dataset, slot: Slot, prepared: Prepared) -> Begun:
     reading = first_reading(dataset, slot)
     known = _kept(work_folder(dataset, slot)) or prepared.analysis
     curve = known.curve if len(known.curve) else prepared.analysis.curve
-    own = [_vertebra(label) for label in reading.measured]
+    own = [label_vertebra(label) for label in reading.measured]
     waiting = [v for v in known.vertebrae if not _is_near(v, own)] if reading.mode == ASSISTED else []
     vertebrae = (*own, *waiting)
     status, message = ("ok", "") if vertebrae else (known.status, known.message)
@@ -131,10 +148,19 @@ def begin(dataset: Dataset, slot: Slot, prepared: Prepared) -> Begun:
         vertebrae=vertebrae,
     )
     labels = {f"v{i}": label for i, label in enumerate(reading.measured, start=1)}
-    return Begun(replace(prepared, analysis=analysis), reading, labels)
+    return Begun(replace(prepared, analysis=analysis), reading, labels, _last_level(dataset, slot))
 
 
-def _vertebra(label: Label) -> Vertebra:
+def _last_level(dataset: Dataset, slot: Slot) -> str | None:
+    reader, case, _ = slot
+    own = [r for r in readings_by(dataset, reader) if r.case != case and r.saved_at]
+    latest = max(own, key=lambda r: str(r.saved_at), default=None)
+    levels = [v.level for v in latest.measured if v.level] if latest else []
+    return min(levels, key=NAMES.index, default=None)
+
+
+def label_vertebra(label: Label) -> Vertebra:
+    """Return the vertebra of a label with key points, not measured."""
     assert label.keypoints is not None
     origin = "reader" if label.source == "reader" else "model"
     return Vertebra(label.keypoints, UNMEASURED, level=label.level, origin=origin)

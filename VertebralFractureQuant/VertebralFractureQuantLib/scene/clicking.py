@@ -16,14 +16,14 @@ from .placing import Placing
 from .study import StudyScene
 
 FEWEST_CLICKS = 3  # for a curve, if there is none yet
-POINTS = (
-    "A+ upper anterior",
-    "M+ upper middle",
-    "P+ upper posterior",
-    "P- lower posterior",
-    "M- lower middle",
-    "A- lower anterior",
-)
+PLACES = {
+    "A+": "upper anterior",
+    "M+": "upper middle",
+    "P+": "upper posterior",
+    "P-": "lower posterior",
+    "M-": "lower middle",
+    "A-": "lower anterior",
+}
 
 
 class Clicking:
@@ -32,11 +32,13 @@ class Clicking:
     Attributes
     ----------
     mode : "add", "place" (both in the straightened view) or "rescue" (in the patient's views); else None.
+    points_order : the names of the six points in the order in which they are clicked, all of `POINT_NAMES`.
     fewest : how many clicks the mode "rescue" needs: one if it repairs a curve, three without a curve.
     """
 
     def __init__(self, study: StudyScene, face: Face):
         self.mode: str | None = None
+        self.points_order: tuple[str, ...] = POINT_NAMES
         self.fewest = FEWEST_CLICKS
         self._study = study
         self._face = face
@@ -46,7 +48,7 @@ class Clicking:
         """Take clicks; after each, `clicked` gets all points `(n, 3)` of the mode so far, RAS mm of their views."""
         self.end()
         views = self._study.views.patient if mode == "rescue" else self._study.views.straightened
-        labels = POINT_NAMES if mode == "place" else ()
+        labels = self.points_order if mode == "place" else ()
         self._placing = Placing(
             self._study.scene, views, labels, lambda points: answer_later(self._face, lambda: clicked(points))
         )
@@ -92,6 +94,17 @@ class Clicking:
             )
         raise VFQError("too_few_points", told)
 
+    def outlined(self) -> np.ndarray:
+        """Return the six clicks of a vertebra in the order of `POINT_NAMES`, `(6, 3)` RAS mm of their view."""
+        outlined: np.ndarray = self.points()[[self.points_order.index(name) for name in POINT_NAMES]]
+        return outlined
+
+    @property
+    def following(self) -> str:
+        """The point to be clicked next of a vertebra's six, such as "A+ upper anterior"."""
+        name = self.points_order[min(len(self.points()), len(self.points_order) - 1)]
+        return f"{name} {PLACES[name]}"
+
     @property
     def hint(self) -> str:
         """A sentence on what to click next and on the keys for it; "" while no clicks are taken."""
@@ -99,10 +112,8 @@ class Clicking:
         if self.mode == "add":
             return "Click the middle of the vertebra in the straightened image. Esc: cancel."
         if self.mode == "place":
-            following = POINTS[min(count, len(POINTS) - 1)]
-            return (
-                f"Click {following} in the straightened image ({count} of 6). Del: remove the last click. Esc: cancel."
-            )
+            where = f"Click {self.following} in the straightened image ({count} of 6)."
+            return f"{where} Del: remove the last click. Esc: cancel."
         if self.mode == "rescue":
             where = (
                 "Where the curve is wrong, click the middles of one or more vertebral bodies in the patient's views"

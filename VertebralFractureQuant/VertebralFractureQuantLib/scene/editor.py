@@ -194,6 +194,12 @@ class Editor:
             )
         self._commit("confirmed anyway" if told else verdict, {vertebra_id: self._judged(vertebra_id, verdict)})
 
+    def decide(self, vertebra_id: str, changes: dict[str, Any]) -> None:
+        """Change vertebrae by parts of their states, and confirm `vertebra_id`, in one action."""
+        self._begin_action()
+        judged = {vertebra_id: self._judged(vertebra_id, "confirmed")}
+        self._commit("decide", {i: {**judged.get(i, self._state(i)), **part} for i, part in changes.items()})
+
     def certain(self) -> list[str]:
         """Return the open vertebrae, cranial first, of which nothing is in doubt.
 
@@ -307,7 +313,8 @@ class Editor:
     # -- how
 
     def _judged(self, vertebra_id: str, verdict: str) -> State:
-        by, at = (None, None) if verdict == "open" else (self.who, _now())
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        by, at = (None, None) if verdict == "open" else (self.who, now)
         return {**self._state(vertebra_id), "review": verdict, "reviewer": by, "reviewed_at": at}
 
     def _is_certain(self, vertebra_id: str) -> bool:
@@ -389,7 +396,3 @@ class Editor:
         known = {key for act in self.journal.trail() for key in act.changes} | set(self.journal.original)
         first = 1 + max((int(key[1:]) for key in known if key[1:].isdigit()), default=0)
         return [f"v{first + i}" for i in range(count)]
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

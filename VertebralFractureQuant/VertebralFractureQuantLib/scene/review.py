@@ -294,6 +294,11 @@ class Review:
         return self._actions.clicking.hint
 
     @property
+    def following(self) -> str:
+        """The point to be clicked next while six points are placed, such as "A+ upper anterior"."""
+        return self._actions.clicking.following
+
+    @property
     def lateral(self) -> float:
         """R of the straightened view's sagittal plane, mm."""
         return self._actions.viewpoint.lateral

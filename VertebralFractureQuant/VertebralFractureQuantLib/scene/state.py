@@ -7,7 +7,9 @@ points.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from ..spine.genant import Measurement
 from ..spine.plausibility import GEOMETRIC
 from ..spine.quality import Flag, sorted_flags
 from ..spine.record import SpineAnalysis, Vertebra
-from ..spine.record_json import to_json, vertebra_from_json, vertebra_to_json
+from ..spine.record_json import from_json, to_json, vertebra_from_json, vertebra_to_json
 
 CURVE = "curve"  # the key of the curve in a study's state; every other key is the id of a vertebra
 # The fields of a record that change with the curve.
@@ -28,6 +30,12 @@ UNMEASURED = Measurement((1.0, 1.0, 1.0), 1.0, "normal", None, False)
 MOVED_MM = 0.01  # smaller differences are rounding, from the transform and back or from a file
 
 State = dict[str, Any]
+
+
+@lru_cache(maxsize=2)
+def record_of(text: str) -> SpineAnalysis:
+    """Return the record in a JSON text; the last ones are kept, because each move of a drag asks for it."""
+    return from_json(json.loads(text))
 
 
 def state_of(vertebra: Vertebra) -> State:

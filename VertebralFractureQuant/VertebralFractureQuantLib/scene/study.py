@@ -27,7 +27,7 @@ from .column import LiveColumn
 from .labels import Label
 from .nodes import StudyNodes, remove
 from .observer import Checks, Listeners, MarkupsObserver
-from .state import CURVE, CURVE_KEYS, State, first_state
+from .state import CURVE, CURVE_KEYS, State, first_state, record_of
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import VertebraMarkups
 from .views import Views
@@ -255,7 +255,7 @@ class StudyScene:
 
     def _record(self) -> SpineAnalysis:
         """Return the record without its vertebrae."""
-        return from_json(json.loads(self.nodes["study"].GetText()))
+        return record_of(self.nodes["study"].GetText())
 
     # -- changes
 
@@ -386,8 +386,9 @@ class StudyScene:
             self.selected = None
 
     def _follow_node(self, vertebra_id: str, moved: Any) -> None:
-        self.vertebrae[vertebra_id].follow(moved)
-        self.follow(vertebra_id)
+        with (markups := self.vertebrae[vertebra_id]).together():
+            markups.follow(moved)
+            self.follow(vertebra_id)
 
     def _is_named(self, vertebra_id: str, node: Any) -> bool:
         return vertebra_id not in self.measurements or node.GetName() == self._column.title(vertebra_id)

@@ -9,7 +9,8 @@ scene. Measurements are not stored: they follow from the points.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ class VertebraMarkups:
         """Copy the points of the node that `moved` to the other node."""
         other = self.mirror if moved is self.node else self.node
         set_points(other, _local_points(moved))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Report and draw all changes of both nodes once, at the end."""
+        with slicer.util.NodeModify(self.node), slicer.util.NodeModify(self.mirror):
+            yield
 
     def show(self, label: str, color: Color) -> None:
         """Set name and colour, but only if they change, because each change costs a rendering."""

@@ -1,0 +1,181 @@
+"""Two examinations of one patient compared: which vertebrae belong together, and the change of each.
+
+A study is its record and, where there is one, its straightened volume. Neither holds a date or the patient's name: the
+order is the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import VFQError
+from ..imaging.ct import CTVolume
+from ..spine.levels import LEVELS
+from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
+from .change import Change, change_of, missing
+from .likeness import likeness, patches
+from .matching import LEAST_CERTAINTY, Alignment, Column, align, column_of, scale
+
+LEAST_SHARED_NAMES = 3  # fewer may be an error of a name at the border of a scan
+SCALE = 0.04  # a larger share by which all sizes differ is no change of the bones
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """One examination: its record, and its straightened volume (HU in straight space) or None."""
+
+    analysis: SpineAnalysis
+    straightened: CTVolume | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two examinations have in common.
+
+    Attributes
+    ----------
+    alignment : which vertebrae belong together, and how certain this is.
+    changes : one for each vertebra of either examination, cranial first.
+    names : what the vertebra of each change is called: its current name; if it has none, that in the prior scan, moved
+        by the levels that the names of both scans differ by.
+    scale : by which share all sizes are larger now; far from 0 it is an error of a header, not of bones.
+    """
+
+    alignment: Alignment
+    changes: tuple[Change, ...]
+    names: tuple[str, ...]
+    scale: float
+
+    @property
+    def scale_doubtful(self) -> bool:
+        """True if all sizes differ by more than examinations of one patient do."""
+        return abs(self.scale) > SCALE
+
+    @property
+    def compared(self) -> tuple[Change, ...]:
+        """The changes of vertebrae that were measured in both examinations."""
+        return tuple(change for change in self.changes if change.heights_mm)
+
+
+def compare(prior: Examination, current: Examination, same_patient: bool = False) -> Comparison:
+    """Compare two examinations of one patient.
+
+    same_patient : the user vouches for the patient, so that doubts about it are no reason to refuse.
+
+    Raises
+    ------
+    VFQError
+        The code of a study that failed; `same_study`: both are the same; `no_level_in_common`; `other_patient`: the
+        shapes are those of two patients; `alignment_uncertain`: several ways to match the vertebrae are likely.
+    """
+    check_different(prior.analysis, current.analysis)
+    before, now = (column_of(e.analysis.vertebrae) for e in (prior, current))
+    alignment = align(before, now, _likeness(prior, current))
+    names = f"{prior.analysis.case} and {current.analysis.case}"
+    apart = not alignment.pairs and _names_overlap(before, now)  # nothing fits, although it should
+    if apart or (alignment.pairs and not alignment.same_patient and not same_patient):
+        raise VFQError(
+            "other_patient",
+            f"{names}: sizes, shapes and images of the vertebrae are unlikely to be those of one patient. Check that "
+            "both scans are of the same patient, and their voxel spacing. If they are, use --same-patient.",
+        )
+    if alignment.certainty < LEAST_CERTAINTY:
+        raise VFQError(
+            "alignment_uncertain",
+            f"{names}: it is not certain which vertebrae belong together ({100 * alignment.certainty:.0f} %). Open "
+            "both in vfq review and set the level of one vertebra in each.",
+        )
+    if not alignment.pairs:
+        spans = " and ".join(map(_span, (prior.analysis, current.analysis)))
+        raise VFQError(
+            "no_level_in_common",
+            f"{names}: no vertebra is in both scans ({spans}), so nothing is compared. Give scans that overlap.",
+        )
+    return compare_aligned(prior.analysis.vertebrae, current.analysis.vertebrae, alignment)
+
+
+def compare_aligned(prior: Sequence[Vertebra], current: Sequence[Vertebra], alignment: Alignment) -> Comparison:
+    """Compare vertebrae, cranial first, whose `alignment` is known, as after a reader moved points."""
+    changes = _changes(prior, current, alignment)
+    names = _names(prior, current, changes, alignment.shift or 0)
+    return Comparison(alignment, changes, names, scale(column_of(prior), column_of(current), alignment.pairs))
+
+
+def _names_overlap(prior: Column, current: Column) -> bool:
+    return len(set(filter(None, prior.names)) & set(filter(None, current.names))) >= LEAST_SHARED_NAMES
+
+
+def _span(analysis: SpineAnalysis) -> str:
+    names = [vertebra_name(v, i) for i, v in enumerate(analysis.vertebrae)]
+    return f"{names[0]} to {names[-1]}" if names else "none"
+
+
+def check_different(prior: SpineAnalysis, current: SpineAnalysis) -> None:
+    """Raise VFQError if a study failed (its code), or if both are analyses of the same scan (`same_study`)."""
+    for analysis in (prior, current):
+        if analysis.status != "ok":
+            raise VFQError(analysis.status, f"{analysis.case}: the analysis failed. {analysis.message}")
+    if _same_voxels(prior, current):
+        raise VFQError(
+            "same_study",
+            f"{prior.case} and {current.case}: this is the same scan twice. Give two examinations of one patient.",
+        )
+
+
+def _same_voxels(prior: SpineAnalysis, current: SpineAnalysis) -> bool:
+    """True if both have the same grid of voxels, and the same automatic key points or the same curve."""
+    one, other = prior.ijk_to_ras, current.ijk_to_ras
+    same_grid = prior.shape == current.shape and (one is None or other is None or np.allclose(one, other, atol=1e-3))
+    if not same_grid:
+        return False
+    same_curve = prior.curve.shape == current.curve.shape and np.allclose(prior.curve, current.curve, atol=1e-3)
+    points = [{_machine(v).round(3).tobytes() for v in a.vertebrae} for a in (prior, current)]
+    return bool(same_curve and len(prior.curve)) or bool(points[0] & points[1])
+
+
+def _machine(vertebra: Vertebra) -> np.ndarray:
+    return vertebra.keypoints if vertebra.machine_keypoints is None else vertebra.machine_keypoints
+
+
+def _likeness(prior: Examination, current: Examination) -> np.ndarray | None:
+    if prior.straightened is None or current.straightened is None:
+        return None
+    return likeness(*(patches(e.analysis, e.straightened) for e in (prior, current) if e.straightened is not None))
+
+
+def _names(
+    prior: Sequence[Vertebra], current: Sequence[Vertebra], changes: Sequence[Change], shift: int
+) -> tuple[str, ...]:
+    """Return the name of each change: the current one; else that in the prior scan, moved by `shift` levels."""
+    told = []
+    for change in changes:
+        if change.current is not None and (current[change.current].level or change.prior is None):
+            told.append(vertebra_name(current[change.current], change.current))
+            continue
+        name = vertebra_name(prior[change.prior or 0], change.prior or 0)
+        moved = LEVELS.index(name) + shift if name in LEVELS else -1
+        told.append(LEVELS[moved] if 0 <= moved < len(LEVELS) else name)
+    return tuple(told)
+
+
+def _changes(prior: Sequence[Vertebra], current: Sequence[Vertebra], alignment: Alignment) -> tuple[Change, ...]:
+    """Return the changes of pairs, and what is in one examination only, by place along the spine."""
+    partner, matched = dict(alignment.pairs), {j for _, j in alignment.pairs}
+    first = alignment.pairs[0]
+    told = [missing(i, None, "not in the current scan") for i in range(first[0])]
+    told += [missing(None, j, "not in the prior scan") for j in range(first[1])]
+    i, j = first
+    while i < len(prior) or j < len(current):
+        if i < len(prior) and i not in partner:
+            told.append(missing(i, None, "not in the current scan"))
+            i += 1
+        elif j < len(current) and j not in matched:
+            told.append(missing(None, j, "not in the prior scan"))
+            j += 1
+        else:
+            told.append(change_of(prior[i], current[j], i, j))
+            i, j = i + 1, j + 1
+    return tuple(told)
