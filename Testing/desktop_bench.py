@@ -237,7 +237,8 @@ class Bench:
     ui = property(lambda self: self.desktop.ui)
     review = property(lambda self: self.widget.face.review)
     study = property(lambda self: self.review.study)
-    editor = property(lambda self: self.review.editor)
+    # None while a study is being opened, so that a test waits for all of it
+    editor = property(lambda self: None if self.widget.face.in_steps else self.review.editor)
     said = property(lambda self: self.ui.messageLabel.text.replace(BREAK, ""))
 
     def add_volume(self, ct: CTVolume, name: str = "CT") -> Any:
@@ -254,14 +255,15 @@ class Bench:
 
     def wait_for_study(self, before: Any = None) -> None:
         """Wait until a study other than `before` is open, give it a `FakeMachine`, and go to its first vertebra."""
-        self.desktop.wait(lambda: self.editor is not None and self.editor is not before)
+        self.desktop.wait(lambda: self.editor not in (None, before))
         self.editor.machine = FakeMachine(self.editor.machine.ct, None)
         self.review.select(next(iter(self.study.order), None))
         self.desktop.events()
 
     def rest(self) -> None:
-        """Wait until no thread and no analysis runs."""
-        self.desktop.wait(lambda: not self.widget.face._works and not self.widget.analyst.busy)
+        """Wait until no thread, no opening and no analysis runs."""
+        face, analyst = self.widget.face, self.widget.analyst
+        self.desktop.wait(lambda: not face._works and not face.in_steps and not analyst.busy)
 
     def saved(self) -> dict[str, Any]:
         """Save everything and return the analysis.json of the open study."""

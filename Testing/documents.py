@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -180,8 +181,9 @@ def _problems() -> str:
 
 def _keys() -> str:
     from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
+    from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
-    entries = (*KEYS, *LAYOUT_KEYS)
+    entries = (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS)
     rows = [(", ".join(shown_key(k) for k in entry.keys), _sentence(entry.what)) for entry in entries]
     return _table(("key", "what it does"), rows)
 
@@ -190,7 +192,7 @@ def shown_key(key: str) -> str:
     """A key of `scene.keys.KEYS` as the documents show it: "Ctrl+z" as `<kbd>Ctrl+Z</kbd>`."""
     *held, last = key.split("+") if len(key) > 1 else [key]
     last = KEY_NAMES.get(last, last)
-    return f"<kbd>{'+'.join([*held, last.upper() if held else last])}</kbd>"
+    return f"<kbd>{escape('+'.join([*held, last.upper() if held else last]))}</kbd>"
 
 
 def _mouse() -> str:

@@ -16,6 +16,7 @@ from VertebralFractureQuantLib import __version__
 from VertebralFractureQuantLib.errors import CODES, meaning
 from VertebralFractureQuantLib.scene.annotation_keys import ANNOTATION_KEYS
 from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
+from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
 MODULE = ROOT / "VertebralFractureQuant"
 LIBRARY = MODULE / "VertebralFractureQuantLib"
@@ -299,13 +300,13 @@ def test_no_decimal_of_the_readme_is_missing_in_the_validation():
 def test_the_review_guide_has_the_keys_of_the_code():
     text = text_of(DOCUMENTATION / "review.md")
     table = text.split("<!-- generated: keys -->")[1].split("<!-- end")[0]
-    known = {shown_key(key) for entry in (*KEYS, *LAYOUT_KEYS) for key in entry.keys}
+    known = {shown_key(key) for entry in (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS) for key in entry.keys}
     assert set(re.findall(r"<kbd>.*?</kbd>", table)) == known
 
 
 @each_page
 def test_every_key_that_is_named_exists(page):
-    known = {shown_key(key) for entry in (*KEYS, *LAYOUT_KEYS, *ANNOTATION_KEYS) for key in entry.keys}
+    known = {shown_key(key) for entry in (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS, *ANNOTATION_KEYS) for key in entry.keys}
     assert {f"<kbd>{key}</kbd>" for key in KEY.findall(prose(text_of(page)))} <= known
 
 

@@ -28,11 +28,14 @@ from VertebralFractureQuantLib.errors import CODES
 from VertebralFractureQuantLib.evaluation.experts import evaluate_annotations
 from VertebralFractureQuantLib.evaluation.predictions import evaluate_predictions
 from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
+from VertebralFractureQuantLib.followup.comparison import compare_aligned
+from VertebralFractureQuantLib.followup.matching import Alignment
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.report import comparison_files, evaluation_rows, repeatability, tables
 from VertebralFractureQuantLib.report.document import make_report, report_json
 from VertebralFractureQuantLib.report.markups import markups_document
 from VertebralFractureQuantLib.report.outputs import write_outputs
+from VertebralFractureQuantLib.report.prior import prior_of
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.report.schemas import schema
 from VertebralFractureQuantLib.report.wording import Wording, languages
@@ -58,6 +61,7 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "matches",
         "reading",
         "reference",
         "repeatability",
@@ -339,7 +343,10 @@ def test_every_file_in_a_cases_folder_fits_its_schema(tmp_path):
 @pytest.mark.parametrize("kind", [kind for kind, analysis in KINDS.items() if analysis.status == "ok"])
 @pytest.mark.parametrize("language", languages())
 def test_reports_of_every_kind_fit_their_schema(kind, language):
-    data = validated(json.loads(report_json(make_report(KINDS[kind], Wording(language)))), "vfq-report/1")
+    found = KINDS[kind].vertebrae
+    itself = Alignment(tuple((i, i) for i in range(len(found))), 1.0, 0, 5.0)
+    prior = prior_of(compare_aligned(found, found, itself), 30) if found else None
+    data = validated(json.loads(report_json(make_report(KINDS[kind], Wording(language), None, prior))), "vfq-report/1")
     whole = schema("vfq-report/1")
     written = {re.sub(r"not_assessable\..*", "not_assessable", path) for path in paths_of(data)}
     if kind == "edited by a reader":
@@ -494,7 +501,7 @@ def journalled(tmp_path_factory) -> Path:
     import slicer
     from VertebralFractureQuantLib.scene.case_files import open_journal
     from VertebralFractureQuantLib.scene.editor import Editor
-    from VertebralFractureQuantLib.scene.machine import Machine
+    from VertebralFractureQuantLib.scene.machine import Machine, Rescued
     from VertebralFractureQuantLib.scene.state import first_state
     from VertebralFractureQuantLib.scene.straight import reformat
     from VertebralFractureQuantLib.scene.study import StudyScene
@@ -531,7 +538,7 @@ def journalled(tmp_path_factory) -> Path:
     editor.delete("v2")
     drawn = fit_curve(found.curve + [1.0, 0.0, 0.0])
     along = replace(found, curve=drawn.points, vertebrae=(found.vertebrae[0], found.vertebrae[3]))
-    editor.rescue(along, reformat(CT, drawn))
+    editor.rescue(Rescued.of(editor.known(), along, reformat(CT, drawn)))
     editor.undo()
     editor.redo()
     with pytest.MonkeyPatch.context() as full:
@@ -736,6 +743,7 @@ EXPLAINED = {  # heading of the page: format and part of its schema
     "consensus": ("vfq-consensus/1", ""),
     "agreement.json": ("vfq-agreement/1", ""),
     "References": ("vfq-reference/1", ""),
+    "matches.json": ("vfq-matches/1", ""),
 }
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from VertebralFractureQuantLib.browser import worklist as module
 from VertebralFractureQuantLib.browser.kept import MOST_PLACES, Kept, digest
+from VertebralFractureQuantLib.browser.pair_patients import Patients
 from VertebralFractureQuantLib.browser.worklist import Worklist
 from VertebralFractureQuantLib.cohort.worklist import Case
 from VertebralFractureQuantLib.errors import VFQError
@@ -113,6 +116,31 @@ def test_the_list_is_sent_only_while_it_is_open_and_holds_no_names(tmp_path):
     asyncio.run(worklist.show())
     worklist.show_saved(worklist.cases[0], "scan0: the disk is full")
     assert worklist.state.worklist == [] and worklist.state.unsaved == "Case 1: the disk is full"
+
+
+def dicom(path: Path, patient: str, issuer: str = "") -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.SOPClassUID, dataset.Modality, dataset.PatientID = CTImageStorage, "CT", patient
+    dataset.IssuerOfPatientID = issuer
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_studies_of_one_patient_stand_together_and_no_patient_is_named(tmp_path):
+    for i, (patient, issuer) in enumerate([("Doe7", ""), ("", ""), ("Roe", ""), ("Doe7", ""), ("", ""), ("Roe", "B")]):
+        dicom(tmp_path / f"{i}.nii" / "a" / "1.dcm", patient, issuer)
+    (tmp_path / "2.nii" / "a" / "0.dcm").write_bytes(b"no DICOM")
+    worklist = listed(tmp_path, 6)
+    worklist.patients = Patients()
+    asyncio.run(worklist.show())
+    entries = worklist.state.worklist
+    assert [(e["name"], e["patient"]) for e in entries[:3]] == [("Case 1", 1), ("Case 4", 1), ("Case 2", 0)]
+    assert not any(e["patient"] for e in entries[2:])
+    assert "Doe" not in json.dumps(entries) + repr(vars(worklist.patients))
 
 
 def test_a_key_that_cannot_be_written_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
-from VertebralFractureQuantLib.scene.machine import Machine  # noqa: E402
+from VertebralFractureQuantLib.scene.machine import Machine, Rescued  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
@@ -697,7 +697,7 @@ def test_a_new_curve_keeps_edited_vertebrae_and_can_be_undone(study, editor, ana
         vertebrae=analysis.vertebrae[:3],
         timing_s={"total": 7.0},
     )
-    editor.rescue(found, reformat(ct, curve))
+    editor.rescue(Rescued.of(editor.known(), found, reformat(ct, curve)))
     assert len(study.order) == 4  # two edited ones, and two of the three found: one of them is where an edited one is
     np.testing.assert_array_equal(study.vertebrae[moved].keypoints(), kept)
     np.testing.assert_allclose(study.straightening.curve.points, curve.points)

@@ -136,7 +136,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event):
-        """Release the parameter node, which the scene removes; the review saves itself."""
+        """Release the parameter node, which the scene removes, and end an opening; the review saves itself."""
+        self.face.stop()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
@@ -176,7 +177,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _onParameters(self, caller=None, event=None):
         if self._parameterNode:
             self.panel.show_palette(self._parameterNode.palette)
-            self.input.show_missing()
+            self.input.follow_device()
             self.input.show_buttons()
 
     # -- setup
@@ -366,25 +367,32 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _open(self, opened, node=None, folder=None):
         from VertebralFractureQuantLib.desktop.input_panel import removed_text
-        from VertebralFractureQuantLib.errors import VFQError
 
         if node is not None and node.GetScene() is None:
             self._say(removed_text(opened.case))
             return
         self.signing.close_question()
         folder = folder or self.signing.folder_of(opened, node)
-        if folder is None:
-            return
+        if folder is not None:
+            self.face.run(self._opening(opened, node, folder))
+
+    def _opening(self, opened, node, folder):
+        """Close the open study and open another one, in steps between which Slicer handles events."""
+        from VertebralFractureQuantLib.errors import VFQError
+
         left = self.face.case_folder
-        self.face.close()
+        yield from self.face.closing()
+        if self.face.views.arrange():
+            yield
         try:
-            self.face.review.open(opened.prepared, folder, opened.models, node)
+            yield from self.face.review.opening(opened.prepared, folder, opened.models, node)
         except VFQError as error:
             if error.code == "study_in_use" and folder == opened.case.folder:
                 self.signing.ask(opened, node, in_use=True)
             raise
         if node is None:  # the study's own node, so that a second analysis gets the case's name too
             self.face.review.study.nodes["ct"].SetName(opened.case.name)
+        yield
         self.face.warm_up()
         self.input.choose_shown()
         self._onParameters()

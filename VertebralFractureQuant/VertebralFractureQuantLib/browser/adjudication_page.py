@@ -120,7 +120,8 @@ class AdjudicationSession(AnnotationSession):
     def _begin(self, slot: Slot, prepared: Prepared) -> None:
         self.face.review.begin_adjudication(self.dataset, begin_adjudication(self.dataset, slot, prepared))
 
-    def _networks(self) -> Models | VFQError:
+    def networks(self) -> Models | VFQError:
+        """Return why there are none."""
         return VFQError("blinded_protocol", "An adjudication shows no automatic points.")
 
 

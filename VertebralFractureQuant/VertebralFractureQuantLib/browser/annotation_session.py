@@ -86,12 +86,13 @@ class AnnotationSession(Session):
             self._show_left()
 
     def _begin(self, slot: Slot, prepared: Prepared) -> None:
-        self.face.review.begin(self.dataset, begin(self.dataset, slot, prepared), self._networks())
+        self.face.review.begin(self.dataset, begin(self.dataset, slot, prepared), self.networks())
 
-    def _networks(self) -> Models | VFQError:
+    def networks(self) -> Models | VFQError:
+        """Return the networks; none in a blinded protocol."""
         if self.dataset.protocol["mode"] != ASSISTED:
             return VFQError("blinded_protocol", "This reading is blinded. Place the six points by hand (b).")
-        return super()._networks()
+        return super().networks()
 
     def _show_left(self) -> None:
         states = [self.worklist.status(i).state for i in range(len(self.worklist.cases))]

@@ -8,6 +8,7 @@ from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
 from ..scene.keys import KEYS, LAYOUT_KEYS, MOUSE, PAGE_MOUSE, Key
+from ..scene.pair_keys import PAIR_KEYS
 from .drawer import WorklistDrawer
 from .reporting import LANGUAGES, MIME
 from .session import Session
@@ -53,7 +54,7 @@ class Dialogs:
     keys, legend : what the help lists.
     """
 
-    keys: tuple[Key, ...] = (*KEYS, *LAYOUT_KEYS)
+    keys: tuple[Key, ...] = (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS)
     legend: tuple[tuple[str, str], ...] = LEGEND
 
     def __init__(self, session: Session):

@@ -75,6 +75,18 @@ class WorklistDrawer:
         )
 
     def _row(self) -> None:
+        with html.Div(classes="case-row"):
+            self._case()
+            html.Button(
+                "Prior",
+                v_if="pairs && summary.total && w.index != case_index",
+                click=(self.session.act, "['compare_with', w.index]"),
+                type="button",
+                classes="link compare",
+                raw_attrs=[':data-compare="w.index"', ':title="`Show ${w.name} beside the open case, as its prior`"'],
+            )
+
+    def _case(self) -> None:
         with html.Button(
             type="button",
             classes="case",
@@ -85,6 +97,7 @@ class WorklistDrawer:
             with html.Span(classes="case-name"):
                 html.Span("{{ w.name }}")
                 html.Span("{{ w.signed }}", v_if="w.signed", classes="usual")
+            html.Span("patient {{ w.patient }}", v_if="w.patient", classes="patient", title="Studies of one patient")
             v3.VIcon("mdi-alert", v_if="w.doubts", size=14, color="amber", v_bind_title="w.doubts")
             html.Span("{{ w.grade }}", v_if="w.grade", classes="grade", v_bind_class="w.grade")
             html.Span(

@@ -83,6 +83,8 @@ class BrowserFace:
     review : the `Review` that is shown.
     loupe : the loupe at the dragged point.
     on_acted : called after each action that is in the journal.
+    on_changed : called with the vertebrae whose measurements changed, or None after an action.
+    on_pressed : called when the mouse is pressed in a view.
     """
 
     review_type: type[Review] = Review
@@ -91,11 +93,13 @@ class BrowserFace:
         self.state = state
         self.views = views
         self.on_acted: Callable[[], None] = lambda: None
+        self.on_changed: Callable[[Collection[str] | None], None] = lambda _: None
+        self.on_pressed: Callable[[], None] = lambda: None
         self._without_names = without_names
         self.review = self.review_type(StudyScene(views.app.scene, views.ids()), self, who)
         views.straightened.modified.connect(lambda _: self.review.scrolled())
         self.loupe = Loupe(self.review)
-        self._mouse = Mouse(views, self._press, self._look, self._adjust, self.loupe.dragged)
+        self._mouse = Mouse(views, self._press, self._look, self.adjust, self.loupe.dragged)
 
     @property
     def straightened(self) -> Any:
@@ -144,6 +148,7 @@ class BrowserFace:
                     "window": [round(hu) for hu in review.window],
                 }
             )
+            self.on_changed(None)
 
     def followed(self, vertebra_ids: Collection[str]) -> None:
         """See `Face`."""
@@ -156,6 +161,7 @@ class BrowserFace:
                 self.state.summary = summary(study)
             review = self.review
             self.state.update({"selected": review.selected, "lateral": review.lateral, "note": review.note})
+            self.on_changed(vertebra_ids)
 
     def acted(self) -> None:
         """See `Face`."""
@@ -196,13 +202,16 @@ class BrowserFace:
 
     def _press(self, node: Any, point: np.ndarray) -> None:
         with self.state:
+            self.on_pressed()
             self.review.pick(node, point)
 
     def _look(self, node: Any, point: np.ndarray) -> None:
         with self.state:
             self.state.under_mouse = self.review.place_text(node, point)
 
-    def _adjust(self, width: float, level: float) -> None:
+    def adjust(self, width: float, level: float) -> None:
+        """Change width and level of the window by these amounts in HU."""
         with self.state:
             self.review.act("adjust_window", width, level)
             self.state.update({"preset": self.review.preset, "window": [round(hu) for hu in self.review.window]})
+            self.on_changed(())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .views import COLORS
+from .views import PATIENT
 
 OWN: dict[str, Any] = {"look": "dark", "enlarged": "", "folded": False}  # values of the state that stay in a tab
 
@@ -82,4 +82,4 @@ LAYOUT = """
   });
 })();
 """
-LAYOUT = LAYOUT.replace("VIEWS", str(len(COLORS)))
+LAYOUT = LAYOUT.replace("VIEWS", str(1 + len(PATIENT)))

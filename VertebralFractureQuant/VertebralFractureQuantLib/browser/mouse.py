@@ -5,13 +5,13 @@ A drag with the right button changes the window: to the right for less contrast,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from trame_slicer.views import SliceView
 
-from .views import BEFORE_OTHERS, NumbersFirst, ReviewViews
+from .views import BEFORE_OTHERS, NumbersFirst
 
 HU_PER_PIXEL = 3.0
 
@@ -21,6 +21,22 @@ def point_under(view: SliceView) -> np.ndarray:
     x, y = view.interactor().GetEventPosition()
     point: np.ndarray = np.array(view.get_view_node().GetXYToRAS().MultiplyPoint((x, y, 0.0, 1.0))[:3])
     return point
+
+
+class Views(Protocol):
+    """The views to observe: in the straightened one and the first of the patient's a vertebra can be clicked."""
+
+    @property
+    def straightened(self) -> SliceView:
+        """The view that shows the straightened image."""
+
+    @property
+    def patient(self) -> Sequence[SliceView]:
+        """The patient's views, the sagittal one first."""
+
+    @property
+    def all(self) -> Sequence[SliceView]:
+        """All views."""
 
 
 class Mouse:
@@ -36,7 +52,7 @@ class Mouse:
 
     def __init__(
         self,
-        views: ReviewViews,
+        views: Views,
         pressed: Callable[[Any, np.ndarray], None],
         looked: Callable[[Any, np.ndarray], None],
         adjusted: Callable[[float, float], None],
@@ -45,7 +61,7 @@ class Mouse:
         self._pressed, self._looked, self._adjusted, self._dragged = pressed, looked, adjusted, dragged
         self._from: tuple[int, int] | None = None  # where the last event of a drag with the right button was
         self._held = False
-        for view in (views.straightened, views.patient[0]):
+        for view in (views.straightened, *views.patient[:1]):
             self._observe(
                 view, "LeftButtonPressEvent", lambda view: self._pressed(view.get_view_node(), point_under(view))
             )

@@ -18,8 +18,12 @@ from .keys import listener
 from .layout import LAYOUT, OWN
 from .lens import SCRIPT as LENS
 from .loupe import SCRIPT as LOUPE
+from .pair_page import OWN as PAIR_OWN
+from .pair_page import SCRIPT as PAIR
+from .pair_page import STYLE as PAIR_STYLE
+from .pair_page import prior_view
 from .pointer import POINTER
-from .session import Session
+from .session import KEYS, Session
 from .side import Side
 from .sizes import Sizes
 from .style import STYLE
@@ -51,7 +55,7 @@ class ReviewPage:
 
     side: type[Side] = Side
     dialogs: type[Dialogs] = Dialogs
-    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(), LENS, LOUPE, WINDOWS, SCREEN)
+    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(KEYS), LENS, LOUPE, WINDOWS, SCREEN, PAIR)
 
     def __init__(self, server: Any, session: Session):
         self.session = session
@@ -64,10 +68,11 @@ class ReviewPage:
         sizes = Sizes(session.views, server.state)
         server.trigger("claim")(sizes.claim)
         server.trigger("pinch")(sizes.pinch)
-        server.state.update(OWN)
-        server.state.client_only(*OWN)
+        own = {**OWN, **PAIR_OWN}
+        server.state.update(own)
+        server.state.client_only(*own)
         with VAppLayout(server, theme=("look",), full_height=True) as self.layout:
-            client.Style(STYLE)
+            client.Style(STYLE + PAIR_STYLE)
             for script in self.scripts:
                 client.Script(script)
             server.controller.copy = client.JSEval(exec="utils.get('vfqCopy')($event)").exec
@@ -75,6 +80,7 @@ class ReviewPage:
             session.face.loupe.send = client.JSEval(exec="utils.get('vfqLoupe')($event)").exec
             client.ClientStateChange(value="selected", trigger_on_create=True, change=SHOW_ROW)
             client.ClientStateChange(value="worklist_open", change=DRAWER_FOCUS)
+            client.ClientStateChange(value="prior_name", change="utils.get('vfqPrior')?.()")
             self._bar()
             with (
                 v3.VMain(raw_attrs=[BEHIND]),
@@ -150,7 +156,9 @@ class ReviewPage:
 
     def _straightened(self) -> None:
         with html.Div(classes="place straight"):
-            self._view(STRAIGHTENED)
+            with html.Div(classes="two", v_bind_class="{blinked: blinked && prior_name}"):
+                prior_view(self.session)
+                self._view(STRAIGHTENED)
             with html.Div(classes="strip"):
                 with html.Div(classes="readings"):  # of constant size: text must not resize the view during a drag
                     html.Div("{{ under_mouse }}", raw_attrs=['data-test="under_mouse"'])

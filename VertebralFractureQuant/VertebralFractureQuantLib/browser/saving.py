@@ -6,19 +6,28 @@ The journal already holds each action; these are the files that other programs r
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from ..cohort.worklist import Case
 from ..scene.review import Review
-from .worklist import Worklist
 
 SAVE_AFTER_S = 0.5
 RETRY_S = 5.0
 
 
+class Shown(Protocol):
+    """Where the result of a save is shown; `current` is the case that is open."""
+
+    current: Case | None
+
+    def show_saved(self, case: Case, problem: str) -> None:
+        """Show that the files of a case were written, or why they were not (`problem`)."""
+
+
 class Autosave:
     """Writes the files of the review's open case, one write at a time, and shows the result on the page."""
 
-    def __init__(self, review: Review, worklist: Worklist):
+    def __init__(self, review: Review, worklist: Shown):
         self.review = review
         self.worklist = worklist
         self.task: asyncio.Task[None] | None = None

@@ -37,6 +37,7 @@ class Settings:
     analyses : for a case's name, an analysis file outside its folder.
     announce : called with the page's address, which contains the key.
     trust_header : the user vouches for the headers of the scans, see `analysis.analyze`.
+    prior : the last of two cases is the prior of the first one.
     weights : folder of the networks, see `analysis.load_models`; None for those in use.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     analyses: dict[str, Path] = field(default_factory=dict)
     announce: Callable[[str], None] = print
     trust_header: bool = False
+    prior: bool = False
     weights: Path | None = None
 
 
@@ -80,8 +82,8 @@ def serve(cases: Sequence[Case], settings: Settings, build: Callable[..., Any] |
     unsaved: list[VFQError] = []
     # Ctrl+C is the normal end. aiohttp turns it into SystemExit, which would hide the errors in `unsaved`.
     with suppress(KeyboardInterrupt, SystemExit):
-        make = partial(build or review_page, server)
-        asyncio.run(_run(server, lambda: make(ReviewViews(server), cases, settings), settings, key, unsaved))
+        make, pairs = partial(build or review_page, server), build is None and len(cases) > 1
+        asyncio.run(_run(server, lambda: make(ReviewViews(server, pairs), cases, settings), settings, key, unsaved))
     if unsaved:
         raise unsaved[0]
 
@@ -102,6 +104,8 @@ def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settin
     )
     session = Session(server, views, cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)
+    if settings.prior:
+        session.pairing.wanted = {cases[0]: cases[-1]}
     return session
 
 

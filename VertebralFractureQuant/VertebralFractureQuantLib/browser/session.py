@@ -20,10 +20,12 @@ from ..cohort.worklist import Case
 from ..errors import VFQError
 from ..scene.keys import ACTIONS
 from ..scene.opening import Prepared
+from ..scene.pair_keys import PAIR_ACTIONS
 from ..scene.readings import folder_to_open
 from .cases import CaseLoader
 from .face import STATE, BrowserFace
 from .kept import Kept, digest
+from .pair_session import PAIRING, Pairing
 from .reporting import Reporting
 from .saving import Autosave
 from .signing import Signing
@@ -34,6 +36,7 @@ FLUSH_S = 0.1  # time for the page to show the current state
 # Values that stay when another case is opened.
 KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "copied")
 KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
+KEYS = {**ACTIONS, **PAIR_ACTIONS}
 # A dialog hides the effect of all keys but those that close it.
 CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
@@ -84,6 +87,8 @@ class Session:
         self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
         self._own.update({name: getattr(self.signing, name) for name in SIGNING})
         self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
+        self.pairing = Pairing(self)
+        self._own.update({name: getattr(self.pairing, name) for name in PAIRING})
         self._models: Models | VFQError | None = None
         self._turn = 0
         self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open
@@ -97,7 +102,7 @@ class Session:
         cases = self.worklist.cases
         case, vertebra_id = self.kept.place(cases[0].folder.parent)
         index = next((i for i, each in enumerate(cases) if digest(each.name) == case), None)
-        if index is None:
+        if index is None or self.pairing.wanted:
             await self.open_case(0)
         else:
             await self._return_to(index, vertebra_id)
@@ -136,9 +141,12 @@ class Session:
         if turn != self._turn:
             return
         self.worklist.current = case
-        self.loader.keep(cases[max(0, index - 1) : index + 2])
+        prior = self.pairing.wanted.get(case)
+        self.loader.keep([*cases[max(0, index - 1) : index + 2], *filter(None, [prior])])
         self._show_opening(index)
         try:
+            if prior:
+                self.loader.prefetch(prior)
             prepared = await self.loader.get(case)
             if turn == self._turn:
                 self._open_reading(case, prepared, folder)
@@ -153,6 +161,8 @@ class Session:
                 self.state.standing = self.review.standing
                 if stale:
                     self.face.tell(stale)
+            if prior and self.review.editor:
+                await self.pairing.open(prior)
             for following in cases[index + 1 : index + 2]:
                 self.loader.prefetch(following)
 
@@ -164,7 +174,7 @@ class Session:
             return
         try:
             with self.state:
-                self.review.open(prepared, folder, self._networks())
+                self.review.open(prepared, folder, self.networks())
         except VFQError as error:
             if error.code == "study_in_use" and folder == case.folder:
                 self.signing.ask(case, in_use=True)
@@ -176,15 +186,16 @@ class Session:
         Returns why its files do not contain all actions, or "". Raises VFQError `output_not_writable` if actions
         cannot be written to the journal; the case then stays open. If its folder is gone, they go elsewhere.
         """
+        stale = [await self.pairing.close()]
         self.review.settle()
         if self.review.is_gone:
             try:
                 self.review.abandon()
             except VFQError as error:
                 return error.message
-        stale = await self.autosave.now(self.worklist.current) if self.worklist.current else ""
+        stale.append(await self.autosave.now(self.worklist.current) if self.worklist.current else "")
         self.review.close()
-        return stale
+        return " ".join(filter(None, stale))
 
     async def end(self) -> None:
         """Save and close before the server stops; actions that cannot be saved in the case's folder go elsewhere.
@@ -194,7 +205,10 @@ class Session:
         try:
             stale = await self.close_case()
         except VFQError:
-            self.review.abandon()
+            try:
+                self.pairing.abandon()
+            finally:
+                self.review.abandon()
         else:
             if stale:
                 raise VFQError("output_not_writable", stale)
@@ -208,7 +222,8 @@ class Session:
         with self.state:
             self.state.update({**STATE, **fresh, **{name: self.state[name] for name in KEPT}})
 
-    def _networks(self) -> Models | VFQError:
+    def networks(self) -> Models | VFQError:
+        """Return the networks, or the reason why they are not available."""
         if self._models is None:
             try:
                 self._models = load_models("cpu", self.loader.weights)
@@ -223,7 +238,8 @@ class Session:
         with self.state:
             self.state.message = ""
             if action not in self._own:
-                self.review.act(action, *args)
+                self.pairing.target(action).act(action, *args)
+                self.pairing.acted(action)
                 return
             try:
                 self._own[action](*args)
@@ -232,7 +248,7 @@ class Session:
 
     def press(self, key: str) -> None:
         """Call the action of a key in `keys.KEYS`."""
-        action = ACTIONS.get(key)
+        action = KEYS.get(key)
         over = [closing for dialog, closing in CLOSING.items() if self.state[dialog]]
         if action and (not over or action in ("cancel", *over)):
             self.act(action)
@@ -259,6 +275,7 @@ class Session:
     def cancel(self) -> None:
         """Leave the click mode, close messages and dialogs, and stop a running analysis."""
         self.review.cancel()
+        self.pairing.cancel()
         if self.worklist.current and self.state.busy:
             self.loader.cancel(self.worklist.current.name)
         self.state.update({"message": "", **dict.fromkeys(("worklist_open", *CLOSING), False), "ask": self.state.ask})
@@ -302,6 +319,7 @@ class Session:
         finally:
             self.state.reader = self.worklist.reader = self.review.who
         self.kept.keep_reader(self.review.who)
+        self.pairing.reopen()
         if self.review.editor:
             asyncio.get_running_loop().create_task(self._check_reading())
 
@@ -333,6 +351,8 @@ class Session:
                 self.views.release()
             if gone and self.review.editor:
                 self.review.editor.finish_drag()
+            if gone:
+                self.pairing.finish_drag()
 
     def progress(self, case: Case, state: JobState) -> None:
         """Show the progress of a case's analysis, if it is the current case."""
@@ -341,6 +361,8 @@ class Session:
                 self.state.busy = {"stage": state.stage or "starting", "share": state.share}
                 if state.notes:
                     self.face.tell(" ".join(state.notes))
+        else:
+            self.pairing.progress(case, state)
 
     def _other_case(self, by: int) -> None:
         at = max(self.worklist.at, 0) + by
@@ -356,6 +378,7 @@ class Session:
         path = (self.review.folder or self.worklist.current.folder) / "review.mrb"
         await asyncio.sleep(FLUSH_S)
         partial = Path(mkdtemp(prefix=".saving-", dir=path.parent)) / path.name
+        self.pairing.leave_out()
         try:
             if not self.views.app.io_manager.save_scene(partial):
                 raise VFQError(

@@ -10,6 +10,7 @@ from typing import Any
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
+from .pair_page import comparison, comparison_table
 from .session import Session
 
 BORDERLINE = "G is within its expected error of a grade threshold"
@@ -79,12 +80,16 @@ class Side:
                 self._report()
                 self._doubts()
                 self._notes()
-            with (
-                html.Div(classes="rows"),
-                html.Table(classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']),
-            ):
-                self._head()
-                self._body()
+                comparison(self.session)
+            with html.Div(classes="rows"):
+                comparison_table(self.session)
+                with html.Table(
+                    v_show="!(prior_name && compared && pair_rows.length)",
+                    classes="vertebrae",
+                    raw_attrs=['role="grid"', 'aria-label="Vertebrae"'],
+                ):
+                    self._head()
+                    self._body()
             self._verdicts()
 
     def _report(self) -> None:

@@ -39,7 +39,7 @@ class Sizes:
 
     def __init__(self, views: ReviewViews, state: Any):
         self._state = state
-        self._views = {view.get_singleton_tag(): view for view in views.all}
+        self._views = {view.get_singleton_tag(): view for view in views.with_prior}
         self._adapters = {name: _adapter(views, name) for name in self._views}
         for adapter in self._adapters.values():
             _receive(adapter)

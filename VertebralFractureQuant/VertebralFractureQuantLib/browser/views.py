@@ -20,12 +20,13 @@ from vtkmodules.vtkCommonCore import vtkObject
 from ..scene.views import Views
 
 STRAIGHTENED = "Straightened"
+PRIOR = "Prior"
 PATIENT = ("Sagittal", "Coronal", "Axial")
-COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33"}
+COLORS = {STRAIGHTENED: "#5B8DEF", "Sagittal": "#EFD64D", "Coronal": "#6DAD4A", "Axial": "#F34A33", PRIOR: "#C58AF9"}
 # What lies to the left, to the right, above and below: the views are never turned.
-LETTERS = {STRAIGHTENED: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
+LETTERS = {STRAIGHTENED: "APSI", PRIOR: "APSI", "Sagittal": "APSI", "Coronal": "RLSI", "Axial": "RLAP"}
 # A double-click on a point moves all views of its group there. Straight and patient's coordinates are not the same.
-GROUPS = {STRAIGHTENED: 1, **dict.fromkeys(PATIENT, 0)}
+GROUPS = {STRAIGHTENED: 1, PRIOR: 2, **dict.fromkeys(PATIENT, 0)}
 SCREEN_SCALE = 0.2  # Slicer's own
 LARGEST_SCALE = 8.0
 # The page's letters follow the screen; points and labels follow the page's letters.
@@ -45,9 +46,12 @@ QUALITY = 90  # image quality during interaction; a value unlike that of still i
 
 
 class ReviewViews:
-    """The views of the page, and the Slicer application core that they belong to."""
+    """The views of the page, and the Slicer application core that they belong to.
 
-    def __init__(self, server: Any):
+    `pairs`: with a view for the straightened image of a prior study, `prior`, which else is None.
+    """
+
+    def __init__(self, server: Any, pairs: bool = False):
         self.app = SlicerApp()
         register_rca_factories(
             self.app.view_manager,
@@ -60,12 +64,18 @@ class ReviewViews:
         vtkObject.GlobalWarningDisplayOff()  # each view warns about an event that trame-slicer itself sends
         self.straightened = self._create(STRAIGHTENED, "Sagittal")
         self.patient = [self._create(name, name) for name in PATIENT]
+        self.prior = self._create(PRIOR, "Sagittal") if pairs else None
         vtkObject.GlobalWarningDisplayOn()
 
     @property
     def all(self) -> list[SliceView]:
         """The straightened view, then the sagittal, coronal and axial view."""
         return [self.straightened, *self.patient]
+
+    @property
+    def with_prior(self) -> list[SliceView]:
+        """All views, and that of the prior if there is one."""
+        return [*self.all, *filter(None, [self.prior])]
 
     def ids(self) -> Views:
         """Return the node IDs of the views, for the scene."""
@@ -80,14 +90,14 @@ class ReviewViews:
 
     def release(self) -> None:
         """Release all mouse buttons, when a tab was closed during a drag."""
-        for view in self.all:
+        for view in self.with_prior:
             view.interactor().InvokeEvent("LeftButtonReleaseEvent")
             view.interactor().InvokeEvent("MiddleButtonReleaseEvent")
             view.interactor().InvokeEvent("RightButtonReleaseEvent")
 
     def scale(self, factor: float) -> None:
         """Draw points and their labels this many times larger, on a screen whose pixels are smaller."""
-        for view in self.all:
+        for view in self.with_prior:
             view.get_view_node().SetScreenScaleFactor(SCREEN_SCALE * min(max(1.0, float(factor)), LARGEST_SCALE))
         self.render()
 
@@ -103,7 +113,9 @@ class ReviewViews:
         view = self.app.view_manager.create_view(ViewLayoutDefinition(name, ViewType.SLICE_VIEW, props))
         view.render_window().SetMultiSamples(0)  # six times faster in software
         view.get_view_node().SetRulerType(view.get_view_node().RulerTypeThin)
-        view.set_scheduled_render(NumbersFirst(view._scheduled_render, view, list(COLORS).index(name)))
+        view.set_scheduled_render(
+            NumbersFirst(view._scheduled_render, view, 0 if name == PRIOR else list(COLORS).index(name))
+        )
         return view
 
 

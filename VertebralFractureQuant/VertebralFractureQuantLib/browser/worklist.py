@@ -19,6 +19,7 @@ from ..cohort.worklist import Case, CaseStatus, case_status
 from ..errors import meaning
 from ..report.outputs import writing
 from ..report.readings import READINGS, own_folder
+from .pair_patients import Patients
 
 KEY_NAME = "case-numbers.csv"
 READ_AT_ONCE = 20  # cases; the page answers in between
@@ -29,7 +30,8 @@ READ = ("reviewed", "failed")  # states in which "next open" passes a case
 class Worklist:
     """The cases of the page, and `current`, the one that is open or being opened (None at first).
 
-    `standing` returns whose reading of it is open, as one sentence.
+    `standing` returns whose reading of it is open, as one sentence. `patients` groups studies of one patient; None if
+    they are not grouped.
 
     Parameters
     ----------
@@ -46,6 +48,7 @@ class Worklist:
         self.reader = reader
         self.current: Case | None = None
         self.standing: Callable[[], str] = lambda: ""
+        self.patients: Patients | None = None
         self._index = {case: i for i, case in enumerate(self.cases)}
         self._known: dict[int, tuple[Any, CaseStatus]] = {}
 
@@ -77,7 +80,7 @@ class Worklist:
         """Read the states of all cases, and send them to the page while the worklist is open; every second at first."""
         sent = time.monotonic()
         for first in range(0, len(self.cases), READ_AT_ONCE):
-            await asyncio.to_thread(lambda at: [*map(self.status, self._block(at))], first)
+            await asyncio.to_thread(self._read, self._block(first))
             if not self.state.worklist_open:
                 return
             if time.monotonic() - sent > SEND_EVERY_S:
@@ -93,10 +96,14 @@ class Worklist:
         """Show a case, and whose reading is open, after its files were written, or why they were not (`problem`)."""
         with self.state:
             self.state.update({"unsaved": self.without_names(problem), "standing": self.standing()})
-            if self.state.worklist_open and self.state.worklist:
-                index = self._index[case]
-                entry = self._entry(index, self.status(index))
-                self.state.worklist = [entry if e["index"] == index else e for e in self.state.worklist]
+            self.show_entry(case)
+
+    def show_entry(self, case: Case) -> None:
+        """Show a case as it is on disk now, if the worklist is open."""
+        if self.state.worklist_open and self.state.worklist:
+            index = self._index[case]
+            entry = self._entry(index, self.status(index))
+            self.state.worklist = [{**e, **entry} if e["index"] == index else e for e in self.state.worklist]
 
     def without_names(self, text: str) -> str:
         """Remove file names and series UIDs from a text, unless names may be shown."""
@@ -124,9 +131,20 @@ class Worklist:
     def _block(self, first: int) -> range:
         return range(first, min(first + READ_AT_ONCE, len(self.cases)))
 
+    def _read(self, block: range) -> None:
+        for index in block:
+            self.status(index)
+            if self.patients:
+                self.patients.of(self.cases[index])
+
     def _send(self, count: int) -> None:
+        """Send the first cases, those of one patient together, where the first of them is."""
+        groups = self.patients.groups(self.cases[:count]) if self.patients else {}
+        entries = [{**self._entry(i, self._known[i][1]), "patient": groups.get(self.cases[i], 0)} for i in range(count)]
+        first = {e["patient"]: e["index"] for e in reversed(entries)}
+        place = {e["index"]: first[e["patient"]] if e["patient"] else e["index"] for e in entries}
         with self.state:
-            self.state.worklist = [self._entry(index, self._known[index][1]) for index in range(count)]
+            self.state.worklist = sorted(entries, key=lambda e: (place[e["index"]], e["index"]))
 
     def _entry(self, index: int, status: CaseStatus) -> dict[str, Any]:
         return {

@@ -71,15 +71,12 @@ def report(
 
     with coded_exit(debug):
         wording = Wording(language, template)
-        record = case if case.is_file() else case / "analysis.json"
-        if not record.exists():
-            raise VFQError("not_found", f"{case.name}: the folder holds no analysis.json. Give the folder of a case.")
         to_terminal = format is Format.TXT and output is None
         name = case.stem if case.is_file() else case.resolve().name
         target = output or Path(f"{name}-report.{format.value}")
         if not to_terminal:
             refuse_existing([target], overwrite)
-        analysis = read_record(record)
+        analysis = read_record(_record(case))
         volume = ctx.obj.read_ct(ct) if ct else None
         drawn = format in (Format.PDF, Format.HTML)
         compared = _compared(case, analysis, prior, days, same_patient) if prior else None
@@ -87,10 +84,21 @@ def report(
         text = FORMATS[format.value](made)
         if to_terminal:
             typer.echo(text, nl=False)
-            return
-        data = text if isinstance(text, bytes) else text.encode()
-        write_whole(target, lambda path: path.write_bytes(data))
-        Console(stderr=True).print(f"{target} written.", markup=False, highlight=False, soft_wrap=True)
+        else:
+            _write(text if isinstance(text, bytes) else text.encode(), target)
+
+
+def _write(data: bytes, target: Path) -> None:
+    write_whole(target, lambda path: path.write_bytes(data))
+    Console(stderr=True).print(f"{target} written.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _record(case: Path) -> Path:
+    """Return the file of the record: `case` itself, or that in the folder of a case."""
+    record = case if case.is_file() else case / "analysis.json"
+    if not record.exists():
+        raise VFQError("not_found", f"{case.name}: the folder holds no analysis.json. Give the folder of a case.")
+    return record
 
 
 def _compared(case: Path, analysis: SpineAnalysis, prior: Path, days: int | None, same_patient: bool) -> Prior:

@@ -36,6 +36,24 @@ if TYPE_CHECKING:
 FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out by themselves
 
 
+PriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CT_OR_FOLDER",
+        help="An earlier scan of the patient of a single CT: shown beside it, vertebra by vertebra.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Output folder; each case gets its own subfolder for analysis and review.",
+        show_default="vfq-review",
+    ),
+]
+
+
 def review(
     inputs: Annotated[
         list[Path],
@@ -50,15 +68,8 @@ def review(
             show_default="existing results, else a new analysis",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Output folder; each case gets its own subfolder for analysis and review.",
-            show_default="vfq-review",
-        ),
-    ] = None,
+    output: OutputOption = None,
+    prior: PriorOption = None,
     port: PortOption = 0,
     host: HostOption = "127.0.0.1",
     key_file: KeyFileOption = None,
@@ -83,15 +94,15 @@ def review(
         inputs, output = of_a_listener(inputs, output)
         for sentence in passed_over_sentences(inputs):
             Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
-        cases = find_cases(inputs, output or _beside(analysis) or Path("vfq-review"))
-        _check(inputs, cases, analysis)
+        given = [*inputs, *filter(None, [prior])]
+        cases = find_cases(given, output or _beside(analysis) or Path("vfq-review"))
+        _check(given, cases, analysis, prior)
         if analysis and output is None and _beside(analysis):
-            cases = [_in_folder(cases[0], analysis.parent)]
+            cases[0] = _in_folder(cases[0], analysis.parent)
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
         own = own_weights(weights)
-        serve_review(
-            cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header, own
-        )
+        page = (host, key_file, device.value, show_names, analyses, trust_header, bool(prior), own)
+        serve_review(cases, port, reader, browser, *page)
 
 
 def serve_review(
@@ -105,9 +116,13 @@ def serve_review(
     show_names: bool = False,
     analyses: dict[str, Path] | None = None,
     trust_header: bool = False,
+    prior: bool = False,
     weights: Path | None = None,
 ) -> None:
-    """Serve the page for these cases until Ctrl+C. Raises VFQError as `browser.serve.serve` and `report.outputs` do."""
+    """Serve the page for these cases until Ctrl+C; with `prior`, the second of two is shown beside the first one.
+
+    Raises VFQError as `browser.serve.serve` and `report.outputs` do.
+    """
     from ..browser.kept import Kept
     from ..browser.serve import Settings, serve
 
@@ -122,6 +137,7 @@ def serve_review(
         analyses=analyses or {},
         announce=announcer(browser),
         trust_header=trust_header,
+        prior=prior,
         weights=weights,
     )
     serve(cases, settings)
@@ -132,13 +148,15 @@ def usual_port(output: Path) -> int:
     return FIRST_PORT + crc32(str(output.resolve()).encode()) % PORTS
 
 
-def _check(inputs: list[Path], cases: list[Case], analysis: Path | None) -> None:
+def _check(inputs: list[Path], cases: list[Case], analysis: Path | None, prior: Path | None) -> None:
     from ..report.outputs import check_writable
 
     for path in inputs:
         if not path.exists():
             raise VFQError("not_found", f"There is no file or folder {path.name!r}. Check the path.")
-    if analysis and len(cases) != 1:
+    if prior and len(cases) != 2:
+        raise typer.BadParameter("--prior needs a single CT, and is itself a single CT.")
+    if analysis and len(cases) != 1 + bool(prior):
         raise typer.BadParameter("--analysis needs a single CT.")
     if analysis and not analysis.exists():
         raise VFQError("not_found", f"There is no file {analysis.name!r}. Check the path.")

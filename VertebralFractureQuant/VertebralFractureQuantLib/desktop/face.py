@@ -6,10 +6,11 @@ that checks whether threads have ended does that.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from ..errors import VFQError, as_coded
 from ..report.names import free_case_name
 from ..report.outputs import write_outputs
 from ..report.readings import case_folder_of
+from ..scene.pairs import at_once
 from ..scene.review import Review
 from ..scene.study import StudyScene
 from .folder import arrange, tidy
@@ -90,6 +92,7 @@ class DesktopFace:
         self._save_timer = _timer(SAVE_AFTER_MS, self._save, once=True)
         self._saving = False
         self._standing = ""
+        self._steps: Generator[None, None, None] | None = None
         self._logs = HeldLogs()
         self.review = Review(StudyScene(scene, VIEWS), self, who)
         self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
@@ -188,9 +191,14 @@ class DesktopFace:
 
     def close(self) -> None:
         """Save and close the open study. VFQError `output_not_writable` if that fails; the study stays open."""
+        self.stop()
+        at_once(self.closing())
+
+    def closing(self) -> Iterator[None]:
+        """Save and close the open study as `close` does, in steps."""
         self.review.settle()
         self.save_now()
-        self.review.close()
+        yield from self.review.closing()
 
     def export(self, folder: Path) -> None:
         """Write the current study into `folder/<case>/`, or `<case>-2`, ... and report where, or why it failed."""
@@ -223,6 +231,45 @@ class DesktopFace:
             )
         return partial.replace(path)
 
+    # -- in steps
+
+    @property
+    def in_steps(self) -> bool:
+        """True while steps of `run` are left."""
+        return self._steps is not None
+
+    def run(self, steps: Generator[None, None, None]) -> None:
+        """Do the steps, each in an event of its own, so that Slicer stays alive; errors are shown.
+
+        Steps of an earlier call that are left are closed.
+        """
+        self.stop()
+        self._steps = steps
+        self._step(steps)
+
+    def stop(self) -> None:
+        """Close the steps that are left."""
+        steps, self._steps = self._steps, None
+        if (
+            steps and inspect.getgeneratorstate(steps) != inspect.GEN_RUNNING
+        ):  # a step that is being done closes them itself
+            steps.close()
+
+    def _step(self, steps: Generator[None, None, None]) -> None:
+        if steps is not self._steps:
+            return
+        try:
+            next(steps)
+        except Exception as end:
+            self._steps = None if steps is self._steps else self._steps
+            if not isinstance(end, StopIteration):
+                self.tell(end)
+            return
+        if steps is self._steps:
+            self.later(lambda: self._step(steps))
+        else:
+            steps.close()
+
     # -- saving
 
     def save_now(self) -> None:
@@ -238,6 +285,7 @@ class DesktopFace:
 
         Returns where actions were saved that the case's folder refused, or "".
         """
+        self.stop()
         self.review.settle()
         self.save_now()
         self._save_timer.stop()

@@ -42,6 +42,7 @@ class InputPanel:
         self._parameters = parameters
         self._opened = opened
         self._tell = analyst.face.tell
+        self._checked = ""  # the device that `show_missing` was called for last; looking takes 40 ms
         ui.deviceComboBox.addItems(list(DEVICES))
 
     @property
@@ -186,9 +187,15 @@ class InputPanel:
 
     def show_missing(self) -> None:
         """Show which packages are missing for the chosen device."""
+        self._checked = self.device
         needed = missing(self._purpose, "pictures")
         show_text(self.ui.missingLabel, offer(needed))
         self.ui.installButton.visible = bool(needed)
+
+    def follow_device(self) -> None:
+        """Show which packages are missing, if another device was chosen."""
+        if self._checked != self.device:
+            self.show_missing()
 
     @property
     def _purpose(self) -> Purpose:

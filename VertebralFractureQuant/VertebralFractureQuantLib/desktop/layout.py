@@ -77,13 +77,19 @@ class LayoutViews:
         self._scrolled = scrolled
         self._observations: list[tuple[Any, int]] = []
 
-    def show(self, nodes: dict[str, Any]) -> None:
-        """Switch to the layout, and show a study's volumes (`nodes` by role) in its views."""
+    def arrange(self) -> bool:
+        """Switch to the layout. Returns True if another one was shown; its views get their sizes later."""
         node = self._manager().layoutLogic().GetLayoutNode()
         if not node.IsLayoutDescription(LAYOUT_ID):
             node.AddLayoutDescription(LAYOUT_ID, LAYOUT)
-        if self._manager().layout != LAYOUT_ID:
-            self._manager().setLayout(LAYOUT_ID)
+        if self._manager().layout == LAYOUT_ID:
+            return False
+        self._manager().setLayout(LAYOUT_ID)
+        return True
+
+    def show(self, nodes: dict[str, Any]) -> None:
+        """Switch to the layout, and show a study's volumes (`nodes` by role) in its views."""
+        if self.arrange():
             slicer.app.processEvents()  # the views get their sizes
         self._show_volume(STRAIGHTENED, "Sagittal", nodes["straightened"])
         for name, orientation in PATIENT.items():

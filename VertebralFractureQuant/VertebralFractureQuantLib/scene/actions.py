@@ -16,6 +16,7 @@ from ..report.markups import POINT_NAMES
 from .clicking import FEWEST_CLICKS, Clicking
 from .editor import Editor
 from .face import Face
+from .machine import Rescued
 from .merging import rescue_text
 from .rows import following_row, stepped_row
 from .state import CURVE
@@ -80,6 +81,14 @@ class Actions:
         self.viewpoint.follow_plane()
         self._show_place()
 
+    def mark(self, vertebra_id: str | None, but: Any = None) -> None:
+        """Select a vertebra, and bring it into the middle of the patient's views, except that with slice node `but`."""
+        self.study.select(vertebra_id)
+        if vertebra_id:
+            self.viewpoint.center_patient(vertebra_id, but=but)
+        self.viewpoint.follow_plane()
+        self._show_place()
+
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse, which was pressed at `point` `(3,)`, RAS mm of the view.
 
@@ -90,10 +99,7 @@ class Actions:
         self._pressed = view
         found = self.study.at(point, straightened=view is self.face.straightened)
         if found and found != self.selected:
-            self.study.select(found)
-            self.viewpoint.center_patient(found, but=view)
-            self.viewpoint.follow_plane()
-            self._show_place()
+            self.mark(found, but=view)
 
     def move_lateral(self, lateral: float) -> None:
         """Move the sagittal plane of the straightened view to R = `lateral` mm."""
@@ -368,20 +374,21 @@ class Actions:
     def _rescue(self, points: np.ndarray) -> None:
         editor = self._open_editor
 
-        def show(found: Any) -> None:
+        def show(found: Rescued) -> None:
             """Show the new curve and its vertebrae."""
             if editor is not self.editor:
                 return  # another study was opened meanwhile
             labels = {i: self.study.label(i) for i in self.order}
             place = self.study.vertebrae[self.selected].keypoints().mean((0, 1)) if self.selected else points[0]
-            merged = editor.rescue(*found)
+            merged = editor.rescue(found)
             self.study.select(self.study.nearest(place))
             self.fit_views()
             self.face.tell(rescue_text(merged, [labels[i] for i in merged.lost]))
 
-        present = editor.present_curve()
+        known, present = editor.known(), editor.present_curve()
         self.face.changed()
-        self.face.work("rebuilding along your points", lambda: editor.machine.along(points, present), show)
+        rescued = editor.machine.rescued
+        self.face.work("rebuilding along your points", lambda: rescued(points, known, present), show)
 
 
 def rest_text(study: StudyScene, ids: Sequence[str]) -> str:

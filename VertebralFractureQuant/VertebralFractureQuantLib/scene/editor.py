@@ -19,13 +19,12 @@ from ..spine.curve import SpineCurve
 from ..spine.genant import BORDERLINE_MARGIN, grade_doubt, heights, measure
 from ..spine.keypoints import from_outline
 from ..spine.levels import NAMES, renamed
-from ..spine.record import SpineAnalysis, Vertebra
+from ..spine.record import Vertebra
 from .journal import Journal
-from .machine import Machine
-from .merging import NEAR_MM, Merged, merged, name_between
+from .machine import Machine, Rescued
+from .merging import NEAR_MM, Merged, name_between
 from .opening import stands_in
 from .state import CURVE, MOVED_MM, State, nearly_equal, reopened, state_of
-from .straight import Reformat
 from .study import StudyScene
 
 LEAST_SCORE = 0.02  # objectness; low for a vertebra that the detector missed, almost 0 where there is no vertebra
@@ -224,21 +223,21 @@ class Editor:
         limits = self.study.curve_state()["limits_mm"]
         return PresentCurve(curve, tuple(limits) if limits else (0.0, curve.length))
 
-    def rescue(self, analysis: SpineAnalysis, made: Reformat) -> Merged:
-        """Replace the curve, and the vertebrae by those found along it (`Machine.along`).
+    def rescue(self, found: Rescued) -> Merged:
+        """Replace the curve, and the vertebrae by those found along it.
 
         Vertebrae that a reader moved, placed, named, confirmed or rejected are kept; see `merging.merged`, whose result
         is returned.
         """
         self._begin_action()
-        known = {i: self._state(i) for i in self.study.order}
-        detected = bool(analysis.vertebrae or analysis.models)
-        found = merged(known, analysis.vertebrae, made.straightening, detected)
-        changes: dict[str, Any] = {i: found.kept.get(i) for i in known}
-        changes.update(zip(self._new_ids(len(found.fresh)), found.fresh, strict=True))
-        self.study.put_curve(replace(analysis, case=self.study.analysis().case), made)
+        known = self.known()
+        if found.known != known:
+            found = Rescued.of(known, found.analysis, found.made)
+        changes: dict[str, Any] = {i: found.merged.kept.get(i) for i in known}
+        changes.update(zip(self._new_ids(len(found.merged.fresh)), found.merged.fresh, strict=True))
+        self.study.put_curve(replace(found.analysis, case=self.study.analysis().case), found.made)
         self._commit("rescue", {**changes, CURVE: self.study.curve_state()})
-        return found
+        return found.merged
 
     def undo(self) -> str | None:
         """Take the last action back; return its kind, or None if there is none."""
@@ -253,6 +252,10 @@ class Editor:
         kind = self.journal.redoable
         self._show_changes(self.journal.redo(self.who))
         return kind
+
+    def known(self) -> dict[str, State]:
+        """Return the state of each vertebra by its id, from cranial to caudal."""
+        return {i: self._state(i) for i in self.study.order}
 
     # -- order
 

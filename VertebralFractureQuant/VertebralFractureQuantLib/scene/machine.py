@@ -6,6 +6,7 @@ Plain data in and out, no MRML, so it may run in any thread. Clicks are straight
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,9 +20,33 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume
 from ..spine.curve import SpineCurve
 from ..spine.record import SpineAnalysis, Vertebra
+from .merging import Merged, merged
+from .state import State
 from .straight import Reformat, reformat
 
 MOST_KNOWN = 3  # straightened images that are kept, so that undo need not sample them again
+
+
+@dataclass(frozen=True, eq=False)
+class Rescued:
+    """What a reader's clicks on the spine give: another curve, and what becomes of the vertebrae.
+
+    Attributes
+    ----------
+    analysis, made : the analysis along the curve, and its straightened image.
+    known : the vertebrae of the study by id, from which `merged` was computed.
+    """
+
+    analysis: SpineAnalysis
+    made: Reformat
+    known: Mapping[str, State]
+    merged: Merged
+
+    @classmethod
+    def of(cls, known: Mapping[str, State], analysis: SpineAnalysis, made: Reformat) -> Rescued:
+        """Return what becomes of the vertebrae `known`, by id, with this analysis."""
+        detected = bool(analysis.vertebrae or analysis.models)
+        return cls(analysis, made, known, merged(known, analysis.vertebrae, made.straightening, detected))
 
 
 @dataclass(eq=False)
@@ -62,6 +87,10 @@ class Machine:
         else:
             analysis = self._drawn(repaired_curve(present.curve, points) if present else drawn_curve(points))
         return analysis, self.reformat(SpineCurve(analysis.curve))
+
+    def rescued(self, points: np.ndarray, known: Mapping[str, State], present: PresentCurve | None = None) -> Rescued:
+        """Return what `along` gives for a study with the vertebrae `known`, by id."""
+        return Rescued.of(known, *self.along(points, present))
 
     def reformat(self, curve: SpineCurve) -> Reformat:
         """Return the straightened image along a curve, see `straight.reformat`; one of the latest is kept."""

@@ -29,6 +29,7 @@ ROLES = {
 }
 SHOWN = ("straightened", "outlines", "outlines-patient", "curve")  # roles that need a display node
 NEEDED = ("ct", "straightened", "straightening", "study")  # roles whose content cannot be rebuilt from the other nodes
+REMOVED = "A node of the study was removed while it was opened. Open it again."
 NAMES = {"ct": "CT", "straightened": "Straightened", "straightening": "Straightening", "study": "Study"}
 
 
@@ -51,7 +52,12 @@ class StudyNodes:
         return self.by_role[role]
 
     def create(self, ct_node: Any, colors: dict[str, outlines.Color]) -> None:
-        """Create all nodes; `ct_node` is the node of the CT if it is in the scene already, else None."""
+        """Create all nodes; `ct_node` is the node of the CT if it is in the scene already, else None.
+
+        VFQError `empty_scene` if that node has left the scene.
+        """
+        if ct_node is not None and ct_node.GetScene() is None:
+            raise VFQError("empty_scene", REMOVED)
         self._foreign_ct = ct_node is not None
         for role in ROLES:
             given = ct_node if role == "ct" else None
@@ -78,6 +84,7 @@ class StudyNodes:
         for role in ROLES:
             if self.by_role[role] is None:
                 self.by_role[role] = self._create(role, colors)
+        outlines.fill_colors(self.by_role["grades"], colors)
 
     def another_is_here(self) -> bool:
         """True if the scene contains a study that `find` could open, besides the one that is open."""

@@ -172,7 +172,7 @@ class References:
             self._observations.append((node, tag))
 
     def _show_cuts(self) -> None:
-        if self._surface is None or not self._nodes():
+        if self._surface is None or not self._nodes() or not self._face.patient:
             return
         for role, index in CUTS.items():
             node = self._face.patient[index]

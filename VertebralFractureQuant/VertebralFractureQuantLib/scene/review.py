@@ -6,7 +6,7 @@ which MRML belongs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from .guard import Guard
 from .machine import Machine
 from .open_case import JOURNAL_MISSING, OpenCase
 from .opening import Prepared
+from .pairs import at_once
 from .readings import locked_text, saved_reading, signed_by_others, standing_text
 from .repairs import Needs, Repairs
-from .rows import first_row
+from .rows import first_row, left_open_text
 from .state import CURVE, first_state
 from .study import StudyScene
 from .unsaved import recover
+from .viewpoint import place_text
 
 LONGEST_NAME = 80  # characters of a reader's name
 
@@ -57,8 +59,17 @@ class Review:
 
     # -- opening and closing
 
-    def open(self, prepared: Prepared, folder: Path, models: Models | VFQError, ct_node: Any = None) -> None:
+    def open(self, *args: Any) -> None:
+        """Show a study at once; see `opening`."""
+        at_once(self.opening(*args))
+
+    def opening(
+        self, prepared: Prepared, folder: Path, models: Models | VFQError, ct_node: Any = None
+    ) -> Iterator[None]:
         """Show a study, with the actions of an earlier review in `folder`.
+
+        It is done in steps, between which events may be handled. Closing the steps before they are finished closes
+        the study.
 
         Parameters
         ----------
@@ -77,11 +88,12 @@ class Review:
             journal.commit("load", {key: saved.get(key) for key in {*saved, *journal.state}} if saved else {}, self.who)
             recovered = recover(journal, folder)
             made = prepared.along(np.asarray(journal.state[CURVE]["curve"]))
-            self.study.open(prepared.ct, made, analysis, ct_node, journal.state)
+            yield from self.study.opening(prepared.ct, made, analysis, ct_node, journal.state)
             machine = Machine.of(prepared.ct, models)
             machine.keep(made)
             self._begin(Editor(self.study, journal, machine, self.who), folder, analysis)
             on_error.pop_all()
+        yield
         self._actions.viewpoint.show_window()
         self._actions.fit_views()
         if analysis.status != "ok" and not self.study.vertebrae:
@@ -152,15 +164,8 @@ class Review:
         VFQError `study_open` while a vertebra is neither confirmed nor rejected.
         """
         assert self._case
-        left = [self.study.label(i) for i in self.study.order if self.study.vertebrae[i].details["review"] == "open"]
-        if left or not self.study.order:
-            told = f"{len(left)} of {len(self.study.order)} vertebrae are" if left else "No vertebra is there that is"
-            names = f": {', '.join(left)}" if left else ""
-            raise VFQError(
-                "study_open",
-                f"The study is not complete: {told} neither confirmed nor rejected{names}. Confirm (c) or reject (x) "
-                "them first.",
-            )
+        if told := left_open_text(self.study):
+            raise VFQError("study_open", told)
         return self._case.completed(self.who)
 
     @property
@@ -190,9 +195,13 @@ class Review:
 
         VFQError `output_not_writable` if actions cannot be written; the study then stays open.
         """
+        at_once(self.closing(keep_nodes))
+
+    def closing(self, keep_nodes: bool = False) -> Iterator[None]:
+        """Close the study as `close` does, in steps; also if the steps are not finished."""
         if self._case:
             self._case.check_all_saved()
-        self._let_go(keep_nodes)
+        yield from self._letting_go(keep_nodes)
 
     def abandon(self, keep_nodes: bool = False) -> None:
         """Close the study in any case, as when the program ends.
@@ -208,6 +217,9 @@ class Review:
             raise VFQError(error.code, told) from error
 
     def _let_go(self, keep_nodes: bool) -> None:
+        at_once(self._letting_go(keep_nodes))
+
+    def _letting_go(self, keep_nodes: bool) -> Iterator[None]:
         if self._case:
             self._case.close()
         self._guard.leave()
@@ -217,7 +229,7 @@ class Review:
         if keep_nodes:
             self.study.release()
         else:
-            self.study.close()
+            yield from self.study.closing()
         self.face.changed()
 
     def _leave_scene(self) -> None:
@@ -345,8 +357,13 @@ class Review:
         self.face.render()
 
     def select(self, vertebra_id: str | None) -> None:
-        """Select a vertebra, and bring it into the middle of the views."""
-        self._actions.select(vertebra_id)
+        """Select a vertebra, and bring it into the middle of the views; nothing happens while no study is open."""
+        if self.editor:
+            self._actions.select(vertebra_id)
+
+    def mark(self, vertebra_id: str | None) -> None:
+        """Select a vertebra as `select` does, but leave the straightened view where it is."""
+        self._actions.mark(vertebra_id)
 
     def pick(self, view: Any, point: np.ndarray) -> None:
         """Select the vertebra under the mouse; `point` `(3,)` is RAS mm of the view with slice node `view`."""
@@ -359,14 +376,8 @@ class Review:
         """
         if not self.editor:
             return ""
-        ct, to_patient = self.editor.machine.ct, self.study.straightening.to_patient
-        patient = to_patient(point) if view is self.face.straightened else point
-        value = float(ct.sample(patient, fill=np.nan))
-        if np.isnan(value):
-            return ""
-        sides = ("R" if patient[0] > 0 else "L", "A" if patient[1] > 0 else "P", "S" if patient[2] > 0 else "I")
-        places = "  ".join(f"{side} {abs(mm):.1f}" for side, mm in zip(sides, patient, strict=True))
-        return f"{value:.0f} HU   {places} mm"
+        straightened = view is self.face.straightened
+        return place_text(self.editor.machine.ct, self.study.straightening.to_patient(point) if straightened else point)
 
     def scrolled(self) -> None:
         """Called when the mouse wheel moved the plane of the straightened view."""

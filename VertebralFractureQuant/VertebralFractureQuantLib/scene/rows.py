@@ -115,3 +115,16 @@ def following_row(ids: list[str], selected: str | None) -> str | None:
     """Return the row below the selected one, or the row above it if it is the last."""
     at = ids.index(selected) if selected in ids else len(ids)
     return next(iter((*ids[at + 1 :], *reversed(ids[:at]))), None)
+
+
+def left_open_text(study: StudyScene) -> str:
+    """Return why the study is not complete, and what to do; "" if every vertebra is confirmed or rejected."""
+    left = [study.label(i) for i in study.order if study.vertebrae[i].details["review"] == "open"]
+    if not left and study.order:
+        return ""
+    told = f"{len(left)} of {len(study.order)} vertebrae are" if left else "No vertebra is there that is"
+    names = f": {', '.join(left)}" if left else ""
+    return (
+        f"The study is not complete: {told} neither confirmed nor rejected{names}. Confirm (c) or reject (x) "
+        "them first."
+    )

@@ -8,12 +8,13 @@ gives the scene and the IDs of the views.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside_of
 from ..spine.curve import SpineCurve
 from ..spine.genant import Measurement
@@ -25,8 +26,9 @@ from ..spine.straightening import Straightening
 from . import outlines, references, vertebra
 from .column import LiveColumn
 from .labels import Label
-from .nodes import StudyNodes, remove
+from .nodes import REMOVED, StudyNodes
 from .observer import Checks, Listeners, MarkupsObserver
+from .pairs import Pairs, at_once, steps
 from .state import CURVE, CURVE_KEYS, State, first_state, record_of
 from .straight import Reformat, show_reformat, show_transform
 from .vertebra import VertebraMarkups
@@ -56,18 +58,25 @@ class StudyScene:
         self._nodes = StudyNodes(scene, views)
         self._column = LiveColumn(self._nodes)
         self._observer = MarkupsObserver(scene, Checks(self._follow_node, self._is_named, self._is_attached))
+        self._pairs = Pairs(scene, (views.straightened, views.whole), self._column, self._observer)
 
     # -- opening and closing
 
-    def open(
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Show a study at once; see `opening`."""
+        at_once(self.opening(*args, **kwargs))
+
+    def opening(
         self,
         ct: CTVolume,
         made: Reformat,
         analysis: SpineAnalysis,
         ct_node: Any = None,
         state: State | None = None,
-    ) -> None:
-        """Show a study; one that is open is closed first.
+    ) -> Iterator[None]:
+        """Show a study, in steps between which events may be handled; one that is open is closed first.
+
+        VFQError `empty_scene` if one of its nodes is removed meanwhile.
 
         Parameters
         ----------
@@ -76,7 +85,7 @@ class StudyScene:
         ct_node : the CT's node if it is in the scene already.
         state : the state after the actions of an earlier review; `first_state(analysis)` if None.
         """
-        self.close()
+        yield from self.closing()
         state = first_state(analysis) if state is None else state
         with self._observer.quiet_scene():
             self._nodes.create(ct_node, self._column.colors)
@@ -84,10 +93,15 @@ class StudyScene:
                 show_ct(self.nodes["ct"], ct)
             self.show_window("bone")
             self.put_curve(from_json({**to_json(analysis), **state[CURVE]}), made)
-            for vertebra_id, each in state.items():
-                if vertebra_id != CURVE:
-                    self._create_vertebra(vertebra_id, each)
-            self.refresh()
+        yield
+        for some in steps([i for i in state if i != CURVE]):
+            with self._observer.quiet_scene():
+                for vertebra_id in some:
+                    self._create_vertebra(vertebra_id, state[vertebra_id])
+            yield
+        if not self.intact:
+            raise VFQError("empty_scene", REMOVED)
+        self.refresh()
 
     def reopen(self) -> None:
         """Open the study of a scene that was loaded from a file. VFQError `empty_scene` if the scene contains none."""
@@ -103,12 +117,14 @@ class StudyScene:
 
     def close(self) -> None:
         """Remove the study's nodes from the scene; a CT that was there before stays."""
-        nodes = [*self._nodes.created(), *(n for v in self.vertebrae.values() for n in (v.node, v.mirror))]
+        at_once(self.closing())
+
+    def closing(self) -> Iterator[None]:
+        """Remove the study's nodes as `close` does, in steps; also the rest, if the steps are not finished."""
+        removing = self._pairs.removing(self._nodes.created())
         self._nodes.hand_back_ct()
         self.release()
-        with self._observer.quiet_scene():
-            for node in nodes:
-                remove(self.scene, node)
+        yield from removing
 
     def release(self) -> None:
         """Forget the study's nodes, and leave them in the scene."""
@@ -261,15 +277,17 @@ class StudyScene:
 
     def put(self, changes: Mapping[str, State | None]) -> None:
         """Create, overwrite or (None) remove vertebrae, then measure and draw all of them."""
-        appear = sum((i in self.vertebrae) != (state is not None) for i, state in changes.items())
-        with self._observer.quiet_scene() if appear > FEW else self._observer.quiet():
+        appear = sum(1 if state else -1 for i, state in changes.items() if (i in self.vertebrae) != (state is not None))
+        with self._observer.quiet_scene() if abs(appear) > FEW else self._observer.quiet():
+            self._pairs.hand_over(changes)
             for vertebra_id, state in changes.items():
                 if state is None:
-                    self._remove(vertebra_id)
+                    self._pairs.remove(vertebra_id)
                 elif vertebra_id in self.vertebrae:
                     self.vertebrae[vertebra_id].put(state)
                 else:
                     self._create_vertebra(vertebra_id, state)
+        self.selected = self.selected if self.selected in self.vertebrae else None
         self.refresh()
 
     def put_curve(self, analysis: SpineAnalysis, made: Reformat) -> None:
@@ -341,32 +359,25 @@ class StudyScene:
 
     def show_colors(self, name: str, numbers: bool = True) -> None:
         """Draw with a palette of `outlines.PALETTES`; without `numbers` the labels are names of levels alone."""
+        before = self._column.colors, self._column.numbers
         self._column.colors, self._column.numbers = outlines.PALETTES[name], numbers
-        if self.nodes:
+        if self.nodes and before != (self._column.colors, numbers):
             outlines.fill_colors(self.nodes["grades"], self._column.colors)
             self.refresh()
 
     # -- vertebrae's nodes
 
     def _create_vertebra(self, vertebra_id: str, state: State) -> None:
-        views = (self.views.straightened, self.views.whole)
-        transform = self.nodes["straightening"].GetID()
-        self._adopt(vertebra.create(self.scene, vertebra_id, state, transform, views))
-        if not self._overlay:
-            self.vertebrae[vertebra_id].show_overlay(False)
+        self._pairs.create(vertebra_id, state, self.nodes["straightening"].GetID(), self._overlay)
 
     def _readmit(self, markups: VertebraMarkups) -> None:
         """Adopt a vertebra of a loaded scene; one that was saved without its mirror gets new nodes."""
         if markups.mirror is not None:
-            self._adopt(markups)
+            self._pairs.adopt(markups)
             return
         vertebra_id, state = markups.id, markups.state()
         self.scene.RemoveNode(markups.node)
         self._create_vertebra(vertebra_id, state)
-
-    def _adopt(self, markups: VertebraMarkups) -> None:
-        self.vertebrae[markups.id] = markups
-        self._observer.observe(markups)
 
     def _show_here(self) -> None:
         self._nodes.show_here(self.straightening.curve.points)
@@ -374,16 +385,6 @@ class StudyScene:
             markups.node.GetDisplayNode().SetViewNodeIDs(list(self.views.straightened))
             markups.node.GetDisplayNode().SetPointLabelsVisibility(False)
             markups.select(False, self.views.whole)
-
-    def _remove(self, vertebra_id: str) -> None:
-        markups = self.vertebrae.pop(vertebra_id, None)
-        if markups is None:
-            return
-        self._observer.forget(markups.node, markups.mirror)
-        for node in (markups.node, markups.mirror):
-            remove(self.scene, node)
-        if self.selected == vertebra_id:
-            self.selected = None
 
     def _follow_node(self, vertebra_id: str, moved: Any) -> None:
         with (markups := self.vertebrae[vertebra_id]).together():
@@ -394,7 +395,4 @@ class StudyScene:
         return vertebra_id not in self.measurements or node.GetName() == self._column.title(vertebra_id)
 
     def _is_attached(self, vertebra_id: str) -> bool:
-        markups, own = self.vertebrae[vertebra_id], self.nodes["straightening"]
-        if own.GetScene() is None:
-            return True  # the loss of the transform itself is reported by `guard`
-        return markups.node.GetTransformNodeID() == own.GetID() and markups.mirror.GetTransformNodeID() is None
+        return self.vertebrae[vertebra_id].is_under(self.nodes["straightening"])

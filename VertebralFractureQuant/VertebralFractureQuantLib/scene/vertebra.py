@@ -81,6 +81,12 @@ class VertebraMarkups:
         with slicer.util.NodeModify(self.node), slicer.util.NodeModify(self.mirror):
             yield
 
+    def is_under(self, transform: Any) -> bool:
+        """True if `node` is under the straightening transform and `mirror` under none, or if that has left the scene."""
+        if transform.GetScene() is None:
+            return True  # the loss of the transform itself is reported by `guard`
+        return self.node.GetTransformNodeID() == transform.GetID() and self.mirror.GetTransformNodeID() is None
+
     def show(self, label: str, color: Color) -> None:
         """Set name and colour, but only if they change, because each change costs a rendering."""
         self._lock()

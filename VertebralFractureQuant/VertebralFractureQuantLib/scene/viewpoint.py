@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..imaging.ct import CTVolume
 from . import navigation
 from .face import Face
 from .labels import Labels
@@ -158,3 +159,13 @@ class Viewpoint:
                     "dragged here. j goes to their plane."
                 )
         return " ".join(told)
+
+
+def place_text(ct: CTVolume, patient: np.ndarray) -> str:
+    """Return HU and the patient's coordinates at `patient` `(3,)` RAS mm; "" outside the scan."""
+    value = float(ct.sample(patient, fill=np.nan))
+    if np.isnan(value):
+        return ""
+    sides = ("R" if patient[0] > 0 else "L", "A" if patient[1] > 0 else "P", "S" if patient[2] > 0 else "I")
+    places = "  ".join(f"{side} {abs(mm):.1f}" for side, mm in zip(sides, patient, strict=True))
+    return f"{value:.0f} HU   {places} mm"

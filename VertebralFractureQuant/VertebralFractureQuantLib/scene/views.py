@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOWHERE = ("nowhere",)  # the ID of no view; MRML shows a node that names no view in all of them
+
 
 @dataclass(frozen=True)
 class Views:

@@ -1,0 +1,438 @@
+"""A prior study beside the open one, without a page: match, aligned views, live changes, two journals, the overlay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
+
+from test_scene import Listening, drag  # noqa: E402
+from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
+from VertebralFractureQuantLib.followup.comparison import Examination  # noqa: E402
+from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
+from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
+from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
+from VertebralFractureQuantLib.scene.opening import prepare  # noqa: E402
+from VertebralFractureQuantLib.scene.pair import Pair, column_of, examination  # noqa: E402
+from VertebralFractureQuantLib.scene.pair_match import Column, Match, found, scan_digest, shifted  # noqa: E402
+from VertebralFractureQuantLib.scene.pair_overlay import Bend, bent, checkered, rigid  # noqa: E402
+from VertebralFractureQuantLib.scene.pair_views import middle_of  # noqa: E402
+from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
+from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
+from VertebralFractureQuantLib.scene.views import NOWHERE, Views  # noqa: E402
+from VertebralFractureQuantLib.spine.curve import fit_curve  # noqa: E402
+from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
+
+LEVELS = ("T10", "T11", "T12", "L1", "L2")
+NO_NETWORKS = VFQError("bad_weights", "-")
+MINUS = "\N{MINUS SIGN}"
+SAGITTAL = (0, 0, 1, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def ct() -> CTVolume:
+    """A gradient in a scan around the spine."""
+    voxels = np.add.outer(np.add.outer(np.arange(90), np.arange(80)), np.arange(85)).astype(np.int16) - 200
+    matrix = np.diag([2.0, 2.0, 2.8, 1.0])
+    matrix[:3, 3] = (-85.0, -80.0, -245.0)
+    return CTVolume(voxels, matrix, "gradient")
+
+
+def body(s: float, i: int) -> np.ndarray:
+    """Key points `(3, 2, 3)` straight mm of the `i`-th vertebra of one patient, each of a size of its own."""
+    depth, height = 24.0 + 2.5 * i, 20.0 + 1.2 * i
+    return np.array([[[0.3, a, s + h] for h in (height / 2, -height / 2)] for a in (depth / 2, 0.0, -depth / 2)])
+
+
+def record(ct: CTVolume, name: str, bend: float, start: float, ids: range, levels=LEVELS, scale=1.0) -> SpineAnalysis:
+    """A scan in which the vertebrae `ids` of the patient lie along a curve; the first one at S = `start`."""
+    s = np.linspace(0, -240, 40)
+    curve = fit_curve(np.stack([bend * np.sin(s / 60), bend * np.cos(s / 90), s], 1))
+    keypoints = np.stack(
+        [Straightening(curve).to_patient(scale * body((start - 33.0 * (i - ids[0])) / scale, i)) for i in ids]
+    )
+    measured = measure_column(keypoints, [0.03] * len(ids))
+    vertebrae = tuple(
+        Vertebra(k, m, 0.99, levels[i], spread=0.03) for k, m, i in zip(keypoints, measured, ids, strict=True)
+    )
+    return SpineAnalysis(
+        name,
+        shape=ct.voxels.shape,
+        spacing_mm=ct.spacing_mm,
+        ijk_to_ras=ct.ijk_to_ras,
+        curve=curve.points,
+        limits_mm=(0.0, curve.length),
+        vertebrae=vertebrae,
+    )
+
+
+class Face(Listening):
+    """A face that reports to a pair, as the page and the panel do."""
+
+    def __init__(self, scene, prior: bool):
+        super().__init__(scene)
+        self.pair: Pair | None = None
+        self.review: Review | None = None
+        if prior:
+            self.patient = []
+        composite = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+        for node in (self.straightened, composite):
+            node.SetLayoutName("Prior" if prior else "Straightened")
+        for node in (self.straightened, *self.patient):
+            node.GetSliceToRAS().DeepCopy(SAGITTAL)
+            node.UpdateMatrices()
+            node.SetDimensions(300, 600, 1)
+
+    def changed(self) -> None:
+        self.followed(None)
+
+    def followed(self, vertebra_ids: Collection[str] | None) -> None:
+        if self.pair and self.review:
+            self.pair.follow(self.review, vertebra_ids)
+
+
+def opened(scene, ct: CTVolume, analysis: SpineAnalysis, folder: Path, prior: bool) -> Review:
+    face = Face(scene, prior)
+    views = Views((face.straightened.GetID(),), NOWHERE if prior else (face.patient[0].GetID(),))
+    face.review = Review(StudyScene(scene, views), face, "reader")
+    face.review.open(prepare(ct, analysis, analysis.case), folder, NO_NETWORKS)
+    return face.review
+
+
+def paired(prior: Review, current: Review) -> Pair:
+    (before, old), (now, new) = examination(prior), examination(current)
+    before, now = (replace(each, straightened=None) for each in (before, now))  # a gradient shows no bones
+    pair = Pair(prior, current, found(before, now, old, new), scan_digest(before.analysis))
+    prior.face.pair = current.face.pair = pair
+    return pair
+
+
+@pytest.fixture
+def both(ct, tmp_path) -> Iterator[Pair]:
+    """The whole column before, and its four lower vertebrae now, in another posture."""
+    scene = slicer.vtkMRMLScene()
+    prior = opened(scene, ct, record(ct, "before", 14.0, -20.0, range(5)), tmp_path / "before", True)
+    current = opened(scene, ct, record(ct, "now", -10.0, -40.0, range(1, 5)), tmp_path / "now", False)
+    pair = paired(prior, current)
+    yield pair
+    pair.leave()
+    for review in (prior, current):
+        review.close()
+
+
+def place_of(review: Review, vertebra_id: str) -> np.ndarray:
+    """Where a body's middle lies in its view: (A, S) from the view's middle, in pixels."""
+    node = review.face.straightened
+    mm = node.GetFieldOfView()[0] / node.GetDimensions()[0]
+    return ((review.study.vertebrae[vertebra_id].straight().mean((0, 1)) - middle_of(node)) / mm)[1:]
+
+
+def of_level(review: Review, level: str) -> str:
+    return next(i for i in review.order if review.study.label(i) == level)
+
+
+def row_of(pair: Pair, level: str) -> dict:
+    return next(r for r in pair.rows if r["level"] == level)
+
+
+def test_the_vertebrae_are_matched_and_unchanged_in_another_posture(both):
+    assert [r["level"] for r in both.rows] == list(LEVELS)
+    assert [r["verdict"] for r in both.rows] == ["not comparable"] + ["unchanged"] * 4
+    assert both.rows[0]["reason"] == "not in the current scan" and both.rows[0]["id"] is None
+    assert both.summary == "4 unchanged, 1 not comparable" and both.doubt == ""
+    assert row_of(both, "L1")["g"].startswith("0.00 ± ")
+
+
+@pytest.mark.parametrize("leads", ["current", "prior"])
+def test_a_selected_vertebra_is_selected_in_the_other_study_at_the_same_place(both, leads):
+    leader, other = (both.current, both.prior) if leads == "current" else (both.prior, both.current)
+    for level in ("L2", "T11", "L1"):
+        leader.select(of_level(leader, level))
+        assert other.study.label(other.selected) == level
+        places = [place_of(review, of_level(review, level)) for review in (leader, other)]
+        assert np.allclose(*places, atol=0.01), level
+    leader.act("toggle_close_up")
+    fields = [review.face.straightened.GetFieldOfView()[0] for review in (leader, other)]
+    assert fields[0] < 90 and fields[0] == pytest.approx(fields[1])
+
+
+def test_a_vertebra_without_a_match_deselects_the_other_one(both):
+    both.prior.select(of_level(both.prior, "T10"))
+    assert both.current.selected is None
+    both.current.select(of_level(both.current, "T12"))
+    assert both.prior.study.label(both.prior.selected) == "T12"
+
+
+def test_either_view_scrolls_and_zooms_the_other(both):
+    both.current.select(of_level(both.current, "L1"))
+    for leader, other in ((both.current, both.prior), (both.prior, both.current)):
+        node = leader.face.straightened
+        navigation.fit(node, middle_of(node) + [3.0, 5.0, -20.0], 60.0, 120.0)
+        places = [place_of(review, of_level(review, "L1")) for review in (leader, other)]
+        assert np.allclose(*places, atol=0.01)
+        planes = [middle_of(r.face.straightened)[0] - r.study.plane_of(r.selected) for r in (leader, other)]
+        assert planes[0] == pytest.approx(planes[1], abs=0.01)
+
+
+def test_far_from_the_selected_vertebra_the_nearest_ones_align(both):
+    both.current.select(of_level(both.current, "T11"))
+    node, l2 = both.current.face.straightened, of_level(both.current, "L2")
+    navigation.fit(node, both.current.study.vertebrae[l2].straight().mean((0, 1)), 30.0, 30.0)
+    assert np.allclose(place_of(both.prior, of_level(both.prior, "L2")), 0.0, atol=0.01)
+
+
+def test_a_view_of_another_size_follows_the_current_one(both):
+    both.current.select(of_level(both.current, "L1"))
+    before = middle_of(both.current.face.straightened)
+    both.prior.face.straightened.SetDimensions(500, 700, 1)
+    assert np.allclose(middle_of(both.current.face.straightened), before)
+    assert np.allclose(*(place_of(r, of_level(r, "L1")) for r in (both.current, both.prior)), atol=0.01)
+
+
+def test_changes_follow_a_drag_in_either_study_and_each_keeps_its_own_undo(both):
+    current, prior = both.current, both.prior
+    for node in current.study.vertebrae.values():
+        assert node.node is not prior.study.vertebrae.get(node.id)
+    l1 = of_level(current, "L1")
+    drag(current.study, l1, (0.0, 0.0, -9.0))
+    row = row_of(both, "L1")
+    assert row["verdict"] == "new fracture" and row["kind"] == "worse"
+    change = current.study.measurements[l1].heights_mm[0] - prior.study.measurements[row["prior"]].heights_mm[0]
+    assert row["ha"] == f"{MINUS}{-100 * change / prior.study.measurements[row['prior']].heights_mm[0]:.0f} %"
+    assert f"A {MINUS}{-change:.1f} ± " in row["detail"] and both.summary.startswith("3 unchanged, 1 new fracture (L1)")
+    drag(prior.study, row["prior"], (0.0, 0.0, -9.0))
+    assert row_of(both, "L1")["verdict"] == "unchanged"
+    assert current.editor.journal.undoable == prior.editor.journal.undoable == "move"
+    current.act("undo")
+    assert row_of(both, "L1")["verdict"] == "better" and current.editor.journal.undoable is None
+    prior.act("undo")
+    assert row_of(both, "L1")["verdict"] == "unchanged" and prior.editor.journal.undoable is None
+
+
+def test_a_rejected_and_a_deleted_vertebra_are_not_compared(both):
+    both.current.select(of_level(both.current, "T12"))
+    both.current.act("reject")
+    assert row_of(both, "T12")["reason"] == "rejected now"
+    both.current.select(of_level(both.current, "T11"))
+    both.current.act("delete")
+    assert row_of(both, "T11")["reason"] == "not in the current scan"
+    assert row_of(both, "L2")["verdict"] == "unchanged"
+    both.current.act("undo")
+    assert row_of(both, "T11")["verdict"] == "unchanged"
+
+
+def test_the_window_of_the_current_study_is_that_of_both(both):
+    both.current.act("choose_window", "soft")
+    assert both.prior.window == both.current.window == (400.0, 40.0)
+    shown = [r.study.nodes["straightened"].GetDisplayNode().GetWindow() for r in (both.current, both.prior)]
+    assert shown == [400.0, 400.0]
+
+
+def test_nothing_of_the_prior_is_drawn_in_the_views_of_the_patient(both):
+    views = {both.prior.face.straightened.GetID(), *NOWHERE}
+    both.prior.select(of_level(both.prior, "L1"))
+    nodes = [n for v in both.prior.study.vertebrae.values() for n in (v.node, v.mirror)]
+    nodes += [both.prior.study.nodes[role] for role in ("outlines", "outlines-patient")]
+    for node in nodes:
+        shown = node.GetDisplayNode().GetViewNodeIDs()
+        assert shown and set(shown) <= views, node.GetName()
+
+
+def test_a_saved_scene_holds_the_current_study_alone(both, tmp_path):
+    both.leave_out()
+    scene, copy = both.current.study.scene, slicer.vtkMRMLScene()
+    scene.SetRootDirectory(str(tmp_path))
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    scene.Commit()
+    copy.SetURL(str(tmp_path / "scene.mrml"))
+    copy.Import()
+    assert copy.GetNumberOfNodesByClass("vtkMRMLMarkupsClosedCurveNode") == 2 * len(both.current.order)
+    assert copy.GetNumberOfNodesByClass("vtkMRMLGridTransformNode") == 1
+    assert copy.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+
+
+# --- the match
+
+
+def test_a_reader_corrects_the_match_and_it_is_kept(both, tmp_path):
+    both.shift(-1)
+    assert row_of(both, "L1")["prior"] == of_level(both.prior, "T12")
+    assert row_of(both, "L1")["was"] == "T12" and "as reader corrected it" in both.doubt
+    kept = json.loads((tmp_path / "now" / "matches.json").read_text())
+    assert "before" not in json.dumps(kept)
+    Draft202012Validator(schema(pair_match.SCHEMA), format_checker=FormatChecker()).validate(kept)
+    both.leave()
+    again = paired(both.prior, both.current)
+    assert row_of(again, "L1")["was"] == "T12"
+    again.shift(1)
+    assert row_of(again, "L1")["was"] == ""
+    again.leave()
+
+
+def test_a_match_is_not_changed_in_a_signed_reading_of_another_reader(both, monkeypatch):
+    monkeypatch.setattr(Review, "locked", property(lambda _: "Signed by B."))
+    with pytest.raises(VFQError) as refused:
+        both.shift(1)
+    assert refused.value.code == "signed_reading" and row_of(both, "L1")["was"] == ""
+
+
+def test_a_damaged_file_of_matches_holds_none(tmp_path):
+    for text in ("", "{", "[]", '{"matches": 3}', '{"matches": {"x": {"pairs": 1, "reader": "a"}}}'):
+        (tmp_path / "matches.json").write_text(text)
+        assert pair_match.kept(tmp_path, "x") is None
+    pair_match.keep(tmp_path, "x", Match({"v1": "v2"}, reader="A"))
+    pair_match.keep(tmp_path, "y", Match({"v3": "v4"}, reader="B"))
+    assert pair_match.kept(tmp_path, "x") == Match({"v1": "v2"}, reader="A")
+
+
+def columns() -> tuple[Column, Column]:
+    return Column(("a", "b", "d"), (0, 1, 3)), Column(("1", "2", "3"), (0, 1, 2))
+
+
+def test_a_match_is_an_offset_so_gaps_and_new_vertebrae_keep_their_places():
+    before, now = columns()
+    match = Match({"1": "b", "3": "d"})
+    assert pair_match.followed(match, before, now).pairs == {"1": "b", "3": "d"}
+    more = Column(("0", "1", "2", "3"), (0, 1, 2, 3))
+    assert pair_match.followed(match, before, more).pairs == {"0": "a", "1": "b", "3": "d"}
+    assert shifted(match, -1, before, now, "A").pairs == {"1": "a", "2": "b"}
+    with pytest.raises(VFQError) as refused:
+        shifted(Match({"3": "a"}), -1, before, now, "A")
+    assert refused.value.code == "no_level_in_common"
+    assert shifted(Match({}), 1, before, now, "A").pairs == {"3": "a"}
+    assert shifted(Match({}), -1, before, now, "A").pairs == {"1": "d"}
+
+
+def test_the_same_study_twice_is_refused(ct, tmp_path):
+    one = Examination(record(ct, "one", 14.0, -20.0, range(5)))
+    column = Column(tuple("abcde"), tuple(range(5)))
+    with pytest.raises(VFQError) as refused:
+        found(one, replace(one, analysis=replace(one.analysis, case="copy")), column, column)
+    assert refused.value.code == "same_study"
+
+
+def test_what_may_not_be_compared_is_said_until_a_reader_matches_it(ct, tmp_path):
+    scene = slicer.vtkMRMLScene()
+    cervical = ("C3", "C4", "C5", "C6", "C7")
+    prior = opened(scene, ct, record(ct, "before", 14.0, -20.0, range(5), cervical, scale=0.6), tmp_path / "a", True)
+    current = opened(scene, ct, record(ct, "now", -10.0, -40.0, range(1, 5)), tmp_path / "b", False)
+    pair = paired(prior, current)
+    assert pair.rows == [] and "no vertebra is in both scans" in pair.summary
+    current.select(current.order[0])
+    pair.shift(1)
+    assert len(pair.rows) == 8 and "as reader corrected it" in pair.doubt and "no vertebra" in pair.doubt
+    pair.leave()
+    prior.close()
+    current.close()
+
+
+def test_scans_of_two_patients_are_said(ct, tmp_path):
+    scene = slicer.vtkMRMLScene()
+    analysis = record(ct, "before", 14.0, -20.0, range(5), scale=0.8)
+    order = (2, 0, 4, 1, 3)  # sizes that fit at no level
+    shapes = [0.8 * body((-20.0 - 33.0 * i) / 0.8, size) for i, size in enumerate(order)]
+    keypoints = Straightening(fit_curve(analysis.curve)).to_patient(np.stack(shapes))
+    other = [replace(v, keypoints=k) for v, k in zip(analysis.vertebrae, keypoints, strict=True)]
+    prior = opened(scene, ct, replace(analysis, vertebrae=tuple(other)), tmp_path / "a", True)
+    current = opened(scene, ct, record(ct, "now", -10.0, -20.0, range(5)), tmp_path / "b", False)
+    pair = paired(prior, current)
+    assert pair.rows == [] and "unlikely to be those of one patient" in pair.summary
+    pair.leave()
+    prior.close()
+    current.close()
+
+
+def test_a_study_without_vertebrae_is_said(ct, tmp_path):
+    scene = slicer.vtkMRMLScene()
+    failed = replace(record(ct, "before", 14.0, -20.0, range(5)), vertebrae=(), status="no_vertebra_found", message="-")
+    prior = opened(scene, ct, failed, tmp_path / "a", True)
+    current = opened(scene, ct, record(ct, "now", -10.0, -40.0, range(1, 5)), tmp_path / "b", False)
+    pair = paired(prior, current)
+    assert pair.rows == [] and "the analysis failed" in pair.summary
+    pair.leave()
+    prior.close()
+    current.close()
+
+
+# --- the overlay
+
+
+def test_bodies_are_moved_as_rigid_bones_onto_their_matches():
+    rng = np.random.default_rng(3)
+    now = np.stack([body(-40.0 - 34.0 * i, i) for i in range(4)])[::-1]
+    before = np.empty_like(now)
+    for i, points in enumerate(now):
+        turn, shift = rng.uniform(-0.3, 0.3), rng.uniform(-10, 10, 2)
+        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        before[i, ..., 1:] = points[..., 1:] @ matrix.T + shift
+        before[i, ..., 0] = points[..., 0] + 2.0
+        assert np.allclose(rigid(points[..., 1:], before[i, ..., 1:]), np.column_stack([matrix, shift]))
+    bend = Bend.of(now, before)
+    points, goal = now.reshape(-1, 3), before.reshape(-1, 3)
+    moves, aside = bend.at(points[:, 2])
+    moved = np.einsum("nij,nj->ni", moves, np.column_stack([points[:, 1:], np.ones(len(points))]))
+    assert np.allclose(moved, goal[:, 1:], atol=1e-6) and np.allclose(points[:, 0] + aside, goal[:, 0])
+
+
+def test_a_lost_height_stays_visible_in_the_overlay():
+    whole, crushed = body(-40.0, 2), body(-40.0, 2)
+    crushed[:, 0, 2] -= 8.0
+    move = rigid(crushed[..., 1:], whole[..., 1:])
+    assert np.allclose(np.linalg.det(move[:, :2]), 1.0)
+    moved = crushed[..., 1:] @ move[:, :2].T + move[:, 2]
+    assert np.ptp(moved[..., 1]) == pytest.approx(np.ptp(crushed[..., 2]))
+
+
+def test_the_prior_image_is_bent_onto_the_current_one():
+    place = np.diag([1.0, 0.75, 0.75, 1.0])
+    place[:3, 3] = (-4.0, -30.0, -120.0)
+    shape = (161, 81, 9)
+    k, j, _ = np.indices(shape)
+    prior = (3 * (place[2, 3] + 0.75 * k) + 2 * (place[1, 3] + 0.75 * j)).astype(np.int16)
+    now = np.stack([body(-80.0, 0), body(-40.0, 1)])
+    before = now + [0.0, 3.0, -6.0]
+    image = bent(prior, place, shape, place, Bend.of(now, before))
+    wanted = 3 * (place[2, 3] + 0.75 * k - 6.0) + 2 * (place[1, 3] + 0.75 * j + 3.0)
+    shown = np.isfinite(image)
+    assert 0.8 < shown.mean() < 1.0 and np.abs(image - wanted)[shown].max() < 2.0
+
+
+def test_a_checkerboard_has_squares_of_both_images():
+    image = checkered(np.zeros((64, 64, 2)), np.ones((64, 64, 2)), 0.75)
+    assert image.mean() == pytest.approx(0.5) and image[0, 0, 0] == 0 and image[0, 16, 0] == image[16, 0, 0] == 1
+
+
+def test_the_overlay_is_a_foreground_of_the_straightened_view(both):
+    compute = both.overlay.prepare("fade")
+    image = compute()
+    assert image.dtype == np.int16
+    both.overlay.show("fade", image, both.current.window)
+    composite = slicer.vtkMRMLSliceLogic.GetSliceCompositeNode(both.current.face.straightened)
+    assert composite.GetForegroundOpacity() == 0.5
+    assert both.current.study.scene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "Prior"
+    count = both.current.study.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    both.overlay.hide()
+    assert both.current.study.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count - 1
+    assert not composite.GetForegroundVolumeID()
+
+
+def test_own_readings_keep_their_own_matches(tmp_path):
+    own = own_folder(tmp_path, "B")
+    own.mkdir(parents=True)
+    pair_match.keep(tmp_path, "x", Match({"v1": "v2"}, reader="A"))
+    assert pair_match.kept(own, "x") is None
+
+
+def test_the_column_of_a_study_is_that_of_its_record(both):
+    column = column_of(both.current.study)
+    assert column.ids == tuple(both.current.order) and column.slots == (0, 1, 2, 3)

@@ -1,0 +1,192 @@
+"""A prior study beside the open one: both are reviews of their own, and what one of them shows the other one follows.
+
+Each keeps its record, journal, undo and locks. Here is what they have in common: the match of their vertebrae, the
+selection, the place and the window of the views, and what has changed. Both faces use it; each calls `follow` from what
+its reviews report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from ..errors import VFQError
+from ..followup.comparison import Examination
+from ..imaging.ct import CTVolume
+from .pair_match import Column, Match, followed, keep, kept, offset_of, shifted
+from .pair_overlay import Overlay
+from .pair_rows import Row, listed, row, summary
+from .pair_views import AlignedViews, Places
+from .review import Review
+from .study import StudyScene
+from .volumes import placement, voxels_of
+
+
+def column_of(study: StudyScene) -> Column:
+    """Return the vertebrae of a study as they are in the scene."""
+    return Column.of({i: study.vertebra(i) for i in study.order})
+
+
+def examination(review: Review) -> tuple[Examination, Column]:
+    """Return what matching needs of an open review, as plain data: `pair_match.found` may use it in any thread."""
+    nodes = review.study.nodes
+    voxels = voxels_of(nodes["straightened"])
+    volume = None if voxels is None else CTVolume(voxels, placement(nodes["straightened"]), "straightened")
+    return Examination(review.study.analysis(), volume), column_of(review.study)
+
+
+class Pair:
+    """Two open reviews, from its creation until `leave`.
+
+    Parameters
+    ----------
+    prior, current : the reviews; both are open.
+    match : which vertebrae belong together.
+    digest : the `pair_match.scan_digest` of the prior scan.
+
+    Attributes
+    ----------
+    overlay : the prior image over the current one.
+    """
+
+    def __init__(self, prior: Review, current: Review, match: Match, digest: str):
+        self.prior = prior
+        self.current = current
+        self._digest = digest
+        folder = current.folder
+        corrected = kept(folder, digest) if folder else None
+        self.match = match
+        if corrected and offset_of(corrected.pairs, *self._columns()) is not None:
+            self.match = Match(corrected.pairs, match.problem, corrected.reader, match.doubt)
+        self.overlay = Overlay(prior.study, current.study, current.face, lambda: self.match.pairs)
+        self._rows: dict[tuple[str | None, str | None], Row] = {}
+        self._selected: tuple[str | None, str | None] = (None, None)
+        self._following = False
+        self.views = AlignedViews(current.face.straightened, prior.face.straightened, self.places, current.face.later)
+        self.follow(current)
+        self.views.align()
+
+    def leave_out(self) -> None:
+        """Leave the prior out of a scene that is saved to a file, which holds one study."""
+        study = self.prior.study
+        own = [*study.nodes.values(), *(n for v in study.vertebrae.values() for n in (v.node, v.mirror))]
+        for node in own:
+            for each in (node, node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None):
+                if each:
+                    each.SetSaveWithScene(False)
+
+    def leave(self) -> None:
+        """Let both studies show what they like."""
+        self.views.leave()
+        self.overlay.hide()
+
+    # -- what is shown
+
+    @property
+    def rows(self) -> list[Row]:
+        """What has changed in each vertebra of either study, cranial first; none if they may not be compared."""
+        return list(self._rows.values())
+
+    @property
+    def summary(self) -> str:
+        """One sentence on what has changed; or why nothing is compared."""
+        if not self.match.holds:
+            return self.match.problem or "No vertebra is in both scans, so nothing is compared."
+        return summary(self.rows)
+
+    @property
+    def doubt(self) -> str:
+        """What to check about the match, and who corrected it; else ""."""
+        told = [self.match.doubt]
+        if self.match.reader:
+            told.append(f"The vertebrae are matched as {self.match.reader} corrected it.")
+            told.append(self.match.problem)
+        return " ".join(filter(None, told))
+
+    def places(self) -> Places:
+        """Return the places of matched vertebrae, straight mm."""
+        current, prior, pairs = self.current.study, self.prior.study, self.match.pairs
+        ids = [i for i in reversed(current.order) if pairs.get(i) in prior.order]
+        now, before = (dict(zip(s.order, s.straight(), strict=True)) for s in (current, prior))
+        chosen = ids.index(current.selected) if current.selected in ids else None
+        return Places(_middles([now[i] for i in ids]), _middles([before[pairs[i]] for i in ids]), chosen)
+
+    # -- what the reader does
+
+    def follow(self, of: Review, vertebra_ids: Collection[str] | None = None) -> None:
+        """Answer a change of one of the reviews.
+
+        vertebra_ids : whose measurements changed, in a drag; none if only the selection or the plane did; None after
+            an action, which may have changed anything.
+        """
+        if self._following or not (self.prior.editor and self.current.editor):
+            return
+        self._following = True
+        try:
+            if vertebra_ids is None:
+                self._refresh()
+            else:
+                self._measure(of is self.prior, vertebra_ids)
+            if of is self.current:
+                self._follow_window()
+            self._select(of)
+        finally:
+            self._following = False
+
+    def select(self, prior: str | None, current: str | None) -> None:
+        """Select a vertebra by its ids in both studies, one of which may be None."""
+        if current:
+            self.current.select(current)
+        elif prior:
+            self.prior.select(prior)
+
+    def shift(self, by: int) -> None:
+        """Match each vertebra with the one `by` places lower in the prior study, and keep this with the reading.
+
+        VFQError `no_level_in_common`, `signed_reading`, `output_not_writable`.
+        """
+        if self.current.locked:
+            raise VFQError("signed_reading", self.current.locked)
+        match = shifted(self.match, by, *self._columns(), self.current.who)
+        if self.current.folder:
+            keep(self.current.folder, self._digest, match)
+        self.match = match
+        self._selected = (None, None)
+        self.follow(self.current)
+
+    # -- how
+
+    def _columns(self) -> tuple[Column, Column]:
+        return column_of(self.prior.study), column_of(self.current.study)
+
+    def _refresh(self) -> None:
+        before, now = self._columns()
+        self.match = followed(self.match, before, now)
+        self._rows = {ids: row(self.prior.study, self.current.study, *ids) for ids in listed(self.match, before, now)}
+
+    def _measure(self, of_prior: bool, vertebra_ids: Collection[str]) -> None:
+        for ids in self._rows:
+            if ids[0 if of_prior else 1] in vertebra_ids:
+                self._rows[ids] = row(self.prior.study, self.current.study, *ids)
+
+    def _follow_window(self) -> None:
+        self.overlay.show_window(self.current.window)
+        if self.prior.window != self.current.window:
+            self.prior.restore_window("own", *self.current.window)
+
+    def _select(self, of: Review) -> None:
+        if (self.prior.selected, self.current.selected) == self._selected:
+            return
+        if of is self.current:
+            self.prior.mark(self.match.pairs.get(self.current.selected or ""))
+        else:
+            back = {before: now for now, before in self.match.pairs.items()}
+            self.current.mark(back.get(self.prior.selected or ""))
+        self._selected = (self.prior.selected, self.current.selected)
+        self.views.align(from_prior=of is self.prior)
+
+
+def _middles(bodies: list[np.ndarray]) -> np.ndarray:
+    """Return the middles `(n, 3)` of key points `(3, 2, 3)`."""
+    return np.array([points.mean((0, 1)) for points in bodies]).reshape(-1, 3)
