@@ -186,6 +186,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.analysing import Analyst
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
         from VertebralFractureQuantLib.desktop.face import DesktopFace
+        from VertebralFractureQuantLib.desktop.healthy import HealthyWindow
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
@@ -209,6 +210,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "next_open": self.cohort.open_next_open,
             "complete_study": self.signing.complete_study,
             "toggle_case": self.signing.toggle_readings,
+            "toggle_healthy": HealthyWindow(self.face).toggle_healthy,
         }
         self.keyboard = Keyboard(slicer.util.mainWindow() or self.parent, self.act)
 

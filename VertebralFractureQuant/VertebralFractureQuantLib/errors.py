@@ -65,6 +65,14 @@ CODES = {
         "no weights of this name are installed, or weights cannot have this name",
         "See the names with vfq weights list. Choose with vfq weights use NAME, or vfq weights use shipped.",
     ),
+    "unknown_method": Failure(
+        "there is no method of this name",
+        "Give --method one of the names that the message lists.",
+    ),
+    "no_method_weights": Failure(
+        "the chosen method has no weights",
+        "Train its networks with vfq train and give their folder as --weights, or use the method anchor-free.",
+    ),
     "bad_channels": Failure(
         "a network cannot have these channels",
         "Give one number for each depth of the network, such as 16-32-64-96-128. With --start, leave --channels out.",
@@ -96,6 +104,16 @@ CODES = {
         "there is no usable annotation, or no prediction with a usable reference",
         "Read the problems that the message lists. Check that a reference has the name of its case, or the beginning "
         "of that name.",
+    ),
+    # The synthetic picture
+    "no_selection": Failure("no vertebra is selected", "Select a vertebra in the table or in the image."),
+    "no_neighbour": Failure(
+        "there is no other vertebra that a synthetic picture could be made from",
+        "Give a longer scan, or set the points of a neighbour.",
+    ),
+    "no_synthetic_body": Failure(
+        "the network draws no vertebral body where the vertebra was hidden",
+        "Check the six points of the vertebra, and that a whole neighbour is in the scan.",
     ),
     # Outputs and earlier results
     "output_exists": Failure(

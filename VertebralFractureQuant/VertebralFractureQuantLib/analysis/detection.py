@@ -16,6 +16,7 @@ from ..spine.genant import measure_column
 from ..spine.keypoints import centers
 from ..spine.record import Vertebra
 from ..spine.straightening import Straightening
+from .found import Found
 from .models import Models
 
 if TYPE_CHECKING:
@@ -50,16 +51,35 @@ def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
 def measured_vertebrae(ct: CTVolume, curve: SpineCurve, found: Detections) -> tuple[Vertebra, ...]:
     """Return the detector's vertebrae, measured; those cut by the scan's border or by padding are left out."""
     near = np.abs(found.keypoints[..., 0].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
-    patient = _to_patient(curve, found.keypoints)
+    patient = to_patient(curve, found.keypoints)
+    return _whole_in(ct, patient, near, found)
+
+
+def measured_found(ct: CTVolume, curve: SpineCurve, found: Found, only_whole: bool = False) -> tuple[Vertebra, ...]:
+    """Return the vertebrae of another method, measured and left out as those of the detector.
+
+    only_whole : leave out those that the ends of the curve cut, as `whole_along`.
+    """
+    straight = Straightening(curve).to_straight(found.keypoints)
+    near = np.abs(straight[..., 1].mean((1, 2))) < FARTHEST_FROM_CURVE_MM
+    rows = -straight[..., 2]
+    return _whole_in(ct, found.keypoints, near & (_whole_rows(curve, rows) if only_whole else near), found)
+
+
+def _whole_in(ct: CTVolume, patient: np.ndarray, near: np.ndarray, found: Detections | Found) -> tuple[Vertebra, ...]:
+    """Return the vertebrae `(n, 3, 2, 3)` RAS mm that are `near` `(n,)`, not cut by the border, not in padding."""
     whole = near & (inside(ct, patient, BORDER_MM) & in_tissue(ct, patient)).all((1, 2))
     return _vertebrae(patient[whole], found.scores[whole], found.spreads[whole])
 
 
 def whole_along(curve: SpineCurve, found: Detections) -> Detections:
     """Leave out detections that reach nearer than `CUT_MM` to an end of the curve: they are cut there."""
-    rows = found.keypoints[..., 1]
-    whole = ((rows >= CUT_MM) & (rows <= curve.length - CUT_MM)).all((1, 2))
+    whole = _whole_rows(curve, found.keypoints[..., 1])
     return replace(found, keypoints=found.keypoints[whole], scores=found.scores[whole], spreads=found.spreads[whole])
+
+
+def _whole_rows(curve: SpineCurve, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(((rows >= CUT_MM) & (rows <= curve.length - CUT_MM)).all((1, 2)))
 
 
 def propose_vertebra(
@@ -79,17 +99,18 @@ def propose_vertebra(
 
     image = straightened_slab(ct, curve) if slab is None else slab
     found = propose(models.detector, image, anterior_mm, arc_mm, PIXEL_MM)
-    return _vertebrae(_to_patient(curve, found.keypoints), found.scores, found.spreads)[0] if found else None
+    return _vertebrae(to_patient(curve, found.keypoints), found.scores, found.spreads)[0] if found else None
 
 
-def _to_patient(curve: SpineCurve, flat: np.ndarray) -> np.ndarray:
+def to_patient(curve: SpineCurve, flat: np.ndarray) -> np.ndarray:
     """Map key points `(n, 3, 2, 2)`, (A, row) mm in the slab, to `(n, 3, 2, 3)` RAS mm."""
     straight = np.stack([np.zeros(flat.shape[:-1]), flat[..., 0], -flat[..., 1]], -1)
     return Straightening(curve).to_patient(straight)
 
 
 def _vertebrae(patient: np.ndarray, scores: np.ndarray, spreads: np.ndarray) -> tuple[Vertebra, ...]:
-    rows = zip(patient, measure_column(patient, spreads.tolist()), scores.tolist(), spreads.tolist(), strict=True)
+    known = [None if np.isnan(spread) else spread for spread in spreads.tolist()]
+    rows = zip(patient, measure_column(patient, known), scores.tolist(), known, strict=True)
     return tuple(Vertebra(k, m, score, spread=spread) for k, m, score, spread in rows)
 
 

@@ -36,7 +36,7 @@ from .curve_finding import (
     refined_spine,
 )
 from .curve_repair import PresentCurve, repaired_spine
-from .detection import PIXEL_MM, measured_vertebrae, straightened_slab, whole_along
+from .detection import PIXEL_MM, measured_found, measured_vertebrae, straightened_slab, whole_along
 from .midline import on_midline, stretch_off_midline
 from .models import Models
 from .naming import FEWEST_VERTEBRAE, measurable, with_levels
@@ -226,6 +226,8 @@ def _along(
 
     only_whole : leave out those that the ends of the curve cut; no search lengthens a reader's curve.
     """
+    if models.finder:
+        return _along_otherwise(ct, spine, models, timing, progress, only_whole)
     from ..networks.detector import detect
 
     _report(progress, "straighten", 0.7)
@@ -238,6 +240,23 @@ def _along(
             detections = whole_along(spine.curve, detections)
     with _timed("measure", timing):
         return measurable(with_levels(ct, measured_vertebrae(ct, spine.curve, detections), spine))
+
+
+def _along_otherwise(
+    ct: CTVolume,
+    spine: Spine,
+    models: Models,
+    timing: dict[str, float],
+    progress: Progress | None,
+    only_whole: bool,
+) -> tuple[Vertebra, ...]:
+    """Find vertebrae along a known curve by another method, then measure and name them as ours."""
+    assert models.finder
+    _report(progress, "detect", 0.8)
+    with _timed("detect", timing):
+        found = models.finder(ct, spine.curve)
+    with _timed("measure", timing):
+        return measurable(with_levels(ct, measured_found(ct, spine.curve, found, only_whole), spine))
 
 
 def _record(

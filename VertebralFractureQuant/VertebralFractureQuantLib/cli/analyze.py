@@ -27,6 +27,7 @@ from .common import (
     OverwriteOption,
     TrustHeaderOption,
     WeightsOption,
+    coded_exit,
     output_console,
     own_weights,
     print_traceback,
@@ -35,6 +36,8 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..spine.record import SpineAnalysis
+
+OURS = "anchor-free"
 
 
 def analyze(
@@ -53,6 +56,9 @@ def analyze(
         str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
     ] = None,
     weights: WeightsOption = None,
+    method: Annotated[
+        str, typer.Option(help="How vertebrae are found: anchor-free (ours), anchor-boxes or m-scn.")
+    ] = OURS,
     trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -68,7 +74,8 @@ def analyze(
     messages = Console(stderr=True)
     for sentence in passed_over_sentences(inputs):
         messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    engine = Library(own_weights(weights)) if weights else ctx.obj
+    other = None if method == OURS else _known(method, debug)
+    engine = Library(own_weights(weights), method=other) if weights or other else ctx.obj
     batch = Batch(engine, output, device.value, overwrite, series, messages, debug, trust_header)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:
@@ -77,6 +84,15 @@ def analyze(
         _print_tables(analyses, output)
     if any(a.status != "ok" for a in analyses):
         raise typer.Exit(EXIT_CODED_FAILURE)
+
+
+def _known(method: str, debug: bool) -> str:
+    """Return the name of another method; end the command with `unknown_method` if there is none."""
+    from ..methods.registry import method as find
+
+    with coded_exit(debug):
+        find(method)
+    return method
 
 
 @dataclass

@@ -22,6 +22,8 @@ from .compare import compare
 from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
+from .evaluate_methods import evaluate_methods
+from .healthy import healthy
 from .listen import listen
 from .phantom import demo, phantom
 from .report import report
@@ -38,11 +40,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+evaluate_app.command("methods")(evaluate_methods)
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
 app.add_typer(weights_app)
-READING = (analyze, review, compare, annotate, report, dicom, listen, fetch, store, agreement)
+READING = (analyze, review, compare, annotate, report, healthy, dicom, listen, fetch, store, agreement)
 for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 

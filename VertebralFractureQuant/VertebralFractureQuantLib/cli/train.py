@@ -19,6 +19,7 @@ from ..errors import VFQError
 from .common import DebugOption, Device, DeviceOption, OverwriteOption, coded_exit, refuse_existing
 
 FOLDS = 5
+TUNED = ("detector", "refiner")  # the networks for which six points are enough
 
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="from the recipe")
@@ -61,6 +62,10 @@ class Role(str, Enum):
     LOCALIZER = "localizer"
     REFINER = "refiner"
     DETECTOR = "detector"
+    ANCHOR_BOXES = "anchor-boxes"
+    M_SCN_CENTRES = "m-scn-centres"
+    M_SCN_MASK = "m-scn-mask"
+    M_SCN_POINTS = "m-scn-points"
 
 
 def train(
@@ -136,11 +141,11 @@ def _tune(
     from ..labels.dataset import load
     from ..labels.teaching import lessons_of
     from ..labels.tuning import REFERENCES, tune
-    from ..training.real import maker_of
     from ..training.train import RECIPES, TUNING
     from .evaluate import predictions_outcome, run_evaluation
 
-    maker_of(role)  # refuses the localizer before CTs are read
+    if role not in TUNED:
+        raise VFQError("no_real_data", f"The {role} does not learn from label sets. Leave out --dataset.")
     found = load(dataset)
     lessons = lessons_of(found, reader, given["left_out"])
     patients = len({lesson.patient for lesson in lessons})

@@ -43,10 +43,12 @@ class Library:
 
     weights : folder of networks that replace the shipped ones, see `analysis.load_models`.
     threads : threads that compute the networks on a CPU; None for one on each core.
+    method : name of another method (`methods.registry`); None for ours.
     """
 
     weights: Path | None = None
     threads: int | None = None
+    method: str | None = None
 
     def read_ct(
         self,
@@ -62,6 +64,10 @@ class Library:
 
     def load_models(self, device: str) -> Any:
         """See `analysis.load_models`."""
+        if self.method:
+            from ..methods.registry import load_method
+
+            return load_method(self.method, device, self.weights, self.threads)
         from ..analysis import load_models
 
         return load_models(device, self.weights, self.threads)

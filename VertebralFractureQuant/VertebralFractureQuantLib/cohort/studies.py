@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 ABSOLUTE_FOLDERS = re.compile(r"""(?:\b[A-Za-z]:\\|(?<![\w.])/)(?:[^\s\\/'":;,()]+[\\/])+""")
 
 # Failures that say nothing about the scan; an earlier result of it is kept.
-NOT_OF_THE_SCAN = ("bad_weights", "no_device", "missing_dependency", "not_found", "out_of_memory", "internal_error")
+NOT_OF_THE_SCAN = (
+    *("bad_weights", "no_method_weights", "no_device", "missing_dependency"),
+    *("not_found", "out_of_memory", "internal_error"),
+)
 OF_THE_FOLDER = ("output_exists", "output_not_writable")  # failures of the output folder; nothing is written to it
 KEPT = "Existing results are kept; use --overwrite to recompute."
 KEPT_SERIES = (

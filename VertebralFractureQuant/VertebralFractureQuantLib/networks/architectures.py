@@ -95,6 +95,11 @@ class VertebraDetector(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return pixels `(b, OUTPUTS, rows, columns)` and maps `(b, POINTS, rows, columns)` for `x`, see the class."""
+        features = self.features(x)
+        return self.head(features), self.points(features)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the last features `(b, channels[0], rows, columns)` of the U-Net."""
         skips = []
         for i, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if i else x)
@@ -103,7 +108,7 @@ class VertebraDetector(nn.Module):
         for block in self.up:
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skips.pop()], 1))
-        return self.head(x), self.points(x)
+        return x
 
 
 def _block(

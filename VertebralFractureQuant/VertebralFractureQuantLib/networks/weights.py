@@ -91,7 +91,7 @@ def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.M
     """
     from safetensors import SafetensorError, safe_open
 
-    from .architectures import ARCHITECTURES
+    from .roles import architecture
 
     with _as_bad_weights(role, path, (SafetensorError,)):
         path, _ = _verified(role, path)
@@ -100,9 +100,9 @@ def load(role: str, device: str = "cpu", path: Path | None = None) -> tuple[nn.M
             state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
         _check_role(role, metadata.get("role"))
         channels = tuple(json.loads(metadata["channels"]))
-        if len(channels) != len(ARCHITECTURES[role]().channels):
+        if len(channels) != len(architecture(role)().channels):
             raise ValueError(f"they have {len(channels)} depths")
-        model = ARCHITECTURES[role](channels)
+        model = architecture(role)(channels)
         model.load_state_dict(state)
         if not all(bool(v.isfinite().all()) for v in state.values()):
             raise ValueError("a number in them is not finite")

@@ -85,15 +85,18 @@ def make_phantom(
     seed: int, options: PhantomOptions | None = None, device: str = "cpu"
 ) -> tuple[CTVolume, PhantomTruth]:
     """Return the CT and the truth of phantom `seed`; the same seed and options give the same phantom."""
-    options = options or PhantomOptions()
-    rng, anatomy, pixel, protocol = _draw(seed, options)
-    field = options.field_of_view or str(rng.choice(list(FIELDS_OF_VIEW)))
-    axes = _axes(rng, anatomy, field, pixel, protocol.slice_mm)
+    rng, anatomy, pixel, protocol, axes = _laid(seed, options or PhantomOptions())
     painter = Painter(anatomy, device)
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     voxels = _scan(painter, axes, pixel, protocol, generator)
     ct = CTVolume(voxels, _matrix(axes, pixel, protocol.slice_mm), f"phantom-{seed}")
     return ct, _truth(seed, anatomy, protocol, axes)
+
+
+def phantom_anatomy(seed: int, options: PhantomOptions | None = None) -> tuple[Anatomy, PhantomTruth]:
+    """Return the anatomy and the truth of phantom `seed` without painting it."""
+    _, anatomy, _, protocol, axes = _laid(seed, options or PhantomOptions())
+    return anatomy, _truth(seed, anatomy, protocol, axes)
 
 
 def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str, Any]:
@@ -108,6 +111,15 @@ def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str
         "cement": [b.level for b in anatomy.bodies if any(growth.hu >= LEAST_CEMENT_HU for growth in b.growths)],
         "screws": bool(anatomy.soft["screws"]),
     }
+
+
+def _laid(
+    seed: int, options: PhantomOptions
+) -> tuple[np.random.Generator, Anatomy, float, Protocol, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return what `_draw` does, and the coordinates of the voxels."""
+    rng, anatomy, pixel, protocol = _draw(seed, options)
+    field = options.field_of_view or str(rng.choice(list(FIELDS_OF_VIEW)))
+    return rng, anatomy, pixel, protocol, _axes(rng, anatomy, field, pixel, protocol.slice_mm)
 
 
 def _draw(seed: int, options: PhantomOptions) -> tuple[np.random.Generator, Anatomy, float, Protocol]:

@@ -82,7 +82,7 @@ class VertebraMarkups:
             yield
 
     def is_under(self, transform: Any) -> bool:
-        """True if `node` is under the straightening transform and `mirror` under none, or if that has left the scene."""
+        """True if `node` is under the straightening transform and `mirror` under none, or if that is gone."""
         if transform.GetScene() is None:
             return True  # the loss of the transform itself is reported by `guard`
         return self.node.GetTransformNodeID() == transform.GetID() and self.mirror.GetTransformNodeID() is None

@@ -18,13 +18,15 @@ from ..errors import VFQError
 from ..imaging.ct import CTVolume, inside
 from ..imaging.files import read_ct
 from ..networks.detector import COLUMNS, HALF_WIDTH_MM
+from ..networks.mscn import tube_arcs as mscn_arcs
+from ..networks.mscn import tube_points as mscn_tube
 from ..networks.refiner import tube_arcs, tube_grid
 from ..spine.curve import SpineCurve, fit_curve
 from ..spine.genant import heights
 from ..spine.levels import CLASSES
 from ..spine.reference import Reference, read_reference
 from ..spine.straightening import Straightening
-from . import columns, tubes
+from . import columns, mscn, tubes
 from .augmentation import imperfect
 from .breaking import broken, cemented, draw_fracture
 
@@ -206,14 +208,30 @@ def _levels(reference: Reference, middles: np.ndarray, arcs: np.ndarray) -> np.n
     return level
 
 
+def real_centres(cases: list[RealCase], rng: np.random.Generator) -> mscn.PaintedCentres:
+    """Return a real scan's tube along an imperfect curve, with the centres of its reference."""
+    case = cases[int(rng.integers(len(cases)))]
+    straightening = Straightening(imperfect(rng, case.curve))
+    points = straightening.to_patient(mscn_tube(mscn_arcs(straightening.curve.length)))
+    voxels = torch.as_tensor(case.ct.sample(points, fill=columns.AIR))
+    return mscn.PaintedCentres(
+        voxels,
+        mscn.in_tube(straightening, case.reference.keypoints.mean((1, 2))),
+        mscn.in_tube(straightening, case.reference.partial),
+    )
+
+
 def with_real(role: str, paint: Callable, cases: Sequence[RealCase], share: float) -> Callable:
-    """Return the painter of a role that mixes phantoms with `cases`. VFQError `no_real_data` for the localizer."""
+    """Return the painter of a role that mixes phantoms with `cases`. VFQError as `maker_of`."""
     return partial(_either, paint, partial(maker_of(role), cases), share)
 
 
 def maker_of(role: str) -> Callable:
-    """Return the function that takes an image for a role from real cases. VFQError `no_real_data`."""
-    makers = {"detector": real_column, "refiner": real_tube}
+    """Return the function that takes an image for a role from real cases.
+
+    VFQError `no_real_data` for the localizer, and for networks that need masks.
+    """
+    makers = {"detector": real_column, "anchor-boxes": real_column, "refiner": real_tube, "m-scn-centres": real_centres}
     if role not in makers:
         raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references and --dataset.")
     return makers[role]

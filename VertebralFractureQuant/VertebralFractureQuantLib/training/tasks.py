@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ..networks.detector import COLUMNS, window
 from ..networks.localizer import scale
 from ..networks.losses import POINT_SHARE, detector_loss, localizer_loss, point_loss, refiner_loss
-from . import columns, trunks, tubes
-from .validation import validate_detector, validate_localizer, validate_refiner
+from . import columns, mscn, trunks, tubes
+from .anchor_boxes import anchor_step_loss
+from .method_validation import validate_centres, validate_mask, validate_points
+from .validation import validate_anchor_boxes, validate_detector, validate_localizer, validate_refiner
 
 VALIDATION_SEED = 9_000_000
 GUESS_PIXELS = 2.4  # standard deviation of the error of a key point's place before its map is used
@@ -34,15 +36,25 @@ def refiner_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def detector_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Return the loss of the detector on `NARROW` random columns of a batch of `columns.detector_sample`."""
-    left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
-    places, known = (batch[k] for k in ("places", "known"))
-    places = places - places.new_tensor((0.0, left))
-    batch = {k: v[..., left : left + NARROW] for k, v in batch.items() if k not in ("places", "known")}
+    batch = narrowed(batch)
+    places, known = batch["places"], batch["known"]
     out, maps = model(window(batch["picture"])[:, None])
     loss = detector_loss(out, batch["objectness"], batch["weight"], batch["offsets"], batch["emphasis"])
     known = known * ((places[..., 1] >= 0) & (places[..., 1] < NARROW))
     guess = places + GUESS_PIXELS * torch.randn_like(places)
     return loss + POINT_SHARE * point_loss(maps, guess, places, known)
+
+
+def narrow_anchor_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the loss of the anchor boxes on `NARROW` random columns of a batch of `columns.detector_sample`."""
+    return anchor_step_loss(model, narrowed(batch))
+
+
+def narrowed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `NARROW` random columns of a batch of `columns.detector_sample`, with the places in them."""
+    left = int(torch.randint(0, COLUMNS - NARROW + 1, ()))
+    cut = {k: v if k in ("places", "known") else v[..., left : left + NARROW] for k, v in batch.items()}
+    return {**cut, "places": batch["places"] - batch["places"].new_tensor((0.0, left))}
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,10 @@ TASKS = {
     "localizer": Task(trunks.paint_trunk, trunks.localizer_sample, localizer_step_loss, validate_localizer, 10),
     "refiner": Task(tubes.paint_tube, tubes.refiner_sample, refiner_step_loss, validate_refiner, 16),
     "detector": Task(columns.paint_column, columns.detector_sample, detector_step_loss, validate_detector, 16),
+    "anchor-boxes": Task(columns.paint_column, columns.detector_sample, narrow_anchor_loss, validate_anchor_boxes, 16),
+    "m-scn-centres": Task(mscn.paint_centres, mscn.centres_sample, mscn.centres_step_loss, validate_centres, 8),
+    "m-scn-mask": Task(mscn.paint_bodies, mscn.bodies_sample, mscn.mask_step_loss, validate_mask, 8),
+    "m-scn-points": Task(mscn.paint_slices, mscn.slices_sample, mscn.points_step_loss, validate_points, 24),
 }
 
 

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import VFQError
 from ..networks import weights
-from ..networks.architectures import ARCHITECTURES
+from ..networks.roles import architecture
 from ..spine.record import ModelStamp
 from . import checkpoints
 from .crew import Crew, joined
@@ -44,6 +44,7 @@ class Recipe:
     Attributes
     ----------
     role, steps, batch, learning_rate, seed : the network, optimizer steps, samples per step, highest rate, random seed.
+    trunk : role whose shipped weights are the first part of the network, if `start` names no others.
     workers : processes that paint phantoms; 0 paints in the training process.
     pool, reuse : phantoms in memory, and samples taken from each (`Stream`).
     validate_every : steps between validations.
@@ -73,6 +74,7 @@ class Recipe:
     scans: str | None = None
     left_out: tuple[str, ...] = ()
     real_share: float = 0.5
+    trunk: str | None = None
     patience: int | None = None
     name: str | None = None
 
@@ -85,6 +87,12 @@ RECIPES = {
     "localizer": Recipe("localizer", steps=6000, batch=4, learning_rate=1.5e-3, pool=16, reuse=25),
     "refiner": Recipe("refiner", steps=4500, batch=4, learning_rate=2e-3, pool=12, reuse=40),
     "detector": Recipe("detector", steps=8000, batch=8, learning_rate=1.5e-3, pool=16, reuse=24),
+    "anchor-boxes": Recipe(
+        "anchor-boxes", steps=4000, batch=8, learning_rate=6e-4, pool=16, reuse=24, trunk="detector"
+    ),
+    "m-scn-centres": Recipe("m-scn-centres", steps=2000, batch=4, learning_rate=2e-3, pool=16, reuse=30),
+    "m-scn-mask": Recipe("m-scn-mask", steps=3000, batch=4, learning_rate=2e-3, pool=16, reuse=72),
+    "m-scn-points": Recipe("m-scn-points", steps=3000, batch=8, learning_rate=2e-3, pool=16, reuse=150),
 }
 # From trained weights on a label set: few small steps, watched often.
 TUNING = {"steps": 400, "learning_rate": 5e-4, "validate_every": 40, "patience": 4, "start": SHIPPED}
@@ -124,13 +132,12 @@ def train(
 def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], None], lessons: Lessons) -> None:
     torch.manual_seed(recipe.seed)
     task = _task(recipe, lessons)
-    layout = torch.channels_last if recipe.role == "detector" else torch.channels_last_3d  # halves the time on a CPU
     saved = checkpoints.read(folder, recipe.role, crew.device)
     model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved, lessons)
-    model = model.to(crew.device).to(memory_format=layout)  # type: ignore[call-overload]
+    model = model.to(crew.device).to(memory_format=_layout(model))  # type: ignore[call-overload]
     mean = partial(_moving_average, most=min(AVERAGE_DECAY, max(0.0, 1 - 10 / max(recipe.steps, 1))))
     average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
-    if origin:
+    if recipe.start:
         average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
     state: dict = {"step": 0, "best": math.inf, "seconds": 0, "stale": 0}
@@ -196,7 +203,7 @@ def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
 
     VFQError `bad_weights`, `bad_channels`.
     """
-    scratch = ARCHITECTURES[recipe.role]()
+    scratch = architecture(recipe.role)()
     channels = recipe.channels or scratch.channels
     if len(channels) != len(scratch.channels) or min(channels) < 1:
         raise VFQError(
@@ -205,7 +212,8 @@ def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
             f"{len(scratch.channels)} numbers above 0, one for each depth.",
         )
     if recipe.start is None:
-        return ARCHITECTURES[recipe.role](channels), None
+        model = architecture(recipe.role)(channels)
+        return model, _with_trunk(model, recipe.trunk) if recipe.trunk else None
     model, origin = weights.load(recipe.role, path=None if recipe.start == SHIPPED else Path(recipe.start))
     if recipe.channels and channels != model.channels:
         raise VFQError(
@@ -213,6 +221,25 @@ def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
             f"The initial weights have other channels: {model.channels}. Leave out --channels or --start.",
         )
     return model.requires_grad_(True), origin
+
+
+def _with_trunk(model: nn.Module, role: str) -> ModelStamp:
+    """Copy the shipped weights of `role` into the network's first part; return their stamp. VFQError `bad_channels`."""
+    trunk, origin = weights.load(role)
+    if trunk.channels != model.channels:
+        raise VFQError(
+            "bad_channels",
+            f"The network begins with the {role}, whose channels are {'-'.join(map(str, trunk.channels))}. Leave out "  # type: ignore[arg-type]
+            "--channels.",
+        )
+    model.take_trunk(trunk)  # type: ignore[operator]
+    return origin
+
+
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Return the order of numbers in memory that halves the time on a CPU."""
+    three = any(isinstance(m, nn.Conv3d) for m in model.modules())
+    return torch.channels_last_3d if three else torch.channels_last
 
 
 def _check_finite(folder: Path, step: int, figures: dict, *models: nn.Module) -> None:
@@ -263,7 +290,7 @@ def _resumed(recipe: Recipe, saved: dict, lessons: Lessons) -> tuple[nn.Module, 
             f"The run in the folder started {begun} with the channels {'-'.join(map(str, channels))}. Leave out "
             "--start and --channels to resume it, or use another folder for a new run.",
         )
-    return ARCHITECTURES[recipe.role](tuple(channels)), origin
+    return architecture(recipe.role)(tuple(channels)), origin
 
 
 def _loader(task: Task, recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:

@@ -5,12 +5,15 @@ Each function returns figures by name; `score` decides which weights are kept: l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..networks.anchors import detect_boxes
 from ..networks.architectures import SpineLocalizer, SpineRefiner, VertebraDetector
-from ..networks.detector import HALF_WIDTH_MM, detect
+from ..networks.detector import HALF_WIDTH_MM, Detections, detect
 from ..networks.localizer import SPACING_MM, scale
 from ..networks.losses import slice_logits, soft_argmax
 from ..networks.predictor import TorchPredictor
@@ -44,13 +47,20 @@ def validate_refiner(model: SpineRefiner, fixed: list) -> dict[str, float]:
     return {"curve_mm": line, "wrong_levels": level, "score": line + level}
 
 
-def validate_detector(model: VertebraDetector, fixed: list) -> dict[str, float]:
+def validate_anchor_boxes(model: VertebraDetector, fixed: list) -> dict[str, float]:
+    """Return the figures of `validate_detector` for the anchor boxes."""
+    return validate_detector(model, fixed, detect_boxes)
+
+
+def validate_detector(
+    model: VertebraDetector, fixed: list, find: Callable[..., Detections] = detect
+) -> dict[str, float]:
     """Return recall, false detections per true vertebra, point error (mm) and mean |dG| of matched vertebrae."""
     predict = TorchPredictor(model, str(model.head.weight.device))
     found, true, false, errors, ratio_errors = 0, 0, 0, [], []
     for s in fixed:
         truth, ignored = true_keypoints(s), s["weight"].numpy() < 0.5
-        detections = detect(predict, s["picture"].numpy()).keypoints
+        detections = find(predict, s["picture"].numpy()).keypoints
         matched: set[int] = set()
         for points in detections:
             center = points.mean((0, 1))
