@@ -30,6 +30,7 @@ from VertebralFractureQuantLib.labels.reading import Label, LabelReading  # noqa
 from VertebralFractureQuantLib.labels.store import path_of, save  # noqa: E402
 from VertebralFractureQuantLib.labels.teaching import digest_of, lessons_of, read_lesson  # noqa: E402
 from VertebralFractureQuantLib.networks import weights  # noqa: E402
+from VertebralFractureQuantLib.networks.architectures import ARCHITECTURES  # noqa: E402
 from VertebralFractureQuantLib.spine.levels import CLASSES  # noqa: E402
 from VertebralFractureQuantLib.training import checkpoints, real, train, tubes  # noqa: E402
 from VertebralFractureQuantLib.training.folds import folds_of, whole  # noqa: E402
@@ -181,7 +182,7 @@ def quick(monkeypatch, tmp_path):
     torch.set_num_threads(1)
     start = tmp_path / "start" / "detector.safetensors"
     torch.manual_seed(0)
-    weights.save(train.ARCHITECTURES["detector"]((4, 4, 4, 4, 4)), "detector", start, {"name": "start"})
+    weights.save(ARCHITECTURES["detector"]((4, 4, 4, 4, 4)), "detector", start, {"name": "start"})
     scores = iter(range(1000, 0, -1))
     task = replace(train.TASKS["detector"], validate=lambda *_: {"score": float(next(scores))}, validated=1)
     monkeypatch.setitem(train.TASKS, "detector", task)
