@@ -447,7 +447,7 @@ def test_a_mixture_has_equal_shares_by_default_and_replaces_no_file_without_over
 
 @pytest.mark.parametrize(
     ("command", "default"),
-    [("review", "vfq-review"), ("train", "from the recipe"), ("phantom", "0.2"), ("analyze", "shipped weights")],
+    [("review", "vfq-review"), ("train", "from the recipe"), ("phantom", "0.2"), ("analyze", "the weights in use")],
 )
 def test_help_states_defaults_that_are_not_plain_values(vfq, command, default):
     assert f"[default: ({default})]" in vfq(command, "--help").output

@@ -61,6 +61,10 @@ CODES = {
         "Give a folder of weights as vfq train writes them, or reinstall to restore the shipped weights. Mix only "
         "networks with the same channels. During a review without networks, place the six points by hand (b).",
     ),
+    "unknown_weights": Failure(
+        "no weights of this name are installed, or weights cannot have this name",
+        "See the names with vfq weights list. Choose with vfq weights use NAME, or vfq weights use shipped.",
+    ),
     "unknown_method": Failure(
         "there is no method of this name",
         "Give --method one of the names that the message lists.",
@@ -79,7 +83,11 @@ CODES = {
     ),
     "no_real_data": Failure(
         "this network learns from phantoms only",
-        "Leave out --references.",
+        "Leave out --references and --dataset.",
+    ),
+    "too_few_labels": Failure(
+        "the label set has too few final labels or patients to learn from",
+        "Finish readings of more cases, each with at least three labelled vertebrae, or use fewer --folds.",
     ),
     "bad_checkpoint": Failure(
         "the training run cannot be resumed",

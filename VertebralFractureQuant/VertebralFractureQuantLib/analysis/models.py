@@ -47,14 +47,17 @@ def load_models(
 ) -> Models:
     """Load the networks; if the GPU has too little free memory, load them on the CPU, with a note.
 
-    weights : folder with files ROLE.safetensors, which replace the shipped weights of these roles.
+    weights : folder with files ROLE.safetensors, which replace the shipped weights of these roles; None for the weights
+        in use (`networks.installed`), which are the shipped ones unless the user chose others.
     threads : threads that compute them on a CPU; None for one on each core.
     others : further roles of which the folder may have weights; they are not loaded here.
-    VFQError `bad_weights`, `no_device`, `missing_dependency`.
+    VFQError `bad_weights`, `unknown_weights`, `no_device`, `missing_dependency`.
     """
     from ..networks.devices import DeviceMemoryError, check_free_memory
+    from ..networks.installed import chosen
 
     device = choose_device(device)
+    weights = weights or chosen()
     try:
         check_free_memory(device)
         return _loaded(device, weights, threads, others)
@@ -97,7 +100,7 @@ def _loaded(device: str, folder: Path | None, threads: int | None, others: Seque
         raise VFQError(
             "bad_weights",
             f"The folder {name!r} has no file ROLE.safetensors, where ROLE is one of {roles}. Give the folder with the "
-            "weights.",
+            "weights, or a name that vfq weights list shows.",
         )
     with engine_needed():
         loaded = [load(role, device, given.get(role), threads) for role in ROLES]

@@ -12,13 +12,13 @@ import logging
 import os
 import re
 import secrets
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import VFQError
+from ..networks.installed import config_folder
 
 LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 SHORTEST_KEY, LONGEST_KEY = 32, 256
@@ -112,17 +112,6 @@ def access_key(key_file: Path | None = None, folder: Path | None = None) -> str:
     if not file.exists():
         _make_key(file)
     return _read_key(file)
-
-
-def config_folder() -> Path:
-    """Return the folder of the user's settings for this program on this platform."""
-    if sys.platform == "win32":
-        parent = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        parent = Path.home() / "Library" / "Application Support"
-    else:
-        parent = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return parent / "vertebral-fracture-quant"
 
 
 def page_url(host: str, port: int, key: str) -> str:

@@ -27,6 +27,7 @@ class CaseLoader:
     progress : called with a case and the state of its running analysis.
     analyses : for a case's name, an analysis file outside its folder.
     trust_header : the user vouches for the headers of the scans.
+    weights : folder of the networks, see `analysis.load_models`.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class CaseLoader:
         progress: Callable[[Case, JobState], None],
         analyses: dict[str, Path] | None = None,
         trust_header: bool = False,
+        weights: Path | None = None,
     ):
+        self.weights = weights
         self._device = device
         self._trust_header = trust_header
         self._progress = progress
@@ -91,6 +94,7 @@ class CaseLoader:
             self._device,
             sys.executable,
             trust_header=self._trust_header,
+            weights=self.weights,
         )
         job = AnalysisJob(command)
         self._jobs[case.name] = job

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .access import config_folder
+from ..networks.installed import config_folder
 
 MOST_PLACES = 100
 

@@ -38,6 +38,7 @@ class Settings:
     announce : called with the page's address, which contains the key.
     trust_header : the user vouches for the headers of the scans, see `analysis.analyze`.
     prior : the last of two cases is the prior of the first one.
+    weights : folder of the networks, see `analysis.load_models`; None for those in use.
     """
 
     who: str
@@ -51,6 +52,7 @@ class Settings:
     announce: Callable[[str], None] = print
     trust_header: bool = False
     prior: bool = False
+    weights: Path | None = None
 
 
 def serve(cases: Sequence[Case], settings: Settings, build: Callable[..., Any] | None = None) -> None:
@@ -98,6 +100,7 @@ def review_page(server: Any, views: Any, cases: Sequence[Case], settings: Settin
         lambda case, state: session.progress(case, state),
         settings.analyses,
         settings.trust_header,
+        settings.weights,
     )
     session = Session(server, views, cases, loader, settings.who, settings.show_names, Kept())
     ReviewPage(server, session)

@@ -226,7 +226,7 @@ class Session:
         """Return the networks, or the reason why they are not available."""
         if self._models is None:
             try:
-                self._models = load_models("cpu")
+                self._models = load_models("cpu", self.loader.weights)
             except VFQError as error:
                 self._models = error
         return self._models

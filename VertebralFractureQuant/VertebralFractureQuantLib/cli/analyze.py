@@ -26,8 +26,10 @@ from .common import (
     DeviceOption,
     OverwriteOption,
     TrustHeaderOption,
+    WeightsOption,
     coded_exit,
     output_console,
+    own_weights,
     print_traceback,
     progress_bar,
 )
@@ -53,9 +55,7 @@ def analyze(
     series: Annotated[
         str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
-    ] = None,
+    weights: WeightsOption = None,
     method: Annotated[
         str, typer.Option(help="How vertebrae are found: anchor-free (ours), anchor-boxes or m-scn.")
     ] = OURS,
@@ -75,7 +75,7 @@ def analyze(
     for sentence in passed_over_sentences(inputs):
         messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
     other = None if method == OURS else _known(method, debug)
-    engine = Library(weights, method=other) if weights or other else ctx.obj
+    engine = Library(own_weights(weights), method=other) if weights or other else ctx.obj
     batch = Batch(engine, output, device.value, overwrite, series, messages, debug, trust_header)
     analyses = batch.run([(case.source, case.name) for case in cases])
     if as_json:

@@ -30,6 +30,7 @@ from .report import report
 from .review import review
 from .train import mix, train
 from .web import fetch, store
+from .weights import weights_app
 
 app = typer.Typer(
     name="vfq",
@@ -43,6 +44,7 @@ evaluate_app.command("methods")(evaluate_methods)
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
+app.add_typer(weights_app)
 READING = (analyze, review, compare, annotate, report, healthy, dicom, listen, fetch, store, agreement)
 for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)

@@ -24,8 +24,10 @@ from .common import (
     PortOption,
     ReaderOption,
     TrustHeaderOption,
+    WeightsOption,
     coded_exit,
     output_console,
+    own_weights,
 )
 
 if TYPE_CHECKING:
@@ -64,9 +66,7 @@ def run(
         typer.Option(help="Address or scheduler file of a running dask scheduler.", show_default="this computer"),
     ] = None,
     device: DeviceOption = Device.AUTO,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
-    ] = None,
+    weights: WeightsOption = None,
     trust_header: TrustHeaderOption = False,
     names: Annotated[
         CaseNames,
@@ -86,7 +86,16 @@ def run(
     from ..cohort.runs import Options, run_cohort
 
     options = Options(
-        source, output, workers, scheduler, device.value, weights, trust_header, names.value, key_file, overwrite
+        source,
+        output,
+        workers,
+        scheduler,
+        device.value,
+        own_weights(weights),
+        trust_header,
+        names.value,
+        key_file,
+        overwrite,
     )
     engine = None if isinstance(ctx.obj, Library) else ctx.obj
     with coded_exit(debug), _interruptible(), _shown(Console(stderr=True)) as hooks:
@@ -156,6 +165,7 @@ def review(
     reader: ReaderOption = None,
     show_names: Annotated[bool, typer.Option("--show-names", help="Show the names of the cases.")] = False,
     browser: BrowserOption = True,
+    weights: WeightsOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Review cases of a cohort in the browser; see `vfq review`.
@@ -166,7 +176,10 @@ def review(
     from .review import serve_review
 
     with coded_exit(debug):
-        serve_review(cases_of(folder, cases), port, reader, browser, device=device.value, show_names=show_names)
+        own = own_weights(weights)
+        serve_review(
+            cases_of(folder, cases), port, reader, browser, device=device.value, show_names=show_names, weights=own
+        )
 
 
 @contextmanager

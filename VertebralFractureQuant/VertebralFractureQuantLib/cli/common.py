@@ -43,6 +43,14 @@ TrustHeaderOption = Annotated[
         help="Analyse even if orientation or spacing in the header contradict the body; doubts become flags.",
     ),
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Networks: a name from `vfq weights list`, or a folder from `vfq train`.",
+        show_default="the weights in use",
+    ),
+]
 ReaderOption = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +73,13 @@ BrowserOption = Annotated[
     bool,
     typer.Option("--browser/--no-browser", help="Open the page in the default browser, or only print its address."),
 ]
+
+
+def own_weights(wanted: str | None) -> Path | None:
+    """Return the folder of the weights of `WeightsOption`; None for those in use."""
+    from ..networks.installed import chosen
+
+    return None if wanted is None else chosen(wanted)
 
 
 def output_console() -> Console:

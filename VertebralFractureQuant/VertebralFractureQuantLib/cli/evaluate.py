@@ -75,7 +75,7 @@ def evaluate_annotations(
         found = measure(folder, repeats, seed)
         return Outcome(found.to_json(), partial(write_annotations_figure, found), annotations_tables(found))
 
-    _run(evaluate, output, overwrite, debug)
+    run_evaluation(evaluate, output, overwrite, debug)
 
 
 @evaluate_app.command("predictions")
@@ -108,18 +108,21 @@ def evaluate_predictions(
     vertebra that was found, missed or falsely detected.
     """
 
-    def evaluate() -> Outcome:
-        """Evaluate the predictions."""
-        from ..evaluation.predictions import evaluate_predictions as measure
-        from ..report.evaluation_figure import write_predictions_figure
-        from ..report.evaluation_rows import write_rows
-        from ..report.evaluation_terminal import predictions_tables
+    run_evaluation(partial(predictions_outcome, analyses, reference, repeats, seed, reviewed), output, overwrite, debug)
 
-        found = measure(analyses, reference, repeats, seed, reviewed)
-        draw, write = partial(write_predictions_figure, found), partial(write_rows, found.scans)
-        return Outcome(found.to_json(), draw, predictions_tables(found), write)
 
-    _run(evaluate, output, overwrite, debug)
+def predictions_outcome(
+    analyses: Path, reference: Path, repeats: int = 1000, seed: int = 0, reviewed: bool = False
+) -> Outcome:
+    """Evaluate predictions. VFQError as `evaluation.predictions.evaluate_predictions`."""
+    from ..evaluation.predictions import evaluate_predictions as measure
+    from ..report.evaluation_figure import write_predictions_figure
+    from ..report.evaluation_rows import write_rows
+    from ..report.evaluation_terminal import predictions_tables
+
+    found = measure(analyses, reference, repeats, seed, reviewed)
+    draw, write = partial(write_predictions_figure, found), partial(write_rows, found.scans)
+    return Outcome(found.to_json(), draw, predictions_tables(found), write)
 
 
 @evaluate_app.command("repeatability")
@@ -160,10 +163,12 @@ def evaluate_repeatability(
         draw, write = partial(write_repeatability_figure, found), partial(write_repeatability_rows, found)
         return Outcome(found.to_json(), draw, repeatability_tables(found), write)
 
-    _run(evaluate, output, overwrite, debug, "repeatability")
+    run_evaluation(evaluate, output, overwrite, debug, "repeatability")
 
 
-def _run(evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool, name: str = "evaluation") -> None:
+def run_evaluation(
+    evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool, name: str = "evaluation"
+) -> None:
     """Evaluate, write the files and print the tables; a failure ends the command with status 3."""
     record, picture, rows = (output / f"{name}.{suffix}" for suffix in ("json", "png", "csv"))
     console = output_console()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .common import NOTICE, DebugOption, Device, DeviceOption, coded_exit
+from .common import NOTICE, DebugOption, Device, DeviceOption, WeightsOption, coded_exit, own_weights
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_TITLE = 16
@@ -37,9 +37,7 @@ def listen(
         float, typer.Option(min=0.1, help="Seconds before a failed step is tried again; the wait doubles each time.")
     ] = 30.0,
     device: DeviceOption = Device.AUTO,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
-    ] = None,
+    weights: WeightsOption = None,
     language: Annotated[str, typer.Option(help="Language of the report: en or de.")] = "en",
     template: Annotated[Path | None, typer.Option(help="Folder with templates of your own for the report.")] = None,
     debug: DebugOption = False,
@@ -56,7 +54,7 @@ def listen(
         _check_title(title)
     there = Archive(*_address(forward))
     with coded_exit(debug):
-        task = Task(output, "", (), device.value, weights, language, template)
+        task = Task(output, "", (), device.value, own_weights(weights), language, template)
         settings = Settings(task, aet, port, callers, there, host, quiet, retry)
         listener = Listener(settings, _log)
         for name in ("SIGINT", "SIGTERM"):

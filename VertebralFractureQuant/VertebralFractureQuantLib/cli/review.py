@@ -24,8 +24,10 @@ from .common import (
     PortOption,
     ReaderOption,
     TrustHeaderOption,
+    WeightsOption,
     announcer,
     coded_exit,
+    own_weights,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def review(
     ] = False,
     browser: BrowserOption = True,
     trust_header: TrustHeaderOption = False,
+    weights: WeightsOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Review scans in the browser: check, correct and confirm each vertebra.
@@ -97,9 +100,9 @@ def review(
         if analysis and output is None and _beside(analysis):
             cases[0] = _in_folder(cases[0], analysis.parent)
         analyses = {cases[0].name: analysis} if analysis and analysis != cases[0].folder / "analysis.json" else {}
-        serve_review(
-            cases, port, reader, browser, host, key_file, device.value, show_names, analyses, trust_header, bool(prior)
-        )
+        own = own_weights(weights)
+        page = (host, key_file, device.value, show_names, analyses, trust_header, bool(prior), own)
+        serve_review(cases, port, reader, browser, *page)
 
 
 def serve_review(
@@ -114,6 +117,7 @@ def serve_review(
     analyses: dict[str, Path] | None = None,
     trust_header: bool = False,
     prior: bool = False,
+    weights: Path | None = None,
 ) -> None:
     """Serve the page for these cases until Ctrl+C; with `prior`, the second of two is shown beside the first one.
 
@@ -134,6 +138,7 @@ def serve_review(
         announce=announcer(browser),
         trust_header=trust_header,
         prior=prior,
+        weights=weights,
     )
     serve(cases, settings)
 

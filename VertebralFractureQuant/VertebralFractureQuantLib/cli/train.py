@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,43 @@ import typer
 
 from ..errors import VFQError
 from .common import DebugOption, Device, DeviceOption, OverwriteOption, coded_exit, refuse_existing
+
+FOLDS = 5
+TUNED = ("detector", "refiner")  # the networks for which six points are enough
+
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="from the recipe")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Minutes after which to stop; the same command resumes.", show_default="no limit"),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Initial weights: `shipped`, or a .safetensors file.", show_default="random; with --dataset, shipped"
+    ),
+]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(help="Channels of each depth, such as 16-32-64-96-128.", show_default="those of the network"),
+]
+ReferencesOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of six-point references of real CT to learn from as well; can be repeated."),
+]
+LeaveOutOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Case, or beginning of its name, that is not learned from; can be repeated."),
+]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Parts of the cross-validation by patient; 0 for none.",
+        show_default=f"{FOLDS}, or as many as patients",
+    ),
+]
 
 
 class Role(str, Enum):
@@ -35,20 +73,12 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished run in it is resumed.")
     ],
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of optimizer steps.", show_default="from the recipe")
-    ] = None,
+    steps: StepsOption = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples per step.", show_default="from the recipe")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the initial weights and the phantoms.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that make phantoms.")] = 1,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0, help="Minutes after which to stop; the same command resumes.", show_default="no limit"),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(help="Initial weights: `shipped`, or a .safetensors file.", show_default="random"),
-    ] = None,
+    minutes: MinutesOption = None,
+    start: StartOption = None,
     rate: Annotated[
         float | None, typer.Option(min=0, help="Highest learning rate.", show_default="from the recipe")
     ] = None,
@@ -58,38 +88,75 @@ def train(
     reuse: Annotated[
         int | None, typer.Option(min=1, help="Samples taken from each phantom.", show_default="from the recipe")
     ] = None,
-    channels: Annotated[
+    channels: ChannelsOption = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Label set to learn from as well, the folder that vfq dataset create made.")
+    ] = None,
+    reader: Annotated[
         str | None,
-        typer.Option(help="Channels of each depth, such as 16-32-64-96-128.", show_default="those of the network"),
+        typer.Option(help="Reader of the label set whose labels teach.", show_default="consensus of all readers"),
     ] = None,
-    references: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of six-point references of real CT to learn from as well; can be repeated."),
-    ] = None,
+    folds: FoldsOption = None,
+    references: ReferencesOption = None,
     scans: Annotated[Path | None, typer.Option(help="Folder with the CTs of the references.")] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option(help="Case, or beginning of its name, that is not learned from; can be repeated."),
-    ] = None,
+    leave_out: LeaveOutOption = None,
     real_share: Annotated[float, typer.Option(min=0, max=1, help="Share of real scans among the images.")] = 0.5,
     device: DeviceOption = Device.AUTO,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network on phantoms that are made during training, and on real CT with references."""
-    with coded_exit(debug):
-        from ..analysis.models import choose_device
-        from ..training.train import RECIPES
-        from ..training.train import train as run
+    """Train a network on phantoms that are made during training, and on real CT with references or a label set.
 
-        wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
-        wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
+    With --dataset, trained weights learn from the labels: a network for each fold, measured on the patients that it did
+    not see, then one from all patients. See the page on training.
+    """
+    if dataset and references:
+        raise typer.BadParameter("Give --dataset or --references, not both.")
+    wanted: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed, "workers": workers, "minutes": minutes}
+    wanted |= {"start": start, "learning_rate": rate, "pool": pool, "reuse": reuse}
+    wanted |= {"references": tuple(map(str, references or ())), "scans": scans and str(scans)}
+    wanted |= {"left_out": tuple(leave_out or ()), "real_share": real_share}
+    with coded_exit(debug), _written_to(output):
         wanted["channels"] = _channels(channels)
-        wanted |= {"references": tuple(map(str, references or ())), "scans": scans and str(scans)}
-        wanted |= {"left_out": tuple(leave_out or ()), "real_share": real_share}
-        recipe = replace(RECIPES[role.value], **{k: v for k, v in wanted.items() if v is not None})
-        with _written_to(output):
-            path = run(recipe, output, choose_device(device.value), typer.echo)
+        given = {key: value for key, value in wanted.items() if value is not None}
+        if dataset:
+            _tune(role.value, given, dataset, reader, folds, output, device.value)
+        else:
+            _train(role.value, given, output, device.value)
+
+
+def _train(role: str, given: dict[str, Any], output: Path, device: str) -> None:
+    from ..analysis.models import choose_device
+    from ..training.train import RECIPES
+    from ..training.train import train as run
+
+    path = run(replace(RECIPES[role], **given), output, choose_device(device), typer.echo)
     typer.echo(f"Best weights so far: {path}")
+
+
+def _tune(
+    role: str, given: dict[str, Any], dataset: Path, reader: str | None, folds: int | None, output: Path, device: str
+) -> None:
+    """Fine-tune on a label set, and print the tables of what was measured on unseen patients."""
+    from ..analysis.models import choose_device
+    from ..labels.dataset import load
+    from ..labels.teaching import lessons_of
+    from ..labels.tuning import REFERENCES, tune
+    from ..training.train import RECIPES, TUNING
+    from .evaluate import predictions_outcome, run_evaluation
+
+    if role not in TUNED:
+        raise VFQError("no_real_data", f"The {role} does not learn from label sets. Leave out --dataset.")
+    found = load(dataset)
+    lessons = lessons_of(found, reader, given["left_out"])
+    patients = len({lesson.patient for lesson in lessons})
+    count = folds if folds is not None else (min(FOLDS, patients) if patients > 1 else 0)
+    recipe = replace(RECIPES[role], **{**TUNING, "name": f"{role} tuned on {found.name}", **given})
+    tuned = tune(recipe, lessons, found.name, count, output, choose_device(device), typer.echo)
+    for analyses in tuned.analyses:
+        typer.echo(f"Unseen patients, {analyses.name} fine-tuning:")
+        outcome = partial(predictions_outcome, analyses, output / REFERENCES)
+        run_evaluation(outcome, output / f"evaluation-{analyses.name}", True, False)
+    typer.echo(f"Weights: {tuned.weights}. Install them with vfq weights install, or use them with --weights {output}.")
 
 
 @contextmanager

@@ -85,16 +85,19 @@ def analysis_command(
     series: str | None = None,
     overwrite: bool = False,
     trust_header: bool = False,
+    weights: Path | None = None,
 ) -> list[str]:
     """Return the command line that analyses `source` into `output/<case>/`.
 
     interpreter : the Python to run; by default the one that runs this.
+    weights : folder of the networks; None for those in use.
     """
     command = [str(interpreter or sys.executable), "-m", MODULE, "--output", str(output), f"--case={case}"]
     command += ["--device", device]
     command += ["--overwrite"] if overwrite else []
     command += [f"--series={series}"] if series else []
     command += ["--trust-header"] if trust_header else []
+    command += [f"--weights={weights}"] if weights else []
     return [*command, "--", str(source)]
 
 
@@ -288,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say = channel()
     end_with_the_parent()
     study = Study(wanted.input, wanted.case, wanted.output, wanted.overwrite, wanted.series, False, wanted.trust_header)
-    engine = Library()
+    engine = Library(wanted.weights)
     load = partial(engine.load_models, wanted.device)
     outcome = measure_study(
         study,
@@ -312,6 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trust-header", action="store_true")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--series")
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--overwrite", action="store_true")
     return parser
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import VFQError
+from ..networks.installed import chosen
 from ..report.outputs import check_output, check_writable, writing
 from .crew import Crew, ThreadCrew
 from .engine import Engine, Library
@@ -270,7 +271,7 @@ def _write_key(planned: Plan, path: Path) -> None:
 
 
 def _settings(options: Options, engine: Engine | None) -> Settings:
-    weights = options.weights.resolve() if options.weights else None
+    weights = options.weights.resolve() if options.weights else chosen()  # the same for all workers
     return Settings(
         folder=str(options.output.resolve()),
         engine=engine or Library(weights),
@@ -296,7 +297,7 @@ def _write_run(state: CohortState, options: Options, settings: Settings, began: 
         "weights": dict(settings.identity),
         "options": {
             "device": options.device, "trust_header": options.trust_header, "names": options.names,
-            "workers": options.workers, "own_weights": options.weights is not None,
+            "workers": options.workers, "own_weights": settings.weights is not None,
             "own_scheduler": options.scheduler is not None,
         },
         "machine": {

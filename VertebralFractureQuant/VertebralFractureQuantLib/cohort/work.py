@@ -255,11 +255,13 @@ def check_same_program(settings: Settings) -> None:
 def networks_identity(weights: Path | None) -> tuple[tuple[str, str], ...]:
     """Return role and SHA-256 of the networks in the folder `weights`, with the shipped ones where it has none.
 
-    VFQError `bad_weights` if a file cannot be read.
+    weights : None for those in use.
+    VFQError `bad_weights` if a file cannot be read, `unknown_weights`.
     """
+    from ..networks.installed import chosen
     from ..networks.weights import sha256, weights_folder
 
-    found = []
+    found, weights = [], weights or chosen()
     for role in ROLES:
         given = weights / f"{role}.safetensors" if weights else None
         path = given if given and given.is_file() else weights_folder() / f"{role}.safetensors"

@@ -38,7 +38,7 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
 
     VFQError `bad_weights` if a number is not finite in half precision; nothing is written then.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as packed
 
     if not is_storable(model):
         raise VFQError(
@@ -49,10 +49,19 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
     metadata = {"role": role, "channels": json.dumps(model.channels), "name": card["name"]}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata)
-    partial.chmod(0o644)  # safetensors makes it readable by its owner only
+    partial.write_bytes(_ordered(packed({k: v.contiguous().cpu() for k, v in state.items()}, metadata)))
     partial.replace(path)
     _write_card(path, {**card, "role": role, "sha256": sha256(path.read_bytes())})
+
+
+def _ordered(packed: bytes) -> bytes:
+    """Sort the header, which safetensors writes in a random order: the same network is the same file."""
+    size = int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + packed[8 + size :]
 
 
 def is_storable(model: nn.Module) -> bool:
@@ -115,6 +124,16 @@ def load_onnx(role: str, path: Path | None = None) -> tuple[bytes, ModelStamp] |
         graph = target.read_bytes()
         _check_hash(target, graph, card["onnx_sha256"])
         return graph, ModelStamp(role, card["name"], card["sha256"])
+
+
+def stamp_of(role: str, path: Path) -> ModelStamp:
+    """Return the identity of the weights `path` by their model card, which they must fit. VFQError `bad_weights`."""
+    with _as_bad_weights(role, path):
+        path, card = _verified(role, path)
+        if not card:
+            raise ValueError(f"the model card {path.stem}.json is missing")
+        _check_role(role, card["role"])
+        return ModelStamp(role, card["name"], card["sha256"])
 
 
 def sha256(content: bytes) -> str:

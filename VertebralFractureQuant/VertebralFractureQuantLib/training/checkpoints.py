@@ -1,12 +1,13 @@
 """The checkpoint of a run of `vfq train`: `checkpoint.pt` in the run's folder, from which training can be resumed.
 
-It holds network, moving average and optimizer; the step, the best validation score and the seconds so far; and what the
-run started with: role, channels and the stamp of the initial weights. It is a file of torch, read without executing
-anything in it.
+It holds network, moving average and optimizer; the step, the best validation score, the validations since then and the
+seconds so far; and what the run started with: role, channels, the stamp of the initial weights and the digest of the
+real cases. It is a file of torch, read without executing anything in it.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..errors import VFQError
 
 NAME = "checkpoint.pt"
-STATE = ("step", "best", "seconds")
+STATE = {"step": None, "best": None, "seconds": None, "stale": 0}  # with what checkpoints of earlier versions lack
 
 
 def write(
@@ -31,7 +32,9 @@ def write(
     """
     parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     unfinished = folder / "checkpoint.part"
-    torch.save({"role": role, **parts, **facts}, unfinished)
+    packed = io.BytesIO()  # a full disk is an OSError then
+    torch.save({"role": role, **parts, **facts}, packed)
+    unfinished.write_bytes(packed.getvalue())
     unfinished.replace(folder / NAME)
 
 
@@ -50,7 +53,7 @@ def read(folder: Path, role: str, device: str) -> dict | None:
 def restore(
     folder: Path, saved: dict, model: nn.Module, average: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> dict:
-    """Restore network, average and optimizer from a checkpoint, and return its step, best and seconds.
+    """Restore network, average and optimizer from a checkpoint, and return its state (`STATE`).
 
     VFQError `bad_checkpoint`.
     """
@@ -58,7 +61,7 @@ def restore(
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        return {key: saved[key] for key in STATE}
+        return {key: saved[key] if old is None else saved.get(key, old) for key, old in STATE.items()}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Each role gets what its phantoms give: a column for the detector, a tube for the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from .breaking import broken, cemented, draw_fracture
 
 SMOOTHING_MM = 20.0  # as of the curves that the networks find
 BEYOND_MM = 40.0  # the image continues beyond the outermost vertebrae
+AROUND_MM = 90.0  # of a scan, so much around the curve is kept in memory
+HALF_LEVEL_MM = 24.0  # from the middle of a vertebra, at most so far is its own level seen
 PIXELS_MM = (0.8, 1.05)  # the detector is used with pixels of 0.85 mm
 INTACT_SHARE = 0.25  # of the columns have no fracture but their own
 FRACTURED_SHARE = 0.4  # of the vertebrae of the others are fractured
@@ -45,11 +47,33 @@ LOST_MM, LOST_OVER_MM = 9.0, (25.0, 90.0)
 
 @dataclass(frozen=True, eq=False)
 class RealCase:
-    """One CT and its reference; `curve` runs along the middles of its bodies and beyond them."""
+    """One CT and its reference; `curve` runs along the middles of its bodies and beyond them.
+
+    `whole` is True if the reference tells where the spine ends, so that what lies beyond it is none.
+    """
 
     ct: CTVolume
     reference: Reference
     curve: SpineCurve
+    whole: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """The real cases of a run.
+
+    Attributes
+    ----------
+    cases : to learn from.
+    aside : to see when to stop, never learned from; may be empty.
+    told : where they come from, for the model card.
+    digest : changes with what is learned from; a run is resumed with the same one only.
+    """
+
+    cases: tuple[RealCase, ...]
+    aside: tuple[RealCase, ...] = ()
+    told: str = ""
+    digest: str = ""
 
 
 def read_cases(references: Sequence[Path], scans: Path, left_out: Sequence[str] = ()) -> list[RealCase]:
@@ -62,21 +86,45 @@ def read_cases(references: Sequence[Path], scans: Path, left_out: Sequence[str] 
         reference = read_reference(path)
         if len(reference.keypoints) < 2 or any(reference.case.startswith(name) for name in left_out):
             continue
-        middles = fit_curve(reference.curve, SMOOTHING_MM)
-        count = round(BEYOND_MM / middles.step)
-        arcs = np.arange(-count, len(middles.points) + count) * middles.step
-        ct = read_ct(scans / reference.ct_file)
-        found.append(RealCase(ct, reference, SpineCurve(middles.at(arcs)[0], middles.step)))
+        found.append(real_case(read_ct(scans / reference.ct_file), reference))
     if not found:
         raise VFQError("not_found", "The folders contain no reference with a CT that may be used. Check the paths.")
     return found
+
+
+def real_case(ct: CTVolume, reference: Reference, whole: bool = True) -> RealCase:
+    """Return the case of a CT and its reference, with the part of the CT around the spine alone."""
+    curve = extended_curve(reference.curve)
+    return RealCase(_around(ct, curve.points), reference, curve, whole)
+
+
+def extended_curve(middles: np.ndarray) -> SpineCurve:
+    """Return the smooth curve through middles of bodies `(n, 3)` RAS mm, and straight on beyond them."""
+    fitted = fit_curve(middles, SMOOTHING_MM)
+    count = round(BEYOND_MM / fitted.step)
+    arcs = np.arange(-count, len(fitted.points) + count) * fitted.step
+    return SpineCurve(fitted.at(arcs)[0], fitted.step)
+
+
+def _around(ct: CTVolume, points: np.ndarray) -> CTVolume:
+    """Return the part of a CT within `AROUND_MM` of RAS mm points `(n, 3)`."""
+    matrix = ct.ras_to_ijk
+    ijk = points @ matrix[:3, :3].T + matrix[:3, 3]
+    reach = AROUND_MM * np.linalg.norm(matrix[:3, :3], axis=1)
+    size = np.array(ct.voxels.shape[::-1])
+    low = np.clip(np.floor(ijk.min(0) - reach).astype(int), 0, size - 2)
+    high = np.clip(np.ceil(ijk.max(0) + reach).astype(int) + 1, low + 2, size)
+    kept = np.ascontiguousarray(ct.voxels[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))])
+    moved = ct.ijk_to_ras.copy()
+    moved[:3, 3] += moved[:3, :3] @ low
+    return replace(ct, voxels=kept, ijk_to_ras=moved)
 
 
 def _either(paint: Callable, real: Callable, share: float, rng: np.random.Generator, device: str = "cpu") -> object:
     return real(rng) if rng.random() < share else paint(rng, device=device)
 
 
-def real_column(cases: list[RealCase], rng: np.random.Generator) -> columns.PaintedColumn:
+def real_column(cases: Sequence[RealCase], rng: np.random.Generator) -> columns.PaintedColumn:
     """Return a scan straightened along an imperfect curve, some of its vertebrae broken, for the detector."""
     case = cases[int(rng.integers(len(cases)))]
     straightening = Straightening(imperfect(rng, case.curve))
@@ -116,7 +164,7 @@ def _moved_with(places: np.ndarray, before: np.ndarray, after: np.ndarray) -> np
     return np.stack([places[:, 0], row + shift], -1)
 
 
-def real_tube(cases: list[RealCase], rng: np.random.Generator) -> tubes.PaintedTube:
+def real_tube(cases: Sequence[RealCase], rng: np.random.Generator) -> tubes.PaintedTube:
     """Return a scan straightened along a curve as the localizer might find it, or one that has left the bone."""
     case = cases[int(rng.integers(len(cases)))]
     coarse = imperfect(rng, case.curve, tubes.COARSE_CURVE)
@@ -124,10 +172,12 @@ def real_tube(cases: list[RealCase], rng: np.random.Generator) -> tubes.PaintedT
         coarse = _lost(rng, coarse)
     straightening = Straightening(coarse)
     arcs = tube_arcs(coarse.length)
-    points = straightening.to_patient(tube_grid(arcs))
     middles = case.reference.keypoints.mean((1, 2))
     ends = np.concatenate([case.reference.keypoints[:1, :, 0], case.reference.keypoints[-1:, :, 1]]).mean(1)
     upper, lower = -straightening.to_straight(ends)[:, 2]
+    if not case.whole:
+        arcs = arcs[(arcs > upper) & (arcs < lower)]
+    points = straightening.to_patient(tube_grid(arcs))
     return tubes.PaintedTube(
         voxels=torch.as_tensor(case.ct.sample(points, fill=tubes.AIR)),
         height=torch.as_tensor(points[..., 2], dtype=torch.float32),
@@ -151,6 +201,7 @@ def _levels(reference: Reference, middles: np.ndarray, arcs: np.ndarray) -> np.n
     """Return the class in `levels.CLASSES` of each slice; `UNKNOWN` beyond the vertebrae and without a certain name."""
     known = [CLASSES.index(name) if name in CLASSES else tubes.UNKNOWN for name in reference.levels]
     half = np.diff(middles, prepend=2 * middles[0] - middles[1], append=2 * middles[-1] - middles[-2]) / 2
+    half = np.minimum(half, HALF_LEVEL_MM)  # a vertebra between two others may be without label
     level = np.full(len(arcs), tubes.UNKNOWN)
     for i, middle in enumerate(middles):
         level[(arcs > middle - half[i]) & (arcs <= middle + half[i + 1])] = known[i]
@@ -170,12 +221,17 @@ def real_centres(cases: list[RealCase], rng: np.random.Generator) -> mscn.Painte
     )
 
 
-def with_real(role: str, paint: Callable, cases: list[RealCase], share: float) -> Callable:
-    """Return the painter of a role that mixes phantoms with `cases`.
+def with_real(role: str, paint: Callable, cases: Sequence[RealCase], share: float) -> Callable:
+    """Return the painter of a role that mixes phantoms with `cases`. VFQError as `maker_of`."""
+    return partial(_either, paint, partial(maker_of(role), cases), share)
+
+
+def maker_of(role: str) -> Callable:
+    """Return the function that takes an image for a role from real cases.
 
     VFQError `no_real_data` for the localizer, and for networks that need masks.
     """
     makers = {"detector": real_column, "anchor-boxes": real_column, "refiner": real_tube, "m-scn-centres": real_centres}
     if role not in makers:
-        raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references.")
-    return partial(_either, paint, partial(makers[role], cases), share)
+        raise VFQError("no_real_data", f"The {role} learns from phantoms only. Leave out --references and --dataset.")
+    return makers[role]

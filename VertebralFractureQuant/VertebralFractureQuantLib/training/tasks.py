@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,3 +84,19 @@ def validation_set(task: Task) -> list:
     # These seeds have more numbers than those of a stream.
     rngs = [np.random.default_rng([i, 0, 0, VALIDATION_SEED]) for i in range(task.validated)]
     return [task.sample(task.paint(r), r) for r in rngs]
+
+
+def real_validation_set(task: Task, maker: Callable, cases: Sequence[Any]) -> list:
+    """Return as many fixed samples of real cases, each case in its turn; `maker` takes an image from a list of them."""
+    rngs = [np.random.default_rng([i, 1, 0, VALIDATION_SEED]) for i in range(task.validated if cases else 0)]
+    return [task.sample(maker([cases[i % len(cases)]], r), r) for i, r in enumerate(rngs)]
+
+
+def figures_of(task: Task, model: nn.Module, fixed: list, real: list) -> dict[str, float]:
+    """Return the figures of a validation; with real samples also theirs, and the sum of both scores as the score."""
+    figures: dict[str, float] = task.validate(model, fixed)
+    if not real:
+        return figures
+    seen: dict[str, float] = task.validate(model, real)
+    both = figures["score"] + seen["score"]
+    return {**figures, **{f"real_{name}": value for name, value in seen.items()}, "score": both}

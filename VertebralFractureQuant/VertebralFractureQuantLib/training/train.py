@@ -27,11 +27,12 @@ from ..spine.record import ModelStamp
 from . import checkpoints
 from .crew import Crew, joined
 from .export import export_or_report
-from .real import read_cases, with_real
+from .real import Lessons, maker_of, read_cases, with_real
 from .stream import Stream
-from .tasks import TASKS, Task, validation_set
+from .tasks import TASKS, Task, figures_of, real_validation_set, validation_set
 
-AVERAGE_DECAY = 0.995
+AVERAGE_DECAY = 0.995  # of the moving average; less in a run of few steps, whose last tenth counts
+WARM_UP = 100  # steps; at most a tenth of a run
 PAST_WARM_UP = 10_000  # number of updates that the average starts with if the initial weights were trained before
 SHIPPED = "shipped"  # names the shipped weights as initial weights
 
@@ -53,6 +54,8 @@ class Recipe:
     references, scans : folders of six-point references, and the folder of their CTs, to learn from beside the phantoms.
     left_out : beginnings of the names of cases that are not learned from.
     real_share : share of real scans among the images that are painted or taken.
+    patience : stop after so many validations without a better one; None to make all steps.
+    name : of the network, for its model card.
     """
 
     role: str
@@ -72,6 +75,12 @@ class Recipe:
     left_out: tuple[str, ...] = ()
     real_share: float = 0.5
     trunk: str | None = None
+    patience: int | None = None
+    name: str | None = None
+
+    def on_time(self, step: int) -> bool:
+        """True if the run validates after this step, however often it is interrupted."""
+        return step % self.validate_every == 0 or step == self.steps
 
 
 RECIPES = {
@@ -85,14 +94,27 @@ RECIPES = {
     "m-scn-mask": Recipe("m-scn-mask", steps=3000, batch=4, learning_rate=2e-3, pool=16, reuse=72),
     "m-scn-points": Recipe("m-scn-points", steps=3000, batch=8, learning_rate=2e-3, pool=16, reuse=150),
 }
+# From trained weights on a label set: few small steps, watched often.
+TUNING = {"steps": 400, "learning_rate": 5e-4, "validate_every": 40, "patience": 4, "start": SHIPPED}
 
 
-def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[str], None] = print) -> Path:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
+    report: Callable[[str], None] = print,
+    lessons: Lessons | None = None,
+) -> Path:
     """Train, or resume the run in `folder`, and return the path of the best weights.
 
-    An exported ONNX graph is written beside them. If torch's launcher started the process, it trains on the GPUs of all
-    processes, see `crew`. VFQError `bad_weights`, `bad_channels` and `bad_checkpoint` if a run cannot start or be
-    resumed, `output_exists` if the folder contains weights but no run, `diverged` if numbers are no longer finite.
+    lessons : real cases to learn from beside the phantoms; if None, those of the recipe's references. With some that
+    are set aside, the initial weights stay the best ones until others are better on these and on phantoms.
+
+    A run that was interrupted, whenever that was, has the same weights at its end as one that was not, on the same
+    computer with as many workers. An exported ONNX graph is written beside them. If torch's launcher started the
+    process, it trains on the GPUs of all processes, see `crew`. VFQError `bad_weights`, `bad_channels` and
+    `bad_checkpoint` if a run cannot start or be resumed, `output_exists` if the folder contains weights but no run,
+    `diverged` if numbers are no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     best = folder / f"{recipe.role}.safetensors"
@@ -101,58 +123,79 @@ def train(recipe: Recipe, folder: Path, device: str = "cpu", report: Callable[[s
             "output_exists", f"{folder.name} contains {best.name}, but no run that made it. Use another folder."
         )
     with joined(device) as crew:
-        _train(recipe, folder, crew, report)
+        _train(recipe, folder, crew, report, lessons or _lessons(recipe))
         if crew.leads:
             export_or_report(recipe.role, best, report)
     return best
 
 
-def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], None]) -> None:
+def _train(recipe: Recipe, folder: Path, crew: Crew, report: Callable[[str], None], lessons: Lessons) -> None:
     torch.manual_seed(recipe.seed)
-    task, cases = _task(recipe)
+    task = _task(recipe, lessons)
     saved = checkpoints.read(folder, recipe.role, crew.device)
-    model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved)
+    model, origin = _begin(recipe) if saved is None else _resumed(recipe, saved, lessons)
     model = model.to(crew.device).to(memory_format=_layout(model))  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=_moving_average, use_buffers=True)
+    mean = partial(_moving_average, most=min(AVERAGE_DECAY, max(0.0, 1 - 10 / max(recipe.steps, 1))))
+    average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
     if recipe.start:
         average.n_averaged.fill_(PAST_WARM_UP)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=1e-3)
-    state: dict = {"step": 0, "best": math.inf, "seconds": 0}
+    state: dict = {"step": 0, "best": math.inf, "seconds": 0, "stale": 0}
     if saved is not None:
         state = checkpoints.restore(folder, saved, model, average, optimizer)
-    # The crops differ between processes, and between the starts of a run.
-    torch.manual_seed(recipe.seed + 1000 * state["step"] + crew.rank)
     together = crew.together(model)
     stream = iter(_loader(task, recipe, state["step"], crew))
     fixed = validation_set(task) if crew.leads else []
-    started, before, losses, late = time.monotonic(), state["seconds"], [], False
-    while state["step"] < recipe.steps and not late:
+    real = real_validation_set(task, maker_of(recipe.role), lessons.aside) if crew.leads and lessons.aside else []
+    begun = {"channels": list(model.channels), "started_from": origin and asdict(origin), "lessons": lessons.digest}
+    started, before = time.monotonic(), state["seconds"]
+    losses: list[float] = []
+
+    def look() -> None:
+        """Validate the average, keep it if it is the best so far, and write the checkpoint."""
+        found = figures_of(task, average.module.eval(), fixed, real)
+        _check_finite(folder, state["step"], found, model, average.module)
+        state["seconds"] = round(before + time.monotonic() - started)
+        loss = float(np.mean(losses)) if losses else None
+        figures = {"step": state["step"], "seconds": state["seconds"], "loss": loss, **found}
+        losses.clear()
+        _keep(folder, recipe, origin, lessons, average.module, figures, state)
+        checkpoints.write(folder, recipe.role, {**begun, **state}, model, average, optimizer)
+        report("  ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None))
+
+    if crew.leads and saved is None and origin and real:
+        look()  # the initial weights are the ones to beat
+    late = False
+    while state["step"] < recipe.steps and not late and crew.all(not _is_enough(recipe, state)):
+        torch.manual_seed((recipe.seed + 1000 * state["step"]) * crew.size + crew.rank)  # the same after a restart
         _set_rate(optimizer, recipe, state["step"])
         losses.append(_step(task, together, optimizer, next(stream), crew))
         average.update_parameters(model)
         state["step"] += 1
-        seconds = time.monotonic() - started
-        late = recipe.minutes is not None and not crew.all(seconds < recipe.minutes * 60)
-        if crew.leads and (state["step"] % recipe.validate_every == 0 or state["step"] == recipe.steps or late):
-            figures = task.validate(average.module.eval(), fixed)
-            _check_finite(folder, state["step"], figures, model, average.module)
-            state["seconds"] = round(before + seconds)
-            spent = {"step": state["step"], "seconds": state["seconds"], "loss": float(np.mean(losses))}
-            losses, figures = [], {**spent, **figures}
-            _keep(folder, recipe, origin, cases, average.module, figures, state)
-            begun = {"channels": list(model.channels), "started_from": origin and asdict(origin)}
-            checkpoints.write(folder, recipe.role, {**begun, **state}, model, average, optimizer)
-            report("  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        late = recipe.minutes is not None and not crew.all(time.monotonic() - started < recipe.minutes * 60)
+        if crew.leads and (recipe.on_time(state["step"]) or late):
+            look()
 
 
-def _task(recipe: Recipe) -> tuple[Task, list[str]]:
-    """Return the task of a recipe, and the real cases that it learns from."""
-    task = TASKS[recipe.role]
+def _is_enough(recipe: Recipe, state: dict) -> bool:
+    """True if the validation has not become better for as long as the recipe waits."""
+    return recipe.patience is not None and state["stale"] >= recipe.patience
+
+
+def _lessons(recipe: Recipe) -> Lessons:
+    """Return the real cases of the recipe's references."""
     if not recipe.references:
-        return task, []
+        return Lessons(())
     cases = read_cases([Path(r) for r in recipe.references], Path(recipe.scans or "."), recipe.left_out)
-    mixed = replace(task, paint=with_real(recipe.role, task.paint, cases, recipe.real_share))
-    return mixed, [case.reference.case for case in cases]
+    return Lessons(tuple(cases), told=f"real CT: {', '.join(case.reference.case for case in cases)}")
+
+
+def _task(recipe: Recipe, lessons: Lessons) -> Task:
+    """Return the task of a recipe, with its real cases among the phantoms. VFQError `no_real_data`."""
+    task = TASKS[recipe.role]
+    if not lessons.cases:
+        return task
+    return replace(task, paint=with_real(recipe.role, task.paint, lessons.cases, recipe.real_share))
 
 
 def _begin(recipe: Recipe) -> tuple[nn.Module, ModelStamp | None]:
@@ -210,12 +253,12 @@ def _check_finite(folder: Path, step: int, figures: dict, *models: nn.Module) ->
 
 
 @torch.no_grad()
-def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int, most: float) -> None:
     """Update an exponential moving average in place.
 
     It has a warm-up, so that the batch statistics of the first steps, which are far off, do not linger in the mean.
     """
-    decay = min(AVERAGE_DECAY, (1 + float(count)) / (10 + float(count)))
+    decay = min(most, (1 + float(count)) / (10 + float(count)))
     for mean, new in zip(averaged, current, strict=True):
         if mean.is_floating_point():
             mean.lerp_(new, 1 - decay)
@@ -223,12 +266,18 @@ def _moving_average(averaged: Sequence[Tensor], current: Sequence[Tensor], count
             mean.copy_(new)
 
 
-def _resumed(recipe: Recipe, saved: dict) -> tuple[nn.Module, ModelStamp | None]:
+def _resumed(recipe: Recipe, saved: dict, lessons: Lessons) -> tuple[nn.Module, ModelStamp | None]:
     """Return the network of an earlier run, and the stamp of its initial weights.
 
-    VFQError `bad_checkpoint` if the recipe names other initial weights or other channels. Checkpoints of earlier
-    versions contain neither; the recipe is used then.
+    VFQError `bad_checkpoint` if the recipe names other initial weights or other channels, or if the real cases changed.
+    Checkpoints of earlier versions contain none of these; the recipe is used then.
     """
+    if saved.get("lessons", lessons.digest) != lessons.digest:
+        raise VFQError(
+            "bad_checkpoint",
+            "The run in the folder learned from other labels. Use another folder for a new run, or restore the label "
+            "set as it was when the run began.",
+        )
     channels, start = saved.get("channels"), saved.get("started_from")
     origin = ModelStamp(**start) if start else None
     if channels is None:
@@ -245,21 +294,24 @@ def _resumed(recipe: Recipe, saved: dict) -> tuple[nn.Module, ModelStamp | None]
 
 
 def _loader(task: Task, recipe: Recipe, done: int, crew: Crew) -> torch.utils.data.DataLoader:
-    """Return a loader of samples from new phantoms, which differ between starts and between processes of the crew.
+    """Return a loader of the samples after `done` steps, which differ between processes of the crew.
 
     Without workers the phantoms are painted on the crew's device.
     """
     paint = partial(task.paint, device="cpu" if recipe.workers else crew.device)
-    seed = (recipe.seed + 1000 * done, crew.rank)
-    stream = Stream(paint, task.sample, seed, recipe.pool, recipe.reuse)
+    stream = Stream(paint, task.sample, (recipe.seed, crew.rank), recipe.pool, recipe.reuse, recipe.batch, done)
     prefetch = 4 if recipe.workers else None
     return torch.utils.data.DataLoader(stream, recipe.batch, num_workers=recipe.workers, prefetch_factor=prefetch)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
-    """Set the learning rate: a linear warm-up over 100 steps, and a cosine down to a hundredth."""
+    """Set the learning rate: a linear warm-up over the first steps, and a cosine down to a hundredth."""
     share = step / recipe.steps
-    rate = recipe.learning_rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    rate = (
+        recipe.learning_rate
+        * min(1.0, (step + 1) / min(WARM_UP, max(1, recipe.steps // 10)))
+        * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    )
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -283,11 +335,17 @@ def _keep(
     folder: Path,
     recipe: Recipe,
     origin: ModelStamp | None,
-    cases: list[str],
+    lessons: Lessons,
     model: nn.Module,
     figures: dict,
     state: dict,
 ) -> None:
+    """Log a validation, and save the weights if they are the best so far.
+
+    At a step where the run stops for its time alone, they are saved only if there are none yet.
+    """
+    counts = recipe.on_time(state["step"])
+    best = folder / f"{recipe.role}.safetensors"
     log = folder / "log.csv"
     fresh = not log.exists()
     with log.open("a", newline="") as file:
@@ -295,17 +353,23 @@ def _keep(
         if fresh:
             writer.writeheader()
         writer.writerow(figures)
-    if figures["score"] < state["best"]:
-        state["best"] = figures["score"]
-        start = recipe.start and Path(recipe.start).name  # a model card contains no folder names
-        own = {**asdict(recipe), "start": start, "scans": None, "references": [Path(r).name for r in recipe.references]}
-        real = f"; real CT: {', '.join(cases)}" if cases else "; no patient data"
-        earlier = f"; before that, the data of {origin.name}" if origin else ""
-        card = {
-            "name": f"{recipe.role}-1",
-            "data": f"synthetic phantoms made on the fly{real}{earlier}",
-            "recipe": own,
-            "started_from": origin and asdict(origin),
-            "validation": figures,
-        }
-        weights.save(model, recipe.role, folder / f"{recipe.role}.safetensors", card)  # type: ignore[arg-type]
+    better = figures["score"] < state["best"]
+    if counts:
+        state["best"], state["stale"] = min(figures["score"], state["best"]), 0 if better else state["stale"] + 1
+    if (better and counts) or not best.exists():
+        weights.save(model, recipe.role, best, _card(recipe, origin, lessons, figures))  # type: ignore[arg-type]
+
+
+def _card(recipe: Recipe, origin: ModelStamp | None, lessons: Lessons, figures: dict) -> dict:
+    """Return the model card; it contains no folder names."""
+    start = recipe.start and Path(recipe.start).name
+    own = {**asdict(recipe), "start": start, "scans": None, "references": [Path(r).name for r in recipe.references]}
+    real = f"; {lessons.told}" if lessons.cases else "; no patient data"
+    earlier = f"; before that, the data of {origin.name}" if origin else ""
+    return {
+        "name": recipe.name or f"{recipe.role}-1",
+        "data": f"synthetic phantoms made on the fly{real}{earlier}",
+        "recipe": own,
+        "started_from": origin and asdict(origin),
+        "validation": figures,
+    }
