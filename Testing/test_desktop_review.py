@@ -94,6 +94,11 @@ def last_act(bench: Bench) -> str:
     return bench.editor.journal.trail()[-1].kind if bench.editor.journal.trail() else ""
 
 
+def shows_the_synthetic_picture(bench: Bench) -> bool:
+    shown = [m for m in bench.desktop.messages if m.title.endswith("synthetic picture")]
+    return len(shown) == 1 and "<img src=" in shown[0].text and "Loss against the synthetic body" in shown[0].text
+
+
 def told_the_keys(bench: Bench) -> bool:
     return any("confirm, and go to the next" in message.text for message in bench.desktop.messages)
 
@@ -155,6 +160,7 @@ DEEDS = {
     "next_open": Deed(nothing, lambda b: b.said.startswith("No other analysed case")),
     "complete_study": Deed(nothing, lambda b: b.said.startswith("The study is not complete")),
     "toggle_case": Deed(nothing, lists_the_readings),
+    "toggle_healthy": Deed(lambda b: b.desktop.messages.clear(), shows_the_synthetic_picture),
     "toggle_help": Deed(lambda b: b.desktop.messages.clear(), told_the_keys),
 }
 BUTTONS_OF_DEEDS = {

@@ -61,6 +61,7 @@ FORMATS = tuple(
         "consensus",
         "dataset",
         "evaluation",
+        "healthy",
         "matches",
         "methods",
         "reading",

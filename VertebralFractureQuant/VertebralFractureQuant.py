@@ -188,6 +188,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.analysing import Analyst
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
         from VertebralFractureQuantLib.desktop.face import DesktopFace
+        from VertebralFractureQuantLib.desktop.healthy import HealthyWindow
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
         from VertebralFractureQuantLib.desktop.label_face import LabelFace
@@ -213,6 +214,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "next_open": self.cohort.open_next_open,
             "complete_study": self.signing.complete_study,
             "toggle_case": self.signing.toggle_readings,
+            "toggle_healthy": HealthyWindow(self.face).toggle_healthy,
         }
         window = slicer.util.mainWindow() or self.parent
         self.labelFace = LabelFace(slicer.mrmlScene, getpass.getuser())

@@ -97,6 +97,16 @@ CODES = {
         "Read the problems that the message lists. Check that a reference has the name of its case, or the beginning "
         "of that name.",
     ),
+    # The synthetic picture
+    "no_selection": Failure("no vertebra is selected", "Select a vertebra in the table or in the image."),
+    "no_neighbour": Failure(
+        "there is no other vertebra that a synthetic picture could be made from",
+        "Give a longer scan, or set the points of a neighbour.",
+    ),
+    "no_synthetic_body": Failure(
+        "the network draws no vertebral body where the vertebra was hidden",
+        "Check the six points of the vertebra, and that a whole neighbour is in the scan.",
+    ),
     # Outputs and earlier results
     "output_exists": Failure(
         "the output exists already, or belongs to another scan, other networks or a review",

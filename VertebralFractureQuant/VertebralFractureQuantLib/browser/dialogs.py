@@ -40,6 +40,7 @@ def _focus(label: str, first: str) -> tuple[str, ...]:
 FOCUS = _focus("Keys", ".close")
 ASK_FOCUS = _focus("Whose reading", "[data-test=ask] .choice")
 REPORT_FOCUS = _focus("Report", "[data-test=copy_report]")
+HEALTHY_FOCUS = _focus("Synthetic picture", "[data-test=close-healthy]")
 CASE_FOCUS = _focus("The case", "[data-test=case] button")
 
 
@@ -64,6 +65,7 @@ class Dialogs:
         self._ask()
         self._case()
         self._report()
+        self._healthy()
         self._busy()
 
     def _help(self) -> None:
@@ -139,6 +141,22 @@ class Dialogs:
                 classes="report-page",
                 raw_attrs=[':srcdoc="report_page"', 'title="Preview of the report"', 'sandbox=""', 'tabindex="0"'],
             )
+
+    def _healthy(self) -> None:
+        with (
+            v3.VDialog(v_model=("healthy_open",), max_width=760, scrollable=True, raw_attrs=HEALTHY_FOCUS),
+            v3.VCard(
+                raw_attrs=[":title=\"`${healthy ? healthy.name : ''}: synthetic picture`\"", 'data-test="healthy"']
+            ),
+        ):
+            with v3.Template(v_slot_append=True):
+                self._tool("Close", "healthy_open = false", "close-healthy")
+            with v3.VCardText(v_if="healthy"):
+                html.Img(
+                    classes="healthy",
+                    raw_attrs=[':src="healthy.picture"', ":alt=\"healthy.told.join('. ')\"", 'data-test="synthetic"'],
+                )
+                html.P("{{ line }}", v_for="(line, i) in healthy.told", key="i", classes="text-caption")
 
     def _tool(self, text: str, click: Any, name: str) -> None:
         v3.VBtn(

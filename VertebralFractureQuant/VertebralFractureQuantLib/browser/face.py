@@ -57,6 +57,8 @@ STATE: dict[str, Any] = {
     "report_page": "",
     "report_language": "en",
     "copied": None,
+    "healthy_open": False,
+    "healthy": None,
     "message": "",
     "busy": None,
     "unsaved": "",

@@ -34,7 +34,7 @@ TITLE = "Vertebral Fracture Quantification"
 NOTICE = "For research use only. Not for diagnosis."
 PLANE = "Sagittal plane: from the patient's left to the right"
 # The focus stays in what lies over the page.
-BEHIND = ':inert="worklist_open || help_open || case_open || report_open || !!ask"'
+BEHIND = ':inert="worklist_open || help_open || case_open || report_open || healthy_open || !!ask"'
 SHOW_ROW = "utils.get('vfqShowRow')()"
 DRAWER_FOCUS = "worklist_open ? utils.get('vfqEnter')('[data-test=search]') : utils.get('vfqReturn')()"
 # What screen readers hear: the selected vertebra, and its grade and verdict when they change.
@@ -129,6 +129,7 @@ class ReviewPage:
             self._own("mdi-dock-right", "Fold the table away, or show it (5)", "vfqFold", "folded")
             self._own("mdi-theme-light-dark", "Light or dark", "vfqTheme", "look == 'light'")
             self._button("mdi-file-document-outline", "Report of the study: preview, copy, save", "toggle_report")
+            self._button("mdi-image-auto-adjust", "Synthetic picture: before a fracture (q)", "toggle_healthy")
             self._button("mdi-content-save-outline", "Save scene for 3D Slicer (review.mrb)", "save_scene")
             self._button("mdi-help-circle-outline", "Show keys (?)", "toggle_help")
 

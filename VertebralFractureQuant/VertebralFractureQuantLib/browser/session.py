@@ -24,6 +24,7 @@ from ..scene.pair_keys import PAIR_ACTIONS
 from ..scene.readings import folder_to_open
 from .cases import CaseLoader
 from .face import STATE, BrowserFace
+from .healthy import HealthyView
 from .kept import Kept, digest
 from .pair_session import PAIRING, Pairing
 from .reporting import Reporting
@@ -38,7 +39,7 @@ KEPT_REPORT = ("report", "report_note", "report_folder", "report_language", "cop
 KEPT = ("tabs", "reader", "worklist", "worklist_open", *KEPT_REPORT)
 KEYS = {**ACTIONS, **PAIR_ACTIONS}
 # A dialog hides the effect of all keys but those that close it.
-CLOSING = {"help_open": "toggle_help", "case_open": "toggle_case", "report_open": "toggle_report", "ask": ""}
+CLOSING = {f"{name}_open": f"toggle_{name}" for name in ("help", "case", "report", "healthy")} | {"ask": ""}
 OWN = ("next_case", "previous_case", "next_open", "toggle_help", "cancel", "show_case", "save_scene", "sign_as")
 SIGNING = ("complete_study", "choose", "other_reading", "toggle_case", "show_path", "write_key")
 REPORTING = ("toggle_report", "report_in", "copy_report", "export_dicom")
@@ -84,11 +85,10 @@ class Session:
         self.face.on_acted = self.autosave.soon
         self.signing = Signing(self.state, server.controller, self.face, self.worklist, self.autosave, self.open_case)
         self.reporting = Reporting(server, self.face, self.worklist, self.autosave)
-        self._own: dict[str, Callable[..., None]] = {name: getattr(self, name) for name in OWN}
-        self._own.update({name: getattr(self.signing, name) for name in SIGNING})
-        self._own.update({name: getattr(self.reporting, name) for name in REPORTING})
         self.pairing = Pairing(self)
-        self._own.update({name: getattr(self.pairing, name) for name in PAIRING})
+        parts = ((self, OWN), (self.signing, SIGNING), (self.reporting, REPORTING), (self.pairing, PAIRING))
+        self._own: dict[str, Callable[..., None]] = {n: getattr(part, n) for part, names in parts for n in names}
+        self._own["toggle_healthy"] = HealthyView(self.state, self.face).toggle_healthy
         self._models: Models | VFQError | None = None
         self._turn = 0
         self._opening: asyncio.Event | None = None  # set when the case that was asked for last is open

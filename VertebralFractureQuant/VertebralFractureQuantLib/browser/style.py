@@ -151,6 +151,7 @@ input.path { flex: 1; margin-right: 8px; }
 .choice { height: auto !important; min-height: 40px; white-space: normal; }
 .choice .v-btn__content { white-space: normal; }
 .report-tools { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
+.healthy { display: block; max-width: 100%; max-height: 68vh; margin: 0 auto .5rem; }
 .report-page { width: 100%; height: 78vh; border: 0; background: #fff; }
 .link { text-decoration: underline; }
 .hint { min-height: 34px; padding: 6px 10px; font-size: .8125rem; }

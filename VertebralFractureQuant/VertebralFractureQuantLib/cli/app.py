@@ -23,6 +23,7 @@ from .dataset import dataset_app
 from .dicom import dicom
 from .evaluate import evaluate_app
 from .evaluate_methods import evaluate_methods
+from .healthy import healthy
 from .listen import listen
 from .phantom import demo, phantom
 from .report import report
@@ -42,7 +43,7 @@ evaluate_app.command("methods")(evaluate_methods)
 app.add_typer(evaluate_app)
 app.add_typer(cohort_app)
 app.add_typer(dataset_app)
-READING = (analyze, review, compare, annotate, report, dicom, listen, fetch, store, agreement)
+READING = (analyze, review, compare, annotate, report, healthy, dicom, listen, fetch, store, agreement)
 for command in (*READING, demo, phantom, bench, train, mix):
     app.command()(command)
 

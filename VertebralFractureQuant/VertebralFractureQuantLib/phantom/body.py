@@ -119,7 +119,7 @@ def draw_body(
         plateau=float(rng.uniform(1.8, 4.0)),
         lateral_tilt=(float(tilt[0]), float(tilt[1])),
         ripple=ripple.T,
-        fracture=shape["fracture"],
+        fracture=None if options.healed else shape["fracture"],
         spongiosa=look["spongiosa"] * rng.normal(1, 0.12) + (rng.uniform(80, 300) if dense else 0),
         texture=look["texture"],
         cortex=look["cortex"] * rng.normal(1, 0.1),

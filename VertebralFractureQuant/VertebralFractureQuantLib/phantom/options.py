@@ -17,6 +17,7 @@ class PhantomOptions:
     field_of_view : "whole", "chest", "abdomen" or "spine" (a tight crop around the spine).
     spacing_mm : pixel size in the slice, and distance between slices.
     noise_hu : approximate standard deviation of the noise.
+    healed : make the same patient before the fractures; all else is drawn as with them.
     pathology : factor on the frequency of cement, metal, Schmorl nodes and similar findings; 0 gives none.
     later : seed of a later examination of the same patient (`follow_up`): other posture, scanner and field of view, and
         new fractures. None gives the first examination.
@@ -28,6 +29,7 @@ class PhantomOptions:
     field_of_view: str | None = None
     spacing_mm: tuple[float, float] | None = None
     noise_hu: float | None = None
+    healed: bool = False
     pathology: float = 1.0
     later: int | None = None
     new_fracture_rate: float = 0.15

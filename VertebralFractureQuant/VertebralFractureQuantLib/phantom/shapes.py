@@ -76,6 +76,9 @@ def draw_shapes(rng: np.random.Generator, options: PhantomOptions) -> list[dict]
                 "fracture": None,
             }
         )
+    if options.healed:
+        for shape in shapes:
+            shape.update(shape.get("whole", {}))  # it keeps its `fracture`, on which later draws depend
     return with_room(shapes)
 
 
@@ -97,7 +100,8 @@ def _sag(endplate: np.ndarray) -> float:
 
 
 def fracture(rng: np.random.Generator, shape: dict) -> None:
-    """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity."""
+    """Deform a healthy shape in place: a wedge, biconcave or crush fracture of any severity; `whole` is how it was."""
+    shape["whole"] = {key: value for key, value in shape.items() if key != "fracture"}
     kind = str(rng.choice(["wedge", "biconcave", "crush"], p=[0.5, 0.33, 0.17]))
     left = rng.uniform(0.35, 0.88)
     if kind == "wedge":

@@ -226,8 +226,7 @@ class Editor:
     def rescue(self, found: Rescued) -> Merged:
         """Replace the curve, and the vertebrae by those found along it.
 
-        Vertebrae that a reader moved, placed, named, confirmed or rejected are kept; see `merging.merged`, whose result
-        is returned.
+        Vertebrae that a reader moved, placed, named, confirmed or rejected are kept: `merging.merged` is returned.
         """
         self._begin_action()
         known = self.known()

@@ -45,6 +45,7 @@ KEYS = (
         "lead the curve through the clicks, and detect again; without clicks a close-up, as d",
     ),
     Key(("d",), "toggle_close_up", "close-up: the selected vertebra fills the straightened view; or back"),
+    Key(("q",), "toggle_healthy", "synthetic picture of the vertebra before a fracture, beside the real one; or back"),
     Key(("j",), "own_plane", "go to the sagittal plane of the vertebra's points"),
     Key(("h",), "toggle_overlay", "hide points, lines and labels, or show them; while held, for a look"),
     Key(("Escape",), "cancel", "cancel clicking, close messages"),
