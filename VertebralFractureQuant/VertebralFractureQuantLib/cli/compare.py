@@ -156,7 +156,9 @@ def _print(
             _say(console, line)
         console.print()
     written = ", ".join(str(path) for path in targets if path.exists())
-    _say(console, f"± is what measurement error explains (95 %). Written: {written}")
+    if any(step.comparison for step in steps):
+        _say(console, "± is what measurement error explains (95 %).")
+    _say(console, f"Written: {written}")
     console.print(NOTICE, style="dim")
 
 
