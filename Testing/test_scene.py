@@ -597,10 +597,17 @@ def test_a_point_dragged_far_away_changes_neither_the_neighbours_nor_the_patient
     before, moved = dict(study.measurements), study.order[1]
     drag(study, study.order[4], (0, 0, -6.0))  # a moderate fracture, for a patient with a grade
     known = summary(study)
+    shown = {r["id"]: r for r in rows(study, study.order)}
     seen = []
-    editor.moved = lambda i: seen.append((impossible_ids(study), set(study.followed)))
+
+    def follow(_):
+        seen.append(impossible_ids(study))
+        shown.update({i: rows(study, [i])[0] for i in study.followed})
+
+    editor.moved = follow
     drag(study, moved, (0, 0, 30.0))  # M+
-    assert seen[-1] == ([moved], set(study.order[:4]))
+    assert seen[-1] == [moved]
+    assert [r for i, r in shown.items() if i != moved] == [r for r in rows(study, study.order) if r["id"] != moved]
     row = rows(study, study.order)[1]
     assert "hardly possible" in row["fault"] and float(row["hm"]) > 50
     for other in (*study.order[:1], *study.order[2:4]):

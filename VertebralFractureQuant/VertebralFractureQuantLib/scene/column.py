@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class LiveColumn:
     expected : vertebra's id -> the heights that its neighbours lead to expect; None without neighbours.
     impossible : vertebra's id -> why its points cannot be those of a vertebral body; only those of which it is so.
     flags : vertebra's id -> the reasons to doubt it.
-    followed : the ids whose measurements `follow` measured last.
+    followed : the ids of the vertebra that moved last and of those that read otherwise since.
     is_whole : tells if key points `(3, 2, 3)` patient RAS mm lie in the scan.
     order : the ids from cranial to caudal.
     colors : the palette, one of `outlines.PALETTES`.
@@ -89,7 +90,7 @@ class LiveColumn:
 
     def follow(self, vertebra_id: str) -> None:
         """Measure and draw again what depends on a vertebra that moved: itself, and its neighbours' crush test."""
-        before_move, impossible_before = self.physiologic, self.impossible
+        before_move, impossible_before = {i: self._found(i) for i in self.order}, self.impossible
         self._straight[vertebra_id] = self.vertebrae[vertebra_id].straight()
         points, index = self._points, self.order.index(vertebra_id)
         points[index] = self.vertebrae[vertebra_id].keypoints()
@@ -105,12 +106,16 @@ class LiveColumn:
                 self._show(each)
                 self._draw_outline(i)
         self.physiologic, self.flags = self._judged(), self._doubted(points)
-        changed = {i for i, each in enumerate(self.order) if before_move.get(each) != self.physiologic.get(each)}
-        shown = sorted(changed.union(near))  # a habit reaches farther than the crush test
+        changed = {i for i in self.order if i == vertebra_id or self._found(i) != before_move[i]}
         farther = self._expect(points)
-        self.followed = tuple(each for i, each in enumerate(self.order) if i in shown or each in farther)
-        for i in shown:
-            table.fill_row(self._nodes["measurements"], i, *self._row(self.order[i])[1:])
+        self.followed = tuple(i for i in self.order if i in changed or i in farther)
+        for each in changed:
+            table.fill_row(self._nodes["measurements"], self.order.index(each), *self._row(each)[1:])
+
+    def _found(self, vertebra_id: str) -> tuple[Any, ...]:
+        """Return what the results table says of a vertebra."""
+        i = vertebra_id
+        return self.measurements[i], self.flags[i], self.physiologic.get(i), self.impossible.get(i)
 
     def _near(self, moved: Iterable[str]) -> list[int]:
         """Return the indices of all whose measurement depends on one of these vertebrae."""
@@ -226,7 +231,8 @@ class LiveColumn:
         found = column_expectations(points, levels, [i in self.impossible for i in self.order], rejected)
         before, self.expected = self.expected, dict(zip(self.order, found, strict=True))
         expected_outlines.draw(self._nodes["expected"], self._straight, self.measurements, self.expected)
-        return {i for i, e in self.expected.items() if losses_text(e) != losses_text(before.get(i))}
+        moved = {i for i, e in self.expected.items() if e != before.get(i)}
+        return {i for i in moved if losses_text(self.expected[i]) != losses_text(before.get(i))}
 
     def _doubted(self, points: np.ndarray) -> dict[str, tuple[Flag, ...]]:
         """Return the reasons to doubt each vertebra: of its size and distance now, and as it was detected."""

@@ -170,9 +170,7 @@ class _Column:
         self.lengths = lengths
         self.named = any(level is not None for level in levels)
         self.model = model
-        at = _places(levels)
-        self._at = np.array(at) - min(at) + REACH
-        self._mean = self.model.means(levels, at)
+        self._at, self._mean = _frame(model, tuple(levels))
         self._around = self.windows(np.log(np.maximum(lengths, 1e-3)) - self._mean).reshape(len(lengths), -1)
         self.measured = np.array([level not in UNMEASURED for level in levels])
         self.usable = self.measured.copy()
@@ -231,6 +229,13 @@ class _Column:
                 break
             intact[np.where(odd, least, 0.0).argmax()] = False
         return intact
+
+
+@lru_cache(maxsize=16)
+def _frame(model: Coefficients, levels: tuple[str | None, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the slot of each vertebra `(n,)`, and the means of the logarithms of its lengths `(n, 4)`."""
+    at = _places(levels)
+    return np.array(at) - min(at) + REACH, model.means(levels, at)
 
 
 def _places(levels: Sequence[str | None]) -> list[int]:
