@@ -15,7 +15,7 @@ pytest.importorskip("PySide6", reason="needs Qt: pip install '.[test]'")
 
 from desktop_bench import COLUMN, LEVELS, Bench, box, make_analysis, make_ct, pixel  # noqa: E402
 from harness.drag import move, where  # noqa: E402
-from pace import processor_ms, slowness  # noqa: E402
+from pace import processor_ms, yardstick  # noqa: E402
 from PySide6 import QtCore, QtTest  # noqa: E402
 from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS  # noqa: E402
@@ -26,6 +26,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter  # noqa: E402
 
 DRAG_MS = 2.0
+BESIDE_MS = 0.20  # of the yardstick after other work, on the idle computer where the limit was set
 NO_COHORT = "No cohort is open. Choose a folder of scans in the section Cohort."
 ALL_BUT_T11 = ["confirmed", "confirmed", "open", "confirmed", "confirmed", "confirmed"]
 FREE = (0.0, 0.0, -212.0)  # a point without a vertebra, below L2, in straight mm
@@ -350,17 +351,22 @@ def test_a_drag_in_a_whole_column_is_measured_within_two_milliseconds(empty):
     empty.add_volume(ct)
     empty.analyze()
     assert len(empty.study.order) == 23
-    recompute, panel = [], []
-    empty.study.follow = timed(empty.study.follow, recompute)
+    recompute, panel, beside = [], [], []
+    follow = timed(empty.study.follow, recompute)
+
+    def followed(vertebra_id):
+        follow(vertebra_id)
+        beside.append(processor_ms(yardstick))  # after other work, as a move is: caches are not warm for it
+
+    empty.study.follow = followed
     empty.widget.face.followed = timed(empty.widget.face.followed, panel)
-    best, now = np.inf, slowness()
+    best = np.inf
     for batch in range(12):
-        before = now
         moves(empty.markups(11).node, 25)
         assert len(recompute) == 25 * (batch + 1) <= len(panel)
-        now = slowness()
-        best = min(best, np.median(recompute[-25:]) / max(before, now))  # other programs come and go
-    print(f"recompute {best:.2f} ms, panel {np.median(panel) / now:.2f} ms, slowness {now:.1f}")
+        now = max(1.0, np.median(beside[-25:]) / BESIDE_MS)
+        best = min(best, np.median(recompute[-25:]) / now)  # other programs come and go
+    print(f"recompute {best:.2f} ms, panel {np.median(panel):.2f} ms, yardstick {np.median(beside):.3f} ms")
     assert best < DRAG_MS
 
 
