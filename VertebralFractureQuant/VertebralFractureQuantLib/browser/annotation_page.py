@@ -41,31 +41,30 @@ class AnnotationSide(Side):
     """Builds the side of the annotation page where it is created."""
 
     session: AnnotationSession
+    label = "Labels"
     title = "{{ assisted ? 'Assisted' : 'Blinded' }} reading"
 
     def _above(self) -> None:
         """An adjudication shows here who is who."""
 
-    def _side(self) -> None:
-        with html.Div(classes="side", raw_attrs=['data-test="side"', 'role="region"', 'aria-label="Labels"']):
-            with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
-                with html.Div():
-                    html.B(self.title)
-                    html.Span(" by {{ reader }} · {{ left_to_read }}", raw_attrs=['data-test="left"'])
-                html.Div("{{ protocol }}", v_if="protocol", classes="text-caption", raw_attrs=['data-test="protocol"'])
+    def _numbers(self) -> None:
+        with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
             with html.Div():
-                self._above()
-                self._notes()
-                self._reasons()
-            with (
-                html.Div(classes="rows"),
-                html.Table(classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']),
-            ):
-                self._head()
-                self._body()
-                self._not_assessable()
-            self._comments()
-            self._verdicts()
+                html.B(self.title)
+                html.Span(" by {{ reader }} · {{ left_to_read }}", raw_attrs=['data-test="left"'])
+            html.Div("{{ protocol }}", v_if="protocol", classes="text-caption", raw_attrs=['data-test="protocol"'])
+        with html.Div():
+            self._above()
+            self._notes()
+            self._reasons()
+        with (
+            html.Div(classes="rows"),
+            html.Table(classes="vertebrae", raw_attrs=['role="grid"', 'aria-label="Vertebrae"']),
+        ):
+            self._head()
+            self._body()
+            self._not_assessable()
+        self._comments()
 
     def _reasons(self) -> None:
         with html.Div(v_if="reason_open", classes="pa-2", raw_attrs=['data-test="reasons"', 'role="group"']):

@@ -79,7 +79,7 @@ class WorklistDrawer:
             self._case()
             html.Button(
                 "Prior",
-                v_if="pairs && summary.total && w.index != case_index",
+                v_if="pairs && decided !== null && w.index != case_index",
                 click=(self.session.act, "['compare_with', w.index]"),
                 type="button",
                 classes="link compare",

@@ -37,6 +37,7 @@ STATE: dict[str, Any] = {
     "worklist": [],
     "rows": [],
     "summary": {},
+    "decided": None,  # whether no vertebra is open; None if there is none
     "selected": None,
     "doubtful_first": False,
     "undoable": None,
@@ -135,7 +136,7 @@ class BrowserFace:
             self.state.update(
                 {
                     "rows": rows(study, review.order),
-                    "summary": summary(study),
+                    **_counted(study),
                     "undoable": review.editor and review.editor.journal.undoable,
                     "redoable": review.editor and review.editor.journal.redoable,
                     "selected": review.selected,
@@ -160,7 +161,7 @@ class BrowserFace:
                 self.state.rows = [
                     row(study, r["id"], r["contradiction"]) if r["id"] in vertebra_ids else r for r in self.state.rows
                 ]
-                self.state.summary = summary(study)
+                self.state.update(_counted(study))
             review = self.review
             self.state.update({"selected": review.selected, "lateral": review.lateral, "note": review.note})
             self.on_changed(vertebra_ids)
@@ -217,3 +218,9 @@ class BrowserFace:
             self.review.act("adjust_window", width, level)
             self.state.update({"preset": self.review.preset, "window": [round(hu) for hu in self.review.window]})
             self.on_changed(())
+
+
+def _counted(study: StudyScene) -> dict[str, Any]:
+    """Return the state values that count vertebrae. `decided` stays the same in a drag, the summary does not."""
+    counted = summary(study)
+    return {"summary": counted, "decided": not counted["open"] if counted["total"] else None}

@@ -47,13 +47,15 @@ window.addEventListener("keydown", (event) => {
     return VIEWS[name - 1] ? window.vfqEnlarge(VIEWS[name - 1]) : window.vfqFold();
   }
   if (!event.repeat || REPEATED.includes(name)) window.trame.trigger("key", [name]);
-  if (!event.repeat && HELD.includes(name)) held = {name, since: performance.now()};
+  if (!event.repeat && HELD.includes(name)) held = {name, since: event.timeStamp};
 }, true);
-const release = () => {
-  if (held && performance.now() - held.since > HELD_MS) window.trame.trigger("key", [held.name]);
+const release = (event) => {  // times of the key itself: a busy page reads a short press late
+  if (held && event.timeStamp - held.since > HELD_MS) window.trame.trigger("key", [held.name]);
   held = null;
 };
-window.addEventListener("keyup", (event) => { if (held && event.key.toLowerCase() === held.name) release(); }, true);
+window.addEventListener("keyup", (event) => {
+  if (held && event.key.toLowerCase() === held.name) release(event);
+}, true);
 window.addEventListener("blur", release);
 for (const other of ["keyup", "keypress"])
   window.addEventListener(other, (event) => { if (event.target.closest(".view")) event.stopPropagation(); }, true);

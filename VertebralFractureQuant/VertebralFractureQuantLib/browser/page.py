@@ -24,8 +24,9 @@ from .pair_page import STYLE as PAIR_STYLE
 from .pair_page import prior_view
 from .pointer import POINTER
 from .session import KEYS, Session
-from .side import Side
+from .side import Side, part
 from .sizes import Sizes
+from .socket import SCRIPT as SOCKET
 from .style import STYLE
 from .views import COLORS, PATIENT, SCREEN, STRAIGHTENED
 from .windows import SCRIPT as WINDOWS
@@ -55,7 +56,7 @@ class ReviewPage:
 
     side: type[Side] = Side
     dialogs: type[Dialogs] = Dialogs
-    scripts: tuple[str, ...] = (LAYOUT, POINTER, listener(KEYS), LENS, LOUPE, WINDOWS, SCREEN, PAIR)
+    scripts: tuple[str, ...] = (SOCKET, LAYOUT, POINTER, listener(KEYS), LENS, LOUPE, WINDOWS, SCREEN, PAIR)
 
     def __init__(self, server: Any, session: Session):
         self.session = session
@@ -90,8 +91,9 @@ class ReviewPage:
                 for name in PATIENT:
                     with html.Div(classes=f"place {name.lower()}"):
                         self._view(name)
-                self.side(session)
-            html.Div(SELECTION, classes="unseen", raw_attrs=['aria-live="polite"', 'data-test="announced"'])
+                self.side(server, session)
+            with part(server, "announced"):
+                html.Div(SELECTION, classes="unseen", raw_attrs=['aria-live="polite"', 'data-test="announced"'])
             self.dialogs(session)
 
     def _bar(self) -> None:

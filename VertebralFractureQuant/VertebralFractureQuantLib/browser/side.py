@@ -5,9 +5,12 @@ It shows values of the state (`face.STATE`), and each click calls an action of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from trame.widgets import html
+from trame.ui.html import DivLayout
+from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 
 from .pair_page import comparison, comparison_table
@@ -47,51 +50,60 @@ def path_field(name: str, show: tuple[Any, str]) -> None:
     )
 
 
+@contextmanager
+def part(server: Any, name: str) -> Iterator[None]:
+    """Build a part of the page as a template of its own: what changes in it renders it alone, not the whole page."""
+    with DivLayout(server, name, connect_parent=False, style="display: contents"):
+        yield
+    client.ServerTemplate(name=name)
+
+
 class Side:
     """Builds the side of the page where it is created, inside the layout."""
 
-    def __init__(self, session: Session):
-        self.session = session
-        self._side()
+    label = "Measurements"
 
-    def _side(self) -> None:
-        with html.Div(classes="side", raw_attrs=['data-test="side"', 'role="region"', 'aria-label="Measurements"']):
-            with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
-                with html.Div(v_if="summary.total"):
-                    html.Span("{{ summary.assessed ? 'Worst grade: ' : 'All rejected' }}")
-                    html.Span(
-                        "{{ summary.grade }}", classes="grade mr-1", v_bind_class="summary.grade", v_if="summary.grade"
-                    )
-                    html.B(" {{ summary.worst }} ")
-                    html.Span(
-                        " · {{ summary.physiologic }} physiologic, counted as normal",
-                        v_if="summary.physiologic",
-                        raw_attrs=['data-test="physiologic"'],
-                    )
-                    html.Span(
-                        " · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})",
-                        v_if="summary.assessed",
-                    )
-                    html.Div(
-                        "{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption"
-                    )
-                html.Div("No vertebrae yet.", v_else=True)
-            with html.Div():
-                self._report()
-                self._doubts()
-                self._notes()
-                comparison(self.session)
-            with html.Div(classes="rows"):
-                comparison_table(self.session)
-                with html.Table(
-                    v_show="!(prior_name && compared && pair_rows.length)",
-                    classes="vertebrae",
-                    raw_attrs=['role="grid"', 'aria-label="Vertebrae"'],
-                ):
-                    self._head()
-                    self._body()
-            self._against()
+    def __init__(self, server: Any, session: Session):
+        self.session = session
+        with html.Div(classes="side", raw_attrs=['data-test="side"', 'role="region"', f'aria-label="{self.label}"']):
+            with part(server, "numbers"):
+                self._numbers()
             self._verdicts()
+
+    def _numbers(self) -> None:
+        with html.Div(classes="summary", raw_attrs=['data-test="summary"']):
+            with html.Div(v_if="summary.total"):
+                html.Span("{{ summary.assessed ? 'Worst grade: ' : 'All rejected' }}")
+                html.Span(
+                    "{{ summary.grade }}", classes="grade mr-1", v_bind_class="summary.grade", v_if="summary.grade"
+                )
+                html.B(" {{ summary.worst }} ")
+                html.Span(
+                    " · {{ summary.physiologic }} physiologic, counted as normal",
+                    v_if="summary.physiologic",
+                    raw_attrs=['data-test="physiologic"'],
+                )
+                html.Span(
+                    " · SDI {{ summary.sdi }} over {{ summary.assessed }} levels ({{ summary.span }})",
+                    v_if="summary.assessed",
+                )
+                html.Div("{{ summary.total - summary.open }} of {{ summary.total }} reviewed", classes="text-caption")
+            html.Div("No vertebrae yet.", v_else=True)
+        with html.Div():
+            self._report()
+            self._doubts()
+            self._notes()
+            comparison(self.session)
+        with html.Div(classes="rows"):
+            comparison_table(self.session)
+            with html.Table(
+                v_show="!(prior_name && compared && pair_rows.length)",
+                classes="vertebrae",
+                raw_attrs=['role="grid"', 'aria-label="Vertebrae"'],
+            ):
+                self._head()
+                self._body()
+        self._against()
 
     def _against(self) -> None:
         """What the selected vertebra lacks of the heights that its neighbours lead to expect."""
@@ -227,7 +239,7 @@ class Side:
                 size="small",
                 color="green",
                 classes="text-none",
-                disabled=("!summary.total || summary.open > 0",),
+                disabled=("!decided",),
                 click=(self.session.act, "['complete_study']"),
                 raw_attrs=['data-test="complete_study"'],
             )
