@@ -321,13 +321,14 @@ def _step(
 ) -> float:
     model.train()
     batch = {k: v.to(crew.device) for k, v in batch.items()}
-    with torch.autocast(crew.device.split(":")[0], torch.bfloat16):
+    with torch.autocast(crew.device.split(":")[0], torch.bfloat16, enabled=task.mixed):
         loss = task.loss(model, batch)
     optimizer.zero_grad(set_to_none=True)
     if crew.all(bool(torch.isfinite(loss))):
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        if crew.all(bool(torch.isfinite(norm))):
+            optimizer.step()
     return float(loss.detach())
 
 
