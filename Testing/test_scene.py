@@ -228,10 +228,10 @@ def test_the_results_table_holds_expected_heights_by_the_names_of_measurements_c
         return [[*e.heights_mm, *e.sd_mm, *e.loss, *e.loss_sd] for e in found]
 
     np.testing.assert_allclose(told(), wanted())
-    before = told()[1][tables.EXPECTED.index("ha_loss")]
+    before = told()[1][tables.EXPECTED.index("hm_loss")]
     drag(study, study.order[1], (0.0, 0.0, -6.0))
     np.testing.assert_allclose(told(), wanted())
-    assert told()[1][tables.EXPECTED.index("ha_loss")] > before + 0.1
+    assert told()[1][tables.EXPECTED.index("hm_loss")] > before + 0.1
     grades = [table.GetColumnByName("loss_grade").GetValue(row) for row in range(table.GetNumberOfRows())]
     assert grades == [study.vertebra(i).expected.grade for i in study.order] and grades[1] != "normal"
 
