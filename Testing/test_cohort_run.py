@@ -37,6 +37,7 @@ from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
 from VertebralFractureQuantLib.cohort.work import Finished, Settings, Task, work_on
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.networks import weights
 from VertebralFractureQuantLib.report import tables as report_tables
 from VertebralFractureQuantLib.report.schemas import schema
 
@@ -221,9 +222,9 @@ def test_another_method_measures_all_again_except_what_was_reviewed(run, tmp_pat
     assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["method"] == "anchor-free"
 
 
-def test_a_method_that_cannot_run_is_refused_before_anything_is_measured(run, tmp_path):
-    weights = Path(runs.__file__).parents[2] / "Resources" / "Weights"
-    if not (weights / "m-scn-mask.safetensors").exists():
+def test_a_method_that_cannot_run_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(weights, "weights_folder", lambda: tmp_path)
         assert "m-scn" in refused("no_method_weights", run, method="m-scn").message
     assert "anchor-boxes" in refused("unknown_method", run, method="boxes").message
     assert not measured(tmp_path)
