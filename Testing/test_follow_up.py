@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.cohort.engine import Library
 from VertebralFractureQuantLib.cohort.incidents import write_incidents
+from VertebralFractureQuantLib.cohort.planning import plan
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
@@ -765,6 +766,85 @@ def test_the_command_prints_the_rate(cohort):
     assert result.exit_code == 0, result.output
     assert "1 new fractures in 1 patients, 2.0 person-years." in result.stdout
     assert "50.03 new fractures in 100 person-years (95 %: 1.27 to 278.77)." in result.stdout
+
+
+@pytest.fixture
+def dicom_cohort(tmp_path):
+    """A patient whose L1 breaks between the second and third study, the first two of one day; and a file of nobody."""
+    pl = pytest.importorskip("polars")
+    fractured = again(spine(lower={"L1": (0.6, 0.9, 1)}), 0.25)
+    studies = {
+        "first": (spine(), "20240101"),
+        "same": (again(spine()), "20240101"),
+        "later": (replace(fractured, curve=fractured.curve + 9.0), "20251231"),
+        "undated": (spine(3), ""),
+    }
+    for name, (_, day) in studies.items():
+        tags = {"PatientID": "SECRET-7", "StudyDate": day, "StudyInstanceUID": f"1.2.{sum(map(ord, name))}"}
+        write_series(tmp_path / "scans" / name, trunk(), tags)
+    out = tmp_path / "out"
+    out.mkdir()
+    with CohortState(out) as state:
+        planned = plan(tmp_path / "scans", out, state.salt())
+        state.save_plan(planned.scans)
+    assert len(planned.scans) == 4
+    for one in planned.scans:
+        write_outputs(replace(studies[Path(one.path).name][0], case=one.name), None, out / "cases", pictures=False)
+    names = {Path(one.path).name: one.name for one in planned.scans}
+    pl.DataFrame({"case": list(names.values()), "status": ["ok"] * 4}).write_parquet(out / "patients.parquet")
+    return out, names
+
+
+def test_patients_and_dates_of_dicom_scans_give_the_intervals_and_are_written_nowhere(dicom_cohort):
+    out, names = dicom_cohort
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    found = write_incidents(out)
+    hashed = names["first"].split("-")[0]
+    first, second = sorted((names["first"], names["same"]))
+    assert [(r["patient"], r["prior_case"], r["current_case"], r["days"], r["status"]) for r in found.rows] == [
+        (hashed, first, second, 0, "same_day"),
+        (hashed, second, names["later"], 730, "ok"),
+    ]
+    assert (found.fractures, found.left_out, found.from_dicom) == (1, 1, True)
+    assert found.person_years == pytest.approx(730 / 365.25)
+    told = (out / "incidents.csv").read_text()
+    assert "SECRET" not in told and "2024" not in told and "2025" not in told
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "incidents.csv"}
+    assert all(b"SECRET-7" not in data and b"20240101" not in data for data in after.values())
+    assert {p: d for p, d in after.items() if "sqlite" not in p.name} == {
+        p: d for p, d in before.items() if "sqlite" not in p.name
+    }
+
+
+def test_the_command_says_where_dates_come_from_and_what_is_left_out(dicom_cohort):
+    out, _ = dicom_cohort
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["cohort", "incidents", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "1 scans without a patient or a date are left out." in result.stdout
+    assert "only the days between them are written" in result.stdout
+
+
+def test_a_column_of_the_manifest_stands_before_dicom_and_a_column_that_is_asked_for_must_be_there(dicom_cohort):
+    pl = pytest.importorskip("polars")
+    out, names = dicom_cohort
+    table = pl.read_parquet(out / "patients.parquet")
+    dates = {names["first"]: "2020-01-01", names["same"]: "2020-01-31", names["later"]: None, names["undated"]: None}
+    dated = table.with_columns(date=pl.col("case").replace_strict(dates, return_dtype=pl.String))
+    dated.write_parquet(out / "patients.parquet")
+    found = write_incidents(out)
+    assert [(r["prior_case"], r["days"]) for r in found.rows] == [(names["first"], 30)] and found.left_out == 2
+    for columns in (("who", None), (None, "when")):
+        with pytest.raises(VFQError) as told:
+            write_incidents(out, *columns)
+        assert told.value.code == "bad_manifest"
+
+
+def test_dicom_scans_that_are_gone_are_said(dicom_cohort):
+    out, _ = dicom_cohort
+    (out.parent / "scans").rename(out.parent / "moved")
+    with pytest.raises(VFQError, match="put the DICOM files back") as told:
+        write_incidents(out)
+    assert told.value.code == "bad_manifest"
 
 
 @pytest.mark.parametrize(("columns", "code"), [(("patient", "when"), "bad_manifest"), (("who", "case"), "bad_dates")])

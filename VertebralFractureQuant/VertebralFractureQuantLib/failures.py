@@ -144,6 +144,10 @@ COMPARISONS = {
         "Open both with vfq review --prior and match the vertebrae again. Or remove matches.json from the folder of "
         "the current case; the match is then automatic.",
     ),
+    "same_day": Failure(
+        "both scans of a patient are of one day, so no fracture can be new between them",
+        "Nothing needs to be done: the next scan of the patient is compared with the later of them.",
+    ),
     "bad_dates": Failure(
         "the dates of the examinations are not in order, or cannot be read",
         "Give the examinations from the earliest to the latest, and with --dates one date for each, as 2026-11-30.",
