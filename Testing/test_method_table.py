@@ -185,6 +185,18 @@ def test_the_loss_of_the_true_points_is_known_from_the_heights_before(compared):
     assert compared.blocks[0].estimates[row.name]["by_loss", "accuracy"].value == 1
 
 
+def test_curves_by_lost_height_are_drawn_only_where_it_is_known(compared):
+    from VertebralFractureQuantLib.report.methods_curves import _bands
+
+    (block,) = compared.blocks
+    assert len(list(_bands(block, 0, 0))) == 2
+    unknown = [
+        replace(row, trials=[replace(t, truth=replace(t.truth, loss=np.full((3, 3), np.nan))) for t in row.trials])
+        for row in block.rows
+    ]
+    assert len(list(_bands(replace(block, rows=unknown), 0, 0))) == 1
+
+
 def test_the_printed_table_shows_only_what_a_row_has(compared):
     from rich.console import Console
 

@@ -53,7 +53,7 @@ def evaluate_methods(
     ] = Path("evaluation-methods"),
     phantoms: Annotated[int, typer.Option(min=0, help="Number of phantoms, of seeds that no training used.")] = 200,
     synthetic: Annotated[
-        int, typer.Option(min=0, help="Number of phantoms that are also graded by synthetic pictures, which take long.")
+        int, typer.Option(min=0, help="Number of phantoms that are also graded by synthetic pictures; scans are, too.")
     ] = 0,
     method: Annotated[
         list[str] | None, typer.Option(help="Method to run; can be repeated.", show_default="all with weights")

@@ -136,7 +136,7 @@ class Comparison:
 class Systems:
     """What is compared: the networks of each method, or why it has none, and the generator of synthetic pictures.
 
-    `pictured` is the number of scans of a block for which synthetic pictures are made; they take long.
+    `pictured` is the number of scans of a block for which synthetic pictures are made.
     """
 
     methods: dict[str, Models | VFQError]

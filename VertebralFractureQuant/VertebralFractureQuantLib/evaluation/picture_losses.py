@@ -1,7 +1,7 @@
 """Height loss of all vertebrae of a scan against their synthetic pictures (`methods.healthy_picture`).
 
 Losses are means of the thirds of the depth [anterior, middle, posterior], shares. The results of a scan are kept as a
-JSON file, because a picture takes about as long as the whole analysis of a scan.
+JSON file, so that an interrupted evaluation can be resumed.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ without colours; the colours are those of Okabe & Ito, legible to the colour-bli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from ..evaluation.methods import EXACT, OURS, Block, Comparison, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Draw = Callable[["Axes"], None]
 
 # color, line, marker
 STYLES = (
@@ -34,42 +36,61 @@ QUIET = "#7a8791"
 
 
 def write_methods_curves(comparison: Comparison, path: Path) -> None:
-    """Draw four panels for each block that has them into a PNG file. Raises OSError if it cannot be written."""
+    """Draw the panels of each block into a PNG file: four if the lost heights are known, else two.
+
+    Raises OSError if it cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    blocks = [block for block in comparison.blocks if any(row.trials for row in block.rows)]
-    figure = Figure(figsize=(13, 10.5 * max(len(blocks), 1)), layout="constrained")
+    bands = [band for block in comparison.blocks for band in _bands(block, comparison.repeats, comparison.seed)]
+    figure = Figure(figsize=(13, 5.2 * max(len(bands), 1)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2 * max(len(blocks), 1), 2, squeeze=False)
-    for block, pair in zip(blocks, axes.reshape(-1, 4), strict=False):
-        _draw_block(list(pair), block, comparison.repeats, comparison.seed)
-    if not blocks:
+    axes = figure.subplots(max(len(bands), 1), 2, squeeze=False)
+    for band, pair in zip(bands, axes, strict=False):
+        for draw, ax in zip(band, pair, strict=True):
+            draw(ax)
+    if not bands:
         for ax in axes.ravel():
             ax.text(0.5, 0.5, "no scans with truth", ha="center", color=QUIET)
             ax.set_axis_off()
     figure.savefig(path, dpi=110, format="png")
 
 
-def _draw_block(axes: Sequence[Axes], block: Block, repeats: int, seed: int) -> None:
+def _bands(block: Block, repeats: int, seed: int) -> Iterator[tuple[Draw, Draw]]:
+    """Yield what draws the panels of a block, two side by side."""
     rows = {row.name: row for row in block.rows if row.trials}
     methods = [row for row in rows.values() if row.kind != "grader"]
-    rules = [rows[name] for name in RULES if name in rows]
-    _draw_roc(axes[0], methods, lambda row: roc_band(row.trials, False, repeats, seed))
-    axes[0].set_title(f"ROC of vertebrae, truth: G of at most 0.74 ({block.name})", fontsize=10, loc="left")
-    _draw_roc(axes[1], rules, lambda row: roc_band(row.trials, True, repeats, seed))
-    axes[1].set_title("ROC of vertebrae, truth: lost a quarter of a height or more", fontsize=10, loc="left")
     found = [row for row in methods if row.kind == "method"]
-    _draw_curves(axes[2], found, lambda row: distance_band(row.trials, repeats, seed))
-    axes[2].set(xlabel="distance, mm", ylabel="share of true vertebrae without a centre so near", xlim=(0, 20))
-    axes[2].set_title("Distance of the nearest centre", fontsize=10, loc="left")
-    _draw_losses(axes[3], [rows[name] for name in LOSSES if name in rows], repeats, seed)
+    where = f" ({block.name})"
+    if methods:
+        yield (
+            lambda ax: _draw_roc(
+                ax, f"ROC of vertebrae, truth: G of at most 0.74{where}", methods, False, repeats, seed
+            ),
+            lambda ax: _draw_distances(ax, f"Distance of the nearest centre{where}", found, repeats, seed),
+        )
+    rules = [rows[name] for name in RULES if name in rows]
+    if any(np.isfinite(trial.truth.loss).any() for row in rules for trial in row.trials):
+        losses = [rows[name] for name in LOSSES if name in rows]
+        truth = f"ROC of vertebrae, truth: lost a quarter of a height or more{where}"
+        yield (
+            lambda ax: _draw_roc(ax, truth, rules, True, repeats, seed),
+            lambda ax: _draw_losses(ax, f"Height loss, measured against true{where}", losses, repeats, seed),
+        )
 
 
-def _draw_roc(ax: Axes, rows: Sequence[Row], band_of: Callable[[Row], Band]) -> None:
+def _draw_roc(ax: Axes, title: str, rows: Sequence[Row], by_loss: bool, repeats: int, seed: int) -> None:
     ax.plot([0, 1], [0, 1], color=QUIET, lw=0.8)
-    _draw_curves(ax, rows, band_of)
+    _draw_curves(ax, rows, lambda row: roc_band(row.trials, by_loss, repeats, seed))
     ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
+    ax.set_title(title, fontsize=10, loc="left")
+
+
+def _draw_distances(ax: Axes, title: str, rows: Sequence[Row], repeats: int, seed: int) -> None:
+    _draw_curves(ax, rows, lambda row: distance_band(row.trials, repeats, seed))
+    ax.set(xlabel="distance, mm", ylabel="share of true vertebrae without a centre so near", xlim=(0, 20), ylim=(0, 1))
+    ax.set_title(title, fontsize=10, loc="left")
 
 
 def _draw_curves(ax: Axes, rows: Sequence[Row], band_of: Callable[[Row], Band]) -> None:
@@ -81,7 +102,7 @@ def _draw_curves(ax: Axes, rows: Sequence[Row], band_of: Callable[[Row], Band]) 
     _finish(ax, bool(known))
 
 
-def _draw_losses(ax: Axes, rows: Sequence[Row], repeats: int, seed: int) -> None:
+def _draw_losses(ax: Axes, title: str, rows: Sequence[Row], repeats: int, seed: int) -> None:
     """Draw the mean measured loss over the true one, with the interval of the mean."""
     ends = 100 * LOSS_EDGES[[0, -1]]
     ax.plot(ends, ends, color=QUIET, lw=0.8)
@@ -92,7 +113,7 @@ def _draw_losses(ax: Axes, rows: Sequence[Row], repeats: int, seed: int) -> None
         ax.vlines(x, 100 * band.low, 100 * band.high, color=color, lw=1.6)
         ax.plot(x, 100 * band.y, color=color, linestyle=line, marker=marker, ms=5, lw=1.2, label=row.name)
     ax.set(xlabel="true height loss, %", ylabel="measured height loss, mean, %")
-    ax.set_title("Height loss, measured against true", fontsize=10, loc="left")
+    ax.set_title(title, fontsize=10, loc="left")
     _finish(ax, bool(known))
 
 
