@@ -87,6 +87,8 @@ def compare(
         write_whole(targets[1], lambda path: write_comparison_rows(record, path))
         if len(drawable(examinations)) > 1:
             write_whole(targets[2], lambda path: write_comparison_picture(examinations, steps, path))
+        else:
+            targets[2].unlink(missing_ok=True)  # the picture of an earlier comparison
     if as_json:
         typer.echo(json.dumps(record, indent=1))
     else:

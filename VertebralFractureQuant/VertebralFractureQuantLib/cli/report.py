@@ -69,6 +69,8 @@ def report(
     from ..report.document import FORMATS, case_panel, make_report
     from ..report.wording import Wording
 
+    if prior is None and (days is not None or same_patient):
+        raise typer.BadParameter("--days and --same-patient belong to --prior. Give the earlier case with --prior.")
     with coded_exit(debug):
         wording = Wording(language, template)
         to_terminal = format is Format.TXT and output is None
