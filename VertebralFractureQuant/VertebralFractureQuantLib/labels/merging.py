@@ -75,8 +75,8 @@ def _plan(ours: Dataset, incoming: list[LabelReading]) -> tuple[list[LabelReadin
         there = next((v for v in versions if v.version == reading.version), None)
         if any(to_json(replace(v, version=reading.version)) == to_json(reading) for v in versions):
             known += 1  # also as a further version, from an earlier merge
-        elif there:
-            conflicts.append(reading)
+        elif there or any(_slot(reading) == _slot(conflict) for conflict in conflicts):
+            conflicts.append(reading)  # a correction of a reading that differs stays behind it
         else:
             planned.append(reading)
     return planned, conflicts, known
