@@ -25,7 +25,8 @@ SCALE = 0.04  # a larger share by which all sizes differ is no change of the bon
 SHARED_ROLES = ("localizer", "refiner")  # of networks that every method uses
 _WITHOUT_FIT = {  # by whether the user vouches for the patient
     False: "If they are, use --same-patient of vfq compare or vfq report.",
-    True: "If they are, no match of the vertebrae fits: match them yourself with vfq review --prior, or set the level of one vertebra in each.",
+    True: "If they are, no match of the vertebrae fits: match them yourself with vfq review --prior, or set the level "
+    "of one vertebra in each.",
 }
 
 

@@ -69,7 +69,9 @@ def _together(ours: Dataset, theirs: Dataset) -> Dataset:
 
 def _plan(ours: Dataset, incoming: list[LabelReading]) -> tuple[list[LabelReading], list[LabelReading], int]:
     """Return the readings to add, those that differ from ours at their place, and the number of known ones."""
-    planned, conflicts, known = [], [], 0
+    planned: list[LabelReading] = []
+    conflicts: list[LabelReading] = []
+    known = 0
     for reading in incoming:
         versions = history(ours, _slot(reading))
         there = next((v for v in versions if v.version == reading.version), None)
