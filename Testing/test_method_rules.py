@@ -268,6 +268,9 @@ def test_losses_of_pictures_are_kept_and_those_that_fail_have_a_code(monkeypatch
         assert drawn == [0, 1, 2] and graded.thirds
         assert graded.grade.tolist() == [2, UNGRADED, 2] and graded.loss[0].tolist() == [0.3, 0.1, 0.0]
         assert graded.score[0] == 0.3 and np.isnan(graded.score[1])
+    rejected = replace(measured, vertebrae=(measured.vertebrae[0], replace(measured.vertebrae[1], review="rejected")))
+    first, second = picture_losses.picture_losses(healer, rejected, ct)
+    assert first.code == "no_neighbour" and second.code == "no_synthetic_body"  # the rejected one has a neighbour
     lone = record(bodies(usual(("T9",))), ("T9",))
     assert picture_losses.picture_losses(healer, lone, ct)[0].code == "no_neighbour"
 

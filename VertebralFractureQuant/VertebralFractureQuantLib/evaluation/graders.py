@@ -1,7 +1,8 @@
 """Rules that grade the vertebrae of one spine from their key points; a further rule is one entry of `GRADERS`.
 
 A rule takes a `Spine` whose vertebrae are ordered cranial to caudal (key points in mm, names where known), and returns
-a `Graded`. Height loss is 1 - height / height before the fracture, a share, negative where a vertebra is taller.
+a `Graded`. It sees points alone, so that vertebrae which the program would leave out are neighbours, too. Height loss
+is 1 - height / height before the fracture, a share, negative where a vertebra is taller.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class PictureLoss:
 
 
 def picture_losses(healer: Healer, analysis: SpineAnalysis, ct: CTVolume) -> list[PictureLoss]:
-    """Return the loss of each vertebra of `analysis`, which is that of `ct`."""
+    """Return the loss of each vertebra of `analysis`, which is that of `ct`, as `healthy_picture.vertebra_picture`."""
     from ..methods.healthy_picture import flat_keypoints, straight_image
 
     if len(analysis.vertebrae) < 2:
@@ -44,7 +44,8 @@ def picture_losses(healer: Healer, analysis: SpineAnalysis, ct: CTVolume) -> lis
     straightening = Straightening(curve)
     image = straight_image(lambda at: ct.sample(straightening.to_patient(at), fill=AIR), curve.length)
     points = flat_keypoints(curve, [v.keypoints for v in analysis.vertebrae])
-    return [_loss(healer, image, points, i) for i in range(len(points))]
+    counts = np.array([v.counts for v in analysis.vertebrae])
+    return [_loss(healer, image, points, counts, i) for i in range(len(points))]
 
 
 def kept_losses(path: Path, key: dict[str, Any]) -> list[PictureLoss] | None:
@@ -70,11 +71,15 @@ def as_graded(losses: list[PictureLoss]) -> Graded:
     return graded_losses(values, [None if v.grade is None else GRADES.index(v.grade) for v in losses], thirds=True)
 
 
-def _loss(healer: Healer, image: np.ndarray, points: np.ndarray, index: int) -> PictureLoss:
+def _loss(healer: Healer, image: np.ndarray, points: np.ndarray, counts: np.ndarray, index: int) -> PictureLoss:
+    """Return the loss of vertebra `index`; its neighbours are those that count."""
     from ..methods.healthy_picture import healthy_picture
 
+    kept = [i for i in range(len(points)) if counts[i] or i == index]
+    if len(kept) < 2:
+        return PictureLoss(None, None, "no_neighbour")
     try:
-        picture = healthy_picture(healer, image, points, index)
+        picture = healthy_picture(healer, image, points[kept], kept.index(index))
     except VFQError as error:
         return PictureLoss(None, None, error.code)
     return PictureLoss(tuple(float(x) for x in picture.loss), picture.grade)
