@@ -486,9 +486,11 @@ def test_two_commands_that_write_one_file_at_once_leave_one_whole_file(tmp_path)
     target = tmp_path / "table.csv"
 
     def write(path):
-        path.write_text("begun")
-        write_whole(target, lambda other: other.write_text("of the other command"))
-        path.write_text("of this command")
+        with path.open("w") as file:
+            file.write("of this ")
+            file.flush()
+            write_whole(target, lambda other: other.write_text("a longer text of the other command"))
+            file.write("command")
 
     write_whole(target, write)
     assert target.read_text() == "of this command" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
