@@ -98,6 +98,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.initializeParameterNode()
         self._say("")
         self._showBusy("")
+        self.weights.show()
         self.face.changed()
         self._do(self._resume, self.parent.property(REOPENED))
         self.parent.setProperty(REOPENED, "")
@@ -109,6 +110,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._listen(True)
         self.input.show_missing()
         self.input.show_buttons()
+        self.weights.show()
 
     def exit(self):
         """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
@@ -196,6 +198,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
+        from VertebralFractureQuantLib.desktop.weights_panel import WeightsPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
         self.face.on_told = self._say
@@ -222,6 +225,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.labelFace.on_busy = self._showBusy
         self.labels = LabelPanel(self.ui, self.labelFace, lambda: self.analyst.models(), self.face.close, window)
         self.labels.listened = lambda: self._listen(self._listening)
+        self.weights = WeightsPanel(self.ui, self.analyst, (self.face, self.labelFace))
         self.keyboard = Keyboard(window, self.act)
 
     def _connect(self):
@@ -232,6 +236,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "openButton": self.input.open_earlier,
             "cancelButton": self.onCancel,
             "installButton": self.input.install,
+            "verifyButton": self.weights.verify,
             "layoutButton": self.onShowLayout,
             "helpButton": self.onHelp,
             "beginButton": self.input.begin_by_hand,
