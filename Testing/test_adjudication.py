@@ -11,13 +11,13 @@ from label_bench import body, column, dataset_with, made
 from test_formats import validated
 from test_labels import refused
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli.annotate import adjudications_to_do, in_order
+from VertebralFractureQuantLib.cli.annotate import in_order
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.labels.assigning import assign
 from VertebralFractureQuantLib.labels.consensus import letters, read_consensus
 from VertebralFractureQuantLib.labels.dataset import changing, load
-from VertebralFractureQuantLib.labels.disputes import disputed_cases, disputes_of
+from VertebralFractureQuantLib.labels.disputes import adjudications_to_do, disputed_cases, disputes_of
 from VertebralFractureQuantLib.labels.ordering import case_doubts, sorted_cases
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
 from VertebralFractureQuantLib.labels.store import final_readings, history, newest, save
