@@ -144,8 +144,8 @@ class WeightsPanel:
         known = installed.set_of(stamps)
         of_set = _(" of the weights {}").format(known) if known else ""
         return _(
-            "The open study was measured by others{}: {}. Clicks on it use those in use; analyse the CT again to measure "
-            "it with them."
+            "The open study was measured by others{}: {}. Clicks on it use those in use. Analyse the CT again to "
+            "measure it with them."
         ).format(of_set, named(stamps))
 
 
