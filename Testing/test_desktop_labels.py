@@ -50,7 +50,7 @@ class Labels:
         bench.widget.labels._models = lambda: NO_NETWORKS
 
     dataset = property(lambda self: load(self.folder))
-    face = property(lambda self: self.bench.widget.labelFace)
+    face = property(lambda self: self.panel.face)
     review = property(lambda self: self.face.review)
     panel = property(lambda self: self.bench.widget.labels)
 
@@ -270,7 +270,7 @@ def test_each_key_of_the_section_has_an_action(labels):
     found = labels()
     for entry in ANNOTATION_KEYS:
         assert entry.action in found.panel._own or hasattr(AnnotationActions, entry.action), entry.action
-    assert len(found.panel._keyboard._shortcuts) == sum(len(e.keys) for e in ANNOTATION_KEYS) - 1  # without Space
+    assert len(found.panel._keyboards[0]._shortcuts) == sum(len(e.keys) for e in ANNOTATION_KEYS) - 1  # without Space
 
 
 def test_what_is_in_doubt_is_asked_before_a_reading_is_final(labels):

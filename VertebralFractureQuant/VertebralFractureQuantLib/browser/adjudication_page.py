@@ -25,8 +25,6 @@ from .annotation_page import AnnotationDialogs, AnnotationPage, AnnotationSide, 
 from .annotation_session import AnnotationSession
 from .serve import Settings
 
-SIGNS = {"circle": "\N{BLACK CIRCLE}", "square": "\N{BLACK SQUARE}"}
-SIGNS |= {"triangle": "\N{BLACK UP-POINTING TRIANGLE}", "diamond": "\N{BLACK DIAMOND}"}
 LEGEND = (
     ("mdi-scale-balance", "the readers disagree, and you have not decided yet"),
     ("mdi-comment-outline", "has a comment"),
@@ -56,9 +54,9 @@ class AdjudicationFace(AnnotationFace):
         return decision_rows(self.review)
 
     def _opinions(self) -> list[dict[str, Any]]:
-        """Return an entry for each reader, with the sign and the colour as the page draws them."""
+        """Return an entry for each reader, with the colour as a page writes it."""
         return [
-            {**row, "sign": SIGNS[row["shape"]], "color": f"rgb({', '.join(f'{c * 255:.0f}' for c in row['color'])})"}
+            {**row, "color": f"rgb({', '.join(f'{c * 255:.0f}' for c in row['color'])})"}
             for row in opinion_rows(self.review)
         ]
 

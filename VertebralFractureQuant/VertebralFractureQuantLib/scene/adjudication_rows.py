@@ -10,7 +10,7 @@ from typing import Any
 from .adjudication_review import AdjudicationReview
 from .annotation_keys import TAKEN_BY_DIGIT
 from .annotation_rows import Row, label_rows
-from .opinions import style
+from .opinions import SIGNS, style
 
 
 def decision_rows(review: AdjudicationReview) -> list[Row]:
@@ -30,8 +30,8 @@ def decision_rows(review: AdjudicationReview) -> list[Row]:
 def opinion_rows(review: AdjudicationReview) -> list[Row]:
     """Return a row for each reader of the case, by letter, and what this reader says of the selected vertebra.
 
-    Keys: `letter`; `color` (red, green, blue) of 0 to 1; `shape`; `said`; `there`, whether the reader marked the
-    vertebra; `key` that takes the reading, "" without one; `chosen`, whether `take_chosen` takes it.
+    Keys: `letter`; `color` (red, green, blue) of 0 to 1; `sign`, the shape of the points; `said`; `there`, whether the
+    reader marked the vertebra; `key` that takes the reading, "" without one; `chosen`, whether `take_chosen` takes it.
     """
     annotation = review.annotation
     dispute = annotation.disputes.get(review.selected or "") if annotation else None
@@ -46,7 +46,7 @@ def opinion_rows(review: AdjudicationReview) -> list[Row]:
             said = "not marked"
         chosen = there and review.chosen == letter
         key = str(TAKEN_BY_DIGIT.index(letter) + 1) if letter in TAKEN_BY_DIGIT else ""
-        rows.append({"letter": letter, "color": color, "shape": shape, "said": said, "there": there, "key": key,
+        rows.append({"letter": letter, "color": color, "sign": SIGNS[shape], "said": said, "there": there, "key": key,
                      "chosen": chosen})  # fmt: skip
     return rows
 
