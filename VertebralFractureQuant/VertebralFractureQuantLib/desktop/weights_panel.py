@@ -19,6 +19,7 @@ from ..scene.state import record_of
 from ..spine.record import ModelStamp
 from .analysing import NO_NETWORKS, Analyst
 from .face import DesktopFace
+from .label_face import LabelFace
 from .labels import show_text
 
 HASH_DIGITS = 8
@@ -42,7 +43,7 @@ class WeightsPanel:
         self._turn = 0
         self._used = self._shown = ""
         self._networks: tuple[ModelStamp, ...] = ()  # in use; none if they are damaged or gone
-        self._known: tuple[tuple[ModelStamp, ...], str] = ((), "")  # networks, and the sentence about them
+        self._known: tuple[tuple[bool, tuple[ModelStamp, ...]] | None, str] = (None, "")  # of the open study, in words
         ui.weightsComboBox.connect("textActivated(QString)", self.choose)
         for face in faces:
             face.on_changed.append(self.show_measured)
@@ -67,7 +68,7 @@ class WeightsPanel:
             self._networks = ()
             box.currentIndex = -1
             self._used = error.message
-        self._shown, self._known = "", ((), "")
+        self._shown, self._known = "", (None, "")
         self.show_measured()
 
     def choose(self, name: str) -> None:
@@ -130,23 +131,27 @@ class WeightsPanel:
         self._analyst.face.work(_("loading the networks"), self._analyst.models, use)
 
     def _measured(self) -> str:
-        study = next((f.review.study for f in self._faces if f.review.editor and f.review.study.nodes), None)
-        if study is None:
+        face = next((f for f in self._faces if f.review.editor and f.review.study.nodes), None)
+        if face is None:
             return ""
-        stamps = record_of(study.nodes["study"].GetText()).models
-        if stamps != self._known[0]:
-            self._known = stamps, self._told(stamps)
-        return self._known[1] if stamps else _("No network measured the open study.")
+        labelled, stamps = isinstance(face, LabelFace), record_of(face.review.study.nodes["study"].GetText()).models
+        if (labelled, stamps) != self._known[0]:
+            self._known = (labelled, stamps), self._told(labelled, stamps)
+        return self._known[1]
 
-    def _told(self, stamps: Sequence[ModelStamp]) -> str:
+    def _told(self, labelled: bool, stamps: tuple[ModelStamp, ...]) -> str:
+        if not stamps:
+            return "" if labelled else _("No network measured the open study.")
         if installed.are_same(stamps, self._networks):
-            return _("They measured the open study.")
+            return _("They found the spine of the open case.") if labelled else _("They measured the open study.")
         known = installed.set_of(stamps)
-        of_set = _(" of the weights {}").format(known) if known else ""
+        others = _("others, the weights {}: {}").format(known, named(stamps)) if known else named(stamps)
+        if labelled:
+            return _("The spine of the open case was found by {}.").format(others)
         return _(
-            "The open study was measured by others{}: {}. Clicks on it use those in use. Analyse the CT again to "
-            "measure it with them."
-        ).format(of_set, named(stamps))
+            "The open study was measured by {}. Clicks on it use those in use. Analyse the CT again to measure it with "
+            "them."
+        ).format(others)
 
 
 def named(stamps: Sequence[ModelStamp]) -> str:
