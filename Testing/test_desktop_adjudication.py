@@ -120,6 +120,7 @@ def test_the_worst_case_and_vertebra_come_first_and_each_is_decided_by_one_key_o
     called, desktop = disputes.called, disputes.bench.desktop
     assert [row[0] for row in disputes.texts("labelCaseTable")] == ["a", "b"]
     disputes.open()
+    assert disputes.ui.labelProtocolLabel.text == "Adjudication. Mark the outer edges."
     assert disputes.rows() == [("T10", "?"), ("T11", "?"), ("T9", "agreed")]
     assert disputes.ui.labelLeftLabel.text == "2 to be decided, the worst first"
     assert "grades differ" in disputes.texts("labelTable")[0][2] and "2.5 mm" in disputes.texts("labelTable")[1][2]

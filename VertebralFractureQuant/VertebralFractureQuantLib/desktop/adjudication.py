@@ -93,6 +93,10 @@ class Adjudicating(Labelling):
         super().__init__(ui, face)
         self.opinions = OpinionTable(ui.labelOpinionTable, partial(act, "take"))
 
+    def mode_text(self, mode: str) -> str:
+        """Return what the reader does, in words, once a label set is chosen."""
+        return _("Adjudication.") if mode else ""
+
     def slots(self, dataset: Dataset, reader: str) -> list[Slot]:
         """Return the adjudications that a reader may make. VFQError `nothing_assigned`; as `final_readings`."""
         return adjudications_to_do(dataset, reader)

@@ -375,7 +375,7 @@ class LabelPanel:
     def _show_texts(self) -> None:
         ui, review, annotation = self.ui, self.review, self.review.annotation
         protocol = self._dataset.protocol if self._dataset else {}
-        mode = {"assisted": _("Assisted reading."), "blinded": _("Blinded reading.")}.get(protocol.get("mode", ""), "")
+        mode = self._kind.mode_text(str(protocol.get("mode", "")))
         show_text(ui.labelProtocolLabel, " ".join(filter(None, (mode, str(protocol.get("text", ""))))))
         placing = review.placing if self.is_open and review.mode == "place" else ""
         nudged = _("Arrow keys move {} by 0.1 mm.").format(review.point) if self.is_open and review.point else ""

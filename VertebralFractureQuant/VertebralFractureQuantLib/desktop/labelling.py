@@ -47,6 +47,10 @@ class Labelling:
         self.ui = ui
         self.face = face
 
+    def mode_text(self, mode: str) -> str:
+        """Return how cases are read by a protocol with this mode, in words."""
+        return {"assisted": _("Assisted reading."), "blinded": _("Blinded reading.")}.get(mode, "")
+
     def slots(self, dataset: Dataset, reader: str) -> list[Slot]:
         """Return the readings to list. VFQError `nothing_assigned`, or as `newest`."""
         return readings_to_do(dataset, reader)

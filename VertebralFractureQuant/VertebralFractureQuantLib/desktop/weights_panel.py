@@ -156,7 +156,8 @@ class WeightsPanel:
 
 def named(stamps: Sequence[ModelStamp]) -> str:
     """Return the networks by role, name and the first digits of their SHA-256, in words."""
-    return ", ".join(f"{stamp.role} {stamp.name} ({stamp.sha256[:HASH_DIGITS]})" for stamp in stamps)
+    told = (s.name if s.role in s.name else f"{s.role} {s.name}" for s in stamps)
+    return ", ".join(f"{name} ({s.sha256[:HASH_DIGITS]})" for name, s in zip(told, stamps, strict=True))
 
 
 def wants_networks(machine: Machine) -> bool:
