@@ -205,7 +205,7 @@ def analyser(monkeypatch):
     return seen
 
 
-def test_an_analysis_is_resumed_only_for_the_same_scan_and_networks(analyser, tmp_path):
+def test_an_analysis_is_resumed_only_for_the_same_scan_code_and_networks(analyser, tmp_path, monkeypatch):
     stamp = ModelStamp("detector", "d", "a" * 64, None)
     networks = type("Networks", (), {"stamps": (stamp,)})()
     scan = method_subjects.Scanned("one", lambda: "ct", "voxels 1")
@@ -220,6 +220,9 @@ def test_an_analysis_is_resumed_only_for_the_same_scan_and_networks(analyser, tm
     (tmp_path / "anchor-free" / "one.json").write_text("{")
     method_subjects.analysis_of(replace(scan, made_from="voxels 2"), "anchor-free", networks, tmp_path)
     assert len(analyser) == 4
+    monkeypatch.setattr(phantom_cache, "code_of", lambda *rooms: "other code")
+    method_subjects.analysis_of(replace(scan, made_from="voxels 2"), "anchor-free", networks, tmp_path)
+    assert len(analyser) == 5
 
 
 def record(keypoints: np.ndarray, levels) -> SpineAnalysis:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
 from ..errors import VFQError
 from ..spine.genant import heights
 from ..spine.keypoints import centers
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 950_000  # no training and no choice of weights used these phantoms
 FRACTURE_RATE = 0.25
+MEASURING = ("analysis", "imaging", "methods", "networks", "spine")  # rooms whose code decides what is measured
 PICTURES = "synthetic-picture"  # folder of the losses by synthetic pictures
 
 
@@ -157,7 +157,7 @@ def _truth(case: str, keypoints: np.ndarray, levels: Sequence[str | None], parti
 
 
 def analysis_of(scan: Scanned, method: str, networks: Models, folder: Path) -> SpineAnalysis:
-    """Return the analysis of a scan: the file of an earlier run on the same scan with the same networks, or a new one.
+    """Return the analysis of a scan: the file of an earlier run of the same code and networks on it, or a new one.
 
     A scan that cannot be read or measured has an analysis with the code of why.
     """
@@ -192,4 +192,6 @@ def pictures_of(scan: Scanned, analysis: SpineAnalysis, healer: Healer, folder: 
 
 
 def _key(scan: Scanned, networks: list[str]) -> dict[str, Any]:
-    return {"scan": scan.made_from, "networks": networks, "version": __version__}
+    from .phantom_cache import code_of
+
+    return {"scan": scan.made_from, "networks": networks, "code": code_of(*MEASURING)}

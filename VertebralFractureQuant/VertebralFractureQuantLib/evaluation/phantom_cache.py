@@ -18,11 +18,17 @@ from ..phantom.options import PhantomOptions
 from ..phantom.volume import make_phantom
 
 
-@lru_cache(maxsize=1)
 def painted_by() -> str:
     """Return the SHA-256 of the code that paints phantoms."""
+    return code_of("phantom")
+
+
+@lru_cache(maxsize=8)
+def code_of(*rooms: str) -> str:
+    """Return the SHA-256 of the code of some rooms of the library; what other code computed is not used again."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.parent.joinpath("phantom").glob("*.py")):
+    library = Path(__file__).parent.parent
+    for path in sorted(p for room in rooms for p in (library / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
