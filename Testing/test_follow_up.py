@@ -40,7 +40,7 @@ from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.levels import LEVELS
 from VertebralFractureQuantLib.spine.quality import Flag
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, remeasured
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, remeasured
 from VertebralFractureQuantLib.spine.record_json import read_analysis
 
 SPINE = LEVELS[LEVELS.index("T6") :]  # T6 to L5
@@ -260,6 +260,31 @@ def test_the_same_scan_twice_is_refused_after_a_review_too():
             check_different(prior, twice)
         assert told.value.code == "same_study"
     check_different(prior, again(prior))
+
+
+def test_vertebrae_that_different_methods_found_are_not_compared_unless_all_were_reviewed():
+    ours, boxes = (
+        tuple(ModelStamp(role, role, 64 * "0") for role in ("localizer", "refiner", last))
+        for last in ("detector", "anchor-boxes")
+    )
+    prior, current = replace(spine(), models=ours), replace(again(spine()), models=boxes)
+    with pytest.raises(VFQError, match=r"case and later: .* different methods \(detector and anchor-boxes\)") as told:
+        compared(prior, current)
+    assert told.value.code == "other_method"
+    assert compared(replace(prior, models=boxes), current).changes
+    assert compared(replace(prior, models=()), current).changes  # a record that names no networks
+    confirmed = [[replace(v, review="confirmed") for v in a.vertebrae] for a in (prior, current)]
+    assert compared(*(replace(a, vertebrae=tuple(v)) for a, v in zip((prior, current), confirmed, strict=True))).changes
+
+
+def test_a_user_who_vouches_for_the_patient_is_told_what_to_do_where_no_match_fits():
+    examinations = Examination(spine(1)), Examination(spine(3, case="other", scale=1.3))
+    assert not align(*(column_of(e.analysis.vertebrae) for e in examinations)).pairs
+    for vouched, advice in ((False, "use --same-patient"), (True, "set the level of one vertebra in each")):
+        with pytest.raises(VFQError) as told:
+            compare(*examinations, same_patient=vouched)
+        assert told.value.code == "other_patient" and advice in told.value.message
+        assert vouched != ("--same-patient" in told.value.message)
 
 
 def test_a_failed_study_gives_its_own_code():
@@ -529,6 +554,14 @@ def test_a_comparison_is_not_overwritten_unless_it_is_asked_for(cases):
     assert vfq(*given, "--overwrite").exit_code == 0
 
 
+def test_the_picture_of_an_earlier_comparison_does_not_stay_beside_a_later_one(cases):
+    assert vfq(cases / "before", cases / "after", "-o", cases / "out").exit_code == 0
+    assert (cases / "out" / "comparison.png").exists()
+    result = vfq(cases / "before", cases / "failed", "-o", cases / "out", "--overwrite")
+    assert "comparison.png" not in result.output
+    assert not (cases / "out" / "comparison.png").exists()
+
+
 def matched_by_a_reader(cases: Path, offset: int = 1) -> dict:
     """Write the match of a reader into the folder "after": each vertebra with the one `offset` lower before."""
     before, after = (read_examination(cases / name) for name in ("before", "after"))
@@ -659,6 +692,17 @@ def test_the_picture_joins_each_vertebra_with_itself_at_one_scale():
     assert sum("new fracture, \N{MINUS SIGN}" in t for t in told) == 1
     scales = [np.ptp(p.get_ylim()) / p.get_position().height for p in panels]
     assert scales[0] == pytest.approx(scales[1], rel=1e-6)
+
+
+def test_long_names_of_cases_stay_in_the_picture_and_tell_the_cases_apart():
+    names = [f"a_very_long_name_of_one_patient_and_study_{end}" for end in ("baseline", "later")]
+    prior, current = spine(case=names[0]), again(spine(lower={"L1": (0.6, 0.9, 1)}), case=names[1])
+    seen = [Examination(a, texture(a)) for a in (prior, current)]
+    figure = draw_comparison(seen, compare_course(seen))
+    _, *titles = figure.axes[0].texts[:3]
+    boxes = [title.get_window_extent() for title in titles]
+    assert [t.get_text().split("_")[-1] for t in titles] == ["baseline", "later"]
+    assert boxes[0].x0 >= 0 and boxes[0].x1 < boxes[1].x0 and boxes[1].x1 <= figure.bbox.x1
 
 
 # --- repeatability

@@ -125,6 +125,10 @@ ARCHIVES = {
 
 COMPARISONS = {
     "same_study": Failure("the same scan was given twice for a comparison", "Give two examinations of one patient."),
+    "other_method": Failure(
+        "the vertebrae of two examinations were found by different methods",
+        "Analyse both examinations with the same --method. Or review all their vertebrae.",
+    ),
     "no_level_in_common": Failure(
         "no vertebra is in both scans, so nothing can be compared",
         "Give scans that overlap by at least two vertebrae. If they do, set the level of one vertebra in each with vfq "
