@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_cases import trunk, write_series
+from pydicom import dcmread
 from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
@@ -889,6 +890,23 @@ def test_a_column_of_the_manifest_stands_before_dicom_and_a_column_that_is_asked
         with pytest.raises(VFQError) as told:
             write_incidents(out, *columns)
         assert told.value.code == "bad_manifest"
+
+
+def test_a_patient_of_the_manifest_goes_with_the_date_of_a_dicom_scan_that_names_nobody(dicom_cohort):
+    pl = pytest.importorskip("polars")
+    out, names = dicom_cohort
+    for path in (out.parent / "scans").rglob("*.dcm"):
+        held = dcmread(path)
+        held.PatientID = held.PatientName = held.PatientBirthDate = ""
+        held.save_as(path)
+    table = pl.read_parquet(out / "patients.parquet")
+    table.with_columns(patient=pl.lit("P1")).write_parquet(out / "patients.parquet")
+    found = write_incidents(out)
+    assert [r["days"] for r in found.rows] == [0, 730] and {r["patient"] for r in found.rows} == {"P1"}
+    table.write_parquet(out / "patients.parquet")
+    with pytest.raises(VFQError) as told:
+        write_incidents(out)
+    assert told.value.code == "bad_manifest" and names["first"] not in told.value.message
 
 
 def test_dicom_scans_that_are_gone_are_said(dicom_cohort):
