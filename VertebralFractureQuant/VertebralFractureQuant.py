@@ -114,6 +114,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
         self._listen(False)
         self.face.review.settle()
+        self.pairing.prior.review.settle()
         self.labelFace.review.settle()
         self.setParameterNode(None)
 
@@ -125,7 +126,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
-            problem = " ".join(filter(None, (self.labels.end(), self.face.end())))
+            problem = " ".join(filter(None, (self.labels.end(), self.pairing.end(), self.face.end())))
             if problem:  # the panel is gone, so a dialog reports where unsaved actions were stored
                 slicer.util.errorDisplay(problem)
 
@@ -156,7 +157,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onNodeAdded(self, caller, event, node):
         """Choose a CT that is loaded while the module is open, as soon as Slicer has filled its node."""
         if node.IsA("vtkMRMLScalarVolumeNode") and not caller.IsImporting():
-            qt.QTimer.singleShot(0, lambda: self.input.choose_loaded(node))
+            qt.QTimer.singleShot(0, lambda: self._onLoaded(node))
+
+    def _onLoaded(self, node):
+        if node is not self.pairing.prior.ct:
+            self.input.choose_loaded(node)
+            self.prior.look_again()
 
     # -- parameters
 
@@ -193,9 +199,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
         from VertebralFractureQuantLib.desktop.label_face import LabelFace
         from VertebralFractureQuantLib.desktop.label_panel import LabelPanel
+        from VertebralFractureQuantLib.desktop.pair import Pairing
+        from VertebralFractureQuantLib.desktop.pair_choice import PriorChoice
+        from VertebralFractureQuantLib.desktop.pair_panel import PairPanel
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
+        from VertebralFractureQuantLib.scene.keys import KEYS
+        from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
         self.face.on_told = self._say
@@ -209,7 +220,13 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.cohort = CohortPanel(self.ui, self.analyst, self._open)
         self.report = ReportPanel(self.ui, self.face)
         self.signing = SigningPanel(self.ui, self.analyst, self._open, self.cohort.open_next_open)
+        self.pairing = Pairing(self.face)
+        self.priorChoice = PriorChoice(self.pairing, self.input, self.cohort)
+        self.prior = PairPanel(self.ui, self.pairing, self.priorChoice, self.act, self._do)
+        self.pairing.on_changed.append(self._showKeys)
+        self.pairing.on_closed = self.cohort.show_folders
         self.ownActions = {
+            **self.pairing.actions,
             "toggle_help": self.onHelp,
             "next_open": self.cohort.open_next_open,
             "complete_study": self.signing.complete_study,
@@ -222,7 +239,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.labelFace.on_busy = self._showBusy
         self.labels = LabelPanel(self.ui, self.labelFace, lambda: self.analyst.models(), self.face.close, window)
         self.labels.listened = lambda: self._listen(self._listening)
-        self.keyboard = Keyboard(window, self.act)
+        self.keyboard = Keyboard(window, self.act, (*KEYS, *PAIR_KEYS))
 
     def _connect(self):
         from VertebralFractureQuantLib.desktop.paths import when_chosen, when_typed
@@ -293,7 +310,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         elif action in self.ownActions:
             self._do(self.ownActions[action])
         else:
-            self.face.review.act(action, *args)
+            self.pairing.target(action).act(action, *args)
+            self.pairing.acted(action)
         if action in ("toggle_window", "choose_window"):
             qt.QSettings().setValue(f"{SETTINGS}/window", self.face.review.preset)
 
@@ -340,8 +358,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onHelp(self):
         """Show the list of keys."""
         from VertebralFractureQuantLib.desktop.keyboard import help_text
+        from VertebralFractureQuantLib.scene.keys import KEYS
+        from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
-        slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
+        slicer.util.infoDisplay(help_text((*KEYS, *PAIR_KEYS)), windowTitle=_("Keys"))
 
     def _listen(self, on):
         """Enable the shortcuts of what is open: of the annotation, or of the review."""
@@ -361,6 +381,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.signing.set_reader(self.ui.readerLineEdit.text)
+        if self.pairing.prior.review.who != self.face.review.who:
+            self.priorChoice.reopen()
 
     def _keepReader(self, name):
         qt.QSettings().setValue(f"{SETTINGS}/reader", name.strip() or getpass.getuser())
@@ -380,7 +402,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- opening
 
     def _onFinished(self, case, state, node):
-        self.input.finished(case, state, node)
+        if not self.priorChoice.takes(case, state, node):
+            self.input.finished(case, state, node)
         self.cohort.finished(case, state)
         self.input.show_buttons()
 
@@ -421,6 +444,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _resume(self, folder=None):
         """Resume the study of a loaded scene or a reloaded module; an open study is saved and closed first."""
         self.labels.close()  # its nodes look like a study's
+        self.pairing.close()  # and so do those of a prior
         if self.face.review.study.another_is_here():
             self.face.close()
             self.analyst.resume(self.input.results, Path(folder) if folder else None)
@@ -436,7 +460,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.labels import show_text
 
         review = self.face.review
-        self.keyboard.show(review.editor is not None, review.mode)
+        self._showKeys()
         self.input.show_case()
         self.signing.show()
         self.report.hide()
@@ -446,6 +470,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
+
+    def _showKeys(self):
+        if self.keyboard:
+            self.keyboard.show(self.face.review.editor is not None, self.pairing.mode)
 
     def _showProgress(self, state):
         self.input.show_progress(state)

@@ -1,0 +1,157 @@
+"""The panel's section Prior study: what to choose, and what has changed since the prior that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ..cohort.worklist import Case
+from ..scene.pair_overlay import MODES
+from .labels import short, show_text
+from .pair import PRIOR, Pairing
+from .pair_choice import PriorChoice
+from .pair_table import PairTable
+
+ACTIONS = {
+    "swapButton": "blink",
+    "overlayButton": "overlay",
+    "sideButton": "other_side",
+    "matchHigherButton": "match_higher",
+    "matchLowerButton": "match_lower",
+}
+CHOOSING = ("priorSelector", "priorVolumeButton", "priorPathLineEdit", "priorPathButton")
+NONE = _("An earlier CT of the patient beside the open study, compared vertebra by vertebra.")
+OVERLAYS = dict(zip(MODES, (_("Overlay"), _("Overlay: faded"), _("Overlay: checkerboard")), strict=True))
+
+
+class PairPanel:
+    """Shows a `Pairing`, and passes on what the reader presses.
+
+    Parameters
+    ----------
+    ui : the widgets of the .ui file.
+    pairing, choice : the pair, and what may be the prior.
+    act : called with the name of an action.
+    do : calls a function, and shows its errors.
+    """
+
+    def __init__(
+        self, ui: Any, pairing: Pairing, choice: PriorChoice, act: Callable[[str], None], do: Callable[..., None]
+    ):
+        self.ui = ui
+        self.pairing = pairing
+        self.choice = choice
+        self._offered: tuple[Case, Any] | None = None
+        self._offered_to: Any = None  # the editor of the study for which a prior was looked for
+        self._shown = False
+        self.table = PairTable(ui.pairTable, lambda prior, current: do(pairing.select, prior, current))
+        for button, action in ACTIONS.items():
+            getattr(ui, button).connect("clicked()", lambda action=action: act(action))
+        pressed = {
+            "priorVolumeButton": lambda: choice.volume(ui.priorSelector.currentNode()),
+            "priorPathButton": lambda: choice.path(Path(ui.priorPathLineEdit.currentPath.strip())),
+            "compareCaseButton": self._compare_case,
+            "offerPriorButton": self._compare_offered,
+            "closePriorButton": pairing.close,
+        }
+        for button, handler in pressed.items():
+            getattr(ui, button).connect("clicked()", lambda handler=handler: do(handler))
+        pairing.on_changed.append(self.show)
+        pairing.on_followed.append(self.follow)
+        self.show()
+
+    def show(self) -> None:
+        """Update all widgets of the section, and what the buttons of the review act on."""
+        pairing, is_open = self.pairing, self.pairing.pair is not None
+        prior, folder = pairing.prior.review, pairing.prior.case_folder
+        told = _("Beside the open study: {}.").format(folder.name) if prior.editor and folder else NONE
+        show_text(self.ui.priorLabel, told)
+        for name in ("pairTable", "closePriorButton", *ACTIONS):
+            getattr(self.ui, name).visible = is_open
+        for name in CHOOSING:
+            getattr(self.ui, name).visible = not is_open
+            getattr(self.ui, name).enabled = pairing.face.review.editor is not None
+        show_text(self.ui.priorLockedLabel, _("Prior: {}").format(prior.locked) if prior.locked else "")
+        unsaved = pairing.prior.unsaved
+        show_text(self.ui.priorUnsavedLabel, _("Prior not saved yet: {}").format(unsaved) if unsaved else "")
+        self.ui.sideButton.checked = pairing.side == PRIOR
+        self.ui.overlayButton.text = OVERLAYS[pairing.overlay_mode]
+        self.follow()
+        self._unfold(is_open)
+        self._offer()
+
+    def follow(self) -> None:
+        """Update what has changed, during a drag too."""
+        pair = self.pairing.pair
+        show_text(self.ui.pairSummaryLabel, pair.summary if pair else "")
+        show_text(self.ui.pairDoubtLabel, " ".join(filter(None, (self.pairing.doubt, pair.doubt))) if pair else "")
+        if pair is None:
+            show_text(self.ui.pairDetailLabel, "")
+            return
+        row = self.table.show(pair.rows, (pair.prior.selected, pair.current.selected))
+        detail = ". ".join(filter(None, (row["detail"], row["reason"]))) if row else ""
+        show_text(self.ui.pairDetailLabel, f"{row['level']}: {detail}" if row and detail else "")
+        self._show_side()
+
+    def _show_side(self) -> None:
+        """Show what the keys and buttons of the review do, if they act on the prior or the prior takes clicks."""
+        pairing, prior = self.pairing, self.pairing.prior.review
+        if pairing.pair is None or prior.editor is None:
+            return
+        journal = prior.editor.journal
+        if pairing.side == PRIOR:
+            _show_undo(self.ui.undoButton, _("Prior: Undo"), journal.undoable)
+            _show_undo(self.ui.redoButton, _("Prior: Redo"), journal.redoable)
+        hint = _("Prior: {}").format(prior.hint) if prior.hint else pairing.face.review.hint
+        show_text(self.ui.hintLabel, hint)
+        self.ui.leaveButton.visible = pairing.mode is not None
+
+    def _unfold(self, is_open: bool) -> None:
+        if is_open != self._shown:
+            self._shown = is_open
+            if is_open:
+                self.ui.priorCollapsibleButton.collapsed = False
+
+    # -- what is offered
+
+    def look_again(self) -> None:
+        """Look for a prior once more, as after volumes or cases came; the offer is shown when it is found."""
+        self._offered_to = None
+        self._offer()
+
+    def _offer(self) -> None:
+        editor = self.pairing.face.review.editor
+        if editor is not self._offered_to:
+            self._offered_to, self._offered = editor, None
+            if editor:
+                self.choice.offer(self._found)
+        offered = self._offered
+        self.ui.offerPriorButton.visible = bool(offered) and self.pairing.pair is None
+        if offered:
+            self.ui.offerPriorButton.text = _("Compare with {}, an earlier scan of this patient").format(
+                short(offered[0].name)
+            )
+
+    def _found(self, case: Case | None, node: Any) -> None:
+        self._offered = (case, node) if case else None
+        self._offer()
+
+    def _compare_offered(self) -> None:
+        if self._offered:
+            case, node = self._offered
+            if node is not None:
+                self.choice.volume(node if node.GetScene() else None)
+            else:
+                self.choice.case(self.choice.index_of(case))
+
+    def _compare_case(self) -> None:
+        if self.ui.cohortTable.currentRow() >= 0:
+            self.choice.case(self.ui.cohortTable.currentRow())
+
+
+def _show_undo(button: Any, name: str, kind: str | None) -> None:
+    button.enabled = bool(kind)
+    button.toolTip = f"{name}: {kind}" if kind else name
