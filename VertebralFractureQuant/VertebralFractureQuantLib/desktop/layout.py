@@ -115,11 +115,11 @@ class LayoutViews:
 
     @property
     def layout(self) -> int:
-        """The layout that Slicer shows; setting it switches to another one."""
+        """The layout that Slicer shows."""
         return int(self._manager().layout)
 
-    @layout.setter
-    def layout(self, layout: int) -> None:
+    def go_back_to(self, layout: int) -> None:
+        """Switch to another layout, one of Slicer's own for example."""
         self._manager().setLayout(layout)
 
     def show(self, nodes: dict[str, Any]) -> None:

@@ -197,7 +197,7 @@ class Pairing:
             if self._before in LAYOUTS:
                 views.arrange()
             else:
-                views.layout = self._before
+                views.go_back_to(self._before)
 
     # -- actions
 

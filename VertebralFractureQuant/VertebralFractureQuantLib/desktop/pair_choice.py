@@ -6,7 +6,8 @@ is the newest earlier scan of the patient, by the DICOM headers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ class PriorChoice:
 
         def known() -> tuple[tuple[int, ...], np.ndarray]:
             """Read the scan in another thread."""
-            ct = read_ct(source, trust_header=trust)
+            with _named(source.name):
+                ct = read_ct(source, trust_header=trust)
             return ct.voxels.shape, ct.ijk_to_ras
 
         def go_on(place: tuple[tuple[int, ...], np.ndarray]) -> None:
@@ -188,10 +190,8 @@ class PriorChoice:
 
         def loaded() -> tuple[Opened, str]:
             """Prepare the study, and look into the headers of both scans."""
-            try:
+            with _named(case.name):
                 return ready(), doubts(then, now) if then and now else ""
-            except VFQError as error:
-                raise VFQError(error.code, f"{case.name}: {error.message}") from error
 
         def show(found: tuple[Opened, str]) -> None:
             """Show the prior."""
@@ -260,3 +260,12 @@ class PriorChoice:
 def _is_of(folder: Path, node: Any) -> bool:
     voxels, ijk_to_ras, _name = taken(node)
     return is_of(folder, voxels.shape, ijk_to_ras)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let the message of a VFQError begin with a name."""
+    try:
+        yield
+    except VFQError as error:
+        raise VFQError(error.code, f"{name}: {error.message}") from error
