@@ -157,12 +157,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onNodeAdded(self, caller, event, node):
         """Choose a CT that is loaded while the module is open, as soon as Slicer has filled its node."""
         if node.IsA("vtkMRMLScalarVolumeNode") and not caller.IsImporting():
-            qt.QTimer.singleShot(0, lambda: self._onLoaded(node))
-
-    def _onLoaded(self, node):
-        if node is not self.pairing.prior.ct:
-            self.input.choose_loaded(node)
-            self.prior.look_again()
+            qt.QTimer.singleShot(0, lambda: self.prior.choose_loaded(node))
 
     # -- parameters
 
@@ -199,14 +194,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
         from VertebralFractureQuantLib.desktop.label_face import LabelFace
         from VertebralFractureQuantLib.desktop.label_panel import LabelPanel
-        from VertebralFractureQuantLib.desktop.pair import Pairing
-        from VertebralFractureQuantLib.desktop.pair_choice import PriorChoice
         from VertebralFractureQuantLib.desktop.pair_panel import PairPanel
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
-        from VertebralFractureQuantLib.scene.keys import KEYS
-        from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
         self.face.on_told = self._say
@@ -220,11 +211,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.cohort = CohortPanel(self.ui, self.analyst, self._open)
         self.report = ReportPanel(self.ui, self.face)
         self.signing = SigningPanel(self.ui, self.analyst, self._open, self.cohort.open_next_open)
-        self.pairing = Pairing(self.face)
-        self.priorChoice = PriorChoice(self.pairing, self.input, self.cohort)
-        self.prior = PairPanel(self.ui, self.pairing, self.priorChoice, self.act, self._do)
-        self.pairing.on_changed.append(self._showKeys)
-        self.pairing.on_closed = self.cohort.show_folders
+        self.prior = PairPanel(self.ui, self.input, self.cohort, self.act, self._do)
+        self.pairing = self.prior.pairing
         self.ownActions = {
             **self.pairing.actions,
             "toggle_help": self.onHelp,
@@ -239,7 +227,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.labelFace.on_busy = self._showBusy
         self.labels = LabelPanel(self.ui, self.labelFace, lambda: self.analyst.models(), self.face.close, window)
         self.labels.listened = lambda: self._listen(self._listening)
-        self.keyboard = Keyboard(window, self.act, (*KEYS, *PAIR_KEYS))
+        self.keyboard = Keyboard(window, self.act)
+        self.pairing.on_changed.append(lambda: self.keyboard.show(bool(self.face.review.editor), self.pairing.mode))
 
     def _connect(self):
         from VertebralFractureQuantLib.desktop.paths import when_chosen, when_typed
@@ -358,10 +347,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onHelp(self):
         """Show the list of keys."""
         from VertebralFractureQuantLib.desktop.keyboard import help_text
-        from VertebralFractureQuantLib.scene.keys import KEYS
-        from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
-        slicer.util.infoDisplay(help_text((*KEYS, *PAIR_KEYS)), windowTitle=_("Keys"))
+        slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
 
     def _listen(self, on):
         """Enable the shortcuts of what is open: of the annotation, or of the review."""
@@ -381,8 +368,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.signing.set_reader(self.ui.readerLineEdit.text)
-        if self.pairing.prior.review.who != self.face.review.who:
-            self.priorChoice.reopen()
+        self.prior.choice.follow_reader()
 
     def _keepReader(self, name):
         qt.QSettings().setValue(f"{SETTINGS}/reader", name.strip() or getpass.getuser())
@@ -402,7 +388,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- opening
 
     def _onFinished(self, case, state, node):
-        if not self.priorChoice.takes(case, state, node):
+        if not self.prior.choice.takes(case, state, node):
             self.input.finished(case, state, node)
         self.cohort.finished(case, state)
         self.input.show_buttons()
@@ -460,7 +446,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.labels import show_text
 
         review = self.face.review
-        self._showKeys()
         self.input.show_case()
         self.signing.show()
         self.report.hide()
@@ -470,10 +455,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
         for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
             getattr(self.ui, name).enabled = review.editor is not None
-
-    def _showKeys(self):
-        if self.keyboard:
-            self.keyboard.show(self.face.review.editor is not None, self.pairing.mode)
 
     def _showProgress(self, state):
         self.input.show_progress(state)

@@ -102,9 +102,9 @@ class PriorChoice:
         case = self._cohort.analysed(index)
         self._load(case, self._analyst.file(case))
 
-    def reopen(self) -> None:
-        """Open the prior again, as another reader. VFQError `output_not_writable`."""
-        if self.pairing.pair:
+    def follow_reader(self) -> None:
+        """Open the prior again if another reader goes on. VFQError `output_not_writable`."""
+        if self.pairing.pair and self.pairing.prior.review.who != self.pairing.face.review.who:
             self._again()
 
     # -- how

@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 
 from ..cohort.worklist import Case
 from ..scene.pair_overlay import MODES
+from .cohort_panel import CohortPanel
+from .input_panel import InputPanel
 from .labels import short, show_text
 from .pair import PRIOR, Pairing
 from .pair_choice import PriorChoice
@@ -33,17 +35,23 @@ class PairPanel:
     Parameters
     ----------
     ui : the widgets of the .ui file.
-    pairing, choice : the pair, and what may be the prior.
+    panel, cohort : the sections Input and Cohort.
     act : called with the name of an action.
     do : calls a function, and shows its errors.
+
+    Attributes
+    ----------
+    pairing, choice : the pair, and what may be the prior.
     """
 
     def __init__(
-        self, ui: Any, pairing: Pairing, choice: PriorChoice, act: Callable[[str], None], do: Callable[..., None]
+        self, ui: Any, panel: InputPanel, cohort: CohortPanel, act: Callable[[str], None], do: Callable[..., None]
     ):
         self.ui = ui
-        self.pairing = pairing
-        self.choice = choice
+        self.pairing = pairing = Pairing(panel.analyst.face)
+        self.choice = choice = PriorChoice(pairing, panel, cohort)
+        self._input = panel
+        pairing.on_closed = cohort.show_folders
         self._offered: tuple[Case, Any] | None = None
         self._offered_to: Any = None  # the editor of the study for which a prior was looked for
         self._shown = False
@@ -116,6 +124,12 @@ class PairPanel:
                 self.ui.priorCollapsibleButton.collapsed = False
 
     # -- what is offered
+
+    def choose_loaded(self, node: Any) -> None:
+        """Answer a volume that was added to the scene: it may be the CT to measure, or an earlier one."""
+        if node is not self.pairing.prior.ct:
+            self._input.choose_loaded(node)
+            self.look_again()
 
     def look_again(self) -> None:
         """Look for a prior once more, as after volumes or cases came; the offer is shown when it is found."""
