@@ -26,7 +26,7 @@ from VertebralFractureQuantLib.cohort.work import CASES, MOST_SCANS, SLOTS, Fini
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.spine.genant import measure_column
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, with_expected
 
 LOG = "measured.log"  # beside the cohort's folder: one line for each scan that was measured
 
@@ -54,7 +54,7 @@ def column(n: int, lowered_mm: float) -> tuple[Vertebra, ...]:
 @lru_cache(maxsize=8)
 def record(lowered_mm: float) -> SpineAnalysis:
     """The record of a scan whose first vertebra is lowered."""
-    return SpineAnalysis("x", vertebrae=column(4, lowered_mm))
+    return SpineAnalysis("x", vertebrae=with_expected(column(4, lowered_mm)))
 
 
 def stub_work(task: Task, settings: Settings) -> Finished:

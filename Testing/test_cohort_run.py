@@ -7,6 +7,7 @@ point is how they die.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cohort_bench as bench
@@ -26,7 +28,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from test_ct import body, dicom_series
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
-from VertebralFractureQuantLib.cohort import dask_crew, running, runs
+from VertebralFractureQuantLib.cohort import dask_crew, rows, running, runs
 from VertebralFractureQuantLib.cohort.crew import Ended, ThreadCrew
 from VertebralFractureQuantLib.cohort.engine import Library
 from VertebralFractureQuantLib.cohort.planning import plan
@@ -35,6 +37,7 @@ from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
 from VertebralFractureQuantLib.cohort.work import Finished, Settings, Task, work_on
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.report import tables as report_tables
 from VertebralFractureQuantLib.report.schemas import schema
 
 SCANS = {
@@ -120,6 +123,32 @@ def test_the_table_of_vertebrae_holds_what_the_record_of_each_case_holds(run, tm
     assert csv["g"].to_list() == table(tmp_path, "vertebrae")["g"].to_list()
 
 
+def test_expected_heights_and_losses_are_those_of_measurements_csv(run, tmp_path):
+    run()
+    names = [*report_tables.EXPECTED, "loss_grade"]
+    assert set(names) < set(report_tables.COLUMNS) and len(names) == 13
+    for suffix, read in (("parquet", pl.read_parquet), ("csv", pl.read_csv)):
+        held = read(tmp_path / "out" / f"vertebrae.{suffix}").filter(pl.col("case") == "anna")
+        one = pl.read_csv(tmp_path / "out" / "cases" / "anna" / "measurements.csv")
+        for name in names[:-1]:
+            assert held[name].to_list() == pytest.approx(one[name].to_list(), abs=1e-6), name
+        assert held["loss_grade"].to_list() == one["loss_grade"].to_list()
+    assert held["ha_loss"][0] > 0.3 and held["loss_grade"][0] != "normal"
+
+
+def test_the_tables_name_the_method_that_measured_each_case(run, tmp_path):
+    run()
+    for name, roles in (("anna", ("localizer", "refiner", "detector")), ("bob", ("localizer", "m-scn-centres"))):
+        file = tmp_path / "out" / "cases" / name / "analysis.json"
+        record = json.loads(file.read_text())
+        stamps = [{"role": role, "name": role, "sha256": "0" * 64} for role in roles]
+        file.write_text(json.dumps({**record, "models": stamps}))
+    refresh_cohort(tmp_path / "out")
+    wanted = {"anna": "anchor-free", "bob": "m-scn", "dora": None}
+    assert {r["case"]: r["method"] for r in table(tmp_path).to_dicts() if r["status"] == "ok"} == wanted
+    assert {r["case"]: r["method"] for r in table(tmp_path, "vertebrae").to_dicts()} == wanted
+
+
 def test_run_json_says_with_what_the_results_were_made_and_names_no_path(run, tmp_path):
     run()
     text = (tmp_path / "out" / "run.json").read_text()
@@ -174,6 +203,48 @@ def test_other_options_or_networks_measure_all_again(run, tmp_path):
     run()
     run(trust_header=True)
     assert set(measured(tmp_path).values()) == {2}
+
+
+def test_another_method_measures_all_again_except_what_was_reviewed(run, tmp_path):
+    run()
+    confirm(tmp_path / "out" / "cases" / "bob")
+    refresh_cohort(tmp_path / "out")
+    run(method="anchor-boxes")
+    assert measured(tmp_path) == {"anna": 2, "bob": 1, "cut": 2, "dora": 2}
+    told = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert told["options"]["method"] == "anchor-boxes"
+    assert set(told["weights"]) == {"localizer", "refiner", "anchor-boxes"}
+    run(method="anchor-boxes")
+    assert measured(tmp_path)["anna"] == 2
+    run()
+    assert measured(tmp_path)["anna"] == 3
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["method"] == "anchor-free"
+
+
+def test_a_method_that_cannot_run_is_refused_before_anything_is_measured(run, tmp_path):
+    weights = Path(runs.__file__).parents[2] / "Resources" / "Weights"
+    if not (weights / "m-scn-mask.safetensors").exists():
+        assert "m-scn" in refused("no_method_weights", run, method="m-scn").message
+    assert "anchor-boxes" in refused("unknown_method", run, method="boxes").message
+    assert not measured(tmp_path)
+
+
+def test_results_of_before_there_were_other_methods_stay_valid():
+    ours = Settings("x", None, identity=(("detector", "1"),))
+    assert ours.key == hashlib.sha256(b'[[["detector", "1"]], false]').hexdigest()[:32]
+    assert len({ours.key, replace(ours, method="m-scn").key, replace(ours, method="anchor-boxes").key}) == 3
+
+
+def test_records_are_read_again_when_the_tables_have_new_columns(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "LAYOUT", "1")
+    monkeypatch.setattr(rows, "_expected", lambda vertebra: {})
+    run()
+    assert table(tmp_path, "vertebrae")["ha_loss"].null_count() == 12
+    monkeypatch.undo()
+    monkeypatch.setattr(runs, "_gallery", lambda folder: folder)
+    run()
+    assert set(measured(tmp_path).values()) == {1}
+    assert table(tmp_path, "vertebrae")["ha_loss"].null_count() == 0
 
 
 def test_a_case_whose_folder_was_deleted_is_measured_again(run, tmp_path):
@@ -438,6 +509,23 @@ def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path):
             assert path.read_bytes() == (other / path.name).read_bytes(), path.name
     seconds = json.loads((tmp_path / "out" / "run.json").read_text())["seconds_by_step"]
     assert {"hash", "read", "load", "localize", "detect", "write", "thumbnail"} <= set(seconds)
+
+
+@pytest.mark.thorough
+def test_a_cohort_with_another_method_names_its_networks_in_record_and_tables(tmp_path):
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
+    (tmp_path / "source").mkdir()
+    Library().write_ct(ct, tmp_path / "source" / "p.nii.gz")
+    crew = lambda *given: ThreadCrew(given[0])  # noqa: E731
+    options = Options(tmp_path / "source", tmp_path / "out", device="cpu", method="anchor-boxes")
+    assert run_cohort(options, make_crew=crew).statuses == {"ok": 1}
+    record = json.loads((tmp_path / "out" / "cases" / "p" / "analysis.json").read_text())
+    told = {stamp["role"]: stamp["sha256"] for stamp in record["models"]}
+    assert told == json.loads((tmp_path / "out" / "run.json").read_text())["weights"] and "anchor-boxes" in told
+    assert table(tmp_path)["method"].to_list() == ["anchor-boxes"]
+    assert set(table(tmp_path, "vertebrae")["method"]) == {"anchor-boxes"}
 
 
 # Workers that die, told from scans that kill them

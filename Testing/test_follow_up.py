@@ -28,14 +28,19 @@ from VertebralFractureQuantLib.followup.comparison import Examination, check_dif
 from VertebralFractureQuantLib.followup.course import compare_course, days_between, interval, parsed_dates
 from VertebralFractureQuantLib.followup.likeness import likeness, patches
 from VertebralFractureQuantLib.followup.matching import LEAST_CERTAINTY, align, column_of
+from VertebralFractureQuantLib.followup.reader_match import ReaderMatch, places_of
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.imaging.dicom_dates import study_date
+from VertebralFractureQuantLib.report.comparison_files import read_examination
 from VertebralFractureQuantLib.report.comparison_picture import draw_comparison
 from VertebralFractureQuantLib.report.comparison_terminal import change_lines, change_table
+from VertebralFractureQuantLib.report.matches import write_match
 from VertebralFractureQuantLib.report.outputs import write_outputs
+from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.levels import LEVELS
 from VertebralFractureQuantLib.spine.quality import Flag
 from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, remeasured
+from VertebralFractureQuantLib.spine.record_json import read_analysis
 
 SPINE = LEVELS[LEVELS.index("T6") :]  # T6 to L5
 SPREAD = 0.03
@@ -521,6 +526,93 @@ def test_a_comparison_is_not_overwritten_unless_it_is_asked_for(cases):
     result = vfq(*given)
     assert (result.exit_code, "output_exists" in result.output) == (3, True)
     assert vfq(*given, "--overwrite").exit_code == 0
+
+
+def matched_by_a_reader(cases: Path, offset: int = 1) -> dict:
+    """Write the match of a reader into the folder "after": each vertebra with the one `offset` lower before."""
+    before, after = (read_examination(cases / name) for name in ("before", "after"))
+    vertebrae = before.analysis.vertebrae, after.analysis.vertebrae
+    pairs = tuple((i + offset, i) for i in range(len(vertebrae[1]) - offset))
+    match = ReaderMatch("Reader A", places_of(*vertebrae, pairs))
+    write_match(cases / "after", after.digest, before.digest, match)
+    return json.loads((cases / "after" / "matches.json").read_text())
+
+
+def test_a_match_that_a_reader_corrected_is_used_and_told_in_every_file(cases):
+    validated(matched_by_a_reader(cases), "vfq-matches/1")
+    result = vfq(cases / "before", cases / "after", "-o", cases / "out")
+    assert result.exit_code == 0, result.output
+    assert "11 vertebrae compared; matched by Reader A." in result.stdout
+    assert "The program gives this match a probability of 0 %." in result.stdout
+    record = validated(json.loads((cases / "out" / "comparison.json").read_text()), "vfq-comparison/1")
+    (step,) = record["comparisons"]
+    alignment = step["alignment"]
+    assert (alignment["reader"], alignment["other_match"], alignment["shift"]) == ("Reader A", False, -1)
+    pairs = [(v["prior"]["level"], v["current"]["level"]) for v in step["vertebrae"] if v["prior"] and v["current"]]
+    assert pairs == list(zip(SPINE[1:], SPINE, strict=False))
+    rows = list(csv.DictReader((cases / "out" / "comparison.csv").open(encoding="utf-8")))
+    assert {r["matched_by"] for r in rows} == {"Reader A"}
+
+
+def test_a_match_by_a_reader_holds_where_the_program_would_refuse(cases):
+    one, other = read_examination(cases / "before"), read_examination(cases / "other")
+    match = ReaderMatch("A", places_of(one.analysis.vertebrae, other.analysis.vertebrae, ((0, 0), (1, 1), (2, 2))))
+    write_match(cases / "other", other.digest, one.digest, match)
+    result = vfq(cases / "before", cases / "other", "-o", cases / "out")
+    assert result.exit_code == 0, result.output
+    assert "matched by A." in result.stdout and "unlikely to be those of one patient" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda entry: entry.pop("pairs"), "damaged"),
+        (lambda entry: entry.update(pairs=[{"prior": [1, 2], "current": [1, 2, 3]}]), "damaged"),
+        (lambda entry: entry.update(pairs={"v1": "v2"}), "of another version"),
+        (lambda entry: entry.update(scan="0" * 16), "in another scan"),
+        (lambda entry: [p.update(prior=[90.0, 0.0, 0.0]) for p in entry["pairs"][:7]], "4 of 11 pairs are found again"),
+        (lambda entry: entry.update(pairs=[]), "0 of 0 pairs"),
+    ],
+)
+def test_a_match_that_cannot_be_used_is_refused_never_replaced_in_silence(cases, change, words):
+    kept = matched_by_a_reader(cases)
+    (entry,) = kept["matches"].values()
+    change(entry)
+    (cases / "after" / "matches.json").write_text(json.dumps(kept))
+    result = vfq(cases / "before", cases / "after", "-o", cases / "out")
+    assert result.exit_code == 3 and "bad_matches: " in result.output and words in result.output
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"matches": {}}', '{"schema": "vfq-matches/2", "matches": {}}'])
+def test_a_damaged_file_of_matches_is_refused_where_it_would_be_used(cases, text):
+    (cases / "after" / "matches.json").write_text(text)
+    (cases / "before" / "matches.json").write_text(text)  # of the prior with yet earlier scans
+    refused = vfq(cases / "before", cases / "after", "-o", cases / "out")
+    assert refused.exit_code == 3 and "bad_matches: " in refused.output
+    (cases / "after" / "matches.json").unlink()
+    assert vfq(cases / "before", cases / "after", "-o", cases / "out", "--overwrite").exit_code == 0
+
+
+def test_a_match_with_another_prior_scan_is_not_used_and_this_is_said(cases):
+    kept = matched_by_a_reader(cases)
+    kept["matches"] = {"f" * 16: next(iter(kept["matches"].values()))}
+    (cases / "after" / "matches.json").write_text(json.dumps(kept))
+    result = vfq(cases / "before", cases / "after", "-o", cases / "out")
+    assert result.exit_code == 0 and "this match is automatic" in result.stdout
+    (step,) = json.loads((cases / "out" / "comparison.json").read_text())["comparisons"]
+    assert step["alignment"]["other_match"] and step["summary"]["new_fracture"] == ["L1"]
+
+
+def test_the_image_of_a_case_whose_curve_a_reader_changed_is_read_along_its_own_curve(cases):
+    machine = read_analysis(cases / "before" / "analysis.json")
+    unchanged = read_examination(cases / "before")
+    bent = replace(machine, curve=machine.curve + np.linspace([0, 0, 40], [0, 30, 0], len(machine.curve)))
+    write_review(bent, cases / "before", machine)
+    found = read_examination(cases / "before")
+    np.testing.assert_allclose(found.curve, machine.curve)
+    assert found.digest == unchanged.digest  # of the automatic curve
+    one, other = (patches(e.analysis, e.straightened, e.curve) for e in (unchanged, found))
+    np.testing.assert_allclose(one, other)
 
 
 def test_json_is_printed_as_it_is_written(cases):

@@ -187,12 +187,27 @@ def test_m_scn_places_points_of_a_crop_in_the_patient():
         heat = [np.exp(-((grid[:, None] - r) ** 2 + (grid - c) ** 2) / 8) for r, c in spots]
         return (np.stack(heat)[None],)
 
-    ct = CTVolume(np.zeros((100, 80, 80), np.int16), np.diag([2.0, 2, 2, 1]) + MOVED, "box")
+    matrix = np.diag([2.0, 2, 2, 1]) + MOVED
+    ct = CTVolume(np.zeros((100, 80, 80), np.int16), matrix, "box")
     found = mscn.find_bodies(centre, mask, point, ct, curve)
     assert len(found.keypoints) == 1 and found.fractured[0] < 0.5
     signs = np.array([[[a, s] for s in (1, -1)] for a in (1, 0, -1)])
     wanted = middle + signs[..., :1] * half[1] * frame[1] + signs[..., 1:] * half[0] * frame[2]
     assert np.linalg.norm(found.keypoints[0] - wanted, axis=-1).max() < 0.8  # half a pixel on each axis
+    above = CTVolume(ct.voxels[: int((middle[2] - matrix[2, 3]) / 2) + 3], matrix, "cut through its upper part")
+    assert len(mscn.find_bodies(centre, mask, point, above, curve).keypoints) == 0
+
+
+def test_a_body_is_cut_where_it_meets_the_border_in_its_middle_slice():
+    body, scanned = np.zeros(mscn.CROP, bool), np.ones(mscn.CROP, bool)
+    body[10:30, 8:32, 4:20] = True
+    assert not mscn.is_cut(body, scanned)
+    scanned[..., :8] = False  # a side is missing
+    assert not mscn.is_cut(body, scanned)
+    for border in ((slice(0, 9), slice(None)), (slice(31, 40), slice(None)), (slice(None), slice(33, 40))):
+        less = scanned.copy()
+        less[border] = False
+        assert mscn.is_cut(body, less)
 
 
 @pytest.mark.thorough

@@ -9,21 +9,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from jsonschema import Draft202012Validator, FormatChecker
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
 from pace import processor_ms, slowness  # noqa: E402
+from test_follow_up import again, spine, texture  # noqa: E402
 from test_scene import Listening, drag  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
-from VertebralFractureQuantLib.followup.comparison import Examination  # noqa: E402
+from VertebralFractureQuantLib.followup import comparison  # noqa: E402
+from VertebralFractureQuantLib.followup.comparison import Comparison, Examination, aligned, compare  # noqa: E402
+from VertebralFractureQuantLib.followup.reader_match import ReaderMatch  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.report.comparison_files import read_examination  # noqa: E402
+from VertebralFractureQuantLib.report.matches import SCHEMA, read_matches, write_match  # noqa: E402
+from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
 from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
 from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
 from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
 from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.opening import prepare  # noqa: E402
-from VertebralFractureQuantLib.scene.pair import Pair, PriorReview, column_of, examination  # noqa: E402
+from VertebralFractureQuantLib.scene.pair import Pair, PriorReview, column_of, digest_of, examination  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_match import Column, Match, found, scan_digest, shifted  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_overlay import Bend, bent, checkered, rigid  # noqa: E402
@@ -294,7 +301,7 @@ def test_a_reader_corrects_the_match_and_it_is_kept(both, tmp_path):
     assert row_of(both, "L1")["was"] == "T12" and "as reader corrected it" in both.doubt
     kept = json.loads((tmp_path / "now" / "matches.json").read_text())
     assert "before" not in json.dumps(kept)
-    Draft202012Validator(schema(pair_match.SCHEMA), format_checker=FormatChecker()).validate(kept)
+    Draft202012Validator(schema(SCHEMA), format_checker=FormatChecker()).validate(kept)
     both.leave()
     again = paired(both.prior, both.current)
     assert row_of(again, "L1")["was"] == "T12"
@@ -303,20 +310,135 @@ def test_a_reader_corrects_the_match_and_it_is_kept(both, tmp_path):
     again.leave()
 
 
+def test_a_kept_match_finds_its_vertebrae_after_one_was_deleted_and_set_again(both):
+    both.shift(-1)
+    both.leave()
+    l1 = of_level(both.current, "L1")
+    drag(both.current.study, l1, (0.0, 0.0, -4.0))
+    both.current.select(both.current.order[0])
+    both.current.act("delete")
+    again = paired(both.prior, both.current)
+    assert row_of(again, "L1")["was"] == "T12" and "as reader corrected it" in again.doubt
+    again.leave()
+
+
+def test_a_kept_match_that_cannot_be_used_is_said_and_not_used(both, tmp_path):
+    both.shift(-1)
+    both.leave()
+    file = tmp_path / "now" / "matches.json"
+    whole = json.loads(file.read_text())
+    (prior,) = whole["matches"]
+    moved = [{**pair, "prior": [0.0, 0.0, 999.0]} for pair in whole["matches"][prior]["pairs"]]
+    for change, said in (
+        ({"pairs": moved}, "no longer fits the vertebrae"),
+        ({"scan": "0" * 16}, "made in another scan"),
+        ({"pairs": {"v1": "v2"}}, "damaged, or of another version"),
+    ):
+        file.write_text(json.dumps({**whole, "matches": {prior: {**whole["matches"][prior], **change}}}))
+        again = paired(both.prior, both.current)
+        assert row_of(again, "L1")["was"] == "" and said in again.doubt, change
+        again.leave()
+    file.write_text("{")
+    again = paired(both.prior, both.current)
+    assert row_of(again, "L1")["was"] == "" and "the file is damaged" in again.doubt
+    again.shift(-1)
+    assert (tmp_path / "now" / "matches-damaged.json").read_text() == "{" and prior in json.loads(file.read_text())[
+        "matches"
+    ]
+    again.leave()
+
+
+@pytest.fixture
+def on_disk(tmp_path) -> Iterator[tuple[Review, Review]]:
+    """Two examinations of a phantom patient without names, on disk and open for review."""
+    scene = slicer.vtkMRMLScene()
+    prior, current = spine(shift=None, case="before"), again(spine(first="T9", shift=None), case="after")
+    reviews = []
+    for analysis in (prior, current):
+        write_outputs(analysis, None, tmp_path, pictures=False)
+        stored = texture(analysis)
+        image = sitk.GetImageFromArray(stored.voxels)  # LPS
+        image.SetOrigin((-20.0, -64.0, -479.0))
+        sitk.WriteImage(image, str(tmp_path / analysis.case / "straightened.nrrd"))
+        ct = CTVolume(np.zeros(analysis.shape, np.int16), analysis.ijk_to_ras, analysis.case)
+        reviews.append(opened(scene, ct, analysis, tmp_path / analysis.case, analysis is prior))
+    yield reviews[0], reviews[1]
+    for review in reviews:
+        review.close()
+
+
+def of_page(prior: Review, current: Review) -> Pair:
+    (before, old), (now, new) = examination(prior), examination(current)
+    pair = Pair(prior, current, found(before, now, old, new), digest_of(prior))
+    prior.face.pair = current.face.pair = pair
+    return pair
+
+
+def on_page(pair: Pair) -> list[tuple[int, int]]:
+    """The pairs of a page as indices (prior, current), cranial first."""
+    return sorted((pair.prior.order.index(p), pair.current.order.index(c)) for c, p in pair.match.pairs.items())
+
+
+def of_command(folder: Path) -> Comparison:
+    return compare(read_examination(folder / "before"), read_examination(folder / "after"))
+
+
+def test_page_and_command_find_the_same_match_by_the_same_images(on_disk, tmp_path):
+    pair = of_page(*on_disk)
+    alignment = of_command(tmp_path).alignment
+    assert on_page(pair) == list(alignment.pairs) == [(i + 3, i) for i in range(9)]
+    (before, _), (now, _) = map(examination, on_disk)
+    told = aligned(before, now)
+    assert (told.certainty, told.likeness) == (alignment.certainty, alignment.likeness)
+    without = aligned(replace(before, straightened=None), now)
+    assert without.likeness != told.likeness  # the images do have a say
+    pair.leave()
+
+
+def test_where_the_command_refuses_the_page_shows_the_match_that_the_command_refused(on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "LEAST_CERTAINTY", 2.0)
+    pair = of_page(*on_disk)
+    with pytest.raises(VFQError) as refused:
+        of_command(tmp_path)
+    examinations = (read_examination(tmp_path / name) for name in ("before", "after"))
+    assert refused.value.code == "alignment_uncertain" and "It is not certain" in pair.summary
+    assert on_page(pair) == list(aligned(*examinations).pairs)
+    pair.leave()
+
+
+def test_the_command_takes_the_match_that_a_reader_corrected_on_the_page(on_disk, tmp_path):
+    pair = of_page(*on_disk)
+    pair.shift(1)
+    found = of_command(tmp_path)
+    assert list(found.alignment.pairs) == on_page(pair) == [(i + 4, i) for i in range(8)]
+    assert found.alignment.reader == "reader" and found.alignment.certainty < 0.01 and not found.other_match
+    assert [(c.prior, c.current) for c in found.compared] == list(found.alignment.pairs)
+    pair.shift(-1)
+    assert of_command(tmp_path).alignment.pairs[0] == (3, 0)
+    pair.leave()
+
+
+def test_the_command_finds_a_corrected_match_after_a_review_was_saved(on_disk, tmp_path):
+    prior, current = on_disk
+    pair = of_page(prior, current)
+    pair.shift(1)
+    current.select(current.order[0])
+    current.act("delete")
+    prior.select(prior.order[-1])
+    prior.act("confirm")
+    for review in on_disk:
+        assert review.saving()() == ""
+    assert (tmp_path / "before" / "machine.json").exists()
+    found = of_command(tmp_path)
+    assert list(found.alignment.pairs) == on_page(pair) == [(i + 5, i) for i in range(7)]
+    pair.leave()
+
+
 def test_a_match_is_not_changed_in_a_signed_reading_of_another_reader(both, monkeypatch):
     monkeypatch.setattr(Review, "locked", property(lambda _: "Signed by B."))
     with pytest.raises(VFQError) as refused:
         both.shift(1)
     assert refused.value.code == "signed_reading" and row_of(both, "L1")["was"] == ""
-
-
-def test_a_damaged_file_of_matches_holds_none(tmp_path):
-    for text in ("", "{", "[]", '{"matches": 3}', '{"matches": {"x": {"pairs": 1, "reader": "a"}}}'):
-        (tmp_path / "matches.json").write_text(text)
-        assert pair_match.kept(tmp_path, "x") is None
-    pair_match.keep(tmp_path, "x", Match({"v1": "v2"}, reader="A"))
-    pair_match.keep(tmp_path, "y", Match({"v3": "v4"}, reader="B"))
-    assert pair_match.kept(tmp_path, "x") == Match({"v1": "v2"}, reader="A")
 
 
 def columns() -> tuple[Column, Column]:
@@ -453,8 +575,9 @@ def test_the_overlay_is_a_foreground_of_the_straightened_view(both):
 def test_own_readings_keep_their_own_matches(tmp_path):
     own = own_folder(tmp_path, "B")
     own.mkdir(parents=True)
-    pair_match.keep(tmp_path, "x", Match({"v1": "v2"}, reader="A"))
-    assert pair_match.kept(own, "x") is None
+    match = ReaderMatch("A", (((0.0, 1.0, 2.0), (3.0, 4.0, 5.0)),))
+    write_match(tmp_path, "1", "x", match)
+    assert read_matches(tmp_path, "1").of("x") == match and read_matches(own, "1").of("x") is None
 
 
 def test_the_column_of_a_study_is_that_of_its_record(both):

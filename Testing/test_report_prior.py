@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.followup.comparison import compare_aligned
 from VertebralFractureQuantLib.followup.matching import Alignment
+from VertebralFractureQuantLib.followup.reader_match import ReaderMatch, places_of
+from VertebralFractureQuantLib.report.comparison_files import read_examination
 from VertebralFractureQuantLib.report.document import make_report, report_html, report_json, report_pdf, report_text
+from VertebralFractureQuantLib.report.matches import write_match
 from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.report.prior import Prior, prior_of
 from VertebralFractureQuantLib.report.wording import Wording
@@ -206,3 +210,37 @@ def test_the_command_compares_with_a_prior_case_and_refuses_another_patient(tmp_
     assert refused.exit_code == 3
     assert "other_patient: other and after: " in refused.output
     assert not list(Path().glob("*-report.*"))
+
+
+@pytest.mark.parametrize(
+    ("language", "by", "other"),
+    [("en", "matched by Reader A.", "with another prior examination"), ("de", "zugeordnet von Reader A.", "von Hand")],
+)
+def test_a_match_that_a_reader_set_is_said_and_one_with_another_prior_too(language, by, other):
+    found = prior(spine(), spine())
+    shown = {
+        kind: plain(report_text(make_report(spine(), Wording(language), None, each)))
+        for kind, each in (
+            ("automatic", found),
+            ("reader", replace(found, reader="Reader A")),
+            ("other", replace(found, other_match=True)),
+        )
+    }
+    assert by in shown["reader"] and "%" not in re.search(rf"^.*{by}", shown["reader"], re.MULTILINE)[0]
+    assert by not in shown["automatic"] and "99 %" in shown["automatic"] and "99 %" in shown["other"]
+    assert [kind for kind, text in shown.items() if other in text] == ["other"]
+
+
+def test_the_command_takes_a_match_that_a_reader_set(tmp_path):
+    for analysis in (patient(case="before"), again(patient(), case="after")):
+        write_outputs(analysis, None, tmp_path, pictures=False)
+    before, after = (read_examination(tmp_path / name) for name in ("before", "after"))
+    pairs = tuple((i + 1, i) for i in range(11))
+    match = ReaderMatch("Reader A", places_of(before.analysis.vertebrae, after.analysis.vertebrae, pairs))
+    write_match(tmp_path / "after", after.digest, before.digest, match)
+    given = ["report", tmp_path / "after", "--prior", tmp_path / "before", "--format", "txt"]
+    told = CliRunner().invoke(app, list(map(str, given)))
+    assert told.exit_code == 0 and "11 vertebral bodies" in told.stdout and "matched by Reader A." in told.stdout
+    (tmp_path / "after" / "matches.json").write_text("{")
+    refused = CliRunner().invoke(app, list(map(str, given)))
+    assert refused.exit_code == 3 and "bad_matches" in refused.output

@@ -17,6 +17,7 @@ from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
+from VertebralFractureQuantLib.report import tables  # noqa: E402
 from VertebralFractureQuantLib.scene.editor import Editor  # noqa: E402
 from VertebralFractureQuantLib.scene.journal import Journal  # noqa: E402
 from VertebralFractureQuantLib.scene.machine import Machine, Rescued  # noqa: E402
@@ -213,6 +214,26 @@ def test_the_results_table_holds_the_same_numbers(study, editor):
     ratios = [table.GetColumnByName("G").GetValue(row) for row in range(table.GetNumberOfRows())]
     assert ratios == [study.measurements[i].genant_ratio for i in study.order]
     assert table.GetColumnByName("level").GetValue(0) == LEVELS[0]
+
+
+def test_the_results_table_holds_expected_heights_by_the_names_of_measurements_csv(study, editor):
+    table = study.nodes["measurements"].GetTable()
+
+    def told() -> list[list[float]]:
+        rows = range(table.GetNumberOfRows())
+        return [[table.GetColumnByName(name).GetValue(row) for name in tables.EXPECTED] for row in rows]
+
+    def wanted() -> list[list[float]]:
+        found = [study.vertebra(i).expected for i in study.order]
+        return [[*e.heights_mm, *e.sd_mm, *e.loss, *e.loss_sd] for e in found]
+
+    np.testing.assert_allclose(told(), wanted())
+    before = told()[1][tables.EXPECTED.index("hm_loss")]
+    drag(study, study.order[1], (0.0, 0.0, -6.0))
+    np.testing.assert_allclose(told(), wanted())
+    assert told()[1][tables.EXPECTED.index("hm_loss")] > before + 0.1
+    grades = [table.GetColumnByName("loss_grade").GetValue(row) for row in range(table.GetNumberOfRows())]
+    assert grades == [study.vertebra(i).expected.grade for i in study.order] and grades[1] != "normal"
 
 
 def test_every_action_can_be_undone_and_redone(study, editor):

@@ -139,6 +139,11 @@ COMPARISONS = {
         "it is not certain which vertebrae of two scans belong together",
         "Open both cases with vfq review and set the level of one vertebra in each, then compare again.",
     ),
+    "bad_matches": Failure(
+        "the match that a reader corrected is damaged, of another scan, or no longer fits the vertebrae",
+        "Open both with vfq review --prior and match the vertebrae again. Or remove matches.json from the folder of "
+        "the current case; the match is then automatic.",
+    ),
     "bad_dates": Failure(
         "the dates of the examinations are not in order, or cannot be read",
         "Give the examinations from the earliest to the latest, and with --dates one date for each, as 2026-11-30.",

@@ -21,9 +21,11 @@ from ..cohort.worklist import find_cases, passed_over_sentences
 from .common import (
     EXIT_CODED_FAILURE,
     NOTICE,
+    OURS,
     DebugOption,
     Device,
     DeviceOption,
+    MethodOption,
     OverwriteOption,
     TrustHeaderOption,
     WeightsOption,
@@ -36,8 +38,6 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..spine.record import SpineAnalysis
-
-OURS = "anchor-free"
 
 
 def analyze(
@@ -56,9 +56,7 @@ def analyze(
         str | None, typer.Option(help="UID of the DICOM series to use; only with a single INPUT.")
     ] = None,
     weights: WeightsOption = None,
-    method: Annotated[
-        str, typer.Option(help="How vertebrae are found: anchor-free (ours), anchor-boxes or m-scn.")
-    ] = OURS,
+    method: MethodOption = OURS,
     trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -17,10 +17,12 @@ from rich.text import Text
 from .common import (
     EXIT_CODED_FAILURE,
     NOTICE,
+    OURS,
     BrowserOption,
     DebugOption,
     Device,
     DeviceOption,
+    MethodOption,
     PortOption,
     ReaderOption,
     TrustHeaderOption,
@@ -67,6 +69,7 @@ def run(
     ] = None,
     device: DeviceOption = Device.AUTO,
     weights: WeightsOption = None,
+    method: MethodOption = OURS,
     trust_header: TrustHeaderOption = False,
     names: Annotated[
         CaseNames,
@@ -80,7 +83,8 @@ def run(
 ) -> None:
     """Measure all scans in a folder tree or a manifest.
 
-    Run the same command again to continue after an interruption: finished cases are kept.
+    Run the same command again to continue after an interruption: finished cases are kept. Another method measures them
+    again, except reviewed ones.
     """
     from ..cohort.engine import Library
     from ..cohort.runs import Options, run_cohort
@@ -96,6 +100,7 @@ def run(
         names.value,
         key_file,
         overwrite,
+        method,
     )
     engine = None if isinstance(ctx.obj, Library) else ctx.obj
     with coded_exit(debug), _interruptible(), _shown(Console(stderr=True)) as hooks:

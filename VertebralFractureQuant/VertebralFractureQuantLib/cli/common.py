@@ -51,6 +51,8 @@ WeightsOption = Annotated[
         show_default="the weights in use",
     ),
 ]
+OURS = "anchor-free"
+MethodOption = Annotated[str, typer.Option(help="How vertebrae are found: anchor-free (ours), anchor-boxes or m-scn.")]
 ReaderOption = Annotated[
     str | None,
     typer.Option(

@@ -38,6 +38,7 @@ VERTEBRAE: Types = {
 PATIENTS: Types = {
     "case": pl.String,
     "status": pl.String,
+    "method": pl.String,
     "worst_grade": GRADE,
     "auto_worst_grade": GRADE,
     "sdi": pl.Int32,

@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ..methods.registry import method_of
 from ..report.outputs import MACHINE_NAME
+from ..report.tables import EXPECTED, EXPECTED_DECIMALS, expected_values
 from ..spine.levels import in_doubt
 from ..spine.quality import codes_text
 from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
 from ..spine.record_json import read_analysis
 
+LAYOUT = "2"  # another one makes every record be read again, as when a column is new
 NUMBERS = ("level", "ha_mm", "hm_mm", "hp_mm", "g", "g_sd", "grade", "shape")
 DELETED = "deleted"
 
@@ -37,11 +40,11 @@ def case_rows(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def stamp(folder: Path) -> str:
     """Return a text that changes when a record in `folder` is written again; "" if there is none."""
-    told = []
+    told: list[os.stat_result] = []
     for name in ("analysis.json", MACHINE_NAME):
         with suppress(OSError):
             told.append(os.stat(os.path.join(folder, name)))
-    return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in told)
+    return " ".join([LAYOUT, *(f"{status.st_size}-{status.st_mtime_ns}" for status in told)]) if told else ""
 
 
 def packed(rows: list[dict[str, Any]]) -> bytes:
@@ -55,6 +58,7 @@ def _patient(record: SpineAnalysis, machine: SpineAnalysis) -> dict[str, Any]:
     readers = dict.fromkeys(v.reviewer for v in settled if v.reviewer)
     whole = len(settled) == len(record.vertebrae) > 0
     return {
+        "method": method_of(stamp.role for stamp in record.models),
         "worst_grade": record.patient_grade,
         "auto_worst_grade": machine.patient_grade,
         "sdi": record.spinal_deformity_index,
@@ -69,6 +73,12 @@ def _patient(record: SpineAnalysis, machine: SpineAnalysis) -> dict[str, Any]:
 
 
 def _vertebrae(record: SpineAnalysis, machine: SpineAnalysis | None) -> list[dict[str, Any]]:
+    method = method_of(stamp.role for stamp in record.models)
+    return [row | {"method": method} for row in _compared(record, machine)]
+
+
+def _compared(record: SpineAnalysis, machine: SpineAnalysis | None) -> list[dict[str, Any]]:
+    """Return the rows of the vertebrae with the automatic numbers that a reader changed."""
     rows = [_row(record.case, i, v, certain) for i, v, certain in _with_certainty(record)]
     if machine is None:
         return [row | {f"auto_{key}": None for key in NUMBERS} for row in rows]
@@ -101,7 +111,8 @@ def _automatic(original: Vertebra | None, row: dict[str, Any]) -> dict[str, Any]
 
 
 def _deleted(case: str, original: Vertebra) -> dict[str, Any]:
-    empty = dict.fromkeys((*NUMBERS, "level_certain", "score", "physiologic", "borderline", "reviewer", "reviewed_at"))
+    lacking = ("level_certain", "score", "physiologic", "borderline", "reviewer", "reviewed_at", "loss_grade")
+    empty = dict.fromkeys((*NUMBERS, *lacking, *EXPECTED))
     row = {"case": case, "index": 0, **empty, "doubts": "", "counted": False, "review": DELETED, "origin": "model"}
     return row | {f"auto_{key}": value for key, value in _numbers(original).items()}
 
@@ -129,4 +140,12 @@ def _row(case: str, index: int, vertebra: Vertebra, certain: bool) -> dict[str, 
         "origin": vertebra.origin,
         "physiologic": vertebra.physiologic is not None,
         "borderline": bool(vertebra.measurement.borderline),
+        **_expected(vertebra),
     }
+
+
+def _expected(vertebra: Vertebra) -> dict[str, Any]:
+    """Return the expected heights and the losses, rounded as in measurements.csv."""
+    numbers = expected_values(vertebra.expected).items()
+    rounded = {name: None if n is None else round(n, EXPECTED_DECIMALS[name]) for name, n in numbers}
+    return {**rounded, "loss_grade": vertebra.expected.grade if vertebra.expected else None}

@@ -29,7 +29,8 @@ LEFT_OVER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(partial|probe|old)")
 DEATHS = ("worker_died", "scan_changed", "versions_differ")
 REPEATED = (*NOT_OF_THE_SCAN, *OF_THE_FOLDER, *DEATHS)  # failures that another run may not have
 SUSPECT = 2  # attempts without an end, after which a scan is tried alone
-STOPS = ("versions_differ", "missing_dependency", "bad_weights", "no_device")  # failures that all scans would have
+# Failures that all scans would have.
+STOPS = ("versions_differ", "missing_dependency", "bad_weights", "no_method_weights", "no_device")
 DIED = VFQError(
     "worker_died",
     "The worker that had the scan died, also when it had no other one. Memory may have run out: use a computer with "

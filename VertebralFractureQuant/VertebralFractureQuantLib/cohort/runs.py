@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import VFQError
+from ..methods.registry import OURS
 from ..networks.installed import chosen
 from ..report.outputs import check_output, check_writable, writing
 from .crew import Crew, ThreadCrew
@@ -51,6 +52,7 @@ class Options:
     names : how cases are named, see `planning.plan`.
     key_file : file that gets the patient's id of each case.
     overwrite : measure all again.
+    method : how vertebrae are found (`methods.registry`).
     """
 
     source: Path
@@ -63,6 +65,7 @@ class Options:
     names: Names = "auto"
     key_file: Path | None = None
     overwrite: bool = False
+    method: str = OURS
 
 
 @dataclass(frozen=True)
@@ -274,11 +277,12 @@ def _settings(options: Options, engine: Engine | None) -> Settings:
     weights = options.weights.resolve() if options.weights else chosen()  # the same for all workers
     return Settings(
         folder=str(options.output.resolve()),
-        engine=engine or Library(weights),
+        engine=engine or Library(weights, method=None if options.method == OURS else options.method),
         device=options.device,
         weights=str(weights) if weights else None,
-        identity=networks_identity(weights),
+        identity=networks_identity(weights, options.method),
         trust_header=options.trust_header,
+        method=options.method,
     )
 
 
@@ -296,8 +300,8 @@ def _write_run(state: CohortState, options: Options, settings: Settings, began: 
         "versions_of_results": state.versions(),
         "weights": dict(settings.identity),
         "options": {
-            "device": options.device, "trust_header": options.trust_header, "names": options.names,
-            "workers": options.workers, "own_weights": settings.weights is not None,
+            "method": options.method, "device": options.device, "trust_header": options.trust_header,
+            "names": options.names, "workers": options.workers, "own_weights": settings.weights is not None,
             "own_scheduler": options.scheduler is not None,
         },
         "machine": {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CODES
 from ..report.outputs import writing
+from ..report.tables import EXPECTED
 from .manifest import lacking
 from .rows import NUMBERS
 from .state import WAITING, CohortState
@@ -22,17 +23,20 @@ if TYPE_CHECKING:
     import polars as pl
 
 TEXT, NUMBER, FLAG, COUNT = "String", "Float64", "Boolean", "Int64"
+ROUNDED = "Float32"  # numbers of a few decimals
 KINDS = dict(zip(NUMBERS, (TEXT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, TEXT, TEXT), strict=True))
 VERTEBRA = {
     "case": TEXT, "index": COUNT, "level": TEXT, "level_certain": FLAG,
     **{name: kind for name, kind in KINDS.items() if name != "level"},
     "doubts": TEXT, "score": NUMBER, "counted": FLAG, "review": TEXT, "reviewer": TEXT, "reviewed_at": TEXT,
-    "origin": TEXT, "physiologic": FLAG, "borderline": FLAG,
+    "origin": TEXT, "physiologic": FLAG, "borderline": FLAG, **dict.fromkeys(EXPECTED, ROUNDED), "loss_grade": TEXT,
+    "method": TEXT,
     **{f"auto_{name}": kind for name, kind in KINDS.items()},
 }  # fmt: skip
 PATIENT = {
-    "case": TEXT, "status": TEXT, "worst_grade": TEXT, "auto_worst_grade": TEXT, "sdi": COUNT, "auto_sdi": COUNT,
-    "levels_assessed": COUNT, "first_level": TEXT, "last_level": TEXT, "doubts": TEXT, "reviewed": TEXT, "reader": TEXT,
+    "case": TEXT, "status": TEXT, "method": TEXT, "worst_grade": TEXT, "auto_worst_grade": TEXT, "sdi": COUNT,
+    "auto_sdi": COUNT, "levels_assessed": COUNT, "first_level": TEXT, "last_level": TEXT, "doubts": TEXT,
+    "reviewed": TEXT, "reader": TEXT,
 }  # fmt: skip
 FAILURE = {"case": TEXT, "code": TEXT, "message": TEXT, "what_to_do": TEXT}
 FILES = ("vertebrae.parquet", "vertebrae.csv", "patients.parquet", "patients.csv", "failures.csv")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import VFQError, as_coded
+from ..methods.registry import OURS, check_weights, roles_of
 from .engine import Engine, Progress
 from .sources import content, files_of, signature
 from .studies import Study, measure_study, without_paths
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 CASES, THUMBNAILS = "cases", Path("gallery", "thumbnails")
 MOST_SCANS = 2  # that a process holds at a time
-ROLES = ("localizer", "refiner", "detector")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Settings:
     weights : folder of networks that replace the shipped ones.
     identity : role and SHA-256 of each network.
     trust_header : see `analysis.analyze`.
+    method : how vertebrae are found (`methods.registry`).
     version : version of this program.
     """
 
@@ -71,12 +72,14 @@ class Settings:
     weights: str | None = None
     identity: tuple[tuple[str, str], ...] = ()
     trust_header: bool = False
+    method: str = OURS
     version: str = __version__
 
     @property
     def key(self) -> str:
-        """A hash of all that changes results: networks and options. The device and the version are left out."""
-        told = json.dumps([self.identity, self.trust_header])
+        """A hash of all that changes results: method, networks, options. The device and the version are left out."""
+        method = () if self.method == OURS else (self.method,)  # results of before there were others stay valid
+        told = json.dumps([self.identity, self.trust_header, *method])
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -244,7 +247,7 @@ def check_same_program(settings: Settings) -> None:
             f"A worker has version {__version__} of this program, but the run was started by {settings.version}. "
             "Install the same version on all computers.",
         )
-    if settings.identity and _identity(settings.weights) != settings.identity:
+    if settings.identity and _identity(settings.weights, settings.method) != settings.identity:
         raise VFQError(
             "versions_differ",
             "A worker has other network weights than the computer that started the run. Install the same weights on "
@@ -252,17 +255,18 @@ def check_same_program(settings: Settings) -> None:
         )
 
 
-def networks_identity(weights: Path | None) -> tuple[tuple[str, str], ...]:
-    """Return role and SHA-256 of the networks in the folder `weights`, with the shipped ones where it has none.
+def networks_identity(weights: Path | None, method: str = OURS) -> tuple[tuple[str, str], ...]:
+    """Return role and SHA-256 of a method's networks in the folder `weights`, with the shipped ones where it has none.
 
     weights : None for those in use.
-    VFQError `bad_weights` if a file cannot be read, `unknown_weights`.
+    VFQError `bad_weights` if a file cannot be read, `unknown_weights`, `unknown_method`, `no_method_weights`.
     """
     from ..networks.installed import chosen
     from ..networks.weights import sha256, weights_folder
 
     found, weights = [], weights or chosen()
-    for role in ROLES:
+    check_weights(method, weights)
+    for role in roles_of(method):
         given = weights / f"{role}.safetensors" if weights else None
         path = given if given and given.is_file() else weights_folder() / f"{role}.safetensors"
         try:
@@ -275,5 +279,5 @@ def networks_identity(weights: Path | None) -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=2)
-def _identity(weights: str | None) -> tuple[tuple[str, str], ...]:
-    return networks_identity(Path(weights) if weights else None)
+def _identity(weights: str | None, method: str) -> tuple[tuple[str, str], ...]:
+    return networks_identity(Path(weights) if weights else None, method)

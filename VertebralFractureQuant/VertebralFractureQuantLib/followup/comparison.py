@@ -7,7 +7,7 @@ order is the user's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from ..spine.levels import LEVELS
 from ..spine.record import SpineAnalysis, Vertebra, vertebra_name
 from .change import Change, change_of, missing
 from .likeness import likeness, patches
-from .matching import LEAST_CERTAINTY, Alignment, Column, align, column_of, scale
+from .matching import LEAST_CERTAINTY, Alignment, align, aligned_as, column_of, scale
+from .reader_match import KeptMatches, reader_pairs
 
 LEAST_SHARED_NAMES = 3  # fewer may be an error of a name at the border of a scan
 SCALE = 0.04  # a larger share by which all sizes differ is no change of the bones
@@ -25,10 +26,27 @@ SCALE = 0.04  # a larger share by which all sizes differ is no change of the bon
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """One examination: its record, and its straightened volume (HU in straight space) or None."""
+    """One examination.
+
+    Attributes
+    ----------
+    analysis : its record.
+    straightened : HU in straight space; None without an image.
+    along : the curve `(n, 3)` RAS mm of that image; None for the curve of the record.
+    digest : the `reader_match.scan_digest` of its automatic analysis; "" if it is not known.
+    kept : the matches with prior scans that readers corrected.
+    """
 
     analysis: SpineAnalysis
     straightened: CTVolume | None = None
+    along: np.ndarray | None = None
+    digest: str = ""
+    kept: KeptMatches = field(default_factory=KeptMatches)
+
+    @property
+    def curve(self) -> np.ndarray:
+        """The curve `(n, 3)` RAS mm of the straightened image."""
+        return self.analysis.curve if self.along is None else self.along
 
 
 @dataclass(frozen=True)
@@ -42,12 +60,14 @@ class Comparison:
     names : what the vertebra of each change is called: its current name; if it has none, that in the prior scan, moved
         by the levels that the names of both scans differ by.
     scale : by which share all sizes are larger now; far from 0 it is an error of a header, not of bones.
+    other_match : True if the match was found automatically, although readers corrected those with other prior scans.
     """
 
     alignment: Alignment
     changes: tuple[Change, ...]
     names: tuple[str, ...]
     scale: float
+    other_match: bool = False
 
     @property
     def scale_doubtful(self) -> bool:
@@ -63,19 +83,39 @@ class Comparison:
 def compare(prior: Examination, current: Examination, same_patient: bool = False) -> Comparison:
     """Compare two examinations of one patient.
 
+    A match that a reader corrected holds, whatever the program thinks of it.
+
     same_patient : the user vouches for the patient, so that doubts about it are no reason to refuse.
 
     Raises
     ------
     VFQError
         The code of a study that failed; `same_study`: both are the same; `no_level_in_common`; `other_patient`: the
-        shapes are those of two patients; `alignment_uncertain`: several ways to match the vertebrae are likely.
+        shapes are those of two patients; `alignment_uncertain`: several ways to match the vertebrae are likely;
+        `bad_matches`: a reader corrected the match, but what was kept cannot be used.
     """
     check_different(prior.analysis, current.analysis)
+    vertebrae = prior.analysis.vertebrae, current.analysis.vertebrae
+    own = current.kept.of(prior.digest)
+    if own:
+        before, now = map(column_of, vertebrae)
+        pairs = reader_pairs(own, *vertebrae)
+        return compare_aligned(*vertebrae, aligned_as(before, now, pairs, own.reader, _likeness(prior, current)))
+    alignment = aligned(prior, current)
+    _check_certain(prior.analysis, current.analysis, alignment, same_patient)
+    return replace(compare_aligned(*vertebrae, alignment), other_match=current.kept.only_others(prior.digest))
+
+
+def aligned(prior: Examination, current: Examination) -> Alignment:
+    """Return the likeliest match of two examinations, by shape, place, image and name, be it certain or not."""
     before, now = (column_of(e.analysis.vertebrae) for e in (prior, current))
-    alignment = align(before, now, _likeness(prior, current))
-    names = f"{prior.analysis.case} and {current.analysis.case}"
-    apart = not alignment.pairs and _names_overlap(before, now)  # nothing fits, although it should
+    return align(before, now, _likeness(prior, current))
+
+
+def _check_certain(prior: SpineAnalysis, current: SpineAnalysis, alignment: Alignment, same_patient: bool) -> None:
+    """Raise VFQError unless an automatic match can be used; see `compare`."""
+    names = f"{prior.case} and {current.case}"
+    apart = not alignment.pairs and _names_overlap(prior, current)  # nothing fits, although it should
     if apart or (alignment.pairs and not alignment.same_patient and not same_patient):
         raise VFQError(
             "other_patient",
@@ -86,15 +126,14 @@ def compare(prior: Examination, current: Examination, same_patient: bool = False
         raise VFQError(
             "alignment_uncertain",
             f"{names}: it is not certain which vertebrae belong together ({100 * alignment.certainty:.0f} %). Open "
-            "both in vfq review and set the level of one vertebra in each.",
+            "both in vfq review and match them yourself, or set the level of one vertebra in each.",
         )
     if not alignment.pairs:
-        spans = " and ".join(map(_span, (prior.analysis, current.analysis)))
+        spans = " and ".join(map(_span, (prior, current)))
         raise VFQError(
             "no_level_in_common",
             f"{names}: no vertebra is in both scans ({spans}), so nothing is compared. Give scans that overlap.",
         )
-    return compare_aligned(prior.analysis.vertebrae, current.analysis.vertebrae, alignment)
 
 
 def compare_aligned(prior: Sequence[Vertebra], current: Sequence[Vertebra], alignment: Alignment) -> Comparison:
@@ -104,8 +143,9 @@ def compare_aligned(prior: Sequence[Vertebra], current: Sequence[Vertebra], alig
     return Comparison(alignment, changes, names, scale(column_of(prior), column_of(current), alignment.pairs))
 
 
-def _names_overlap(prior: Column, current: Column) -> bool:
-    return len(set(filter(None, prior.names)) & set(filter(None, current.names))) >= LEAST_SHARED_NAMES
+def _names_overlap(prior: SpineAnalysis, current: SpineAnalysis) -> bool:
+    before, now = ({v.level for v in a.vertebrae if v.level} for a in (prior, current))
+    return len(before & now) >= LEAST_SHARED_NAMES
 
 
 def _span(analysis: SpineAnalysis) -> str:
@@ -143,7 +183,8 @@ def _machine(vertebra: Vertebra) -> np.ndarray:
 def _likeness(prior: Examination, current: Examination) -> np.ndarray | None:
     if prior.straightened is None or current.straightened is None:
         return None
-    return likeness(*(patches(e.analysis, e.straightened) for e in (prior, current) if e.straightened is not None))
+    seen = (prior.analysis, prior.straightened, prior.curve), (current.analysis, current.straightened, current.curve)
+    return likeness(*(patches(*each) for each in seen))
 
 
 def _names(

@@ -21,13 +21,14 @@ LEAST_SHARED = 0.6  # of a patch that both examinations must show
 MOST_ALIKE = 0.999
 
 
-def patches(analysis: SpineAnalysis, straightened: CTVolume) -> np.ndarray:
+def patches(analysis: SpineAnalysis, straightened: CTVolume, curve: np.ndarray | None = None) -> np.ndarray:
     """Return HU around each vertebra `(n, samples)`, nan outside the straightened volume (`outputs.read_straightened`).
 
-    Intensities are cut to those of bone and soft tissue.
+    Intensities are cut to those of bone and soft tissue. `curve` `(n, 3)` RAS mm is that of the volume; None for that
+    of the record.
     """
     points = np.array([v.keypoints for v in analysis.vertebrae], float).reshape(-1, 3, 2, 3)
-    middle = Straightening(fit_curve(analysis.curve)).to_straight(points).mean((1, 2))
+    middle = Straightening(fit_curve(analysis.curve if curve is None else curve)).to_straight(points).mean((1, 2))
     offsets = np.stack(np.meshgrid(LATERAL_MM, ANTERIOR_MM, UP_MM, indexing="ij"), -1).reshape(-1, 3)
     values = straightened.sample(middle[:, None] + offsets, fill=np.nan)
     return np.clip(values, LOW_HU, HIGH_HU)

@@ -7,8 +7,8 @@ of "the same vertebra" against "another one of this patient". Lengths are in mm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,9 @@ TWO_PATIENTS = {"images": (0.03, 0.1), "shapes": (0.2, 0.35), "scale": (0.0, 0.0
 LEAST_LIKENESS = 0.0  # logarithm of the ratio of the likelihoods below which two patients are told
 
 
+Pairs = tuple[tuple[int, int], ...]  # (index in the prior, index in the current examination)
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     """The vertebrae of one examination, as far as matching needs them.
@@ -73,12 +76,14 @@ class Alignment:
     certainty : probability of this alignment among all others, 0 to 1.
     shift : how many levels lower the current names are than those of the same vertebrae before; None without names.
     likeness : logarithm of the ratio of the likelihoods of one patient and of two; 0 without pairs.
+    reader : who set these pairs; "" if they were found automatically.
     """
 
-    pairs: tuple[tuple[int, int], ...]
+    pairs: Pairs
     certainty: float
     shift: int | None
     likeness: float
+    reader: str = ""
 
     @property
     def same_patient(self) -> bool:
@@ -112,17 +117,37 @@ def align(prior: Column, current: Column, likeness: np.ndarray | None = None) ->
     likeness : `(n, m)` Fisher's z of the correlation of images around each prior and each current vertebra; nan where
         there is none.
     """
+    ways = _ways(prior, current, likeness)
+    return _alignment(prior, current, max(ways, key=lambda pairs: ways[pairs]), ways, likeness)
+
+
+def aligned_as(
+    prior: Column, current: Column, pairs: Pairs, reader: str, likeness: np.ndarray | None = None
+) -> Alignment:
+    """Return the alignment with the `pairs` that a reader set, of one offset; certainty is what the program gives it.
+
+    `likeness` as for `align`.
+    """
+    found = _alignment(prior, current, pairs, _ways(prior, current, likeness), likeness)
+    return replace(found, reader=reader)
+
+
+def _ways(prior: Column, current: Column, likeness: np.ndarray | None) -> dict[Pairs, float]:
+    """Return the probability of each way to lay both columns side by side; () for having no vertebra in common."""
     if not len(prior.names) or not len(current.names):
-        return Alignment((), 1.0, None, 0.0)
+        return {(): 1.0}
     offsets = range(int(-current.slots[-1]), int(prior.slots[-1]) + 1)
-    ways = [pairs for pairs in (_pairs(prior, current, offset) for offset in offsets) if pairs]
+    ways = [way for way in (pairs_at(prior.slots, current.slots, offset) for offset in offsets) if way]
     weights = np.array([_apart_weight(prior, current), *(_weight(prior, current, way, likeness) for way in ways)])
     probability = np.exp(weights - weights.max())
-    probability /= probability.sum()
-    best = int(weights.argmax())
-    pairs = [[], *ways][best]
+    return dict(zip([(), *ways], (probability / probability.sum()).tolist(), strict=True))
+
+
+def _alignment(
+    prior: Column, current: Column, pairs: Pairs, ways: Mapping[Pairs, float], likeness: np.ndarray | None
+) -> Alignment:
     likely = _patient_weight(prior, current, pairs, likeness) if pairs else 0.0
-    return Alignment(tuple(pairs), float(probability[best]), _shift(prior, current, pairs), likely)
+    return Alignment(pairs, ways[pairs], _shift(prior, current, pairs), likely)
 
 
 def scale(prior: Column, current: Column, pairs: Sequence[tuple[int, int]]) -> float:
@@ -132,10 +157,10 @@ def scale(prior: Column, current: Column, pairs: Sequence[tuple[int, int]]) -> f
     return float(np.expm1(np.median(change[np.isfinite(change)]))) if np.isfinite(change).any() else 0.0
 
 
-def _pairs(prior: Column, current: Column, offset: int) -> list[tuple[int, int]]:
-    """Return the pairs if the current slots lie `offset` lower in the prior column."""
-    at = {int(slot): i for i, slot in enumerate(prior.slots)}
-    return [(at[slot + offset], j) for j, slot in enumerate(current.slots.tolist()) if slot + offset in at]
+def pairs_at(prior: np.ndarray, current: np.ndarray, offset: int) -> Pairs:
+    """Return the pairs if the slots `(m,)` of `current` lie `offset` lower in those `(n,)` of `prior`."""
+    at = {int(slot): i for i, slot in enumerate(prior)}
+    return tuple((at[slot + offset], j) for j, slot in enumerate(current.tolist()) if slot + offset in at)
 
 
 def _weight(prior: Column, current: Column, pairs: Sequence[tuple[int, int]], likeness: np.ndarray | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -21,6 +21,7 @@ FOR_COMPARISON = (
     "is in Documentation/methods.md."
 )
 METHODS = {"anchor-boxes": "anchor_boxes", "m-scn": "m_scn"}  # name: module of this room
+CURVE_ROLES = ("localizer", "refiner")  # networks that all methods share
 
 
 def method(name: str) -> ModuleType:
@@ -29,6 +30,26 @@ def method(name: str) -> ModuleType:
         known = ", ".join((OURS, *METHODS))
         raise VFQError("unknown_method", f"There is no method {name!r}. Use one of {known}.")
     return import_module(f".{METHODS[name]}", __package__)
+
+
+def roles_of(name: str) -> tuple[str, ...]:
+    """Return the roles of the networks that a method uses. VFQError `unknown_method`."""
+    return (*CURVE_ROLES, *(("detector",) if name == OURS else method(name).ROLES))
+
+
+def method_of(roles: Iterable[str]) -> str | None:
+    """Return the method that used networks of these roles; None if no network found vertebrae."""
+    held = [role for role in roles if role not in CURVE_ROLES]
+    if not held:
+        return None
+    return next((name for name in METHODS if held[0].startswith(name)), OURS)
+
+
+def check_weights(name: str, weights: Path | None = None) -> None:
+    """Raise VFQError `unknown_method` or `no_method_weights` unless the method `name` can run with these weights."""
+    if name != OURS:
+        for role in method(name).ROLES:
+            _weights_of(name, role, weights)
 
 
 def load_method(name: str, device: str = "auto", weights: Path | None = None, threads: int | None = None) -> Models:

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..imaging.ct import CTVolume
+from ..imaging.ct import CTVolume, inside
 from ..spine.curve import SpineCurve
 from ..spine.straightening import Straightening
 from .predictor import Predictor
@@ -33,6 +33,7 @@ DEPTH = 3  # poolings of each network: sides are multiples of 2 ** DEPTH
 CENTRE_SD_MM, POINT_SD_MM = 5.0, 1.5  # of the heat maps
 CENTRE_THRESHOLD, APART_MM = 0.35, 9.0  # of a peak of the heat map, and between two of them
 CROP_MM, CROP = (1.5, 1.5, 2.0), (40, 40, 24)  # voxels of a crop, and how many: s, a, r
+REACH = 2  # voxels at the border of a scan in which no mask is sure
 BONE_THRESHOLD, LEAST_BONE_MM3 = 0.5, 500.0
 SLICE_MM, SLICE = 0.75, 80  # pixels of the mask's slice, and how many on each side
 POINT_SHARPNESS = 20.0  # the soft-argmax of a heat map with peak 1
@@ -60,7 +61,10 @@ def scaled(hounsfield: Array) -> Array:
 
 
 def find_bodies(centre: Predictor, mask: Predictor, point: Predictor, ct: CTVolume, curve: SpineCurve) -> Bodies:
-    """Find the vertebral bodies of `ct` along `curve` with the three networks."""
+    """Find the vertebral bodies of `ct` along `curve` with the three networks; those that its border cuts are left out.
+
+    The paper says nothing of vertebrae that the scan cuts. What is left of them looks like a fracture.
+    """
     straight, scores = find_centres(centre, ct, curve)
     straightening = Straightening(curve)
     centres = straightening.to_patient(straight)
@@ -68,10 +72,11 @@ def find_bodies(centre: Predictor, mask: Predictor, point: Predictor, ct: CTVolu
     keypoints, kept, fractured = [], [], []
     for i, (middle, frame) in enumerate(zip(centres, frames, strict=True)):
         axes = crop_axes(frame)
-        chances = _chances(mask, ct.sample(crop_points(middle, axes), fill=AIR_HU))
+        places = crop_points(middle, axes)
+        chances = _chances(mask, ct.sample(places, fill=AIR_HU))
         bone = 1 - chances[0]
         body = central_body(bone)
-        if body is None:
+        if body is None or is_cut(body, inside(ct, places.reshape(-1, 3)).reshape(CROP)):
             continue
         right, picture = mask_slice(np.where((bone > BONE_THRESHOLD) & ~body, 0.0, bone))
         keypoints.append(to_patient(slice_keypoints(point, picture), right, middle, axes))
@@ -151,6 +156,17 @@ def central_body(bone: np.ndarray) -> np.ndarray | None:
     away = ((at + 0.5 - np.array(CROP) / 2) * CROP_MM) ** 2
     body: np.ndarray = pieces == pieces[tuple(at[away.sum(1).argmin()])]
     return body if body.sum() * np.prod(CROP_MM) >= LEAST_BONE_MM3 else None
+
+
+def is_cut(body: np.ndarray, scanned: np.ndarray) -> bool:
+    """Return whether `body` `(s, a, r)` reaches the border of what is `scanned` in its middle sagittal slice.
+
+    Both are masks; `REACH` voxels between them do not count. A body of which only a side is missing can be measured.
+    """
+    from scipy.ndimage import binary_dilation
+
+    middle = round(float(np.nonzero(body)[2].mean()))
+    return bool((binary_dilation(body[..., middle], iterations=REACH) & ~scanned[..., middle]).any())
 
 
 def mask_slice(bone: np.ndarray) -> tuple[float, np.ndarray]:

@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..followup.change import VERDICTS, Change
 from ..followup.comparison import Comparison, Examination
 from ..followup.course import Step, interval
-from ..spine.record import Vertebra
+from ..followup.reader_match import scan_digest
+from ..imaging.ct import CTVolume
+from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import read_analysis
-from .document import stored_straightened
-from .outputs import read_straightened
+from .matches import read_matches
+from .outputs import MACHINE_NAME, read_straightened
+from .readings import case_folder_of
 
 SCHEMA = "vfq-comparison/1"
 HEIGHTS = ("ha", "hm", "hp")
@@ -26,18 +31,39 @@ COLUMNS = (
     *(f"prior_{h}_mm" for h in HEIGHTS), *(f"current_{h}_mm" for h in HEIGHTS),
     *(f"{h}_difference_mm" for h in HEIGHTS), *(f"{h}_error_mm" for h in HEIGHTS),
     "prior_g", "current_g", "g_difference", "g_error", "prior_grade", "current_grade", "prior_rhlv", "current_rhlv",
-    "certainty",
+    "certainty", "matched_by",
 )  # fmt: skip
 
 
 def read_examination(folder: Path) -> Examination:
-    """Return the examination in the folder of a case, with its straightened volume if it is stored.
+    """Return the examination in the folder of a case or of a reading, with what is stored of its image and matches.
 
     VFQError as `read_analysis` and `read_straightened`.
     """
     analysis = read_analysis(folder / "analysis.json")
-    file = stored_straightened(folder, analysis) if analysis.status == "ok" else None
-    return Examination(analysis, read_straightened(file) if file else None)
+    if analysis.status != "ok":
+        return Examination(analysis)
+    scan = scan_digest(_automatic(folder))
+    image, along = stored_image(folder) or (None, None)
+    return Examination(analysis, image, along, scan, read_matches(folder, scan))
+
+
+def stored_image(folder: Path) -> tuple[CTVolume, np.ndarray] | None:
+    """Return the straightened volume that is stored for a case or a reading of it, and its curve `(n, 3)` RAS mm.
+
+    A reader may have changed the curve since. VFQError as `read_analysis` and `read_straightened`.
+    """
+    for place in dict.fromkeys((folder, case_folder_of(folder))):
+        if (place / "straightened.nrrd").exists():
+            return read_straightened(place / "straightened.nrrd"), read_analysis(place / "analysis.json").curve
+        if (place / "machine-straightened.nrrd").exists() and (place / MACHINE_NAME).exists():
+            return read_straightened(place / "machine-straightened.nrrd"), _automatic(place).curve
+    return None
+
+
+def _automatic(folder: Path) -> SpineAnalysis:
+    machine = folder / MACHINE_NAME
+    return read_analysis(machine if machine.exists() else folder / "analysis.json")
 
 
 def comparison_json(
@@ -74,6 +100,8 @@ def _step(examinations: Sequence[Examination], step: Step, days: int | None) -> 
         "likeness": round(alignment.likeness, 4),
         "scale": round(step.comparison.scale, 4),
         "scale_doubtful": step.comparison.scale_doubtful,
+        "reader": alignment.reader or None,
+        "other_match": step.comparison.other_match,
     }
     told["summary"] = {v.replace(" ", "_"): names_of(step.comparison, v) for v in VERDICTS}
     before, now = (examinations[i].analysis.vertebrae for i in (step.prior, step.current))
@@ -145,6 +173,7 @@ def _row(cases: Sequence[str], step: dict[str, Any], vertebra: dict[str, Any]) -
         "g_difference": vertebra["genant_ratio_difference"],
         "g_error": vertebra["genant_ratio_error"],
         "certainty": step["alignment"]["certainty"],
+        "matched_by": step["alignment"]["reader"],
     }
     for when, seen in (("prior", prior), ("current", current)):
         told |= {f"{when}_level": seen.get("level"), f"{when}_g": seen.get("genant_ratio")}

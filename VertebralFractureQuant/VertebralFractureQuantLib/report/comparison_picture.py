@@ -79,7 +79,7 @@ def draw_comparison(examinations: Sequence[Examination], steps: Sequence[Step]) 
 def _panel(examination: Examination) -> Panel:
     if examination.straightened is None:
         raise ValueError("a picture needs the straightened volume")
-    panel = stored_panel(examination.analysis, examination.straightened)
+    panel = stored_panel(replace(examination.analysis, curve=examination.curve), examination.straightened)
     shown = np.abs(panel.across) <= HALF_WIDTH_MM
     return replace(panel, image=panel.image[:, shown], across=panel.across[shown])
 

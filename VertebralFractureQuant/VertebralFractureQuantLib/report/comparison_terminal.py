@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ..followup.change import Change
 from ..followup.comparison import Comparison
+from ..followup.matching import LEAST_CERTAINTY
 
 VERDICT_STYLES = {
     "unchanged": "green",
@@ -34,7 +35,18 @@ def change_lines(comparison: Comparison, days: int | None) -> list[str]:
     """Return what the table needs in words: how many vertebrae, how certain the match is, and reasons to doubt it."""
     alignment, compared = comparison.alignment, comparison.compared
     when = "" if days is None else f" after {days} days"
-    lines = [f"{len(compared)} vertebrae compared{when}; certainty of the match {100 * alignment.certainty:.0f} %."]
+    certain = f"{100 * alignment.certainty:.0f} %"
+    how = f"matched by {alignment.reader}" if alignment.reader else f"certainty of the match {certain}"
+    lines = [f"{len(compared)} vertebrae compared{when}; {how}."]
+    if alignment.reader and alignment.certainty < LEAST_CERTAINTY:
+        lines.append(f"The program gives this match a probability of {certain}.")
+    if alignment.reader and not alignment.same_patient:
+        lines.append("Sizes, shapes and images of the vertebrae are unlikely to be those of one patient: check this.")
+    if comparison.other_match:
+        lines.append(
+            "Readers corrected the match of this examination with other scans than this prior one; this match is "
+            "automatic. If the prior was analysed again, match it again in vfq review."
+        )
     if alignment.shift:
         lines.append(
             f"The names of the levels differ by {abs(alignment.shift)} between the scans; the vertebrae are matched by "

@@ -53,6 +53,8 @@ class Prior:
     shift : levels by which the names of both differ; None without names.
     scale_doubtful : True if all sizes differ by more than those of one patient do.
     rows : all vertebrae of both examinations, cranial first.
+    reader : who set the match; "" if it was found automatically.
+    other_match : True if it was, although readers corrected the matches with other prior scans.
     """
 
     days: int | None
@@ -60,6 +62,8 @@ class Prior:
     shift: int | None
     scale_doubtful: bool
     rows: tuple[PriorRow, ...]
+    reader: str = ""
+    other_match: bool = False
 
     def of(self, index: int) -> PriorRow | None:
         """Return the row of vertebra `index` of the current examination if it was compared."""
@@ -92,4 +96,5 @@ def prior_of(comparison: Comparison, days: int | None) -> Prior:
         numbers = (HEIGHTS[k], c.heights_mm[0][k], c.heights_mm[1][k], c.difference_mm[k], c.error_mm[k])
         rows.append(PriorRow(name, c.current, c.verdict, c.reason, *numbers, *c.ratios, c.ratio_error, before, now))
     alignment = comparison.alignment
-    return Prior(days, alignment.certainty, alignment.shift, comparison.scale_doubtful, tuple(rows))
+    doubtful, told = comparison.scale_doubtful, (alignment.reader, comparison.other_match)
+    return Prior(days, alignment.certainty, alignment.shift, doubtful, tuple(rows), *told)

@@ -22,6 +22,7 @@ EXPECTED = tuple(
     for pattern in ("expected_{}_mm", "expected_{}_sd_mm", "{}_loss", "{}_loss_sd")
     for height in ("ha", "hm", "hp")
 )
+EXPECTED_DECIMALS = {name: 2 if name.endswith("_mm") else 4 for name in EXPECTED}
 COLUMNS = (
     "case",
     "index",
@@ -108,13 +109,19 @@ def _row(case: str, index: int, vertebra: Vertebra, signed: dict[str, str]) -> d
     }
 
 
+def expected_values(e: Expectation | None) -> dict[str, float | None]:
+    """Return the numbers of `EXPECTED`, mm and shares; all are None without neighbours."""
+    if e is None:
+        return dict.fromkeys(EXPECTED)
+    numbers = (*e.heights_mm, *e.sd_mm, *e.loss, *e.loss_sd)
+    return {name: float(number) for name, number in zip(EXPECTED, numbers, strict=True)}
+
+
 def _expected(e: Expectation | None) -> dict[str, str]:
     """Return the cells of `EXPECTED` and the grade by height loss; all are empty without neighbours."""
-    if e is None:
-        return dict.fromkeys((*EXPECTED, "loss_grade"), "")
-    lengths, shares = (*e.heights_mm, *e.sd_mm), (*e.loss, *e.loss_sd)
-    cells = (*(f"{mm:.2f}" for mm in lengths), *(f"{share:.4f}" for share in shares))
-    return {**dict(zip(EXPECTED, cells, strict=True)), "loss_grade": e.grade}
+    numbers = expected_values(e).items()
+    cells = {name: "" if n is None else f"{n:.{EXPECTED_DECIMALS[name]}f}" for name, n in numbers}
+    return {**cells, "loss_grade": e.grade if e else ""}
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,8 @@ its reviews report.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,16 @@ import numpy as np
 from ..errors import VFQError
 from ..followup.comparison import Examination
 from ..imaging.ct import CTVolume
-from .pair_match import Column, Match, followed, keep, kept, offset_of, shifted
+from ..report.comparison_files import stored_image
+from ..report.matches import read_matches, write_match
+from ..spine.record import Vertebra
+from .pair_match import Column, Match, followed, kept_as, restored, scan_digest, shifted
 from .pair_overlay import Overlay
 from .pair_rows import Row, listed, row, summary
 from .pair_views import AlignedViews, Places
 from .readings import folder_to_open
 from .review import Review
+from .state import CURVE
 from .study import StudyScene
 from .volumes import acquisition_of, placement, voxels_of
 
@@ -33,11 +39,27 @@ def column_of(study: StudyScene) -> Column:
 
 
 def examination(review: Review) -> tuple[Examination, Column]:
-    """Return what matching needs of an open review, as plain data: `pair_match.found` may use it in any thread."""
+    """Return what matching needs of an open review, as plain data: `pair_match.found` may use it in any thread.
+
+    The image is that on disk, as for `vfq compare`, so that both find the same match; that of the scene without one.
+    """
+    analysis, column = review.study.analysis(), column_of(review.study)
+    with suppress(VFQError):
+        stored = stored_image(review.folder) if review.folder else None
+        if stored:
+            return Examination(analysis, *stored), column
     nodes = review.study.nodes
     voxels = voxels_of(nodes["straightened"])
     volume = None if voxels is None else CTVolume(voxels, placement(nodes["straightened"]), "straightened")
-    return Examination(review.study.analysis(), volume), column_of(review.study)
+    return Examination(analysis, volume), column
+
+
+def digest_of(review: Review) -> str:
+    """Return the `pair_match.scan_digest` of the scan of an open review."""
+    analysis = review.study.analysis()
+    if review.editor:
+        analysis = replace(analysis, curve=np.asarray(review.editor.journal.original[CURVE]["curve"]))
+    return scan_digest(analysis)
 
 
 def leave_out(study: StudyScene, with_ct: bool = True) -> None:
@@ -88,12 +110,8 @@ class Pair:
     def __init__(self, prior: Review, current: Review, match: Match, digest: str):
         self.prior = prior
         self.current = current
-        self._digest = digest
-        folder = current.folder
-        corrected = kept(folder, digest) if folder else None
-        self.match = match
-        if corrected and offset_of(corrected.pairs, *self._columns()) is not None:
-            self.match = Match(corrected.pairs, match.problem, corrected.reader, match.doubt)
+        self._digests = digest, digest_of(current)
+        self.match = self._kept(match)
         self.overlay = Overlay(prior.study, current.study, current.face, lambda: self.match.pairs)
         self._rows: dict[tuple[str | None, str | None], Row] = {}
         self._selected: tuple[str | None, str | None] = (None, None)
@@ -180,12 +198,26 @@ class Pair:
             raise VFQError("signed_reading", self.current.locked)
         match = shifted(self.match, by, *self._columns(), self.current.who)
         if self.current.folder:
-            keep(self.current.folder, self._digest, match)
+            prior, scan = self._digests
+            write_match(self.current.folder, scan, prior, kept_as(match, *self._vertebrae()))
         self.match = match
         self._selected = (None, None)
         self.follow(self.current)
 
     # -- how
+
+    def _kept(self, match: Match) -> Match:
+        """Return the match as a reader corrected it earlier; if that cannot be used, `match` with the reason."""
+        prior, scan = self._digests
+        try:
+            kept = read_matches(self.current.folder, scan).of(prior) if self.current.folder else None
+            return restored(match, kept, *self._vertebrae()) if kept else match
+        except VFQError as error:
+            return replace(match, doubt=" ".join(filter(None, (match.doubt, error.message))))
+
+    def _vertebrae(self) -> tuple[dict[str, Vertebra], dict[str, Vertebra]]:
+        before, now = ({i: s.vertebra(i) for i in s.order} for s in (self.prior.study, self.current.study))
+        return before, now
 
     def _columns(self) -> tuple[Column, Column]:
         return column_of(self.prior.study), column_of(self.current.study)

@@ -1,32 +1,22 @@
-"""Which vertebra of the open study is which of a prior one: found automatically, corrected by the reader, and kept.
+"""Which vertebra of the open study is which of a prior one: found automatically, or corrected by the reader.
 
 Vertebrae are named by their ids, which never change. A match is an offset of the two columns against each other, so it
-holds when vertebrae are added, deleted or named. Plain data, without MRML.
+holds when vertebrae are added, deleted or named. It is the match of `vfq compare`; `report.matches` keeps a reader's.
+Plain data, without MRML.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..errors import VFQError
-from ..followup.comparison import Examination, compare
-from ..followup.matching import align, column_of
-from ..report.outputs import writing
-from ..spine.record import SpineAnalysis, Vertebra
+from ..followup.comparison import Examination, aligned, compare
+from ..followup.matching import column_of
+from ..followup.reader_match import KeptMatches, ReaderMatch, places_of, reader_pairs, scan_digest
+from ..spine.record import Vertebra
 
-MATCHES_NAME = "matches.json"
-SCHEMA = "vfq-matches/1"
-DIGITS = 16
+__all__ = ["Column", "Match", "found", "kept_as", "restored", "scan_digest", "shifted"]
 # What the reader can do here about a code of `compare`, in place of its own message.
 PROBLEMS = {
     "other_patient": "Sizes, shapes and images of the vertebrae are unlikely to be those of one patient, so nothing is "
@@ -79,6 +69,7 @@ def found(prior: Examination, current: Examination, before: Column, now: Column)
     VFQError `same_study`. Whatever else keeps them from being compared is the match's `problem`.
     """
     problem = doubt = ""
+    current = replace(current, kept=KeptMatches())  # a reader's match is `restored` from the study as it is
     try:
         compared = compare(prior, current)
         pairs = compared.alignment.pairs
@@ -88,8 +79,22 @@ def found(prior: Examination, current: Examination, before: Column, now: Column)
         if error.code == "same_study":
             raise
         problem = PROBLEMS.get(error.code, error.message)
-        pairs = align(column_of(prior.analysis.vertebrae), column_of(current.analysis.vertebrae)).pairs
+        pairs = aligned(prior, current).pairs
     return Match({now.ids[j]: before.ids[i] for i, j in pairs}, problem, doubt=doubt)
+
+
+def kept_as(match: Match, before: Mapping[str, Vertebra], now: Mapping[str, Vertebra]) -> ReaderMatch:
+    """Return a reader's match as it is kept; `before` and `now` are the vertebrae of both studies by id."""
+    olds, news = list(before), list(now)
+    pairs = tuple((olds.index(p), news.index(c)) for c, p in match.pairs.items() if c in now and p in before)
+    return ReaderMatch(match.reader, places_of(list(before.values()), list(now.values()), pairs))
+
+
+def restored(match: Match, kept: ReaderMatch, before: Mapping[str, Vertebra], now: Mapping[str, Vertebra]) -> Match:
+    """Return `match` as a reader corrected it earlier. VFQError `bad_matches` if that no longer fits the vertebrae."""
+    olds, news = list(before), list(now)
+    pairs = reader_pairs(kept, list(before.values()), list(now.values()))
+    return replace(match, pairs={news[j]: olds[i] for i, j in pairs}, reader=kept.reader)
 
 
 def offset_of(pairs: Mapping[str, str], before: Column, now: Column) -> int | None:
@@ -124,44 +129,3 @@ def shifted(match: Match, by: int, before: Column, now: Column, reader: str) -> 
     if not pairs:
         raise VFQError("no_level_in_common", "No vertebra would be left in both scans, so the match stays as it is.")
     return replace(match, pairs=pairs, reader=reader)
-
-
-# -- kept in the folder of the reading
-
-
-def scan_digest(analysis: SpineAnalysis) -> str:
-    """Return what tells a scan from others: a hash of its size, its place and its automatic curve."""
-    place = [] if analysis.ijk_to_ras is None else np.round(analysis.ijk_to_ras, 3).tolist()
-    facts = json.dumps([list(analysis.shape or ()), place, np.round(analysis.curve, 2).tolist()])
-    return hashlib.sha256(facts.encode()).hexdigest()[:DIGITS]
-
-
-def keep(folder: Path, prior: str, match: Match) -> None:
-    """Write a reader's match with the scan `prior` (`scan_digest`) into the folder of the reading.
-
-    VFQError `output_not_writable`.
-    """
-    entry = {"pairs": dict(match.pairs), "reader": match.reader, "at": _now()}
-    record = {"schema": SCHEMA, "matches": {**_read(folder), prior: entry}}
-    partial = folder / f".{MATCHES_NAME}.{os.getpid()}"
-    with writing(folder):
-        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        partial.replace(folder / MATCHES_NAME)
-
-
-def kept(folder: Path, prior: str) -> Match | None:
-    """Return a reader's match with the scan `prior`; None without one. A damaged file holds none."""
-    with suppress(TypeError, KeyError, AttributeError):
-        entry = _read(folder)[prior]
-        return Match({str(c): str(p) for c, p in entry["pairs"].items()}, reader=str(entry["reader"]))
-    return None
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        return dict(json.loads((folder / MATCHES_NAME).read_text(encoding="utf-8"))["matches"])
-    return {}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

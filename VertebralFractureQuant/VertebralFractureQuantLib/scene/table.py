@@ -1,6 +1,7 @@
 """The results table: a vtkMRMLTableNode with one row for each vertebra, cranial to caudal; heights in mm.
 
-It is meant for Slicer's table views, plots and Python users, and follows the key points live.
+It is meant for Slicer's table views, plots and Python users, and follows the key points live. Expected heights and
+losses have the names of `measurements.csv`; they are nan without neighbours.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 import slicer
 import vtk
 
+from ..report.tables import EXPECTED, expected_values
 from ..spine.quality import codes_text
 from ..spine.record import Vertebra
 
 NUMBERS = ("ha mm", "hm mm", "hp mm", "G")
 WORDS = ("grade", "shape", "borderline", "fault", "physiologic", "quality")
-COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin")
-DOUBLES = (*NUMBERS, "spread")
+COLUMNS = ("level", *NUMBERS, "spread", *WORDS, "review", "origin", *EXPECTED, "loss_grade")
+DOUBLES = (*NUMBERS, "spread", *EXPECTED)
 
 Row = tuple[str, Vertebra, str]
 
@@ -48,6 +50,9 @@ def fill_row(node: Any, index: int, vertebra: Vertebra, fault: str) -> None:
     values = (*m.heights_mm, m.genant_ratio, *words, *reasons)
     for name, value in zip((*NUMBERS, *WORDS), values, strict=True):
         _set(node, index, name, value)
+    for name, number in expected_values(vertebra.expected).items():
+        _set(node, index, name, float("nan") if number is None else number)
+    _set(node, index, "loss_grade", vertebra.expected.grade if vertebra.expected else "")
     node.Modified()
 
 
