@@ -20,9 +20,9 @@ from VertebralFractureQuantLib.desktop.labels import BREAK  # noqa: E402
 from VertebralFractureQuantLib.desktop.layout import LAYOUT_ID, PAIR_ID, SWAPPED_ID  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
 from VertebralFractureQuantLib.imaging.files import write_ct  # noqa: E402
+from VertebralFractureQuantLib.report.matches import MATCHES_NAME  # noqa: E402
 from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS  # noqa: E402
-from VertebralFractureQuantLib.scene.pair_match import MATCHES_NAME  # noqa: E402
 from VertebralFractureQuantLib.scene.pair_views import middle_of  # noqa: E402
 from VertebralFractureQuantLib.scene.volumes import ROLE, window_of  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import SpineCurve  # noqa: E402
