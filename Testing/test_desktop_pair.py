@@ -479,6 +479,8 @@ def test_what_cannot_be_the_prior_is_refused_with_its_code(ready, tmp_path):
     refused(ready, volume(add_volume(make_ct(NOW_MM), "Copy")), "same scan twice")
     labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     refused(ready, volume(labels), "No volume is chosen, or it is empty")
+    ready.ui.priorPathLineEdit.currentPath = ""
+    refused(ready, lambda: ready.desktop.press("priorPathButton"), "No prior is chosen")
     refused(ready, path(tmp_path / "nowhere"), "does not exist")
     (tmp_path / "no.nii").write_bytes(b"no image")
     refused(ready, path(tmp_path / "no.nii"), "no.nii")
@@ -486,6 +488,8 @@ def test_what_cannot_be_the_prior_is_refused_with_its_code(ready, tmp_path):
     damaged.mkdir()
     (damaged / "analysis.json").write_text("{")
     refused(ready, path(damaged), "analysis.json")
+    failed = SpineAnalysis("failed", status="not_ct", message="This is an MR.")
+    refused(ready, path(write_outputs(failed, None, tmp_path, pictures=False)), "This is an MR.")
     refused(ready, path(ready.current.folder), "own prior")
 
 

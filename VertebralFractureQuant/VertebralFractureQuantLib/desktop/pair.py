@@ -54,7 +54,7 @@ class Pairing:
         self.side = CURRENT
         self.doubt = ""
         self.on_changed: list[Callable[[], None]] = []
-        self.on_followed: list[Callable[[], None]] = []
+        self.on_followed: list[Callable[[Collection[str]], None]] = []
         self.on_closed: Callable[[Path | None], None] = lambda _: None
         self._drawing: Drawing | None = None
         self._before = LAYOUT_ID  # the layout that was shown before
@@ -270,7 +270,7 @@ class Pairing:
         elif self.pair and vertebra_ids is not None:
             self.pair.follow(of, vertebra_ids)
             for tell in self.on_followed:
-                tell()
+                tell(vertebra_ids)
             return
         elif self.pair:
             self.pair.follow(of)

@@ -21,8 +21,8 @@ from ..cohort.worklist import Case
 from ..errors import VFQError
 from ..imaging.files import read_ct
 from ..report.readings import case_folder_of
-from ..scene.opening import RESCUABLE, machine_analysis
-from ..scene.volumes import discard_copy, reviewable, taken, voxels_of
+from ..scene.opening import RESCUABLE, check_reviewable, machine_analysis
+from ..scene.volumes import discard_copy, is_bent, reviewable, taken, voxels_of
 from .analysing import Analyst, Opened, analysed_case, earlier_case, is_of
 from .cohort_panel import CohortPanel
 from .dicom_database import loaded_series
@@ -83,12 +83,15 @@ class PriorChoice:
             self._analyst.analyze_volume(node, results, self._input.device, self._input.trusts_header)
             self._wait()
 
-    def path(self, path: Path) -> None:
+    def path(self, chosen: str) -> None:
         """Open the case in a folder as the prior, or a scan, which is analysed first if it was not.
 
         VFQError `no_prior`, `not_found`, `empty_scene`, or those of the scan.
         """
         self.pairing.check_open()
+        path = Path(chosen.strip())
+        if not chosen.strip():
+            raise VFQError("no_prior", NOTHING)
         if not path.exists():
             raise VFQError("not_found", _("{} does not exist. Choose another one as the prior.").format(path))
         if (path / "analysis.json").exists():
@@ -113,9 +116,10 @@ class PriorChoice:
         """Open a case by its folder, which does not contain the scan: that is in the scene, or in the cohort."""
         known = next((case for case in self._cohort.cases if case.folder.resolve() == folder.resolve()), None)
         case = known or Case(folder.name, Path(), folder)
-        machine_analysis(folder)  # what is wrong with the record is said before its scan is asked for
+        check_reviewable(machine_analysis(folder))  # said before its scan is asked for
         node = next((n for n in self._volumes() if _is_of(folder, n)), None)
         if node:
+            node, _note = reviewable(node)
             self._load(case, self._analyst.volume(node, case), node)
         elif known:
             self._load(case, self._analyst.file(case))
@@ -258,6 +262,8 @@ class PriorChoice:
 
 
 def _is_of(folder: Path, node: Any) -> bool:
+    if is_bent(node):
+        return False
     voxels, ijk_to_ras, _name = taken(node)
     return is_of(folder, voxels.shape, ijk_to_ras)
 

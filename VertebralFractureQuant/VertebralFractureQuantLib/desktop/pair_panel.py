@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -55,12 +54,13 @@ class PairPanel:
         self._offered: tuple[Case, Any] | None = None
         self._offered_to: Any = None  # the editor of the study for which a prior was looked for
         self._shown = False
+        self._told: dict[str, str] = {}  # the texts of labels
         self.table = PairTable(ui.pairTable, lambda prior, current: do(pairing.select, prior, current))
         for button, action in ACTIONS.items():
             getattr(ui, button).connect("clicked()", lambda action=action: act(action))
         pressed = {
             "priorVolumeButton": lambda: choice.volume(ui.priorSelector.currentNode()),
-            "priorPathButton": lambda: choice.path(Path(ui.priorPathLineEdit.currentPath.strip())),
+            "priorPathButton": lambda: choice.path(ui.priorPathLineEdit.currentPath),
             "compareCaseButton": self._compare_case,
             "offerPriorButton": self._compare_offered,
             "closePriorButton": pairing.close,
@@ -73,6 +73,7 @@ class PairPanel:
 
     def show(self) -> None:
         """Update all widgets of the section, and what the buttons of the review act on."""
+        self._told.clear()
         pairing, is_open = self.pairing, self.pairing.pair is not None
         prior, folder = pairing.prior.review, pairing.prior.case_folder
         told = _("Beside the open study: {}.").format(folder.name) if prior.editor and folder else NONE
@@ -91,18 +92,22 @@ class PairPanel:
         self._unfold(is_open)
         self._offer()
 
-    def follow(self) -> None:
-        """Update what has changed, during a drag too."""
+    def follow(self, vertebra_ids: Collection[str] = ()) -> None:
+        """Update what has changed: by the drag of these vertebrae, or by another selection if there are none."""
         pair = self.pairing.pair
-        show_text(self.ui.pairSummaryLabel, pair.summary if pair else "")
-        show_text(self.ui.pairDoubtLabel, " ".join(filter(None, (self.pairing.doubt, pair.doubt))) if pair else "")
-        if pair is None:
-            show_text(self.ui.pairDetailLabel, "")
-            return
-        row = self.table.show(pair.rows, (pair.prior.selected, pair.current.selected))
+        self._tell("pairSummaryLabel", pair.summary if pair else "")
+        self._tell("pairDoubtLabel", " ".join(filter(None, (self.pairing.doubt, pair.doubt))) if pair else "")
+        row = self.table.show(pair.rows, (pair.prior.selected, pair.current.selected)) if pair else None
         detail = ". ".join(filter(None, (row["detail"], row["reason"]))) if row else ""
-        show_text(self.ui.pairDetailLabel, f"{row['level']}: {detail}" if row and detail else "")
-        self._show_side()
+        self._tell("pairDetailLabel", f"{row['level']}: {detail}" if row and detail else "")
+        if not vertebra_ids:
+            self._show_side()
+
+    def _tell(self, label: str, text: str) -> None:
+        """Show a text in a label, unless it is there: measuring its lines takes as long as a row of the table."""
+        if self._told.get(label) != text:
+            self._told[label] = text
+            show_text(getattr(self.ui, label), text)
 
     def _show_side(self) -> None:
         """Show what the keys and buttons of the review do, if they act on the prior or the prior takes clicks."""

@@ -50,7 +50,7 @@ class PairTable:
         widget.connect("itemSelectionChanged()", self._select)
 
     def show(self, rows: Sequence[Row], selected: Ids) -> Row | None:
-        """Show the rows, writing only those that read otherwise, and select one; return that row, or None."""
+        """Show the rows, writing only what reads otherwise, and select one; return that row, or None."""
         self._filling = True
         try:
             known, self._rows = self._rows, list(rows)
@@ -59,8 +59,9 @@ class PairTable:
                 self.widget.setRowCount(0)
                 self.widget.setRowCount(len(rows))
             for at, row in enumerate(rows):
-                if not known or known[at] != row:
-                    self._write(at, row)
+                before = known[at] if known else None
+                if before != row:
+                    self._write(at, row, texts(before) if before else ())
             return self._mark(selected)
         finally:
             self._filling = False
@@ -76,18 +77,25 @@ class PairTable:
             self.widget.selectRow(at)
         return self._rows[at]
 
-    def _write(self, at: int, row: Row) -> None:
+    def _write(self, at: int, row: Row, before: Sequence[str]) -> None:
         for column, text in enumerate(texts(row)):
-            item = qt.QTableWidgetItem(text)
+            if before and before[column] == text:
+                continue
+            item = self.widget.item(at, column)
+            if item is None:
+                item = qt.QTableWidgetItem()
+                self.widget.setItem(at, column, item)
+            item.setText(text)
             if column == VERDICT:
-                item.setToolTip(row["reason"])
-                if row["kind"] in COLORS:
-                    item.setFlags(qt.Qt.ItemIsEnabled)  # the highlight of the selected row would hide the colour
-                    item.setBackground(qt.QBrush(qt.QColor(*COLORS[row["kind"]])))
-                    item.setForeground(qt.QBrush(qt.QColor(0, 0, 0)))
-            else:
-                item.setToolTip(row["detail"])
-            self.widget.setItem(at, column, item)
+                self._paint(item, row)
+
+    def _paint(self, item: Any, row: Row) -> None:
+        """Colour a verdict; the highlight of the selected row would hide the colour."""
+        color = COLORS.get(row["kind"])
+        item.setToolTip(row["reason"])
+        item.setFlags(qt.Qt.ItemIsEnabled if color else qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+        item.setBackground(qt.QBrush(qt.QColor(*color)) if color else qt.QBrush())
+        item.setForeground(qt.QBrush(qt.QColor(0, 0, 0)) if color else qt.QBrush())
 
     def _select(self) -> None:
         at = self.widget.currentRow()
@@ -100,7 +108,7 @@ def texts(row: Row) -> tuple[str, ...]:
     level = _("{} (was {})").format(row["level"], row["was"]) if row["was"] else row["level"]
     ratios = (f"{row[of]} {CHECK if seen == 'confirmed' else ''}".strip() for of, seen in _ratios(row))
     verdict = row["reason"] if row["kind"] == "none" else row["verdict"]
-    return level, *ratios, row["g"], *(row[name] for name in HEIGHTS), verdict
+    return level, *ratios, row["g"], *(row[name].removesuffix(" %") for name in HEIGHTS), verdict
 
 
 def _ratios(row: Row) -> Sequence[tuple[str, str]]:
