@@ -11,13 +11,13 @@ from label_bench import body, column, dataset_with, made
 from test_formats import validated
 from test_labels import refused
 from typer.testing import CliRunner
-from VertebralFractureQuantLib.cli.annotate import adjudications_to_do, in_order
+from VertebralFractureQuantLib.cli.annotate import in_order
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.labels.assigning import assign
 from VertebralFractureQuantLib.labels.consensus import letters, read_consensus
 from VertebralFractureQuantLib.labels.dataset import changing, load
-from VertebralFractureQuantLib.labels.disputes import disputed_cases, disputes_of
+from VertebralFractureQuantLib.labels.disputes import adjudications_to_do, disputed_cases, disputes_of
 from VertebralFractureQuantLib.labels.ordering import case_doubts, sorted_cases
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading
 from VertebralFractureQuantLib.labels.store import final_readings, history, newest, save
@@ -156,6 +156,7 @@ slicer = pytest.importorskip("slicer", reason="needs MRML: pip install '.[review
 
 import test_scene  # noqa: E402
 from VertebralFractureQuantLib.scene.adjudication_review import AdjudicationReview  # noqa: E402
+from VertebralFractureQuantLib.scene.adjudication_rows import decision_rows, opinion_rows  # noqa: E402
 from VertebralFractureQuantLib.scene.adjudication_start import begin_adjudication, load_adjudication  # noqa: E402
 from VertebralFractureQuantLib.scene.annotation_keys import ADJUDICATION_KEYS  # noqa: E402
 from VertebralFractureQuantLib.scene.opinions import style  # noqa: E402
@@ -240,6 +241,49 @@ def test_disagreements_are_walked_worst_first_and_each_is_decided_by_one_act(dis
     (consensus,) = read_consensus(disputed)
     assert np.array_equal(consensus.labels[1].keypoints, BOB[1].keypoints)
     assert disputed_cases(disputed, "Carla") == disputed_cases(disputed)  # it can be opened again
+
+
+def test_any_number_of_readers_is_decided_by_keys(tmp_path, adjudicate):
+    """Twenty-eight readers, each 0.4 mm from the next: nine have a digit, and all can be chosen in turn."""
+    names = [f"Reader {i}" for i in range(28)]
+    dataset = made(tmp_path, [*names, "Carla"])
+    for i, name in enumerate(names):
+        missed = i == 3
+        read(dataset, name, [shifted(Label("T9", body(-130)), 0.4 * i), *([] if missed else [Label("T8", body(-100))])])
+    called = letters("scan", names, dataset.seed)
+    by_letter = {letter: 0.4 * names.index(name) for name, letter in called.items()}
+    review = adjudicate(dataset)
+    actions = {key: entry.action for entry in ADJUDICATION_KEYS for key in entry.keys}
+    rows = opinion_rows(review)
+    assert [r["letter"] for r in rows][:2] == ["A", "B"] and [r["letter"] for r in rows][-2:] == ["R27", "R28"]
+    assert [r["key"] for r in rows] == [*"123456789", *[""] * 19]
+    row = next(i for i, (level, _) in enumerate(shown(review)) if level == "T9")
+    t9, t8 = review.order[row], review.order[1 - row]
+
+    def taken() -> tuple[str, float]:
+        points = review.study.vertebrae[t9].keypoints()
+        return review.annotation.decision(review.study, t9), round(float((points - body(-130))[0, 0, 1]), 3)
+
+    for key, letter in (("5", "E"), ("9", "I")):
+        review.select(t9)
+        review.act(actions[key])
+        assert taken() == (letter, pytest.approx(by_letter[letter], abs=1e-3))
+    review.select(t9)
+    for _ in range(28):
+        review.act(actions["i"])
+    assert [r["letter"] for r in opinion_rows(review) if r["chosen"]] == ["R28"]
+    assert "Reader R28 is chosen. Press f" in review.face.said[-1]
+    review.act(actions["f"])
+    assert taken() == ("R28", pytest.approx(by_letter["R28"], abs=1e-3))
+    assert decision_rows(review)[review.order.index(t9)]["decided"] == "reader R28"
+
+    review.select(t8)
+    walked = []
+    for _ in range(28):
+        review.act(actions["i"])
+        walked.append(review.chosen)
+    missing = called[names[3]]
+    assert missing not in walked and walked[0] == walked[27] and len(set(walked)) == 27, "only who marked it is chosen"
 
 
 def test_one_undo_takes_a_decision_back(disputed, adjudicate):

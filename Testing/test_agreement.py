@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from label_bench import body, column, dataset_with, made
+from label_bench import body, column, dataset_with, made, saved_ct
 from test_formats import box, validated
 from test_labels import refused, run, snapshot
+from typer.testing import CliRunner
+from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.evaluation.annotations import read_annotations
 from VertebralFractureQuantLib.evaluation.experts import scatter
 from VertebralFractureQuantLib.evaluation.metrics import Estimates
+from VertebralFractureQuantLib.labels.adding import add_cases
 from VertebralFractureQuantLib.labels.agreement import AUTOMATIC, Agreement, measure_agreement
 from VertebralFractureQuantLib.labels.agreement_page import counts, page
 from VertebralFractureQuantLib.labels.consensus import CONSENSUS, read_consensus, write_consensus
-from VertebralFractureQuantLib.labels.dataset import Dataset, changing, create, load
+from VertebralFractureQuantLib.labels.dataset import Assignment, Dataset, changing, create, load, with_readers
+from VertebralFractureQuantLib.labels.disputes import adjudications_to_do
 from VertebralFractureQuantLib.labels.exporting import export
 from VertebralFractureQuantLib.labels.importing import Settings, import_files
 from VertebralFractureQuantLib.labels.reading import Label, LabelReading, correction
@@ -192,8 +197,61 @@ def test_the_worst_disagreements_come_first_with_the_command_that_opens_them(tmp
     found = agreed(dataset).worst
     assert [(d.level, d.steps) for d in found] == [("T10", 3), ("T9", 0)]
     assert found[0].grades == {"Anna": "normal", "Bob": "severe"} and found[1].point_mm == pytest.approx(2.5)
-    scan = str(dataset.ct_path(dataset.cases["scan"]))
-    assert found[0].command.startswith(f"vfq review {scan} --output ")
+    assert found[0].command is None, "both readers of the label set read the case, so nobody can decide"
+    page_text = page(agreed(dataset))
+    assert "no third\nreader" in page_text and "no CT" not in page_text
+
+
+def served(command: str, monkeypatch) -> tuple[list, object]:
+    """Run a printed command without its page; return the cases and the settings that the page gets."""
+    from VertebralFractureQuantLib.browser import serve
+
+    given = []
+    monkeypatch.setattr(serve, "serve", lambda cases, settings, build: given.append((cases, settings)))
+    program, *arguments = shlex.split(command)
+    result = CliRunner().invoke(app, [*arguments, "--no-browser"])
+    assert program == "vfq" and result.exit_code == 0, result.output
+    return given[0]
+
+
+def test_the_command_of_a_disagreement_of_readers_opens_its_adjudication_as_it_is_printed(tmp_path, monkeypatch):
+    folder = tmp_path / "a set of O'Hara"
+    create(folder, "set", {})
+    add_cases(folder, [saved_ct(tmp_path / f"{name}.nii.gz", 40 + i) for i, name in enumerate(("scan", "other"))])
+    with changing(folder) as held:  # Carla is to read the case herself
+        held[0] = with_readers(held[0], ["Anna", "Bob", "Carla", "Dr. Ann Lee"])
+        held[0] = replace(held[0], assignments={"Carla": (Assignment("scan"),)})
+    dataset, labels = load(folder), column(("T9", "T10", "T11"), at=-20.0)
+    for case in ("scan", "other"):
+        read(dataset, case, "Anna", labels)
+        read(dataset, case, "Bob", [replace(labels[0], keypoints=body(-20.0, front=12)), *labels[1:]])
+    read(dataset, "other", "Carla", labels[:1])
+    commands = {d.case: d.command for d in agreed(dataset).worst}
+    for case, command in commands.items():
+        words = shlex.split(command)
+        assert words[:2] == ["vfq", "annotate"] and words[words.index("--reader") + 1] == "Dr. Ann Lee"
+        assert "--adjudicate" in words and words[-2:] == ["--case", case]
+        assert adjudications_to_do(dataset, "Dr. Ann Lee", case) == [("Dr. Ann Lee", case, 1)]
+    pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
+    cases, settings = served(commands["scan"], monkeypatch)
+    assert len(cases) == 1 and settings.who == "Dr. Ann Lee"
+
+    begun = LabelReading("scan", "Carla", mode="adjudication", ct_sha256=dataset.case("scan").sha256)
+    save(dataset, begun)
+    again = {d.case: d.command for d in agreed(dataset, readers=["Anna", "Bob"]).worst}
+    assert "--reader Carla --adjudicate" in again["scan"], "who began the adjudication goes on with it"
+    assert agreed(dataset).to_json()["worst"][0]["command"] in again.values()
+
+
+def test_a_reader_who_differs_from_an_own_second_reading_opens_that(tmp_path, monkeypatch):
+    dataset = made(tmp_path, ["Anna", "Bob"])
+    labels = column(("T9", "T10"), at=-20.0)
+    read(dataset, "scan", "Anna", labels)
+    save(dataset, LabelReading("scan", "Anna", 2, state="final", mode="blinded",
+                               ct_sha256=dataset.case("scan").sha256, labels=tuple(
+                                   moved(labels, lambda _: np.array([0.0, 2.5, 0.0])))))  # fmt: skip
+    command = agreed(dataset).worst[0].command
+    assert command.startswith("vfq annotate ") and command.endswith(" --reader Anna --case scan")
 
 
 # --- against the automatic result

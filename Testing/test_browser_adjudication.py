@@ -81,6 +81,13 @@ def test_a_third_reader_decides_by_single_keys_and_the_worst_case_comes_first(ch
         becomes(lambda: state("enlarged"), "")  # the digit is no key of the layout here
         press(page, "u")
         becomes(rows, [("T2", ""), ("T3", ""), ("T1", "agreed")])
+        press(page, "i")
+        press(page, "i")  # the second reader who marked it
+        becomes(lambda: [o["letter"] for o in state("opinions") if o["chosen"]], ["B"])
+        press(page, "f")
+        becomes(rows, [("T2", "B"), ("T3", ""), ("T1", "agreed")])
+        press(page, "u")
+        becomes(rows, [("T2", ""), ("T3", ""), ("T1", "agreed")])
         page.click(f"[data-test=take_{called['Anna'].lower()}]")
         becomes(rows, [("T2", called["Anna"]), ("T3", ""), ("T1", "agreed")])
         press(page, "e")

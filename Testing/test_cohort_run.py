@@ -37,6 +37,7 @@ from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.cohort.tables import FILES, guarded
 from VertebralFractureQuantLib.cohort.work import Finished, Settings, Task, work_on
 from VertebralFractureQuantLib.errors import VFQError
+from VertebralFractureQuantLib.networks import weights
 from VertebralFractureQuantLib.report import tables as report_tables
 from VertebralFractureQuantLib.report.schemas import schema
 
@@ -221,9 +222,9 @@ def test_another_method_measures_all_again_except_what_was_reviewed(run, tmp_pat
     assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["method"] == "anchor-free"
 
 
-def test_a_method_that_cannot_run_is_refused_before_anything_is_measured(run, tmp_path):
-    weights = Path(runs.__file__).parents[2] / "Resources" / "Weights"
-    if not (weights / "m-scn-mask.safetensors").exists():
+def test_a_method_that_cannot_run_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(weights, "weights_folder", lambda: tmp_path)
         assert "m-scn" in refused("no_method_weights", run, method="m-scn").message
     assert "anchor-boxes" in refused("unknown_method", run, method="boxes").message
     assert not measured(tmp_path)
@@ -442,6 +443,45 @@ def test_results_that_lie_in_the_source_are_no_scans(tmp_path, source):
     for _ in range(2):
         done = run_cohort(Options(source, source / "out"), make_crew=bench.stub_threads)
         assert done.statuses == {"ok": 3, "corrupt_file": 1}
+
+
+@pytest.mark.parametrize("place", ["cases", "cases/anna", "cases/new/deeper"])
+def test_an_output_folder_among_the_cases_of_another_cohort_is_refused(run, tmp_path, source, place):
+    run()
+    before = sorted((tmp_path / "out").rglob("*"))
+    (tmp_path / "linked").symlink_to(tmp_path / "out")
+    for output in (tmp_path / "out" / place, tmp_path / "linked" / place):
+        told = refused("output_in_cohort", run_cohort, Options(source, output), make_crew=bench.stub_threads)
+        assert "the cohort 'out'" in told.message
+    assert sorted((tmp_path / "out").rglob("*")) == before
+    beside = Options(source, tmp_path / "cases" / "out")  # only a name: no cohort lies there
+    assert run_cohort(beside, make_crew=bench.stub_threads).statuses == {"ok": 3, "corrupt_file": 1}
+
+
+def test_files_that_are_empty_or_cannot_be_read_are_scans_only_if_they_are_named_like_one(tmp_path, monkeypatch):
+    folder = tmp_path / "source"
+    dicom_series(folder / "study", body())
+    (slices,) = {path.suffix for path in (folder / "study").iterdir()}
+    for place in ("study", "other"):
+        (folder / place).mkdir(exist_ok=True)
+        for name in ("notes.txt", "list.csv", "zeros.json"):
+            (folder / place / name).write_bytes(b"\0" * 300 if name == "zeros.json" else b"")
+    assert [len(one.files or ()) for one in plan(folder, tmp_path / "out", b"s").scans] == [len(body())]
+    assert plan(folder, tmp_path / "out", b"s").passed_over == {".txt": 2, ".csv": 2, ".json": 2}
+    for name in ("cut.dcm", "cut.IMA", "IM0001", "1.2.840.7", "cut.dcm.gz"):
+        path = folder / "alone" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        assert {len(one.files or ()) for one in plan(folder, tmp_path / "out", b"s").scans} == {len(body()), 1}, name
+        path.unlink()
+    for path in (folder / "study").glob(f"*{slices}"):
+        path.rename(path.with_suffix(".slice"))
+    (folder / "study" / "cut.slice").write_bytes(b"")  # named like those beside it
+    (folder / "other" / "cut.slice").write_bytes(b"")
+    (study,) = plan(folder, tmp_path / "out", b"s").scans
+    assert len(study.files or ()) == len(body()) + 1
+    (folder / "empty.nii").write_bytes(b"")  # an image by its name, whatever is in it
+    assert {one.name for one in plan(folder, tmp_path / "out", b"s").scans} > {"empty"}
 
 
 def test_two_runs_into_one_folder_are_refused(run, tmp_path):

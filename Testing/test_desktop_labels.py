@@ -50,7 +50,7 @@ class Labels:
         bench.widget.labels._models = lambda: NO_NETWORKS
 
     dataset = property(lambda self: load(self.folder))
-    face = property(lambda self: self.bench.widget.labelFace)
+    face = property(lambda self: self.panel.face)
     review = property(lambda self: self.face.review)
     panel = property(lambda self: self.bench.widget.labels)
 
@@ -270,7 +270,7 @@ def test_each_key_of_the_section_has_an_action(labels):
     found = labels()
     for entry in ANNOTATION_KEYS:
         assert entry.action in found.panel._own or hasattr(AnnotationActions, entry.action), entry.action
-    assert len(found.panel._keyboard._shortcuts) == sum(len(e.keys) for e in ANNOTATION_KEYS) - 1  # without Space
+    assert len(found.panel._keyboards[0]._shortcuts) == sum(len(e.keys) for e in ANNOTATION_KEYS) - 1  # without Space
 
 
 def test_what_is_in_doubt_is_asked_before_a_reading_is_final(labels):
@@ -349,6 +349,51 @@ def test_closing_the_scene_and_reloading_the_module_keep_the_draft(labels):
         found.bench.desktop.reload()
         assert found.reading().labels[0].comment == "thin"
         assert not found.bench.widget.labels.is_open and not found.bench.said
+
+
+def test_the_display_section_acts_on_what_is_open(labels):
+    found = labels()
+    ui, bench = found.ui, found.bench
+    assert not ui.fitButton.enabled and not ui.layoutButton.enabled
+    bench.add_volume(make_ct())
+    bench.analyze()
+    ui.lateralSlider.value = 2.0
+    assert bench.review.lateral == 2.0 and ui.paletteComboBox.enabled
+    found.open()
+    assert ui.lateralSlider.value == 0.0 and bench.review.editor is None
+    ui.lateralSlider.value = 4.5
+    view = slicer.app.layoutManager().sliceWidget("Straightened").mrmlSliceNode()
+    assert found.review.lateral == 4.5 == view.GetSliceToRAS().GetElement(0, 3)
+    bench.desktop.key("k")
+    assert ui.lateralSlider.value == found.review.lateral == 3.5
+
+    ui.windowComboBox._real.setCurrentText("soft")
+    ui.windowComboBox._real.textActivated.emit("soft")
+    display = found.review.study.nodes["straightened"].GetDisplayNode()
+    assert display.GetWindow() == 400.0 and found.review.preset == "soft"
+    assert slicer.util.settingsValue("VertebralFractureQuant/window", "") == "soft"
+    bench.desktop.key("w")
+    assert ui.windowComboBox.currentText == "auto" == bench.review.preset, "the next study has the same window"
+
+    view.SetFieldOfView(30.0, 30.0, 1.0)
+    bench.desktop.press("fitButton")
+    assert view.GetFieldOfView()[1] > 100
+    layout = slicer.app.layoutManager()
+    layout.setLayout(3)
+    bench.desktop.press("layoutButton")
+    assert layout.layout == 5177  # the module's own
+    bench.desktop.press("helpButton")
+    assert "proposed points" in bench.desktop.messages[-1].text
+
+    found.place()
+    color = found.review.study.vertebrae[found.review.study.order[0]].node.GetDisplayNode().GetSelectedColor()
+    assert not ui.paletteComboBox.enabled
+    ui.paletteComboBox.currentText = "grades"  # as a scene that is loaded may
+    bench.desktop.events()
+    after = found.review.study.vertebrae[found.review.study.order[0]].node.GetDisplayNode().GetSelectedColor()
+    assert after == color, "grades stay unseen"
+    bench.desktop.press("labelCloseButton")
+    assert ui.paletteComboBox.enabled and not ui.fitButton.enabled
 
 
 def test_the_loupe_shows_the_ct_around_the_mouse_eight_times_while_points_are_placed(labels):

@@ -14,7 +14,7 @@ import pytest
 from documents import PAGES, ROOT, Command, commands, generated, refreshed, shown_key
 from VertebralFractureQuantLib import __version__
 from VertebralFractureQuantLib.errors import CODES, meaning
-from VertebralFractureQuantLib.scene.annotation_keys import ANNOTATION_KEYS
+from VertebralFractureQuantLib.scene.annotation_keys import ADJUDICATION_KEYS, ANNOTATION_KEYS
 from VertebralFractureQuantLib.scene.keys import KEYS, LAYOUT_KEYS
 from VertebralFractureQuantLib.scene.pair_keys import PAIR_KEYS
 
@@ -306,7 +306,11 @@ def test_the_review_guide_has_the_keys_of_the_code():
 
 @each_page
 def test_every_key_that_is_named_exists(page):
-    known = {shown_key(key) for entry in (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS, *ANNOTATION_KEYS) for key in entry.keys}
+    known = {
+        shown_key(key)
+        for entry in (*KEYS, *PAIR_KEYS, *LAYOUT_KEYS, *ANNOTATION_KEYS, *ADJUDICATION_KEYS)
+        for key in entry.keys
+    }
     assert {f"<kbd>{key}</kbd>" for key in KEY.findall(prose(text_of(page)))} <= known
 
 

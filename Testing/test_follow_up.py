@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.cohort.engine import Library
 from VertebralFractureQuantLib.cohort.incidents import write_incidents
+from VertebralFractureQuantLib.cohort.planning import plan
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
@@ -39,7 +40,7 @@ from VertebralFractureQuantLib.report.outputs import write_outputs
 from VertebralFractureQuantLib.report.reviews import write_review
 from VertebralFractureQuantLib.spine.levels import LEVELS
 from VertebralFractureQuantLib.spine.quality import Flag
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, remeasured
+from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra, remeasured
 from VertebralFractureQuantLib.spine.record_json import read_analysis
 
 SPINE = LEVELS[LEVELS.index("T6") :]  # T6 to L5
@@ -259,6 +260,31 @@ def test_the_same_scan_twice_is_refused_after_a_review_too():
             check_different(prior, twice)
         assert told.value.code == "same_study"
     check_different(prior, again(prior))
+
+
+def test_vertebrae_that_different_methods_found_are_not_compared_unless_all_were_reviewed():
+    ours, boxes = (
+        tuple(ModelStamp(role, role, 64 * "0") for role in ("localizer", "refiner", last))
+        for last in ("detector", "anchor-boxes")
+    )
+    prior, current = replace(spine(), models=ours), replace(again(spine()), models=boxes)
+    with pytest.raises(VFQError, match=r"case and later: .* different methods \(detector and anchor-boxes\)") as told:
+        compared(prior, current)
+    assert told.value.code == "other_method"
+    assert compared(replace(prior, models=boxes), current).changes
+    assert compared(replace(prior, models=()), current).changes  # a record that names no networks
+    confirmed = [[replace(v, review="confirmed") for v in a.vertebrae] for a in (prior, current)]
+    assert compared(*(replace(a, vertebrae=tuple(v)) for a, v in zip((prior, current), confirmed, strict=True))).changes
+
+
+def test_a_user_who_vouches_for_the_patient_is_told_what_to_do_where_no_match_fits():
+    examinations = Examination(spine(1)), Examination(spine(3, case="other", scale=1.3))
+    assert not align(*(column_of(e.analysis.vertebrae) for e in examinations)).pairs
+    for vouched, advice in ((False, "use --same-patient"), (True, "set the level of one vertebra in each")):
+        with pytest.raises(VFQError) as told:
+            compare(*examinations, same_patient=vouched)
+        assert told.value.code == "other_patient" and advice in told.value.message
+        assert vouched != ("--same-patient" in told.value.message)
 
 
 def test_a_failed_study_gives_its_own_code():
@@ -528,6 +554,14 @@ def test_a_comparison_is_not_overwritten_unless_it_is_asked_for(cases):
     assert vfq(*given, "--overwrite").exit_code == 0
 
 
+def test_the_picture_of_an_earlier_comparison_does_not_stay_beside_a_later_one(cases):
+    assert vfq(cases / "before", cases / "after", "-o", cases / "out").exit_code == 0
+    assert (cases / "out" / "comparison.png").exists()
+    result = vfq(cases / "before", cases / "failed", "-o", cases / "out", "--overwrite")
+    assert "comparison.png" not in result.output
+    assert not (cases / "out" / "comparison.png").exists()
+
+
 def matched_by_a_reader(cases: Path, offset: int = 1) -> dict:
     """Write the match of a reader into the folder "after": each vertebra with the one `offset` lower before."""
     before, after = (read_examination(cases / name) for name in ("before", "after"))
@@ -660,6 +694,17 @@ def test_the_picture_joins_each_vertebra_with_itself_at_one_scale():
     assert scales[0] == pytest.approx(scales[1], rel=1e-6)
 
 
+def test_long_names_of_cases_stay_in_the_picture_and_tell_the_cases_apart():
+    names = [f"a_very_long_name_of_one_patient_and_study_{end}" for end in ("baseline", "later")]
+    prior, current = spine(case=names[0]), again(spine(lower={"L1": (0.6, 0.9, 1)}), case=names[1])
+    seen = [Examination(a, texture(a)) for a in (prior, current)]
+    figure = draw_comparison(seen, compare_course(seen))
+    _, *titles = figure.axes[0].texts[:3]
+    boxes = [title.get_window_extent() for title in titles]
+    assert [t.get_text().split("_")[-1] for t in titles] == ["baseline", "later"]
+    assert boxes[0].x0 >= 0 and boxes[0].x1 < boxes[1].x0 and boxes[1].x1 <= figure.bbox.x1
+
+
 # --- repeatability
 
 
@@ -765,6 +810,85 @@ def test_the_command_prints_the_rate(cohort):
     assert result.exit_code == 0, result.output
     assert "1 new fractures in 1 patients, 2.0 person-years." in result.stdout
     assert "50.03 new fractures in 100 person-years (95 %: 1.27 to 278.77)." in result.stdout
+
+
+@pytest.fixture
+def dicom_cohort(tmp_path):
+    """A patient whose L1 breaks between the second and third study, the first two of one day; and a file of nobody."""
+    pl = pytest.importorskip("polars")
+    fractured = again(spine(lower={"L1": (0.6, 0.9, 1)}), 0.25)
+    studies = {
+        "first": (spine(), "20240101"),
+        "same": (again(spine()), "20240101"),
+        "later": (replace(fractured, curve=fractured.curve + 9.0), "20251231"),
+        "undated": (spine(3), ""),
+    }
+    for name, (_, day) in studies.items():
+        tags = {"PatientID": "SECRET-7", "StudyDate": day, "StudyInstanceUID": f"1.2.{sum(map(ord, name))}"}
+        write_series(tmp_path / "scans" / name, trunk(), tags)
+    out = tmp_path / "out"
+    out.mkdir()
+    with CohortState(out) as state:
+        planned = plan(tmp_path / "scans", out, state.salt())
+        state.save_plan(planned.scans)
+    assert len(planned.scans) == 4
+    for one in planned.scans:
+        write_outputs(replace(studies[Path(one.path).name][0], case=one.name), None, out / "cases", pictures=False)
+    names = {Path(one.path).name: one.name for one in planned.scans}
+    pl.DataFrame({"case": list(names.values()), "status": ["ok"] * 4}).write_parquet(out / "patients.parquet")
+    return out, names
+
+
+def test_patients_and_dates_of_dicom_scans_give_the_intervals_and_are_written_nowhere(dicom_cohort):
+    out, names = dicom_cohort
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    found = write_incidents(out)
+    hashed = names["first"].split("-")[0]
+    first, second = sorted((names["first"], names["same"]))
+    assert [(r["patient"], r["prior_case"], r["current_case"], r["days"], r["status"]) for r in found.rows] == [
+        (hashed, first, second, 0, "same_day"),
+        (hashed, second, names["later"], 730, "ok"),
+    ]
+    assert (found.fractures, found.left_out, found.from_dicom) == (1, 1, True)
+    assert found.person_years == pytest.approx(730 / 365.25)
+    told = (out / "incidents.csv").read_text()
+    assert "SECRET" not in told and "2024" not in told and "2025" not in told
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "incidents.csv"}
+    assert all(b"SECRET-7" not in data and b"20240101" not in data for data in after.values())
+    assert {p: d for p, d in after.items() if "sqlite" not in p.name} == {
+        p: d for p, d in before.items() if "sqlite" not in p.name
+    }
+
+
+def test_the_command_says_where_dates_come_from_and_what_is_left_out(dicom_cohort):
+    out, _ = dicom_cohort
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["cohort", "incidents", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "1 scans without a patient or a date are left out." in result.stdout
+    assert "only the days between them are written" in result.stdout
+
+
+def test_a_column_of_the_manifest_stands_before_dicom_and_a_column_that_is_asked_for_must_be_there(dicom_cohort):
+    pl = pytest.importorskip("polars")
+    out, names = dicom_cohort
+    table = pl.read_parquet(out / "patients.parquet")
+    dates = {names["first"]: "2020-01-01", names["same"]: "2020-01-31", names["later"]: None, names["undated"]: None}
+    dated = table.with_columns(date=pl.col("case").replace_strict(dates, return_dtype=pl.String))
+    dated.write_parquet(out / "patients.parquet")
+    found = write_incidents(out)
+    assert [(r["prior_case"], r["days"]) for r in found.rows] == [(names["first"], 30)] and found.left_out == 2
+    for columns in (("who", None), (None, "when")):
+        with pytest.raises(VFQError) as told:
+            write_incidents(out, *columns)
+        assert told.value.code == "bad_manifest"
+
+
+def test_dicom_scans_that_are_gone_are_said(dicom_cohort):
+    out, _ = dicom_cohort
+    (out.parent / "scans").rename(out.parent / "moved")
+    with pytest.raises(VFQError, match="put the DICOM files back") as told:
+        write_incidents(out)
+    assert told.value.code == "bad_manifest"
 
 
 @pytest.mark.parametrize(("columns", "code"), [(("patient", "when"), "bad_manifest"), (("who", "case"), "bad_dates")])

@@ -388,6 +388,18 @@ def test_readings_that_differ_are_refused_or_kept_beside_ours(copies):
     assert merge(first.folder, second.folder).known == 2  # both are known now
 
 
+def test_a_correction_of_a_reading_that_differs_stays_the_one_that_counts(copies):
+    first, second = copies
+    saved = save(second, replace(reading_of("c1"), comment="another opinion", state="final"))
+    save(second, replace(correction(saved), comment="corrected", state="final"))
+    assert merge(first.folder, second.folder, keep_both=True).versions == 2
+    versions = store.history(first, ("Anna", "c1", 1))
+    assert [v.comment for v in versions] == ["", "another opinion", "corrected"]
+    assert final_readings(first)["Anna", "c1", 1].comment == "corrected"
+    before = snapshot(first.folder)
+    assert merge(first.folder, second.folder).known == 3 and snapshot(first.folder) == before
+
+
 def test_an_interrupted_merge_is_said_and_completed_by_the_next(copies, monkeypatch):
     first, second = copies
     save(second, reading_of("c1", "Bob", state="final"))

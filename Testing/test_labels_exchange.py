@@ -289,6 +289,23 @@ def test_an_analysis_that_a_reader_reviewed_becomes_that_readers_labels(tmp_path
     assert [v.level for v in found.labels] == [v.level for v in kept]
     np.testing.assert_array_equal([v.keypoints for v in found.labels], [v.keypoints for v in kept])
     assert [v.source for v in found.labels] == ["reader" if v.origin == "reader" else "automatic" for v in kept]
+    assert found.state == "draft"  # automatic points are still open
+
+
+def test_only_a_completely_reviewed_analysis_becomes_a_final_reading(tmp_path):
+    from test_formats import analysis_of, box
+    from VertebralFractureQuantLib.spine.record_json import to_json
+
+    open_ones = analysis_of([box(-30.0 - 32 * i) for i in range(3)], ("T9", "T10", "T11"))
+    placed, *others = open_ones.vertebrae
+    signed = [replace(v, review="confirmed", reviewer="Anna") for v in others]
+    reviewed = replace(open_ones, vertebrae=(replace(placed, origin="reader"), *signed))
+    for name, analysis, state in (("open", open_ones, "draft"), ("reviewed", reviewed, "final")):
+        dataset = dataset_with(tmp_path / name, ["scan"], ["Anna"])
+        file = tmp_path / name / "analysis.json"
+        file.write_text(json.dumps(to_json(analysis)))
+        done = import_files(dataset.folder, [file], Settings(reader="Anna", case="scan"))
+        assert (newest(load(dataset.folder), ("Anna", "scan", 1)).state, done.drafts) == (state, state == "draft")
 
 
 # --- masks

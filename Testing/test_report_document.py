@@ -380,6 +380,8 @@ def test_the_command_writes_each_format_and_refuses_to_overwrite(tmp_path, monke
     assert again.exit_code == 3 and "output_exists" in again.stderr
     text = CliRunner().invoke(app, ["report", str(folder), "--format", "txt"])
     assert text.exit_code == 0 and text.stdout == report_text(make_report(a, Wording()))
+    without = CliRunner().invoke(app, ["report", str(folder), "--format", "txt", "--days", "30"])
+    assert without.exit_code == 2 and "--prior" in without.stderr
     nothing = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert nothing.exit_code == 3 and "not_found" in nothing.stderr
 

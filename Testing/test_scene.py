@@ -229,7 +229,7 @@ def test_the_results_table_holds_expected_heights_by_the_names_of_measurements_c
 
     np.testing.assert_allclose(told(), wanted())
     before = told()[1][tables.EXPECTED.index("hm_loss")]
-    drag(study, study.order[1], (0.0, 0.0, -6.0))
+    drag(study, study.order[1], (0.0, 0.0, -10.0))
     np.testing.assert_allclose(told(), wanted())
     assert told()[1][tables.EXPECTED.index("hm_loss")] > before + 0.1
     grades = [table.GetColumnByName("loss_grade").GetValue(row) for row in range(table.GetNumberOfRows())]

@@ -97,7 +97,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
         self._say("")
-        self._showBusy("")
+        self.input.show_progress()
+        self.weights.show()
         self.face.changed()
         self._do(self._resume, self.parent.property(REOPENED))
         self.parent.setProperty(REOPENED, "")
@@ -109,13 +110,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self._listen(True)
         self.input.show_missing()
         self.input.show_buttons()
+        self.weights.show()
 
     def exit(self):
         """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
         self._listen(False)
         self.face.review.settle()
         self.pairing.prior.review.settle()
-        self.labelFace.review.settle()
+        self.labels.review.settle()
         self.setParameterNode(None)
 
     def cleanup(self):
@@ -179,29 +181,29 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onParameters(self, caller=None, event=None):
         if self._parameterNode:
-            self.panel.show_palette(self._parameterNode.palette)
+            self.display.show_palette(self._parameterNode.palette)
             self.input.follow_device()
             self.input.show_buttons()
 
     # -- setup
 
     def _makePanels(self):
+        from VertebralFractureQuantLib.desktop.adjudication import AdjudicationFace, LabelFace
         from VertebralFractureQuantLib.desktop.analysing import Analyst
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
+        from VertebralFractureQuantLib.desktop.display_panel import DisplayPanel
         from VertebralFractureQuantLib.desktop.face import DesktopFace
         from VertebralFractureQuantLib.desktop.healthy import HealthyWindow
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
-        from VertebralFractureQuantLib.desktop.label_face import LabelFace
         from VertebralFractureQuantLib.desktop.label_panel import LabelPanel
         from VertebralFractureQuantLib.desktop.pair_panel import PairPanel
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
+        from VertebralFractureQuantLib.desktop.weights_panel import WeightsPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
-        self.face.on_told = self._say
-        self.face.on_busy = self._showBusy
         self.panel = ReviewPanel(self.ui, self.face, self.act)
         self.face.on_changed.append(self._showState)
         self.analyst = Analyst(self.face, self.startProcess)
@@ -222,11 +224,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "toggle_healthy": HealthyWindow(self.face).toggle_healthy,
         }
         window = slicer.util.mainWindow() or self.parent
-        self.labelFace = LabelFace(slicer.mrmlScene, getpass.getuser())
-        self.labelFace.on_told = self._say
-        self.labelFace.on_busy = self._showBusy
-        self.labels = LabelPanel(self.ui, self.labelFace, lambda: self.analyst.models(), self.face.close, window)
+        labelFaces = tuple(kind(slicer.mrmlScene, getpass.getuser()) for kind in (LabelFace, AdjudicationFace))
+        for face in (self.face, *labelFaces):
+            face.on_told = self._say
+            face.on_busy = lambda stage: self.input.show_progress(stage=stage)
+        self.labels = LabelPanel(self.ui, labelFaces, lambda: self.analyst.models(), self.face.close, window)
         self.labels.listened = lambda: self._listen(self._listening)
+        self.display = DisplayPanel(self.ui, (self.face, *labelFaces), self._keepWindow)
+        self.weights = WeightsPanel(self.ui, self.analyst, (self.face, *labelFaces))
         self.keyboard = Keyboard(window, self.act)
         self.pairing.on_changed.append(lambda: self.keyboard.show(bool(self.face.review.editor), self.pairing.mode))
 
@@ -238,7 +243,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "openButton": self.input.open_earlier,
             "cancelButton": self.onCancel,
             "installButton": self.input.install,
-            "layoutButton": self.onShowLayout,
+            "verifyButton": self.weights.verify,
+            "layoutButton": self.display.show_layout,
             "helpButton": self.onHelp,
             "beginButton": self.input.begin_by_hand,
             "analyzeAllButton": self.onAnalyzeAll,
@@ -301,8 +307,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         else:
             self.pairing.target(action).act(action, *args)
             self.pairing.acted(action)
-        if action in ("toggle_window", "choose_window"):
-            qt.QSettings().setValue(f"{SETTINGS}/window", self.face.review.preset)
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""
@@ -339,16 +343,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         if self.face.review.folder:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.face.review.folder)))
 
-    def onShowLayout(self):
-        """Show the module's layout with the study's volumes."""
-        if self.face.review.editor:
-            self.face.opened()
-
     def onHelp(self):
-        """Show the list of keys."""
+        """Show the list of keys of what is open."""
         from VertebralFractureQuantLib.desktop.keyboard import help_text
 
-        slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
+        if self.labels.is_open:
+            self.labels.act("toggle_help")
+        else:
+            slicer.util.infoDisplay(help_text(), windowTitle=_("Keys"))
 
     def _listen(self, on):
         """Enable the shortcuts of what is open: of the annotation, or of the review."""
@@ -372,6 +374,9 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _keepReader(self, name):
         qt.QSettings().setValue(f"{SETTINGS}/reader", name.strip() or getpass.getuser())
+
+    def _keepWindow(self, preset):
+        qt.QSettings().setValue(f"{SETTINGS}/window", preset)
 
     def _onLanguage(self, language):
         qt.QSettings().setValue(f"{SETTINGS}/language", language)
@@ -453,15 +458,12 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.ui.outdatedLabel.visible = review.outdated
         unsaved = self.face.unsaved
         show_text(self.ui.unsavedLabel, _("Not saved yet: {}").format(unsaved) if unsaved else "")
-        for name in ("exportButton", "saveSceneButton", "folderButton", "layoutButton"):
+        for name in ("exportButton", "saveSceneButton", "folderButton"):
             getattr(self.ui, name).enabled = review.editor is not None
 
     def _showProgress(self, state):
         self.input.show_progress(state)
         self.cohort.show_results()
-
-    def _showBusy(self, stage):
-        self.input.show_progress(stage=stage)
 
 
 class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):

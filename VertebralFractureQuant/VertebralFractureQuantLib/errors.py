@@ -146,6 +146,10 @@ CODES = {
     "cohort_in_use": Failure(
         "another run uses the folder of the cohort", "Wait until it has ended, or choose another folder."
     ),
+    "output_in_cohort": Failure(
+        "the output folder lies among the cases of another cohort",
+        "Choose an output folder outside of the folder `cases` of that cohort.",
+    ),
     "not_a_cohort": Failure(
         "the folder contains no cohort, or its state is damaged",
         "Give the --output of vfq cohort run. If cohort.sqlite is damaged, move it away and run the command again: all "

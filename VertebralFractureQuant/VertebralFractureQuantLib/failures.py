@@ -125,6 +125,10 @@ ARCHIVES = {
 
 COMPARISONS = {
     "same_study": Failure("the same scan was given twice for a comparison", "Give two examinations of one patient."),
+    "other_method": Failure(
+        "the vertebrae of two examinations were found by different methods",
+        "Analyse both examinations with the same --method. Or review all their vertebrae.",
+    ),
     "no_level_in_common": Failure(
         "no vertebra is in both scans, so nothing can be compared",
         "Give scans that overlap by at least two vertebrae. If they do, set the level of one vertebra in each with vfq "
@@ -143,6 +147,10 @@ COMPARISONS = {
         "the match that a reader corrected is damaged, of another scan, or no longer fits the vertebrae",
         "Open both with vfq review --prior and match the vertebrae again. Or remove matches.json from the folder of "
         "the current case; the match is then automatic.",
+    ),
+    "same_day": Failure(
+        "both scans of a patient are of one day, so no fracture can be new between them",
+        "Nothing needs to be done: the next scan of the patient is compared with the later of them.",
     ),
     "bad_dates": Failure(
         "the dates of the examinations are not in order, or cannot be read",

@@ -14,26 +14,22 @@ from ..errors import VFQError
 from ..labels.dataset import Dataset
 from ..labels.store import Slot
 from ..scene.adjudication_review import AdjudicationReview
+from ..scene.adjudication_rows import decision_rows, left_text, opinion_rows
 from ..scene.adjudication_start import begin_adjudication, load_adjudication
 from ..scene.annotation_keys import ADJUDICATION_ACTIONS, ADJUDICATION_KEYS, REASON_KEYS
 from ..scene.keys import LAYOUT_KEYS
 from ..scene.opening import Prepared
-from ..scene.opinions import style
 from .annotation_cases import AnnotationLoader
 from .annotation_face import AnnotationFace
 from .annotation_page import AnnotationDialogs, AnnotationPage, AnnotationSide, scripts_of
 from .annotation_session import AnnotationSession
 from .serve import Settings
 
-SIGNS = {"circle": "\N{BLACK CIRCLE}", "square": "\N{BLACK SQUARE}"}
-SIGNS |= {"triangle": "\N{BLACK UP-POINTING TRIANGLE}", "diamond": "\N{BLACK DIAMOND}"}
-TAKE = ("take_a", "take_b", "take_c", "take_d")
 LEGEND = (
     ("mdi-scale-balance", "the readers disagree, and you have not decided yet"),
     ("mdi-comment-outline", "has a comment"),
     ("mdi-pin", "level pinned; it stays when other levels change"),
 )
-TAKEN = "['A', 'B', 'C', 'D'].includes(r.decision) ? `reader ${r.decision}` : r.decision"
 
 
 class AdjudicationFace(AnnotationFace):
@@ -46,7 +42,7 @@ class AdjudicationFace(AnnotationFace):
         """See `Face`; the readers and what they say of the selected vertebra are shown too."""
         super().changed()
         with self.state:
-            self.state.update({"opinions": self._opinions(), "left": self._left()})
+            self.state.update({"opinions": self._opinions(), "left": left_text(self.review)})
 
     def followed(self, vertebra_ids: Any) -> None:
         """See `Face`."""
@@ -55,39 +51,14 @@ class AdjudicationFace(AnnotationFace):
             self.state.opinions = self._opinions()
 
     def _rows(self) -> list[dict[str, Any]]:
-        annotation, study = self.review.annotation, self.review.study
-        if annotation is None or self.review.editor is None:
-            return []
-        found = {i: annotation.disputes.get(i) for i in study.order}
-        told = {i: d.text if d else "placed by you" for i, d in found.items()}
-        return [
-            {**row, "decision": annotation.decision(study, row["id"]), "told": told[row["id"]]}
-            for row in super()._rows()
-        ]
+        return decision_rows(self.review)
 
     def _opinions(self) -> list[dict[str, Any]]:
-        """Return an entry for each reader: letter, sign, colour, and what this reader says of the selected vertebra."""
-        annotation = self.review.annotation
-        dispute = annotation.disputes.get(self.review.selected or "") if annotation else None
-        shown = []
-        for at, letter in enumerate(annotation.letters if annotation else ()):
-            (red, green, blue), shape = style(letter)
-            there = bool(dispute and letter in dispute.points)
-            said = (dispute.levels[letter] or "level?") if dispute and there else ""
-            if dispute and letter in dispute.excluded:
-                said = "not assessable"
-            elif dispute and letter in dispute.absent:
-                said = "not marked"
-            color = f"rgb({red * 255:.0f}, {green * 255:.0f}, {blue * 255:.0f})"
-            take = TAKE[at] if at < len(TAKE) and there else ""
-            shown.append(
-                {"letter": letter, "sign": SIGNS[shape], "color": color, "said": said, "take": take, "key": at + 1}
-            )
-        return shown
-
-    def _left(self) -> int:
-        annotation = self.review.annotation
-        return len(annotation.waiting(self.review.study)) if annotation and self.review.editor else 0
+        """Return an entry for each reader, with the colour as a page writes it."""
+        return [
+            {**row, "color": f"rgb({', '.join(f'{c * 255:.0f}' for c in row['color'])})"}
+            for row in opinion_rows(self.review)
+        ]
 
 
 class AdjudicationLoader(AnnotationLoader):
@@ -114,7 +85,7 @@ class AdjudicationSession(AnnotationSession):
         dataset: Dataset,
         slots: Mapping[str, Slot],
     ):
-        server.state.update({"opinions": [], "left": 0})
+        server.state.update({"opinions": [], "left": ""})
         super().__init__(server, views, cases, settings, dataset, slots)
 
     def _begin(self, slot: Slot, prepared: Prepared) -> None:
@@ -134,7 +105,7 @@ class AdjudicationSide(AnnotationSide):
     def _above(self) -> None:
         with html.Div(v_if="opinions.length", classes="px-2 pt-1", raw_attrs=['data-test="opinions"']):
             html.Div(
-                "{{ left ? `${left} to be decided, the worst first` : 'All disagreements are decided' }}",
+                "{{ left }}",
                 classes="text-caption",
                 raw_attrs=['data-test="left_to_decide"'],
             )
@@ -145,17 +116,17 @@ class AdjudicationSide(AnnotationSide):
                 raw_attrs=[':data-reader="o.letter"'],
             ):
                 html.Span("{{ o.sign }}", style=("{color: o.color, width: '18px'}",))
-                html.Span("Reader {{ o.letter }}", classes="mr-2")
+                html.Span("Reader {{ o.letter }}", classes=("o.chosen ? 'mr-2 font-weight-bold' : 'mr-2'",))
                 html.Span("{{ o.said }}", classes="text-caption")
                 v3.VSpacer()
                 v3.VBtn(
-                    "Take {{ o.letter }} ({{ o.key }})",
-                    v_if="o.take",
+                    "Take {{ o.letter }}{{ o.key && ` (${o.key})` }}{{ o.chosen ? ' (f)' : '' }}",
+                    v_if="o.there",
                     size="x-small",
                     variant="tonal",
                     classes="text-none mb-1",
-                    click=(self.session.act, "[o.take]"),
-                    raw_attrs=[':data-test="o.take"'],
+                    click=(self.session.act, "['take', o.letter]"),
+                    raw_attrs=[':data-test="`take_${o.letter.toLowerCase()}`"'],
                 )
 
     def _head(self) -> None:
@@ -165,7 +136,7 @@ class AdjudicationSide(AnnotationSide):
 
     def _cells(self) -> None:
         with html.Td(classes="left", raw_attrs=['data-cell="decision"']):
-            html.Span(f"{{{{ {TAKEN} }}}}")
+            html.Span("{{ r.decided }}")
             v3.VIcon("mdi-scale-balance", v_if="r.waits", size=14, title="To be decided")
             v3.VIcon("mdi-comment-outline", v_if="r.comment", size=14, v_bind_title="r.comment")
         html.Td("{{ r.told }}", classes="left text-caption", raw_attrs=['data-cell="told"'])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import VFQError
 from .common import (
     BrowserOption,
     DebugOption,
@@ -59,6 +58,7 @@ def annotate(
     never shown, other readers' labels only with --adjudicate. Each act is saved as a draft; Ctrl+C ends the command.
     """
     from ..labels.dataset import load
+    from ..labels.disputes import adjudications_to_do
     from ..labels.status import readings_to_do
 
     with coded_exit(debug):
@@ -67,24 +67,6 @@ def annotate(
         slots = adjudications_to_do(found, name, case) if adjudicate else readings_to_do(found, name, case)
         slots = in_order(found, slots, first.value, analyses) if first else slots
         _serve(found, slots, adjudicate, host, port, key_file, device.value, show_names, browser)
-
-
-def adjudications_to_do(dataset: Dataset, reader: str, case: str | None) -> list[Slot]:
-    """Return the adjudications of a reader, the worst disagreement first, or that of one case.
-
-    VFQError `nothing_assigned`; `unknown_case`.
-    """
-    from ..labels.disputes import to_adjudicate
-
-    found = to_adjudicate(dataset, reader)
-    if case is not None:
-        name = dataset.case(case).name
-        found = [slot for slot in found if slot[1] == name]
-    if not found:
-        where = f"In {case}" if case else f"In {dataset.name}"
-        message = f"{where}, no two final readings of other readers disagree, so {reader} has nothing to decide."
-        raise VFQError("nothing_assigned", f"{message} A reader of a case cannot decide on it.")
-    return found
 
 
 def in_order(dataset: Dataset, slots: list[Slot], first: str, analyses: Path | None) -> list[Slot]:

@@ -136,13 +136,25 @@ def refresh(folder: Folder, debug: DebugOption = False) -> None:
 @cohort_app.command()
 def incidents(
     folder: Folder,
-    patient: Annotated[str, typer.Option(help="Column of the manifest with the patient of a scan.")] = "patient",
-    date: Annotated[str, typer.Option(help="Column of the manifest with the date of a scan, as 2026-11-30.")] = "date",
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the manifest with the patient of a scan.", show_default="patient, else that of DICOM scans"
+        ),
+    ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the manifest with the date of a scan, as 2026-11-30.",
+            show_default="date, else that of DICOM scans",
+        ),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Count fractures that are new, and person-years: incidents.csv in the folder of the cohort.
 
-    Successive scans of each patient are compared as by `vfq compare`. Only days between dates are written.
+    Successive scans of each patient are compared as by `vfq compare`. Only days between dates are written. Without such
+    columns, patients and dates are read from the DICOM files of the cohort, and kept nowhere.
     """
     from ..cohort.incidents import FILE, write_incidents
 
@@ -156,6 +168,10 @@ def incidents(
     ]
     if found.rate:
         lines.append("{:.2f} new fractures in 100 person-years (95 %: {:.2f} to {:.2f}).".format(*found.rate))
+    if found.left_out:
+        lines.append(f"{found.left_out} scans without a patient or a date are left out.")
+    if found.from_dicom:
+        lines.append("Patients or dates are those of DICOM headers: only the days between them are written.")
     for line in (*lines, f"Table: {folder / FILE}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(NOTICE, style="dim")

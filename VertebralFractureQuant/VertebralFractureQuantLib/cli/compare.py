@@ -71,7 +71,6 @@ def compare(
     """
     from ..followup.course import compare_course
     from ..report.comparison_files import comparison_json, write_comparison_rows
-    from ..report.comparison_picture import drawable, write_comparison_picture
 
     if len(inputs) < 2:
         raise typer.BadParameter("give at least two examinations, the earliest first.")
@@ -85,8 +84,7 @@ def compare(
         record = comparison_json(examinations, days, steps)
         write_whole(targets[0], lambda path: write_json(record, path))
         write_whole(targets[1], lambda path: write_comparison_rows(record, path))
-        if len(drawable(examinations)) > 1:
-            write_whole(targets[2], lambda path: write_comparison_picture(examinations, steps, path))
+        _write_picture(examinations, steps, targets[2])
     if as_json:
         typer.echo(json.dumps(record, indent=1))
     else:
@@ -133,6 +131,16 @@ def _examinations(
     return [
         Examination(failed[path]) if path in failed else read_examination(folders.get(path, path)) for path in inputs
     ]
+
+
+def _write_picture(examinations: Sequence[Examination], steps: Sequence[Step], target: Path) -> None:
+    """Draw the examinations if two have an image; else no picture of an earlier comparison stays."""
+    from ..report.comparison_picture import drawable, write_comparison_picture
+
+    if len(drawable(examinations)) > 1:
+        write_whole(target, lambda path: write_comparison_picture(examinations, steps, path))
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _print(

@@ -242,8 +242,8 @@ def import_(
 ) -> None:
     """Import labels: public annotations, Slicer markups, CSV, VerSe centroids, references, analyses, masks.
 
-    All files are imported or none. Labels that the set has already are passed over. Key points from masks, and
-    centroids, become drafts.
+    All files are imported or none. Labels that the set has already are passed over. Key points from masks, centroids,
+    and analyses that are not completely reviewed become drafts.
     """
     from ..labels.importing import Settings, import_files
 
@@ -254,6 +254,8 @@ def import_(
         for sentence in found.left_out:
             _say(f"Left out: {sentence}")
         _say(f"{len(found.saved)} readings imported, {found.known} known already.")
+        if found.drafts:
+            _say(f"Drafts among them: {found.drafts}. They count for nothing until a reader finishes them.")
 
 
 @dataset_app.command("export")

@@ -5,6 +5,8 @@ The figures are computed in `evaluation/`; this file reads arguments, and writes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,21 +27,47 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..analysis import Models
-    from ..evaluation.methods import Comparison
+    from ..evaluation.coverage import Cell
+    from ..evaluation.methods import Block, Comparison, Systems
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the methods are to be compared on, and where the results and the intermediate files go."""
+
+    output: Path
+    phantoms: int
+    references: list[Path]
+    scans: Path | None
+    annotations: Path | None
+    repeats: int
+    seed: int
 
 
 def evaluate_methods(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Output folder for methods.json, methods.png and the analyses.")
+        Path,
+        typer.Option("--output", "-o", help="Output folder for methods.json, two pictures, phantoms and analyses."),
     ] = Path("evaluation-methods"),
     phantoms: Annotated[int, typer.Option(min=0, help="Number of phantoms, of seeds that no training used.")] = 200,
+    synthetic: Annotated[
+        int, typer.Option(min=0, help="Number of phantoms that are also graded by synthetic pictures, which take long.")
+    ] = 0,
     method: Annotated[
         list[str] | None, typer.Option(help="Method to run; can be repeated.", show_default="all with weights")
     ] = None,
     references: Annotated[
         list[Path] | None, typer.Option(help="Folder of six-point references of real CT; can be repeated.")
     ] = None,
-    scans: Annotated[Path | None, typer.Option(help="Folder with the CTs of the references.")] = None,
+    scans: Annotated[
+        Path | None,
+        typer.Option(help="Folder of CTs: those of the references, and all for the table of who measures what."),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder of the public six-point annotations by experts.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of your own networks, from `vfq train`.", show_default="shipped weights")
     ] = None,
@@ -48,30 +76,35 @@ def evaluate_methods(
     overwrite: OverwriteOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Compare the methods on phantoms with exact truth, and on real CT with references.
+    """Compare the methods on phantoms with exact truth, real CT with references, and the experts' annotations.
 
-    Analyses are kept in the output folder, so that an interrupted evaluation resumes where it stopped.
+    Phantoms and analyses are kept in the output folder, so that an interrupted evaluation resumes where it stopped.
     """
-    record, picture = output / "methods.json", output / "methods.png"
+    record, picture, curves = (output / f"methods{end}" for end in (".json", ".png", "-curves.png"))
     messages = Console(stderr=True)
     with coded_exit(debug):
-        refuse_existing((record, picture), overwrite)
+        refuse_existing((record, picture, curves), overwrite)
         if references and not scans:
             raise typer.BadParameter("--references needs --scans, the folder with their CTs.")
+        from ..report.methods_curves import write_methods_curves
         from ..report.methods_table import methods_tables, write_methods_figure
 
-        models = _models(method, weights)
+        systems = _systems(method, weights, synthetic)
+        wanted = Wanted(output, phantoms, references or [], scans, annotations, repeats, seed)
         with messages.status("evaluating") as status:
-            compared = _compare(models, phantoms, references or [], scans, output, repeats, seed, status.update)
+            compared = _compare(systems, wanted, status.update)
         write_whole(picture, lambda beside: write_methods_figure(compared, beside))
+        write_whole(curves, lambda beside: write_methods_curves(compared, beside))
         write_whole(record, lambda beside: write_json(compared.to_json(), beside))
         output_console().print(methods_tables(compared))
-    typer.echo(f"Figure: {picture}. All numbers are in {record.name} beside it.")
+    typer.echo(f"Figures: {picture}, {curves.name}. All numbers are in {record.name} beside them.")
     typer.echo(NOTICE)
 
 
-def _models(chosen: list[str] | None, weights: Path | None) -> dict[str, Models | VFQError]:
+def _systems(chosen: list[str] | None, weights: Path | None, synthetic: int) -> Systems:
     """Load the networks of each method; a method without weights is listed, unless it was asked for."""
+    from ..evaluation.methods import Systems
+    from ..methods.healthy_picture import load_healer
     from ..methods.registry import METHODS, OURS, load_method
 
     found: dict[str, Models | VFQError] = {}
@@ -82,32 +115,49 @@ def _models(chosen: list[str] | None, weights: Path | None) -> dict[str, Models 
             if chosen or error.code != "no_method_weights":
                 raise
             found[name] = error
-    return found
+    return Systems(found, load_healer() if synthetic else None, synthetic)
 
 
-def _compare(
-    models: dict[str, Models | VFQError],
-    count: int,
-    references: list[Path],
-    scans: Path | None,
-    output: Path,
-    repeats: int,
-    seed: int,
-    say: object,
-) -> Comparison:
-    from ..evaluation.methods import Comparison, compare_methods, phantoms, real_scans
+def _compare(systems: Systems, wanted: Wanted, say: Say) -> Comparison:
+    """Compute all blocks. VFQError `nothing_to_evaluate`."""
+    from ..evaluation.expert_rules import expert_block
+    from ..evaluation.methods import Comparison
 
-    kinds = {"phantoms": list(phantoms(count)) if count else []}
-    kinds["real scans"] = list(real_scans(references, scans)) if references and scans else []
-    if not any(kinds.values()):
+    if not (wanted.phantoms or wanted.scans or wanted.annotations):
         raise VFQError(
             "nothing_to_evaluate",
-            "There is nothing to compare the methods on. Give --phantoms, or --references and --scans.",
+            "There is nothing to compare the methods on. Give --phantoms, --references and --scans, or --annotations.",
         )
-    blocks = [
-        compare_methods(subjects, name, models, output, say, repeats, seed)  # type: ignore[arg-type]
+    experts = expert_block(wanted.annotations, wanted.repeats, wanted.seed) if wanted.annotations else None
+    blocks = _blocks(systems, wanted, say)
+    covered = _coverage(systems, wanted, say)
+    stamps = {n: [vars(s) for s in m.stamps] for n, m in systems.methods.items() if not isinstance(m, VFQError)}
+    generator = systems.healer.stamp if systems.healer else None
+    return Comparison(blocks, stamps, wanted.repeats, wanted.seed, covered, experts, generator)
+
+
+def _blocks(systems: Systems, wanted: Wanted, say: Say) -> list[Block]:
+    from ..evaluation.method_subjects import phantoms, real_scans
+    from ..evaluation.methods import compare_methods
+
+    say("drawing phantoms")
+    kinds = {"phantoms": list(phantoms(wanted.phantoms, wanted.output / "phantoms")) if wanted.phantoms else []}
+    kinds["real scans"] = list(real_scans(wanted.references, wanted.scans)) if wanted.scans else []
+    return [
+        compare_methods(subjects, name, systems, wanted.output, say, wanted.repeats, wanted.seed)
         for name, subjects in kinds.items()
         if subjects
     ]
-    stamps = {n: [vars(s) for s in m.stamps] for n, m in models.items() if not isinstance(m, VFQError)}
-    return Comparison(blocks, stamps, repeats, seed)
+
+
+def _coverage(systems: Systems, wanted: Wanted, say: Say) -> dict[str, dict[str, Cell]]:
+    """Run every system on every CT of --scans, and return what each measured."""
+    if wanted.scans is None:
+        return {}
+    from ..cohort.worklist import find_cases
+    from ..evaluation.coverage import coverage
+    from ..evaluation.method_subjects import scan_of
+    from ..methods.registry import OURS
+
+    scans = [scan_of(case.name, case.source) for case in find_cases([wanted.scans], wanted.output)]
+    return coverage(scans, systems.methods, OURS, systems.healer, wanted.output, say)

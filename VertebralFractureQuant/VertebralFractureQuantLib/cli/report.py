@@ -79,7 +79,7 @@ def report(
         analysis = read_record(_record(case))
         volume = ctx.obj.read_ct(ct) if ct else None
         drawn = format in (Format.PDF, Format.HTML)
-        compared = _compared(case, analysis, prior, days, same_patient) if prior else None
+        compared = _compared(case, analysis, prior, days, same_patient)
         made = make_report(analysis, wording, case_panel(case, analysis, volume) if drawn else None, compared)
         text = FORMATS[format.value](made)
         if to_terminal:
@@ -101,8 +101,14 @@ def _record(case: Path) -> Path:
     return record
 
 
-def _compared(case: Path, analysis: SpineAnalysis, prior: Path, days: int | None, same_patient: bool) -> Prior:
-    """Return the comparison of a case with an earlier one."""
+def _compared(
+    case: Path, analysis: SpineAnalysis, prior: Path | None, days: int | None, same_patient: bool
+) -> Prior | None:
+    """Return the comparison of a case with an earlier one; None without one."""
+    if prior is None:
+        if days is not None or same_patient:
+            raise typer.BadParameter("--days and --same-patient need the earlier case: give it with --prior.")
+        return None
     from ..followup.comparison import Examination, compare
     from ..report.comparison_files import read_examination
     from ..report.prior import prior_of

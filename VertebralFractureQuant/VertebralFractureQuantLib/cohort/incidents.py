@@ -1,15 +1,13 @@
 """Fractures that are new in a cohort: `incidents.csv`, a row for each two successive examinations of a patient.
 
-Patient and date are columns of the manifest, which the tables carry. Only days between dates are written. Person-years
-are those between examinations that could be compared.
+Patient and date are columns of the manifest, or come from DICOM headers (`occasions`). Only days between dates are
+written. Person-years are those between examinations that could be compared.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,14 @@ from ..errors import VFQError
 from ..followup.comparison import compare
 from ..report.comparison_files import names_of, read_examination
 from ..report.outputs import writing
-from .manifest import lacking
-from .state import state_path
+from .occasions import Occasion, read_occasions
 from .work import CASES
 
 FILE = "incidents.csv"
 YEAR_DAYS = 365.25
 COLUMNS = (
-    "patient", "prior_case", "current_case", "days", "status", "message", "compared", "certainty", "new_fractures",
-    "new_levels", "progressed_levels",
+    "patient", "prior_case", "current_case", "days", "status", "message", "compared", "certainty", "matched_by",
+    "new_fractures", "new_levels", "progressed_levels",
 )  # fmt: skip
 
 
@@ -37,9 +34,13 @@ class Incidence:
     Attributes
     ----------
     rows : the rows of `incidents.csv`, with the keys `COLUMNS`.
+    left_out : number of measured scans that do not say whose they are, or when they were made.
+    from_dicom : True if patients or dates were read from DICOM headers.
     """
 
     rows: tuple[dict[str, Any], ...]
+    left_out: int = 0
+    from_dicom: bool = False
 
     @property
     def compared(self) -> tuple[dict[str, Any], ...]:
@@ -78,23 +79,25 @@ class Incidence:
         return count * per, float(low) * per, float(chi2.ppf(0.975, 2 * count + 2)) / 2 * per
 
 
-def write_incidents(folder: Path, patient: str = "patient", day: str = "date") -> Incidence:
+def write_incidents(folder: Path, patient: str | None = None, day: str | None = None) -> Incidence:
     """Compare the successive examinations of each patient of a cohort, and write `incidents.csv`.
 
-    patient, day : the covariates with the patient and the date (2026-11-30) of an examination.
+    patient, day : the covariates with the patient and the date (2026-11-30) of an examination; see
+        `occasions.read_occasions`.
 
     Raises
     ------
     VFQError
-        `not_a_cohort`; `bad_manifest`: the manifest lacks a column; `bad_dates`; `missing_dependency`;
-        `output_not_writable`.
+        `not_a_cohort`; `bad_manifest`: patients or dates are not known; `bad_dates`; `missing_dependency`;
+        `cohort_in_use`; `output_not_writable`.
     """
-    rows = [_row(folder, one, other) for one, other in _successive(_cases(folder, patient, day))]
+    found = read_occasions(folder, patient, day)
+    rows = [_row(folder, one, other) for one, other in pairwise(found.known) if one.patient == other.patient]
     with writing(folder), (folder / FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _guarded(value) for key, value in row.items()} for row in rows)
-    return Incidence(tuple(rows))
+    return Incidence(tuple(rows), found.left_out, found.from_dicom)
 
 
 def _guarded(value: Any) -> Any:
@@ -102,39 +105,14 @@ def _guarded(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def _cases(folder: Path, patient: str, day: str) -> list[tuple[str, date, str]]:
-    """Return (patient, date, case) of each measured case that has both, by patient and date."""
-    state_path(folder)
-    try:
-        import polars as pl
-    except ImportError:
-        raise lacking("polars") from None
-    table = pl.read_parquet(folder / "patients.parquet")
-    if missing := [name for name in (patient, day) if name not in table.columns]:
-        raise VFQError(
-            "bad_manifest",
-            f"The tables of the cohort have no column {' and no column '.join(missing)}. Give a manifest with the "
-            "patient and the date of each scan, and name its columns with --patient and --date.",
-        )
-    known = table.filter((pl.col("status") == "ok") & pl.col(patient).is_not_null() & pl.col(day).is_not_null())
-    rows = zip(*(known[name].cast(pl.String).to_list() for name in (patient, day, "case")), strict=True)
-    try:
-        return sorted((who, date.fromisoformat(when.strip()), case) for who, when, case in rows)
-    except ValueError:
-        raise VFQError("bad_dates", f"A date in the column {day} cannot be read. Write dates as 2026-11-30.") from None
-
-
-def _successive(
-    cases: Sequence[tuple[str, date, str]],
-) -> list[tuple[tuple[str, date, str], tuple[str, date, str]]]:
-    return [(one, other) for one, other in pairwise(cases) if one[0] == other[0]]
-
-
-def _row(folder: Path, one: tuple[str, date, str], other: tuple[str, date, str]) -> dict[str, Any]:
+def _row(folder: Path, one: Occasion, other: Occasion) -> dict[str, Any]:
     told: dict[str, Any] = dict.fromkeys(COLUMNS)
-    told |= {"patient": one[0], "prior_case": one[2], "current_case": other[2], "days": (other[1] - one[1]).days}
+    days = (other.day - one.day).days
+    told |= {"patient": one.patient, "prior_case": one.case, "current_case": other.case, "days": days}
     try:
-        prior, current = (read_examination(folder / CASES / case) for _, _, case in (one, other))
+        if not days:
+            raise VFQError("same_day", "Both scans are of one day, so no fracture can be new between them.")
+        prior, current = (read_examination(folder / CASES / each.case) for each in (one, other))
         found = compare(prior, current)
     except VFQError as error:
         return told | {"status": error.code, "message": error.message}
@@ -143,6 +121,7 @@ def _row(folder: Path, one: tuple[str, date, str], other: tuple[str, date, str])
         "status": "ok",
         "compared": len(found.compared),
         "certainty": round(found.alignment.certainty, 4),
+        "matched_by": found.alignment.reader or None,
         "new_fractures": len(new),
         "new_levels": " ".join(new),
         "progressed_levels": " ".join(worse),

@@ -1,8 +1,9 @@
 """The plan of a cohort: every scan in a folder tree or a manifest, with the name of its case.
 
 In a folder tree each image file is a scan, and so is each DICOM study, wherever its files lie; which of its series is
-measured is decided by `imaging.dicom_choice` when it is read. Every file is accounted for: it belongs to a scan, or it
-is counted by kind as passed over.
+measured is decided by `imaging.dicom_choice` when it is read. A file that is empty, or that cannot be read, is a
+damaged DICOM file if it is named like one. Every file is accounted for: it belongs to a scan, or it is counted by kind
+as passed over.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import hashlib
 import hmac
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ..errors import VFQError
+from ..imaging.dicom_header import EXTENSIONS, extension
 from ..imaging.dicom_identity import Identity, identify
 from ..report.names import IMAGE_SUFFIXES, case_names
 from .manifest import SUFFIXES, read_manifest
@@ -135,8 +137,11 @@ def _sort(found: _Tree, files: Sequence[Path], identities: Sequence[Identity | L
     """Put DICOM files into their studies; those without a study go with all studies that have files beside them."""
     beside: defaultdict[Path, set[tuple[str, str]]] = defaultdict(set)
     stray: list[Path] = []
+    held = zip(files, identities, strict=True)
+    named = {(path.parent, extension(path)) for path, one in held if isinstance(one, Identity) and one.study}
     for path, identity in zip(files, identities, strict=True):
-        if identity is None:
+        lost = identity == "unreadable" or identity == Identity("", "", "")
+        if identity is None or (lost and not _named_like_dicom(path, named)):
             found.others[path.suffix.lower()[:12] or "no suffix"] += 1
         elif identity == "unreadable" or not identity.study:
             stray.append(path)
@@ -150,9 +155,15 @@ def _sort(found: _Tree, files: Sequence[Path], identities: Sequence[Identity | L
             found.studies.setdefault(key, []).append(path)
 
 
+def _named_like_dicom(path: Path, beside: Collection[tuple[Path, str]]) -> bool:
+    """True if a file has a name that DICOM files have: in general, or (folder, extension) `beside` it."""
+    usual = extension(path) == "" or path.name.lower().endswith(EXTENSIONS)
+    return usual or (path.parent, extension(path)) in beside
+
+
 def _images(found: _Tree, source: Path, salt: bytes, names: Names, known: Mapping[str, str]) -> list[Planned]:
     if names == "hash":
-        given = {path: f"i-{_hashed(salt, str(path.relative_to(source.parent)), 16)}" for path in found.images}
+        given = {path: f"i-{hashed(salt, str(path.relative_to(source.parent)), 16)}" for path in found.images}
     else:
         given = {path: known[str(path)] for path in found.images if str(path) in known}
         taken = {name.lower() for name in given.values()}
@@ -179,7 +190,7 @@ def _studies(found: _Tree, salt: bytes, names: Names) -> list[Planned]:
         elif key in found.of:
             name = _hashed_name(salt, found.of[key])
         else:
-            name = f"x-{_hashed(salt, key[1], 16)}"
+            name = f"x-{hashed(salt, key[1], 16)}"
         paths = sorted(files)
         scans.append(Planned(name, str(folder), signature(paths), tuple(map(str, paths))))
     return scans
@@ -190,17 +201,17 @@ def _problems(found: _Tree, salt: bytes) -> list[Planned]:
     failure = VFQError("folder_not_readable", "The folder cannot be read. Change its permissions, or leave it out.")
     problem = failure.code, failure.message
     return [
-        Planned(f"x-{_hashed(salt, str(folder), 16)}", str(folder), "", problem=problem) for folder in found.unreadable
+        Planned(f"x-{hashed(salt, str(folder), 16)}", str(folder), "", problem=problem) for folder in found.unreadable
     ]
 
 
 def _hashed_name(salt: bytes, one: Identity) -> str:
-    """Return the name of a DICOM study: a hash of its patient, and one of the study; see `_hashed`."""
-    patient = _hashed(salt, one.patient or one.study, 12)
-    return f"{patient}-{_hashed(salt, one.study, 6)}"
+    """Return the name of a DICOM study: a hash of its patient, and one of the study; see `hashed`."""
+    patient = hashed(salt, one.patient or one.study, 12)
+    return f"{patient}-{hashed(salt, one.study, 6)}"
 
 
-def _hashed(salt: bytes, text: str, digits: int) -> str:
+def hashed(salt: bytes, text: str, digits: int) -> str:
     """Return hexadecimal digits of the HMAC-SHA-256 of `text`: without the salt, nobody can try out texts."""
     return hmac.new(salt, text.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:digits]
 

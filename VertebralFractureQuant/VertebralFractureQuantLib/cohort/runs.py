@@ -29,7 +29,7 @@ from .engine import Engine, Library
 from .planning import Names, Plan, plan
 from .rows import case_rows, packed, stamp
 from .running import run_tasks, sweep, to_do
-from .state import CohortState, state_path
+from .state import FILE_NAME, CohortState, state_path
 from .tables import write_tables
 from .work import CASES, THUMBNAILS, Finished, Settings, networks_identity, thumbnail
 from .worklist import Case
@@ -132,9 +132,22 @@ def run_cohort(
 
 
 def _opened(options: Options) -> CohortState:
+    _check_place(options.output)
     check_output(options.output, CASES, overwrite=True) if not (options.output / CASES).exists() else None
     check_writable(options.output)
     return CohortState(options.output)
+
+
+def _check_place(output: Path) -> None:
+    """Raise VFQError `output_in_cohort` if the folder is, or lies in, the folder of cases of another cohort."""
+    place = Path(os.path.realpath(output))
+    for folder in (place, *place.parents):
+        if folder.name == CASES and (folder.parent / FILE_NAME).exists():
+            raise VFQError(
+                "output_in_cohort",
+                f"{output.name}: the folder lies among the cases of the cohort {folder.parent.name!r}, which would be "
+                "mixed up. Choose an output folder outside of it.",
+            )
 
 
 def _run(state: CohortState, tasks: list[Any], crew: Crew, settings: Settings, hooks: Hooks) -> None:

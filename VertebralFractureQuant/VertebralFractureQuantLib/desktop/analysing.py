@@ -23,6 +23,7 @@ from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, as_coded
 from ..imaging.ct import CTVolume, from_array
 from ..imaging.files import write_ct
+from ..networks.installed import are_same, in_use, networks_of
 from ..report.names import case_name
 from ..report.outputs import check_writable
 from ..scene.case_files import JOURNAL_NAME
@@ -133,7 +134,7 @@ class Analyst:
         self._case: Case | None = None
         self._node: Any = None
         self._turn = 0
-        self._models: Models | VFQError | None = None
+        self._models: Models | None = None
         self._scratch: Path | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
@@ -190,13 +191,17 @@ class Analyst:
             self._end(JobState("cancelled", message="The analysis was cancelled."))
 
     def models(self) -> Models | VFQError:
-        """Return the networks for clicks, loaded on first use, or the reason why there are none. For any thread."""
-        if self._models is None or isinstance(self._models, VFQError):
-            try:
-                self._models = load_models("cpu")
-            except VFQError as error:
-                self._models = error
-        return self._models
+        """Return the networks in use, for clicks, or the reason why there are none. For any thread.
+
+        They are loaded when they are first needed, and again when other weights are in use.
+        """
+        try:
+            held = self._models
+            if held is None or not are_same(held.stamps, networks_of(in_use())):
+                held = self._models = load_models("cpu")
+            return held
+        except VFQError as error:
+            return error
 
     def open_volume(self, node: Any, case: Case, then: Callable[[Opened], None]) -> None:
         """Load the study of a volume node that was analysed into `case`, and pass it to `then`."""

@@ -12,25 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ..analysis import Models
 from ..errors import VFQError, as_coded
 from ..labels.dataset import Dataset, load
 from ..labels.reading import REASONS
-from ..labels.status import readings_to_do
 from ..labels.store import Slot, newest
-from ..scene.annotation_keys import ANNOTATION_KEYS, REASON_KEYS, REPEATED_KEYS
-from ..scene.annotation_rows import label_rows, reason_rows
-from ..scene.annotation_start import ASSISTED, begin, load_case
+from ..scene.annotation_keys import REASON_KEYS, REPEATED_KEYS
+from ..scene.annotation_review import AnnotationReview
 from ..scene.keys import Key
 from ..scene.opening import Prepared
 from ..spine.levels import NAMES
+from .adjudication import Adjudicating, AdjudicationFace
 from .keyboard import Keyboard, help_text
 from .label_face import LabelFace
+from .labelling import Labelling
 from .labels import show_text
 
-CASES, LABELS = ("Case", "State"), ("Level", "Points", "Plane", "Time")
+CASES = ("Case", "State")
 STATES = {"draft": "draft", "final": "complete"}
 # Each button of the .ui file, and the action that it calls.
 BUTTONS = {
@@ -38,6 +39,7 @@ BUTTONS = {
     "labelNextLevelButton": "place_next",
     "labelProposeButton": "start_adding",
     "labelAcceptButton": "confirm",
+    "labelMeanButton": "take_mean",
     "labelDeleteButton": "delete",
     "labelUndoButton": "undo",
     "labelCurveButton": "start_rescue",
@@ -48,7 +50,6 @@ BUTTONS = {
 FIELDS = ("labelLevelComboBox", "labelCommentLineEdit", "labelCaseCommentLineEdit")
 REASON_TABLE = (*(Key((key,), reason, "") for key, reason in REASON_KEYS.items()), Key(("Escape",), "cancel", ""))
 ASKED_S = 20.0  # a second press of "complete" counts as the answer for this long
-BLINDED = "This reading is blinded. Place the six points by hand (b)."
 
 
 class LabelPanel:
@@ -57,7 +58,7 @@ class LabelPanel:
     Parameters
     ----------
     ui : the widgets of the .ui file.
-    face : the face of the annotation.
+    faces : the faces of the annotation and of the adjudication.
     models : returns the networks, or the reason why there are none; for any thread.
     leave : saves and closes the study of the review, before a case is opened here.
     window : the widget that owns the shortcuts.
@@ -70,14 +71,12 @@ class LabelPanel:
     def __init__(
         self,
         ui: Any,
-        face: LabelFace,
+        faces: tuple[LabelFace, AdjudicationFace],
         models: Callable[[], Models | VFQError],
         leave: Callable[[], None],
         window: Any,
     ):
         self.ui = ui
-        self.face = face
-        self.review = face.review
         self.listened: Callable[[], None] = lambda: None
         self._models = models
         self._leave = leave
@@ -88,29 +87,33 @@ class LabelPanel:
         self._ids: list[str] = []
         self._showing = self._listening = self._open = self._asking = False
         self._asked: tuple[str, float] = ("", 0.0)
-        self._keyboard = Keyboard(window, self.act, ANNOTATION_KEYS, REPEATED_KEYS)
+        self._kinds: tuple[Labelling, ...] = (Labelling(ui, faces[0]), Adjudicating(ui, faces[1], self.act))
+        self._kind = self._kinds[0]
+        self._keyboards = [Keyboard(window, self.act, kind.keys, REPEATED_KEYS) for kind in self._kinds]
         self._reasons = Keyboard(window, self._give_reason, REASON_TABLE, ())
         self._own: dict[str, Callable[..., None]] = {
             "next_case": lambda: self._open_other(1),
             "previous_case": lambda: self._open_other(-1),
             "next_open": self.open_next,
-            "toggle_help": lambda: qt.QMessageBox.information(window, _("Keys"), help_text(ANNOTATION_KEYS)),
+            "toggle_help": lambda: slicer.util.infoDisplay(help_text(self._kind.keys), windowTitle=_("Keys")),
             "cancel": self._cancel,
             "ask_reason": self._ask_reason,
             "complete_reading": self._complete,
             "close_reading": self.close,
         }
         self._fill_in()
-        face.on_changed.append(self.show)
-        face.on_followed.append(lambda moved: None if moved else self.show())  # a drag changes no text here
+        for face in faces:
+            face.on_changed.append(self.show)
+            face.on_followed.append(lambda moved: None if moved else self.show())  # a drag changes no text here
         self.show()
 
     def _fill_in(self) -> None:
         ui = self.ui
-        for table, headers in ((ui.labelCaseTable, CASES), (ui.labelTable, LABELS)):
-            table.setColumnCount(len(headers))
-            table.setHorizontalHeaderLabels(list(headers))
-            table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        ui.labelCaseTable.setColumnCount(len(CASES))
+        ui.labelCaseTable.setHorizontalHeaderLabels(list(CASES))
+        ui.labelCaseTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        self._kind.show_columns(ui.labelTable)
+        for table in (ui.labelCaseTable, ui.labelTable):
             table.verticalHeader().setVisible(False)
         for button, action in BUTTONS.items():
             getattr(ui, button).connect("clicked()", lambda action=action: self.act(action))
@@ -121,12 +124,23 @@ class LabelPanel:
         ui.labelCaseTable.connect("itemSelectionChanged()", self._show_buttons)
         ui.labelTable.connect("itemSelectionChanged()", self._select)
         ui.labelReaderComboBox.connect("textActivated(QString)", lambda _name: self._tell(self.show_worklist))
+        ui.labelAdjudicateCheckBox.connect("toggled(bool)", lambda on: self._tell(self.adjudicate, on))
         ui.labelLevelComboBox.connect("textActivated(QString)", self._choose_level)
         ui.labelReasonComboBox.connect("textActivated(QString)", lambda text: self._give_reason(text.replace(" ", "_")))
         ui.labelCommentLineEdit.connect("editingFinished()", lambda: self._comment("comment", "labelCommentLineEdit"))
         ui.labelCaseCommentLineEdit.connect(
             "editingFinished()", lambda: self._comment("comment_case", "labelCaseCommentLineEdit")
         )
+
+    @property
+    def face(self) -> LabelFace:
+        """The face of what is listed: of the annotation, or of the adjudication."""
+        return self._kind.face
+
+    @property
+    def review(self) -> AnnotationReview:
+        """The review of `face`."""
+        return self._kind.face.review
 
     @property
     def is_open(self) -> bool:
@@ -156,9 +170,17 @@ class LabelPanel:
             self._dataset = load(self._dataset.folder)
             reader = self._dataset.reader(self.ui.labelReaderComboBox.currentText)
             try:
-                self._slots = readings_to_do(self._dataset, reader)
+                self._slots = self._kind.slots(self._dataset, reader)
             finally:
                 self._show_cases()
+
+    def adjudicate(self, on: bool) -> None:
+        """List the cases that the reader is to decide on, or those that the reader is to read; as `show_worklist`."""
+        self.close()
+        self._kind = self._kinds[on]
+        self._kind.show_columns(self.ui.labelTable)
+        self.show()
+        self.show_worklist()
 
     def open_next(self) -> None:
         """Open the next case that is not complete. VFQError `no_other_case`."""
@@ -174,14 +196,14 @@ class LabelPanel:
         dataset = self._dataset
         if dataset is None or not 0 <= row < len(self._slots):
             return
-        slot = self._slots[row]
+        slot, kind = self._slots[row], self._kind
         self._turn += 1
         turn = self._turn
 
         def ready() -> tuple[Prepared, Models | VFQError]:
             """Read the CT, and find the spine, unless that was done before."""
             models = self._models()
-            return load_case(dataset, slot, models), models
+            return kind.load(dataset, slot, models), models
 
         def show(found: tuple[Prepared, Models | VFQError]) -> None:
             """Show the case, unless another one was chosen meanwhile."""
@@ -194,11 +216,8 @@ class LabelPanel:
         slot = self._slots[row]
         self._leave()
         self.close()
-        blinded = dataset.protocol["mode"] != ASSISTED
         self.review.who, self._at = slot[0], row
-        self.review.begin(
-            dataset, begin(dataset, slot, prepared), VFQError("blinded_protocol", BLINDED) if blinded else models
-        )
+        self._kind.begin(dataset, slot, prepared, models)
         self.ui.labelCaseTable.selectRow(row)
         self._show_cases()
 
@@ -219,9 +238,9 @@ class LabelPanel:
     def end(self) -> str:
         """Save, close, and remove the shortcuts; return where a draft is that was refused, or ""."""
         self._turn += 1
-        told = self.face.end()
-        self._keyboard.forget()
-        self._reasons.forget()
+        told = " ".join(filter(None, [kind.face.end() for kind in self._kinds]))
+        for keyboard in (*self._keyboards, self._reasons):
+            keyboard.forget()
         return told
 
     # -- actions
@@ -229,7 +248,8 @@ class LabelPanel:
     def listen(self, on: bool) -> None:
         """Enable the shortcuts while the module is shown; they act while a case is open."""
         self._listening = on
-        self._keyboard.listen(on and self.is_open and not self._asking)
+        for kind, keyboard in zip(self._kinds, self._keyboards, strict=True):
+            keyboard.listen(on and kind is self._kind and self.is_open and not self._asking)
         self._reasons.listen(on and self.is_open and self._asking)
 
     def act(self, action: str, *args: Any) -> None:
@@ -318,7 +338,8 @@ class LabelPanel:
             self._show_buttons()
         finally:
             self._showing = False
-        self._keyboard.show(self.is_open, self.review.mode)
+        for keyboard in self._keyboards:
+            keyboard.show(self.is_open, self.review.mode)
         self._reasons.show(self.is_open, "reason" if self._asking else None)
         if self._open != self.is_open:
             self._open = self.is_open
@@ -341,17 +362,8 @@ class LabelPanel:
         self._show_buttons()
 
     def _show_rows(self) -> None:
-        table, rows = self.ui.labelTable, label_rows(self.review)
-        self._ids = [row["id"] for row in rows]
-        reasons = reason_rows(self.review)
-        table.setRowCount(len(rows) + len(reasons))
-        for at, row in enumerate(rows):
-            source = f"{row['source']}?" if row["waits"] else row["source"]
-            for column, text in enumerate((row["level"], source, row["plane"], row["seconds"])):
-                table.setItem(at, column, qt.QTableWidgetItem(text))
-        for at, row in enumerate(reasons, start=len(rows)):
-            for column, text in enumerate((row["level"], row["reason"], _("not assessable"), "")):
-                table.setItem(at, column, qt.QTableWidgetItem(text))
+        table = self.ui.labelTable
+        self._ids = self._kind.fill(table)
         annotation = self.review.annotation
         if annotation and self._at is not None and annotation.reading.revision:
             self.ui.labelCaseTable.setItem(self._at, 1, qt.QTableWidgetItem(STATES["draft"]))
@@ -363,7 +375,7 @@ class LabelPanel:
     def _show_texts(self) -> None:
         ui, review, annotation = self.ui, self.review, self.review.annotation
         protocol = self._dataset.protocol if self._dataset else {}
-        mode = {"assisted": _("Assisted reading."), "blinded": _("Blinded reading.")}.get(protocol.get("mode", ""), "")
+        mode = self._kind.mode_text(str(protocol.get("mode", "")))
         show_text(ui.labelProtocolLabel, " ".join(filter(None, (mode, str(protocol.get("text", ""))))))
         placing = review.placing if self.is_open and review.mode == "place" else ""
         nudged = _("Arrow keys move {} by 0.1 mm.").format(review.point) if self.is_open and review.point else ""
@@ -379,19 +391,9 @@ class LabelPanel:
                 field.text = text
 
     def _show_buttons(self) -> None:
-        ui, opened, level = self.ui, self.is_open, self.review.next_level
+        ui, opened = self.ui, self.is_open
         ui.labelOpenButton.enabled = 0 <= ui.labelCaseTable.currentRow() < len(self._slots)
         for name in (*BUTTONS, *FIELDS):
             getattr(ui, name).enabled = opened
-        assisted = bool(self.review.annotation and self.review.annotation.assisted)
-        ui.labelProposeButton.visible = ui.labelAcceptButton.visible = assisted
-        ui.labelNextLevelButton.visible = level is not None
-        ui.labelNextLevelButton.text = _("Six points of {} (V)").format(level) if level else ""
-        left = [_("Six points of ..."), *self.review.levels_left]
-        box = ui.labelLevelComboBox
-        if [box.itemText(i) for i in range(box.count)] != left:
-            box.clear()
-            box.addItems(left)
-        box.currentIndex = 0
-        box.visible = len(left) > 1
+        self._kind.show()
         ui.labelReasonRow.visible = self._asking

@@ -1,4 +1,4 @@
-"""The panel's Review and Display sections: table, buttons, levels, plane, colours, window."""
+"""The panel's Review section: table, buttons and levels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..scene.outlines import PALETTES
 from ..scene.rows import against_text, row, rows, summary
-from ..scene.straight import LATERAL_MM
-from ..scene.volumes import PRESETS
 from ..spine.levels import NAMES
 from .face import DesktopFace
 from .labels import show_text
@@ -37,7 +34,6 @@ BUTTONS = {
     "finishButton": "finish_clicks",
     "leaveButton": "cancel",
     "orderButton": "toggle_order",
-    "fitButton": "fit_views",
 }
 OF_SELECTED = (
     "confirmButton",
@@ -73,11 +69,6 @@ class ReviewPanel:
             getattr(ui, button).connect("clicked()", lambda action=action: act(action))
         ui.levelComboBox.addItems(list(NAMES))
         ui.levelComboBox.connect("textActivated(QString)", self._name)
-        ui.lateralSlider.minimum, ui.lateralSlider.maximum = -LATERAL_MM, LATERAL_MM
-        ui.lateralSlider.connect("valueChanged(double)", self._move)
-        ui.paletteComboBox.addItems(list(PALETTES))
-        ui.windowComboBox.addItems(list(PRESETS))
-        ui.windowComboBox.connect("textActivated(QString)", self._show_window)
         face.on_changed.append(self.show)
         face.on_followed.append(self.follow)
 
@@ -90,11 +81,10 @@ class ReviewPanel:
             self._show_summary()
             self._show_against()
             self._show_buttons()
-            self._show_display()
             show_text(self.ui.hintLabel, self.review.hint)
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
-        """Update only the measurements of these vertebrae. If empty, update the selection and the plane."""
+        """Update only the measurements of these vertebrae. If empty, update the selection."""
         for vertebra_id in vertebra_ids:
             self.table.update(row(self.review.study, vertebra_id, vertebra_id in self._contradicting))
         self.table.mark(self.review.selected)
@@ -104,12 +94,6 @@ class ReviewPanel:
         else:
             with self._quiet():
                 self._show_buttons()
-                self._show_display()
-
-    def show_palette(self, name: str) -> None:
-        """Show the vertebrae in the colours of a palette in `PALETTES`."""
-        if name in PALETTES:
-            self.review.study.show_colors(name)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -147,21 +131,9 @@ class ReviewPanel:
         ui.levelComboBox.currentIndex = NAMES.index(details["level"]) if details.get("level") else -1
         ui.orderButton.checked = review.doubtful_first
 
-    def _show_display(self) -> None:
-        self.ui.lateralSlider.value = self.review.lateral
-        self.ui.windowComboBox.currentText = self.review.preset
-
     def _name(self, level: str) -> None:
         if self.review.selected:
             self._act("name", self.review.selected, level)
-
-    def _move(self, lateral: float) -> None:
-        if not self._showing:
-            self._act("move_lateral", lateral)
-
-    def _show_window(self, name: str) -> None:
-        if name != self.review.preset:
-            self._act("choose_window", name)
 
 
 def summary_text(patient: dict[str, Any]) -> str:

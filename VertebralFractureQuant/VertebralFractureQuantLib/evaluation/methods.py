@@ -1,13 +1,12 @@
-"""The methods side by side (`vfq evaluate methods`): ours, the others, and rules that read masks, on the same scans.
+"""The methods side by side (`vfq evaluate methods`): ours, the others, rules that read masks and rules that grade.
 
-Phantoms of seeds that no training used have exact truth and exact masks; real scans have references of six points. Each
-analysis is kept as a file, so that an interrupted evaluation can be resumed.
+A block is a table on one kind of scans. Rows of one block have the same columns; a row lacks those that its kind cannot
+have, and a method without weights has none, but says why.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,28 +14,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import VFQError
-from ..spine.keypoints import centers
-from ..spine.record import SpineAnalysis
-from ..spine.record_json import read_analysis, to_json
-from ..spine.reference import Reference, read_reference
-from .graders import GRADERS, REPORTED
-from .method_figures import Estimates, Trial, estimate_method, trial
+from ..spine.record import ModelStamp, SpineAnalysis
+from .coverage import Cell, coverage_json
+from .expert_rules import ExpertBlock
+from .graders import BY_G, BY_PICTURE, GRADERS, REPORTED, Graded
+from .method_figures import Trial, estimate_method, trial
+from .method_subjects import Subject, analysis_of, pictures_of
+from .metrics import Estimates
+from .picture_losses import as_graded
 from .records import nested, settings
 from .spines import Spine
 
 if TYPE_CHECKING:
     from ..analysis import Models
-    from ..imaging.ct import CTVolume
+    from ..methods.healthy_picture import Healer
 
 METHODS_SCHEMA = "vfq-methods/1"
 OURS = "anchor-free"
-FIRST_SEED = 950_000  # no training and no choice of weights used these phantoms
-FRACTURE_RATE = 0.25
 EMPTY = np.empty((0, 3, 2, 3))
+EXACT = "true points"
 
 OF_POINTS = ("recall", "precision", "centre_mm", "outliers", "point_mm", "seconds")  # not of rules that read masks
-OF_GRADES = ("accuracy", "macro_f1", "kappa", "crushes", "physiologic")
-KINDS = {  # which figures each kind of row has
+OF_GRADES = {
+    "graded",
+    "accuracy",
+    "macro_f1",
+    "kappa",
+    "crushes",
+    "physiologic",
+    "auc",
+    "sensitivity",
+    "loss",
+    "by_loss",
+}
+KINDS: dict[str, Callable[[tuple[str, ...]], bool]] = {  # which figures each kind of row has
     "method": lambda key: True,
     "mask": lambda key: key[0] not in OF_POINTS,
     "grader": lambda key: key[0] in OF_GRADES,
@@ -47,12 +58,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table and its trials; `missing` is the code of why it has none, `kind` one of `KINDS`."""
+    """One row of the table and its trials; `missing` is the code of why it has none, `kind` one of `KINDS`.
+
+    `why` says the same in a sentence.
+    """
 
     name: str
     trials: list[Trial]
     missing: str = ""
     kind: str = "method"
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,16 +78,47 @@ class Block:
     rows: list[Row]
     estimates: dict[str, Estimates]
     status: dict[str, dict[str, str]] = field(default_factory=dict)  # method, scan: "ok" or a code
+    patients: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one of the `blocks` of `vfq-methods/1`."""
+        return {
+            "name": self.name,
+            "patients": self.patients,
+            "rows": [
+                {
+                    "name": row.name,
+                    "patients": len(row.trials) or (0 if row.missing else self.patients),
+                    "missing": row.missing or None,
+                    "figures": nested(self.estimates[row.name]),
+                }
+                for row in self.rows
+            ],
+            "status": self.status,
+        }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of `vfq evaluate methods`."""
+    """The result of `vfq evaluate methods`.
+
+    Attributes
+    ----------
+    blocks : the tables on scans.
+    stamps : by method, its networks.
+    repeats, seed : of the bootstrap.
+    coverage : by scan and system, what was measured.
+    experts : the rules on annotations, None without any.
+    generator : that of the synthetic pictures, None without any.
+    """
 
     blocks: list[Block]
     stamps: dict[str, list[dict[str, Any]]]
     repeats: int
     seed: int
+    coverage: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    experts: ExpertBlock | None = None
+    generator: ModelStamp | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of schema `vfq-methods/1`."""
@@ -80,104 +126,46 @@ class Comparison:
             "schema": METHODS_SCHEMA,
             "settings": {key: settings(self.repeats, self.seed)[key] for key in ("specificity", "bootstrap")},
             "models": self.stamps,
-            "blocks": [
-                {
-                    "name": block.name,
-                    "patients": max((len(row.trials) for row in block.rows), default=0),
-                    "rows": [
-                        {"name": row.name, "missing": row.missing or None, "figures": nested(block.estimates[row.name])}
-                        for row in block.rows
-                    ],
-                    "status": block.status,
-                }
-                for block in self.blocks
-            ],
+            "synthetic_picture": self.generator and {"name": self.generator.name, "sha256": self.generator.sha256},
+            "blocks": [block.to_json() for block in (*self.blocks, self.experts) if block],
+            "coverage": coverage_json(self.coverage),
         }
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One scan with its truth: `ct` reads or paints it, `masks` are the key points that rules read from masks."""
+class Systems:
+    """What is compared: the networks of each method, or why it has none, and the generator of synthetic pictures.
 
-    case: str
-    ct: Callable[[], CTVolume]
-    truth: Spine
-    fractured: np.ndarray
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    `pictured` is the number of scans of a block for which synthetic pictures are made; they take long.
+    """
 
-
-def phantoms(count: int, seed: int = FIRST_SEED) -> Iterator[Subject]:
-    """Yield `count` phantoms of the seeds from `seed` on."""
-    from ..phantom.masks import LINES, THIRDS, mask_keypoints
-    from ..phantom.options import PhantomOptions
-    from ..phantom.volume import make_phantom, phantom_anatomy
-
-    options = PhantomOptions(fracture_rate=FRACTURE_RATE, field_of_view="spine")
-    for number in range(seed, seed + count):
-        anatomy, truth = phantom_anatomy(number, options)
-        if len(truth.levels) < 2:
-            continue
-        yield Subject(
-            f"phantom-{number}",
-            lambda number=number: make_phantom(number, options)[0],  # type: ignore[misc]
-            _truth(f"phantom-{number}", truth.keypoints, truth.levels, [center for _, center in truth.partial]),
-            np.array([kind is not None for kind in truth.fractures]),
-            {
-                "mask: thirds": mask_keypoints(anatomy, truth.levels, THIRDS),
-                "mask: 15/50/85 %": mask_keypoints(anatomy, truth.levels, LINES),
-            },
-        )
-
-
-def real_scans(folders: Sequence[Path], scans: Path) -> Iterator[Subject]:
-    """Yield the scans with references of six points in `folders` whose CT is in `scans`; others are passed over."""
-    from ..imaging.files import read_ct
-
-    for path in sorted(p for folder in folders for p in folder.glob("*.json")):
-        reference: Reference = read_reference(path)
-        place = scans / reference.ct_file
-        if len(reference.keypoints) < 2 or not place.exists():
-            continue
-        truth = _truth(reference.case, reference.keypoints, reference.levels, reference.partial)
-        yield Subject(reference.case, lambda place=place: read_ct(place), truth, np.zeros(len(truth.levels), bool))  # type: ignore[misc]
-
-
-def _truth(case: str, keypoints: np.ndarray, levels: Sequence[str | None], partial: Any) -> Spine:
-    order = np.argsort(-centers(keypoints)[:, 2])
-    assert (order == np.arange(len(order))).all()
-    return Spine(case, case, keypoints, tuple(levels), np.reshape(partial, (-1, 3)).astype(float))
+    methods: dict[str, Models | VFQError]
+    healer: Healer | None = None
+    pictured: int = 0
 
 
 def compare_methods(
-    subjects: Sequence[Subject],
-    name: str,
-    models: dict[str, Models | VFQError],
-    folder: Path,
-    say: Say,
-    repeats: int,
-    seed: int,
+    subjects: Sequence[Subject], name: str, systems: Systems, folder: Path, say: Say, repeats: int, seed: int
 ) -> Block:
     """Run every method on every subject, and return the rows with their figures."""
-    spines: dict[str, list[tuple[Spine, float]]] = {method: [] for method in models}
-    for subject in subjects:
-        say(subject.case)
-        ct: list[CTVolume] = []
-        for method, networks in models.items():
-            if isinstance(networks, VFQError):
-                continue
-            record = _analysis(subject, method, networks, folder, ct)
-            spines[method].append((_found(record), record.timing_s.get("total", np.nan)))
-    rows = [_method_row(subjects, method, spines[method], networks) for method, networks in models.items()]
+    records: dict[str, list[SpineAnalysis]] = {method: [] for method in systems.methods}
+    pictures: list[Graded] = []
+    for number, subject in enumerate(subjects, 1):
+        say(f"{subject.case} ({number} of {len(subjects)})")
+        scan = subject.source
+        for method, networks in systems.methods.items():
+            if not isinstance(networks, VFQError):
+                records[method].append(analysis_of(scan, method, networks, folder))
+        if systems.healer and number <= systems.pictured and records.get(OURS):
+            pictures.append(as_graded(pictures_of(scan, records[OURS][-1], systems.healer, folder)))
+        scan.forget()
+    rows = [_method_row(subjects, method, records[method], networks) for method, networks in systems.methods.items()]
     rows += _mask_rows(subjects)
-    if spines.get(OURS):
-        rows += [_graded_row(subjects, spines[OURS], grader) for grader in GRADERS]
-    estimates = {row.name: _estimates(row, repeats, seed) for row in rows}
+    rows += _rule_rows(subjects, records.get(OURS, []), pictures)
     status = {
-        method: {s.case: found.status for s, (found, _) in zip(subjects, spines[method], strict=True)}
-        for method in models
-        if spines[method]
+        m: {s.case: r.status for s, r in zip(subjects, found, strict=True)} for m, found in records.items() if found
     }
-    return Block(name, rows, estimates, status)
+    return Block(name, rows, {row.name: _estimates(row, repeats, seed) for row in rows}, status, len(subjects))
 
 
 def _estimates(row: Row, repeats: int, seed: int) -> Estimates:
@@ -186,58 +174,56 @@ def _estimates(row: Row, repeats: int, seed: int) -> Estimates:
     return {key: value for key, value in found.items() if KINDS[row.kind](key)}
 
 
-def _analysis(subject: Subject, method: str, networks: Models, folder: Path, ct: list[CTVolume]) -> SpineAnalysis:
-    """Return the analysis of a subject: the file of an earlier run with the same networks, or a new one."""
-    from ..analysis import analyze
-
-    path = folder / method / f"{subject.case}.json"
-    if path.exists():
-        earlier = read_analysis(path)
-        if [m.sha256 for m in earlier.models] == [m.sha256 for m in networks.stamps]:
-            return earlier
-    if not ct:
-        ct.append(subject.ct())
-    try:
-        record = analyze(ct[0], networks)
-    except VFQError as error:
-        record = SpineAnalysis(subject.case, error.code, error.message, models=networks.stamps)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(to_json(record)), encoding="utf-8")
-    return record
-
-
 def _found(record: SpineAnalysis) -> Spine:
     points = np.reshape([v.keypoints for v in record.vertebrae], (-1, 3, 2, 3)) if record.vertebrae else EMPTY
     return Spine(record.case, record.case, points, tuple(v.level for v in record.vertebrae), status=record.status)
 
 
+def _as_published(spine: Spine) -> Graded:
+    """Grade as the program reports it, with the score of the published AUC, which is G alone."""
+    reported = GRADERS[REPORTED](spine)
+    return Graded(reported.grade, GRADERS[BY_G](spine).score, reported.loss)
+
+
 def _method_row(
-    subjects: Sequence[Subject], method: str, found: list[tuple[Spine, float]], networks: Models | VFQError
+    subjects: Sequence[Subject], method: str, records: list[SpineAnalysis], networks: Models | VFQError
 ) -> Row:
-    missing = networks.code if isinstance(networks, VFQError) else ""
-    pairs = zip(subjects, found, strict=False)
-    return Row(method, [_trial(s, spine, REPORTED, seconds) for s, (spine, seconds) in pairs], missing)
+    if isinstance(networks, VFQError):
+        return Row(method, [], networks.code, why=networks.message)
+    trials = []
+    for subject, record in zip(subjects, records, strict=True):
+        spine, seconds = _found(record), record.timing_s.get("total", np.nan)
+        trials.append(trial(spine, subject.truth, _as_published(spine), subject.known(), seconds))
+    return Row(method, trials)
 
 
 def _mask_rows(subjects: Sequence[Subject]) -> list[Row]:
-    names = list(subjects[0].masks) if subjects else []
-    return [
-        Row(
-            n,
-            [_trial(s, Spine(s.case, n, s.masks[n], s.truth.levels), REPORTED, np.nan) for s in subjects],
-            kind="mask",
-        )
-        for n in names
-    ]
+    rows = []
+    for name in subjects[0].masks if subjects else ():
+        spines = [Spine(s.case, name, s.masks[name], s.truth.levels) for s in subjects]
+        rows.append(_row(name, subjects, spines, [_as_published(spine) for spine in spines], "mask"))
+    return rows
 
 
-def _graded_row(subjects: Sequence[Subject], found: list[tuple[Spine, float]], grader: str) -> Row:
-    pairs = zip(subjects, found, strict=True)
-    return Row(
-        f"{OURS}, grade by {grader}", [_trial(s, spine, grader, np.nan) for s, (spine, _) in pairs], kind="grader"
-    )
+def _rule_rows(subjects: Sequence[Subject], records: list[SpineAnalysis], pictures: list[Graded]) -> list[Row]:
+    """Return the rows of rules that grade our points and, where the lost height is known, the true points."""
+    rows = []
+    if records:
+        spines = [_found(record) for record in records]
+        for name, rule in GRADERS.items():
+            rows.append(_row(f"{OURS}, {name}", subjects, spines, [rule(spine) for spine in spines]))
+        if pictures:
+            rows.append(_row(f"{OURS}, {BY_PICTURE}", subjects[: len(pictures)], spines[: len(pictures)], pictures))
+    truths = [s.truth for s in subjects]
+    if any(np.isfinite(s.healthy_mm).any() for s in subjects):
+        rows += [
+            _row(f"{EXACT}, {name}", subjects, truths, [rule(t) for t in truths]) for name, rule in GRADERS.items()
+        ]
+    return rows
 
 
-def _trial(subject: Subject, found: Spine, grader: str, seconds: float) -> Trial:
-    true = GRADERS[REPORTED](subject.truth.keypoints)
-    return trial(found, subject.truth, GRADERS[grader](found.keypoints), true, subject.fractured, seconds)
+def _row(
+    name: str, subjects: Sequence[Subject], spines: Sequence[Spine], graded: Sequence[Graded], kind: str = "grader"
+) -> Row:
+    parts = zip(subjects, spines, graded, strict=True)
+    return Row(name, [trial(x, s.truth, g, s.known(g.thirds), np.nan) for s, x, g in parts], kind=kind)

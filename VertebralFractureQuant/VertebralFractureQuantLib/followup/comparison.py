@@ -22,6 +22,12 @@ from .reader_match import KeptMatches, reader_pairs
 
 LEAST_SHARED_NAMES = 3  # fewer may be an error of a name at the border of a scan
 SCALE = 0.04  # a larger share by which all sizes differ is no change of the bones
+SHARED_ROLES = ("localizer", "refiner")  # of networks that every method uses
+_WITHOUT_FIT = {  # by whether the user vouches for the patient
+    False: "If they are, use --same-patient of vfq compare or vfq report.",
+    True: "If they are, no match of the vertebrae fits: match them yourself with vfq review --prior, or set the level "
+    "of one vertebra in each.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +126,7 @@ def _check_certain(prior: SpineAnalysis, current: SpineAnalysis, alignment: Alig
         raise VFQError(
             "other_patient",
             f"{names}: sizes, shapes and images of the vertebrae are unlikely to be those of one patient. Check that "
-            "both scans are of the same patient, and their voxel spacing. If they are, use --same-patient.",
+            "both scans are of the same patient, and their voxel spacing. " + _WITHOUT_FIT[same_patient],
         )
     if alignment.certainty < LEAST_CERTAINTY:
         raise VFQError(
@@ -154,7 +160,11 @@ def _span(analysis: SpineAnalysis) -> str:
 
 
 def check_different(prior: SpineAnalysis, current: SpineAnalysis) -> None:
-    """Raise VFQError if a study failed (its code), or if both are analyses of the same scan (`same_study`)."""
+    """Raise VFQError unless two studies can be compared.
+
+    The code of a study that failed; `same_study`: both are analyses of the same scan; `other_method`: their vertebrae
+    were found by different methods, and not all were reviewed.
+    """
     for analysis in (prior, current):
         if analysis.status != "ok":
             raise VFQError(analysis.status, f"{analysis.case}: the analysis failed. {analysis.message}")
@@ -163,6 +173,20 @@ def check_different(prior: SpineAnalysis, current: SpineAnalysis) -> None:
             "same_study",
             f"{prior.case} and {current.case}: this is the same scan twice. Give two examinations of one patient.",
         )
+    one, other = map(_method, (prior, current))
+    reviewed = all(v.review != "open" for v in (*prior.vertebrae, *current.vertebrae))
+    if one and other and one != other and not reviewed:
+        raise VFQError(
+            "other_method",
+            f"{prior.case} and {current.case}: the vertebrae were found by different methods ({', '.join(one)} and "
+            f"{', '.join(other)}), whose heights differ by more than measurement error. Analyse both with the same "
+            "--method.",
+        )
+
+
+def _method(analysis: SpineAnalysis) -> list[str]:
+    """Return the roles of the networks that found the vertebrae; none if the record names no networks."""
+    return sorted({stamp.role for stamp in analysis.models} - {*SHARED_ROLES})
 
 
 def _same_voxels(prior: SpineAnalysis, current: SpineAnalysis) -> bool:

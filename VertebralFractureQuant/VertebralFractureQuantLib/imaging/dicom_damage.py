@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import VFQError
 from .dicom_choice import Series
-from .dicom_header import plain_stream
+from .dicom_header import extension, plain_stream
 from .dicom_slices import CT_STORAGE, ENHANCED_CT, Findings, has_mark
 
 
@@ -27,7 +27,7 @@ def refuse_damaged(found: Findings, one: Series) -> None:
             "corrupt_file",
             f"{len(broken)} files of the series are truncated or damaged ({broken[0].name!r}). Copy them again.",
         )
-    beside = {(s.path.parent, _extension(s.path)) for s in one.slices}
+    beside = {(s.path.parent, extension(s.path)) for s in one.slices}
     cut = [path for path, uid in series.items() if uid is None or one.uids[0].startswith(uid)]
     unknown = [path for path in cut if _looks_like_a_slice(path, beside)]
     if unknown:
@@ -43,13 +43,7 @@ def _looks_like_a_slice(path: Path, beside: set[tuple[Path, str]]) -> bool:
     if path.name.startswith("."):  # left behind by operating systems and copying programs
         return False
     folders = {folder for folder, _ in beside}
-    return (path.parent, _extension(path)) in beside or (path.parent in folders and has_mark(path))
-
-
-def _extension(path: Path) -> str:
-    """Return the extension in lower case; "" if it is a number: the end of a UID that is used as a file name."""
-    suffix = path.suffix.lower()
-    return "" if suffix[1:].isdigit() else suffix
+    return (path.parent, extension(path)) in beside or (path.parent in folders and has_mark(path))
 
 
 def _identity(path: Path) -> tuple[str | None, str | None]:

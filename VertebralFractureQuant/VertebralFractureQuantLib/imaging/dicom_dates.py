@@ -18,11 +18,12 @@ def study_date(path: Path) -> date | None:
     for file in files:
         with suppress(OSError):
             if file.name.upper() != "DICOMDIR" and is_dicom(file):
-                return _date(file)
+                return date_of(file)
     return None
 
 
-def _date(file: Path) -> date | None:
+def date_of(file: Path) -> date | None:
+    """Return the date of a DICOM file; None if it has none."""
     from pydicom import dcmread
 
     with warnings.catch_warnings(), suppress(Exception), plain_stream(file) as stream:

@@ -42,6 +42,12 @@ TEXTS = (
 NUMBERS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
+def extension(path: Path) -> str:
+    """Return the extension in lower case; "" if it is a number: the end of a UID that is used as a file name."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
 @dataclass(frozen=True)
 class Header:
     """One image file.

@@ -27,6 +27,7 @@ from ..spine.record_json import read_analysis
 from .comparison import Compared, compare
 from .consensus import ADJUDICATION, CONSENSUS, FAR_MM, by_case, disagreement
 from .dataset import Case, Dataset
+from .disputes import third_reader
 from .groups import Group, Marked, grouped, marked
 from .reading import LabelReading
 from .statistics import check_packages
@@ -47,7 +48,7 @@ class Disagreement:
     ratios, grades, levels : by source: G, grade and level.
     steps : the largest difference of grades, 0 to 3; ratio_difference : of G.
     point_mm : the largest distance of a point between two sources, in the plane.
-    command : opens the case; None without its CT.
+    command : opens the case; None without its CT, or where no third reader can decide.
     """
 
     case: str
@@ -59,6 +60,43 @@ class Disagreement:
     ratio_difference: float
     point_mm: float
     command: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """How the disagreements of a label set are opened: the set, all its readings, and the automatic results."""
+
+    dataset: Dataset
+    readings: Sequence[LabelReading]
+    analyses: Path | None
+
+    def command(self, group: Group, sources: Sequence[str]) -> str | None:
+        """Return the command that opens a vertebra on which `sources` differ; None without a CT or a third reader.
+
+        Readers who differ are adjudicated. Else the automatic result is reviewed, or the second reading opened.
+        """
+        path = self.dataset.ct_path(self.dataset.cases[group.case])
+        if path is None:
+            return None
+        readers = [s for s in sources if s in self.dataset.readers]
+        if len(readers) > 1 and _is_far(*disagreement(group, readers)):
+            third = third_reader(self.dataset, group.case, self.readings)
+            return third and self._annotate(third, group.case, "--adjudicate")
+        if AUTOMATIC in sources and self.analyses:
+            return _line("review", str(path), "--output", str(self.analyses.resolve()))
+        again = next(s for s in sources if s.endswith(AGAIN))
+        return self._annotate(again.removesuffix(AGAIN), group.case)
+
+    def _annotate(self, reader: str, case: str, *more: str) -> str:
+        return _line("annotate", str(self.dataset.folder.resolve()), "--reader", reader, *more, "--case", case)
+
+
+def _line(*words: str) -> str:
+    return shlex.join(("vfq", *words))
+
+
+def _is_far(steps: float, ratio_difference: float, apart_mm: float) -> bool:
+    return bool(steps) or apart_mm > FAR_MM
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +154,9 @@ def measure_agreement(
     """
     check_packages()
     chosen = [dataset.reader(name) for name in readers] or list(dataset.readers)
+    whole, every = dataset, all_readings(dataset)
     dataset = replace(dataset, readers=tuple(r for r in dataset.readers if r in chosen))
-    readings = [r for r in all_readings(dataset) if r.reader in chosen]
+    readings = [r for r in every if r.reader in chosen]
     sessions = [by_case(dataset, final_of(readings), session) for session in (1, 2)]
     left_out = list(_not_counted(readings))
     groups = []
@@ -131,7 +170,7 @@ def measure_agreement(
         details = "".join(f"\n  {sentence}" for sentence in left_out[:6])
         raise VFQError("nothing_to_evaluate", f"{message} Finish readings, or give --analyses.{details}")
     worst = sorted(
-        (d for g in groups if (d := _disagreement(dataset, g, analyses))),
+        (d for g in groups if (d := _disagreement(g, Opening(whole, every, analyses)))),
         key=lambda d: (-d.steps, -d.ratio_difference, -d.point_mm),
     )
     return Agreement(dataset, compared, tuple(worst), _effort(dataset, readings), tuple(left_out), repeats, seed)
@@ -219,13 +258,13 @@ def _automatic(case: Case, analyses: Path, left_out: list[str]) -> list[Marked] 
     return marked([v.level for v in counted], [v.keypoints for v in counted])
 
 
-def _disagreement(dataset: Dataset, group: Group, analyses: Path | None) -> Disagreement | None:
+def _disagreement(group: Group, opening: Opening) -> Disagreement | None:
     members = {s: m for s, m in group.members.items() if s != CONSENSUS and not s.endswith(f"({ADJUDICATION})")}
     if len(members) < 2:
         return None
     ratios = {s: m.measured.genant_ratio for s, m in members.items()}
     steps, ratio_difference, apart = disagreement(group, list(members))
-    if not steps and apart <= FAR_MM:
+    if not _is_far(steps, ratio_difference, apart):
         return None
     return Disagreement(
         case=group.case,
@@ -236,16 +275,8 @@ def _disagreement(dataset: Dataset, group: Group, analyses: Path | None) -> Disa
         steps=int(steps),
         ratio_difference=ratio_difference,
         point_mm=apart,
-        command=_command(dataset, dataset.cases[group.case], analyses),
+        command=opening.command(group, list(members)),
     )
-
-
-def _command(dataset: Dataset, case: Case, analyses: Path | None) -> str | None:
-    path = dataset.ct_path(case)
-    if path is None:
-        return None
-    output = analyses or dataset.folder / "review"
-    return f"vfq review {shlex.quote(str(path))} --output {shlex.quote(str(output))}"
 
 
 def _effort(dataset: Dataset, readings: Sequence[LabelReading]) -> dict[str, dict[str, Any]]:

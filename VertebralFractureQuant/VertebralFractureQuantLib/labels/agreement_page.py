@@ -65,6 +65,7 @@ def page(agreement: Agreement) -> str:
         sections=[_section(c) for c in agreement.compared],
         sources=list(dict.fromkeys(s for d in agreement.worst for s in d.ratios)),
         worst=agreement.worst[:MOST_WORST],
+        without_ct={name for name, case in agreement.dataset.cases.items() if case.ct is None},
         ratio_text=ratio_text,
         count=len(agreement.worst),
         effort=agreement.effort,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import VFQError
 from .consensus import ADJUDICATION, by_case, disagreement, doubts, groups_of, letters
 from .dataset import Case, Dataset
 from .groups import Group
@@ -96,9 +97,30 @@ def disputed_cases(dataset: Dataset, but: str = "") -> dict[str, Rank]:
     return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
 
 
-def to_adjudicate(dataset: Dataset, reader: str) -> list[Slot]:
-    """Return the adjudications that a reader may make: the disputed cases that this reader did not read, worst first.
+def adjudications_to_do(dataset: Dataset, reader: str, case: str | None = None) -> list[Slot]:
+    """Return the adjudications that a reader may make, worst first, or that of one case.
 
-    VFQError as `final_readings`.
+    They are the disputed cases that this reader did not read. VFQError `nothing_assigned`; `unknown_case`; as
+    `final_readings`.
     """
-    return [(reader, case, 1) for case in disputed_cases(dataset, reader)]
+    found = [(reader, name, 1) for name in disputed_cases(dataset, reader)]
+    if case is not None:
+        name = dataset.case(case).name
+        found = [slot for slot in found if slot[1] == name]
+    if not found:
+        where = f"In {case}" if case else f"In {dataset.name}"
+        message = f"{where}, no two final readings of other readers disagree, so {reader} has nothing to decide."
+        raise VFQError("nothing_assigned", f"{message} A reader of a case cannot decide on it.")
+    return found
+
+
+def third_reader(dataset: Dataset, case: str, readings: Sequence[LabelReading]) -> str | None:
+    """Return who can decide on a case: who began to, else a reader who did not read it, rather one who need not.
+
+    readings : all readings of the label set, drafts included. None if there is no such reader.
+    """
+    modes = {r.reader: r.mode for r in readings if r.case == case}
+    assigned = {name for name, own in dataset.assignments.items() if any(a.case == case for a in own)}
+    began = [name for name in dataset.readers if modes.get(name) == ADJUDICATION]
+    unread = [name for name in dataset.readers if name not in modes]
+    return next(iter((*began, *sorted(unread, key=lambda name: name in assigned))), None)

@@ -248,7 +248,8 @@ def reference(reading: LabelReading, case: Case) -> str:
 def from_analysis(path: Path, case: Case) -> list[Incoming]:
     """Read the vertebrae that a review left in an analysis.json: those that were not rejected.
 
-    Whose reading it is says `reading.reader`, else the first verdict. VFQError as `read_analysis`.
+    Whose reading it is says `reading.reader`, else the first verdict. It is unreviewed while automatic points are open.
+    VFQError as `read_analysis`.
     """
     found = read_analysis(path)
     if found.status != "ok":
@@ -259,4 +260,5 @@ def from_analysis(path: Path, case: Case) -> list[Incoming]:
         Label(v.level, v.keypoints, machine_points_shown=True, source="reader" if v.origin == "reader" else "automatic")
         for v in found.assessed
     )
-    return [Incoming(labels, readers[0] if readers else None, found.case)]
+    waiting = any(v.review == "open" and v.origin == "model" for v in found.assessed)
+    return [Incoming(labels, readers[0] if readers else None, found.case, unreviewed=waiting)]

@@ -54,11 +54,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: (case, reader) of each saved reading, the number known before, and what was left out."""
+    """What an import did.
+
+    Attributes
+    ----------
+    saved : (case, reader) of each saved reading.
+    known : the number of readings that the label set had already.
+    left_out : a sentence for each vertebra that could not be taken over.
+    drafts : the number of saved readings that are drafts.
+    """
 
     saved: tuple[tuple[str, str], ...]
     known: int
     left_out: tuple[str, ...]
+    drafts: int = 0
 
 
 def import_files(folder: Path, files: Sequence[Path], settings: Settings) -> Imported:
@@ -89,7 +98,8 @@ def import_files(folder: Path, files: Sequence[Path], settings: Settings) -> Imp
         put(dataset)  # before its readings, which would belong to nobody
         for reading in planned.values():
             write_reading(dataset, reading)
-    return Imported(tuple((r.case, r.reader) for r in planned.values()), known, tuple(left_out))
+    drafts = sum(r.state == "draft" for r in planned.values())
+    return Imported(tuple((r.case, r.reader) for r in planned.values()), known, tuple(left_out), drafts)
 
 
 def _of_file(dataset: Dataset, path: Path, settings: Settings) -> tuple[Dataset, list[LabelReading], list[str]]:
@@ -118,14 +128,9 @@ def _of_file(dataset: Dataset, path: Path, settings: Settings) -> tuple[Dataset,
             imported_from=source, ct_sha256=digest, mode="assisted" if form == "analysis" else "unknown",
         )  # fmt: skip
         check(dataset, reading)
-        readings.append(_as_draft(reading, form))
+        readings.append(replace(reading, state="draft") if form == "mask" or each.unreviewed else reading)
         left_out += each.left_out
     return dataset, readings, left_out
-
-
-def _as_draft(reading: LabelReading, form: str) -> LabelReading:
-    """Points that were derived from a mask are a beginning, not a reading."""
-    return replace(reading, state="draft") if form == "mask" else reading
 
 
 def _incoming(dataset: Dataset, path: Path, form: str, settings: Settings) -> list[Incoming]:

@@ -25,6 +25,7 @@ class Incoming:
     reader, case : names that the file gives; None if it gives none.
     session, comment : of the reading.
     left_out : one sentence for each vertebra that could not be taken over.
+    unreviewed : True if no reader has decided on some of the points: they are a beginning, not a reading.
     """
 
     labels: tuple[Label, ...]
@@ -33,6 +34,7 @@ class Incoming:
     session: int = 1
     comment: str = ""
     left_out: tuple[str, ...] = ()
+    unreviewed: bool = False
 
 
 def unreadable(path: Path, why: object) -> VFQError:

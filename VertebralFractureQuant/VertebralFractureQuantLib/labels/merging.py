@@ -69,14 +69,16 @@ def _together(ours: Dataset, theirs: Dataset) -> Dataset:
 
 def _plan(ours: Dataset, incoming: list[LabelReading]) -> tuple[list[LabelReading], list[LabelReading], int]:
     """Return the readings to add, those that differ from ours at their place, and the number of known ones."""
-    planned, conflicts, known = [], [], 0
+    planned: list[LabelReading] = []
+    conflicts: list[LabelReading] = []
+    known = 0
     for reading in incoming:
         versions = history(ours, _slot(reading))
         there = next((v for v in versions if v.version == reading.version), None)
         if any(to_json(replace(v, version=reading.version)) == to_json(reading) for v in versions):
             known += 1  # also as a further version, from an earlier merge
-        elif there:
-            conflicts.append(reading)
+        elif there or any(_slot(reading) == _slot(conflict) for conflict in conflicts):
+            conflicts.append(reading)  # a correction of a reading that differs stays behind it
         else:
             planned.append(reading)
     return planned, conflicts, known

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,36 @@ def listed() -> list[WeightsSet]:
     """Return the sets that can be chosen. VFQError `bad_weights` if a model card cannot be read."""
     used = name_in_use()
     return [WeightsSet(name, folder_of(name), _stamps(folder_of(name)), name == used) for name in names()]
+
+
+def in_use() -> WeightsSet:
+    """Return the set in use. VFQError `unknown_weights` if it is gone, `bad_weights` if its files are damaged."""
+    name = name_in_use()
+    return WeightsSet(name, folder_of(name), _stamps(folder_of(name)), True)
+
+
+def networks_of(chosen: WeightsSet) -> tuple[ModelStamp, ...]:
+    """Return the networks that measure with a set: its own, and the shipped ones of the roles that it lacks.
+
+    VFQError `bad_weights`.
+    """
+    own = {stamp.role: stamp for stamp in chosen.stamps}
+    return tuple(own.get(stamp.role, stamp) for stamp in _stamps(weights.weights_folder()))
+
+
+def are_same(some: Iterable[ModelStamp], others: Iterable[ModelStamp]) -> bool:
+    """Return True if these are the same networks, whichever engines compute them."""
+    one, other = ({(stamp.role, stamp.sha256) for stamp in stamps} for stamps in (some, others))
+    return one == other
+
+
+def set_of(stamps: Sequence[ModelStamp]) -> str | None:
+    """Return the name of the set with which these networks measured; None if it is no longer there, or was changed."""
+    for name in names():
+        with suppress(VFQError):
+            if are_same(networks_of(WeightsSet(name, folder_of(name), _stamps(folder_of(name)), False)), stamps):
+                return name
+    return None
 
 
 def name_in_use() -> str:
@@ -114,11 +144,13 @@ def verify(folder: Path) -> tuple[ModelStamp, ...]:
     """Load every network of a set, check it against its model card, and return the identities.
 
     VFQError `bad_weights` for files that are damaged, replaced, of another network or format, or without a card.
+    ImportError if all files fit their cards, but torch or safetensors is not installed to load them.
     """
     paths = _weights_in(folder)
     stamps = tuple(weights.stamp_of(role, path) for role, path in paths.items())
     for role, path in paths.items():
         weights.load_onnx(role, path)
+    for role, path in paths.items():  # needs torch, which a program that only measures may lack
         weights.load(role, path=path)
     return stamps
 

@@ -110,7 +110,10 @@ def tube_points(arcs: np.ndarray) -> np.ndarray:
 
 
 def peaks(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the peaks `(n, 3)` of a heat map `(s, a, r)`, in fractions of voxels and along s, and their heights."""
+    """Return the peaks `(n, 3)` of a heat map `(s, a, r)`, in fractions of voxels and along s, and their heights.
+
+    A height is that of the Gaussian through the voxels: between two of them a perfect peak is lower than 1 in both.
+    """
     from scipy.ndimage import maximum_filter
 
     near = 2 * round(APART_MM / TUBE_MM / 2) + 1
@@ -123,7 +126,17 @@ def peaks(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(27, 3)
     weight = cubes**2
     shifts = weight @ steps / np.maximum(weight.sum(1, keepdims=True), 1e-9)
-    return found + shifts, heat[tuple(found.T)]
+    return found + shifts, heat[tuple(found.T)] * _between(cubes.reshape(-1, 3, 3, 3))
+
+
+def _between(cubes: np.ndarray) -> np.ndarray:
+    """Return by how much `(n,)` the Gaussian through `cubes` `(n, 3, 3, 3)` is higher than their middle voxels."""
+    logs = np.log(cubes.clip(1e-3))
+    lines = np.stack([logs[:, :, 1, 1], logs[:, 1, :, 1], logs[:, 1, 1, :]], 1)
+    before, middle, after = np.moveaxis(lines, 2, 0)
+    bend = np.maximum(2 * middle - before - after, (TUBE_MM / CENTRE_SD_MM) ** 2)
+    gain: np.ndarray = np.exp(((after - before) ** 2 / (8 * bend)).sum(1))
+    return gain
 
 
 def crop_axes(frame: np.ndarray) -> np.ndarray:

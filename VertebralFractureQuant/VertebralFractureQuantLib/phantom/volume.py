@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..imaging.ct import CTVolume
-from ..spine.genant import measure_column
+from ..spine.genant import heights, measure_column
 from ..spine.levels import LEVELS
 from .anatomy import Anatomy, draw_anatomy
 from .keypoints import seen_keypoints
@@ -97,6 +97,15 @@ def phantom_anatomy(seed: int, options: PhantomOptions | None = None) -> tuple[A
     """Return the anatomy and the truth of phantom `seed` without painting it."""
     _, anatomy, _, protocol, axes = _laid(seed, options or PhantomOptions())
     return anatomy, _truth(seed, anatomy, protocol, axes)
+
+
+def phantom_heights(seed: int, options: PhantomOptions | None = None) -> dict[str, np.ndarray]:
+    """Return the heights `(3,)` mm of every level, also outside of the field of view, as readers of the scan see them.
+
+    With `options.healed` they are the heights before the fractures.
+    """
+    _, anatomy, _, protocol = _draw(seed, options or PhantomOptions())
+    return dict(zip(COLUMN, heights(seen_keypoints(anatomy, protocol)), strict=True))
 
 
 def phantom_traits(seed: int, options: PhantomOptions | None = None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DPI = 150
 HEIGHT, MOST_WIDE, BETWEEN, TOP, EDGE = 9.0, 2.6, 2.3, 0.35, 0.12
 LINE = 0.17
+CHARACTER = 0.066  # mean width of a character of a case's name
 HALF_WIDTH_MM = 34.0
 INK, QUIET = "#16191d", "#6b737c"
 COLORS = {"unchanged": QUIET, "new fracture": "#c00000", "progressed": "#c00000", "better": "#8a4b00"}
@@ -66,7 +67,9 @@ def draw_comparison(examinations: Sequence[Examination], steps: Sequence[Step]) 
         size = (width / total, scale * panel.height / (height + TOP + EDGE))
         axes = figure.add_axes((left / total, bottom / (height + TOP + EDGE), *size), facecolor="black")
         _draw_panel(axes, panel, examinations[i].analysis, scale)
-        sheet.text(left, height + EDGE + 0.12, _short(examinations[i].analysis.case), size=8, color=INK)
+        place = {"ha": "right", "x": left + width} if left == lefts[-1] else {"ha": "left", "x": left}
+        name = _short(examinations[i].analysis.case, int((width + BETWEEN / 2) / CHARACTER))
+        sheet.text(y=height + EDGE + 0.12, s=name, size=8, color=INK, parse_math=False, **place)
     for k, (i, j) in enumerate(zip(shown, shown[1:], strict=False)):
         step = next((s for s in steps if (s.prior, s.current) == (i, j)), None)
         if step and step.comparison:
@@ -142,5 +145,6 @@ def _told(change: Change) -> str:
     return f"{change.verdict}, {largest:+.1f} mm".replace("-", "\N{MINUS SIGN}")
 
 
-def _short(case: str, most: int = 56) -> str:
-    return case if len(case) <= most else f"{case[: most - 1]}…"
+def _short(case: str, most: int) -> str:
+    """Return a name of at most `most` characters; its middle is left out, as names of one patient differ at the end."""
+    return case if len(case) <= most else f"{case[: most // 2 - 1]}…{case[-(most - most // 2) :]}"

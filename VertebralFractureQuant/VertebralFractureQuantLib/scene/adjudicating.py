@@ -34,8 +34,9 @@ class Adjudication(Annotation):
 
     @property
     def letters(self) -> list[str]:
-        """The letters of the readers of this case."""
-        return sorted({letter for d in self.disputes.values() for letter in (*d.points, *d.absent, *d.excluded)})
+        """The letters of the readers of this case: A, B, ..., R27, ..."""
+        every = {letter for d in self.disputes.values() for letter in (*d.points, *d.absent, *d.excluded)}
+        return sorted(every, key=lambda letter: (len(letter), letter))
 
     def order(self, study: StudyScene) -> list[str]:
         """Return the vertebrae as they are listed: the worst disagreement first, then the others, cranial first."""

@@ -7,6 +7,7 @@ level, or the mean, are taken, and the next disagreement is selected.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +34,7 @@ class AdjudicationActions(AnnotationActions):
 
     annotation: Adjudication | None = None
     opinions: Opinions | None = None
+    chosen: tuple[str | None, str] = (None, "")  # a vertebra's id, and the letter of the reader chosen for it
 
     @property
     def order(self) -> list[str]:
@@ -45,25 +47,39 @@ class AdjudicationActions(AnnotationActions):
             self.viewpoint.move_lateral(self.study.plane_of(vertebra_id))
         super().select(vertebra_id)
 
-    def take_a(self) -> None:
-        """Take points and level of reader A. VFQError `bad_labels` if this reader did not mark the vertebra."""
-        self.take("A")
-
-    def take_b(self) -> None:
-        """Take points and level of reader B; as `take_a`."""
-        self.take("B")
-
-    def take_c(self) -> None:
-        """Take points and level of reader C; as `take_a`."""
-        self.take("C")
-
-    def take_d(self) -> None:
-        """Take points and level of reader D; as `take_a`."""
-        self.take("D")
-
     def take_mean(self) -> None:
         """Take the mean of the readers' points, and the level that most of them give."""
         self.take("")
+
+    def next_reader(self) -> None:
+        """Choose the next of the readers who marked the selected vertebra, for `take_chosen`.
+
+        VFQError `bad_labels` if no reader marked it.
+        """
+        dispute = self.annotation.disputes.get(self.selected or "") if self.annotation else None
+        if self.selected is None or self.clicking.mode:
+            return
+        there = [letter for letter in self._letters if dispute and letter in dispute.points]
+        if not there:
+            raise VFQError("bad_labels", "No reader marked this vertebra. Correct its points, or delete it.")
+        letter = self.chosen_letter
+        self.chosen = self.selected, there[(there.index(letter) + 1) % len(there) if letter in there else 0]
+        self.face.changed()
+        self.face.tell(
+            f"Reader {self.chosen_letter} is chosen. Press f to take this reading, or i for the next reader."
+        )
+
+    def take_chosen(self) -> None:
+        """Take the reading of the reader that `next_reader` chose; without a choice, choose the first."""
+        if self.chosen_letter:
+            self.take(self.chosen_letter)
+        else:
+            self.next_reader()
+
+    @property
+    def chosen_letter(self) -> str:
+        """The letter of the reader who is chosen for the selected vertebra; "" for none."""
+        return self.chosen[1] if self.chosen[0] == self.selected else ""
 
     def take(self, letter: str) -> None:
         """Take the reading of the reader who is called `letter`, or the mean (""), and go to the next disagreement.
@@ -83,6 +99,16 @@ class AdjudicationActions(AnnotationActions):
             )
         points = dispute.points[letter] if letter else dispute.mean
         self._decide(self.selected, points, dispute.levels[letter] if letter else dispute.level)
+
+    take_a = partialmethod(take, "A")
+    take_b = partialmethod(take, "B")
+    take_c = partialmethod(take, "C")
+    take_d = partialmethod(take, "D")
+    take_e = partialmethod(take, "E")
+    take_f = partialmethod(take, "F")
+    take_g = partialmethod(take, "G")
+    take_h = partialmethod(take, "H")
+    take_i = partialmethod(take, "I")
 
     def confirm(self) -> None:
         """Decide that the selected vertebra is right as it is shown, and go to the next disagreement."""
@@ -183,6 +209,11 @@ class AdjudicationReview(AnnotationReview):
         self._own.viewpoint.close_up = True
         self.select(next(iter((*self.annotation.waiting(self.study), *self.order)), None))
         self._tell_version(disputed.begun.reading)
+
+    @property
+    def chosen(self) -> str:
+        """The letter of the reader who is chosen for the selected vertebra; "" for none."""
+        return self._own.chosen_letter
 
     def drafting(self, state: str = "draft") -> Callable[[], LabelReading] | None:
         """As in an annotation; a final adjudication also writes the consensus of its case."""

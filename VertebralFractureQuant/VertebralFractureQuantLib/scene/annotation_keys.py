@@ -41,11 +41,15 @@ ANNOTATION_KEYS = (
     Key(("?",), "toggle_help", "show or hide this list"),
 )
 
+TAKEN_BY_DIGIT = "ABCDEFGHI"  # the readers whom 1 to 9 take; any number of readers has i and f
+_FIRST = "take the reading of reader A, and go to the next disagreement"
 TAKING_KEYS = (
-    Key(("1",), "take_a", "take the reading of reader A, and go to the next disagreement"),
-    Key(("2",), "take_b", "the same of reader B"),
-    Key(("3",), "take_c", "the same of reader C"),
-    Key(("4",), "take_d", "the same of reader D"),
+    *(
+        Key((str(i),), f"take_{letter.lower()}", f"the same of reader {letter}" if i > 1 else _FIRST)
+        for i, letter in enumerate(TAKEN_BY_DIGIT, start=1)
+    ),
+    Key(("i",), "next_reader", "choose the next reader who marked the vertebra, however many there are"),
+    Key(("f",), "take_chosen", "take the reading of the chosen reader, and go to the next disagreement"),
     Key(("m", "0"), "take_mean", "take the mean of the readers' points, and go to the next disagreement"),
     Key(("c", " "), "confirm", "decide as it is shown, with your corrections; go to the next disagreement"),
 )

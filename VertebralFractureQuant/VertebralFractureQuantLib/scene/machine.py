@@ -64,6 +64,10 @@ class Machine:
         """Return the machine with its networks, or with the reason why there are none."""
         return cls(ct, None, models) if isinstance(models, VFQError) else cls(ct, models)
 
+    def use(self, models: Models | VFQError) -> None:
+        """Use other networks from now on, or none for this reason."""
+        self.models, self.why = (None, models) if isinstance(models, VFQError) else (models, None)
+
     def propose(self, curve: SpineCurve, straight: np.ndarray) -> Vertebra:
         """Return the vertebra at a click `(3,)` straight mm.
 

@@ -22,6 +22,8 @@ from .views import Views
 
 COLORS: tuple[Color, ...] = ((0.96, 0.62, 0.12), (0.1, 0.82, 0.6), (0.93, 0.52, 0.8), (0.95, 0.9, 0.3))
 SHAPES = ("circle", "square", "triangle", "diamond")
+SIGNS = {"circle": "\N{BLACK CIRCLE}", "square": "\N{BLACK SQUARE}"}  # in texts
+SIGNS |= {"triangle": "\N{BLACK UP-POINTING TRIANGLE}", "diamond": "\N{BLACK DIAMOND}"}
 RADIUS_MM = 0.8
 CORNERS = {"circle": (16, 0.0), "square": (4, 45.0), "triangle": (3, 90.0), "diamond": (4, 0.0)}  # count, first angle
 

@@ -95,7 +95,7 @@ RECIPES = {
     "m-scn-points": Recipe("m-scn-points", steps=3000, batch=8, learning_rate=2e-3, pool=16, reuse=150),
 }
 # From trained weights on a label set: few small steps, watched often.
-TUNING = {"steps": 400, "learning_rate": 5e-4, "validate_every": 40, "patience": 4, "start": SHIPPED}
+TUNING = {"steps": 600, "learning_rate": 5e-4, "validate_every": 40, "patience": 4, "start": SHIPPED}
 
 
 def train(
