@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
-from VertebralFractureQuantLib.cli.common import WIDTH_OF_FILES, output_console
+from VertebralFractureQuantLib.cli.common import WIDTH_OF_FILES, output_console, write_whole
 from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.networks.weights import weights_folder
@@ -480,3 +480,17 @@ def test_review_lists_what_analyze_would_and_says_what_it_passes_over(vfq, tmp_p
     assert result.exit_code == 0 and [case.name for case in served] == ["a", "b", "c"]
     assert served == find_cases([folder], tmp_path / "out")
     assert f"{folder / 'notes'} is skipped because there are scans beside it" in result.output + result.stderr
+
+
+def test_two_commands_that_write_one_file_at_once_leave_one_whole_file(tmp_path):
+    target = tmp_path / "table.csv"
+
+    def write(path):
+        with path.open("w") as file:
+            file.write("of this ")
+            file.flush()
+            write_whole(target, lambda other: other.write_text("a longer text of the other command"))
+            file.write("command")
+
+    write_whole(target, write)
+    assert target.read_text() == "of this command" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]

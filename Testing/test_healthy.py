@@ -310,6 +310,8 @@ def test_the_command_writes_the_picture_and_its_numbers(tmp_path, monkeypatch):
     assert again.exit_code == 3 and "output_exists" in again.output
     other = CliRunner().invoke(cli.app, ["healthy", str(folder), "--level", "t5", "--output", str(tmp_path / "o.png")])
     assert other.exit_code == 0 and json.loads((tmp_path / "o.json").read_text())["level"] == "T5"
+    taken = CliRunner().invoke(cli.app, ["healthy", str(folder), "--output", str(tmp_path / "p.json")])
+    assert taken.exit_code == 2 and ".png" in taken.output  # the name of its JSON file
     wrong = CliRunner().invoke(cli.app, ["healthy", str(folder), "--level", "L9"])
     assert wrong.exit_code == 3 and "Give one of T5, T6" in wrong.output
     (folder / "straightened.nrrd").unlink()
@@ -317,6 +319,16 @@ def test_the_command_writes_the_picture_and_its_numbers(tmp_path, monkeypatch):
     assert without.exit_code == 3 and "Give the scan with --ct" in without.output
     nothing = CliRunner().invoke(cli.app, ["healthy", str(tmp_path / "none")])
     assert nothing.exit_code == 3 and "not_found" in nothing.output
+
+
+def test_a_vertebra_without_a_level_is_chosen_by_the_name_in_the_tables():
+    from VertebralFractureQuantLib.cli.healthy import chosen
+
+    analysis, _ = record(column(broken=3))
+    unnamed = replace(analysis, vertebrae=tuple(replace(v, level=None) for v in analysis.vertebrae))
+    assert chosen(unnamed, "v2") == 1
+    with pytest.raises(VFQError, match="Give one of V1, V2"):
+        chosen(unnamed, "T8")
 
 
 # --- training

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -139,14 +140,14 @@ def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write to a temporary file beside `path`, with the same suffix, then rename it.
+    """Write to a temporary file beside `path`, with the same suffix and a name of its own, then rename it.
 
     Raises
     ------
     VFQError
         `output_not_writable`.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

@@ -37,8 +37,11 @@ def healthy(
     """Write a synthetic picture of a vertebra before its fracture, beside the real one, with its height loss."""
     from ..methods.healthy_picture import load_healer
     from ..report.healthy_sheet import case_sheet, ct_sampler, stored_sampler
+    from ..spine.record import vertebra_name
     from ..spine.record_json import read_analysis
 
+    if output and output.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--output {output.name}: the picture is a PNG. Give a name that ends in .png.")
     with coded_exit(debug):
         record = case / "analysis.json"
         if not record.exists():
@@ -47,7 +50,7 @@ def healthy(
         if analysis.status != "ok":
             raise VFQError(analysis.status, f"{case.name}: the analysis failed. {analysis.message}")
         index = chosen(analysis, level)
-        name = analysis.vertebrae[index].level or str(index + 1)
+        name = vertebra_name(analysis.vertebrae[index], index)
         target = output or Path(f"{case.resolve().name}-{name}-synthetic.png")
         beside = target.with_suffix(".json")
         refuse_existing([target, beside], overwrite)
@@ -61,15 +64,20 @@ def healthy(
 
 
 def chosen(analysis: SpineAnalysis, level: str | None) -> int:
-    """Return the index of the vertebra called `level`, or of the one with the lowest G. VFQError `not_found`."""
+    """Return the index of the vertebra called `level`, or of the one with the lowest G.
+
+    A vertebra without a level is called V1, V2, ... as in the tables. VFQError `not_found`.
+    """
+    from ..spine.record import vertebra_name
+
     vertebrae = analysis.vertebrae
     if level is None:
         counted = [i for i, v in enumerate(vertebrae) if v.counts] or list(range(len(vertebrae)))
         if not counted:
             raise VFQError("not_found", f"{analysis.case}: the case has no vertebra. Review it first.")
         return min(counted, key=lambda i: vertebrae[i].measurement.genant_ratio)
-    for i, vertebra in enumerate(vertebrae):
-        if vertebra.level is not None and vertebra.level.lower() == level.lower():
-            return i
-    names = ", ".join(v.level for v in vertebrae if v.level)
-    raise VFQError("not_found", f"{analysis.case}: there is no vertebra {level}. Give one of {names}.")
+    names = [vertebra_name(v, i) for i, v in enumerate(vertebrae)]
+    found = [i for i, name in enumerate(names) if name.lower() == level.lower()]
+    if not found:
+        raise VFQError("not_found", f"{analysis.case}: there is no vertebra {level}. Give one of {', '.join(names)}.")
+    return found[0]
