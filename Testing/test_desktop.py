@@ -206,9 +206,9 @@ def test_the_study_is_shown_in_the_modules_own_layout(opened):
 
 
 def test_two_columns_of_views_stand_beside_the_panel():
-    from VertebralFractureQuantLib.desktop.layout import LAYOUT
+    from VertebralFractureQuantLib.desktop.layout import LAYOUT_ID, LAYOUTS
 
-    columns = ET.fromstring(LAYOUT).findall("item")
+    columns = ET.fromstring(LAYOUTS[LAYOUT_ID]).findall("item")
     views = [[view.get("singletontag") for view in column.iter("view")] for column in columns]
     assert views == [["Straightened"], ["Yellow", "Red", "Green", "1"]]
     tabs = columns[1].find("layout/item/layout[@type='tab']")

@@ -200,6 +200,13 @@ def test_own_points_a_reason_and_a_reader_chosen_in_turn_decide_as_well(disputes
     kept = disputes.saved(lambda r: any(v.not_assessable for v in r.labels))
     assert [(v.level, v.not_assessable) for v in kept.labels][-1] == ("T9", "fused")
     assert disputes.rows()[-1] == ("T9", "fused")
+    disputes.review.select("v2")
+    desktop.key("i")
+    assert disputes.review.chosen == "A"
+    desktop.key(".")
+    disputes.opened("b")
+    disputes.review.select("v2")  # the same id as in the other case
+    assert disputes.review.chosen == "" and not any("F" in disputes.take(letter).text for letter in "AB")
 
 
 def test_a_reader_who_did_not_mark_a_vertebra_cannot_be_taken(empty, tmp_path):

@@ -108,6 +108,20 @@ def test_networks_that_are_loaded_follow_the_choice_without_a_restart(weights):
     assert weights.ui.weightsComboBox.currentText == "shipped" and "the weights ours" in weights.told
 
 
+def test_a_study_that_was_being_opened_with_other_networks_gets_those_in_use(weights):
+    weights.choose("ours")
+    weights.study("ours")
+    machine, loads = weights.bench.editor.machine, len(weights.loaded)
+    installed.use("shipped")
+    machine.models = Networks(installed.networks_of(installed.in_use()))
+    installed.use("ours")
+    weights.bench.widget.face.changed()
+    weights.bench.rest()
+    assert machine.models.stamps[2].name == "detector 1" and len(weights.loaded) == loads
+    weights.bench.widget.face.changed()
+    assert not weights.bench.widget.face._works, "once is enough"
+
+
 def test_a_study_that_no_network_measured_or_that_is_unknown_is_said_so(weights):
     weights.study(None)
     assert weights.told.endswith("No network measured the open study.")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_cases import trunk, write_series
+from pydicom import dcmread
 from test_formats import validated
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
@@ -24,7 +25,7 @@ from VertebralFractureQuantLib.cohort.planning import plan
 from VertebralFractureQuantLib.cohort.state import CohortState
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.evaluation.repeatability import evaluate_repeatability
-from VertebralFractureQuantLib.followup.change import READER_HEIGHT_MM, change_of, height_sd, ratio_sd
+from VertebralFractureQuantLib.followup.change import READER_HEIGHT_MM, UNTOLD_HEIGHT_MM, change_of, height_sd, ratio_sd
 from VertebralFractureQuantLib.followup.comparison import Examination, check_different, compare, compare_aligned
 from VertebralFractureQuantLib.followup.course import compare_course, days_between, interval, parsed_dates
 from VertebralFractureQuantLib.followup.likeness import likeness, patches
@@ -348,13 +349,21 @@ def test_a_loss_within_the_error_of_an_uncertain_measurement_is_no_fracture():
 
 
 def test_the_error_of_a_difference_joins_those_of_both_measurements():
-    change = change_of(vertebra(25, 25, 25, spread=0.1), vertebra(25, 25, 24, spread=None), 0, 0)
+    change = change_of(vertebra(25, 25, 25, spread=0.1), vertebra(25, 25, 24, spread=None, origin="reader"), 0, 0)
     before = 0.7 * 0.1 * 25 / np.sqrt(2)
     assert change.error_mm[0] == pytest.approx(1.96 * np.hypot(before, READER_HEIGHT_MM))
     assert change.ratio_error == pytest.approx(1.96 * np.hypot(0.05, READER_HEIGHT_MM * np.sqrt(2) / 25))
     assert change.ratios == (1.0, 0.96)
     assert height_sd(vertebra(25, 25, 25, spread=0.001))[0] == READER_HEIGHT_MM  # never better than a reader
-    assert ratio_sd(vertebra(25, 25, 25, spread=None)) == pytest.approx(READER_HEIGHT_MM * np.sqrt(2) / 25)
+    assert ratio_sd(vertebra(25, 25, 25, spread=None, origin="reader")) == pytest.approx(
+        READER_HEIGHT_MM * np.sqrt(2) / 25
+    )
+
+
+def test_automatic_points_of_a_method_without_a_spread_are_not_as_sure_as_a_readers():
+    unseen, confirmed = (vertebra(25, 25, 25, spread=None, review=review) for review in ("open", "confirmed"))
+    assert (height_sd(unseen) == UNTOLD_HEIGHT_MM).all() and (height_sd(confirmed) == READER_HEIGHT_MM).all()
+    assert ratio_sd(unseen) == pytest.approx(UNTOLD_HEIGHT_MM * np.sqrt(2) / 25)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +408,7 @@ def test_points_that_a_reader_moves_change_the_comparison_along_the_same_match()
     lower = [v for v in current.vertebrae]
     points = lower[7].keypoints.copy()
     points[0, 0, 2] -= 8.0
-    lower[7] = replace(lower[7], keypoints=points, spread=None)
+    lower[7] = replace(lower[7], keypoints=points, spread=None, origin="reader")
     live = compare_aligned(prior.vertebrae, remeasured(lower), alignment)
     assert [n for n, c in zip(live.names, live.changes, strict=True) if c.verdict == "new fracture"] == [SPINE[7]]
 
@@ -881,6 +890,23 @@ def test_a_column_of_the_manifest_stands_before_dicom_and_a_column_that_is_asked
         with pytest.raises(VFQError) as told:
             write_incidents(out, *columns)
         assert told.value.code == "bad_manifest"
+
+
+def test_a_patient_of_the_manifest_goes_with_the_date_of_a_dicom_scan_that_names_nobody(dicom_cohort):
+    pl = pytest.importorskip("polars")
+    out, names = dicom_cohort
+    for path in (out.parent / "scans").rglob("*.dcm"):
+        held = dcmread(path)
+        held.PatientID = held.PatientName = held.PatientBirthDate = ""
+        held.save_as(path)
+    table = pl.read_parquet(out / "patients.parquet")
+    table.with_columns(patient=pl.lit("P1")).write_parquet(out / "patients.parquet")
+    found = write_incidents(out)
+    assert [r["days"] for r in found.rows] == [0, 730] and {r["patient"] for r in found.rows} == {"P1"}
+    table.write_parquet(out / "patients.parquet")
+    with pytest.raises(VFQError) as told:
+        write_incidents(out)
+    assert told.value.code == "bad_manifest" and names["first"] not in told.value.message
 
 
 def test_dicom_scans_that_are_gone_are_said(dicom_cohort):

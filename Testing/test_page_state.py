@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from VertebralFractureQuantLib.browser import worklist as module
 from VertebralFractureQuantLib.browser.kept import MOST_PLACES, Kept, digest
-from VertebralFractureQuantLib.browser.pair_patients import Patients, doubts
 from VertebralFractureQuantLib.browser.worklist import Worklist
+from VertebralFractureQuantLib.cohort.patients import Patients, doubts
 from VertebralFractureQuantLib.cohort.worklist import Case
 from VertebralFractureQuantLib.errors import VFQError
 from VertebralFractureQuantLib.report.readings import own_folder

@@ -22,9 +22,10 @@ from VertebralFractureQuantLib.followup import comparison  # noqa: E402
 from VertebralFractureQuantLib.followup.comparison import Comparison, Examination, aligned, compare  # noqa: E402
 from VertebralFractureQuantLib.followup.reader_match import ReaderMatch  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
+from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom  # noqa: E402
 from VertebralFractureQuantLib.report.comparison_files import read_examination  # noqa: E402
 from VertebralFractureQuantLib.report.matches import SCHEMA, read_matches, write_match  # noqa: E402
-from VertebralFractureQuantLib.report.outputs import write_outputs  # noqa: E402
+from VertebralFractureQuantLib.report.outputs import write_outputs, write_straightened  # noqa: E402
 from VertebralFractureQuantLib.report.readings import own_folder  # noqa: E402
 from VertebralFractureQuantLib.report.schemas import schema  # noqa: E402
 from VertebralFractureQuantLib.scene import navigation, pair_match  # noqa: E402
@@ -40,7 +41,7 @@ from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import NOWHERE, Views  # noqa: E402
 from VertebralFractureQuantLib.spine.curve import fit_curve  # noqa: E402
 from VertebralFractureQuantLib.spine.genant import measure_column  # noqa: E402
-from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra  # noqa: E402
+from VertebralFractureQuantLib.spine.record import SpineAnalysis, Vertebra, remeasured  # noqa: E402
 from VertebralFractureQuantLib.spine.straightening import Straightening  # noqa: E402
 
 LEVELS = ("T10", "T11", "T12", "L1", "L2")
@@ -404,6 +405,59 @@ def test_where_the_command_refuses_the_page_shows_the_match_that_the_command_ref
     assert refused.value.code == "alignment_uncertain" and "It is not certain" in pair.summary
     assert on_page(pair) == list(aligned(*examinations).pairs)
     pair.leave()
+
+
+def of_phantom(
+    folder: Path, case: str, seed: int, later: int | None
+) -> tuple[CTVolume, SpineAnalysis, tuple[str, ...]]:
+    """Write the folder of a phantom's examination, measured at its true points without names; return the names too."""
+    options = PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5), later=later, pathology=0.0)
+    ct, truth = make_phantom(seed, options)
+    vertebrae = [Vertebra(points, None, 0.9) for points in truth.keypoints]
+    analysis = SpineAnalysis(
+        case,
+        shape=ct.voxels.shape,
+        spacing_mm=ct.spacing_mm,
+        ijk_to_ras=ct.ijk_to_ras,
+        curve=fit_curve(truth.curve).points,
+        limits_mm=truth.limits_mm,
+        vertebrae=remeasured(vertebrae),
+    )
+    write_outputs(analysis, None, folder, pictures=False)
+    write_straightened(analysis, ct, folder / case / "straightened.nrrd")
+    return ct, analysis, truth.levels
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("other", "later", "code"), [(12, 3, ""), (31, None, "alignment_uncertain")])
+def test_page_and_command_match_phantoms_alike_before_and_after_a_review(tmp_path, other, later, code):
+    scene = slicer.vtkMRMLScene()
+    cases = of_phantom(tmp_path, "before", 12, None), of_phantom(tmp_path, "after", other, later)
+    levels = [names for *_, names in cases]
+    reviews = [opened(scene, ct, a, tmp_path / a.case, a.case == "before") for ct, a, _ in cases]
+
+    def alike() -> list[tuple[int, int]]:
+        pair, told = of_page(*reviews), ""
+        before, after = (read_examination(tmp_path / name) for name in ("before", "after"))
+        try:
+            pairs = compare(before, after).alignment.pairs
+        except VFQError as error:
+            told, pairs = error.code, aligned(before, after).pairs
+        assert told == code and bool(pair.match.problem) == bool(code)
+        assert on_page(pair) == list(pairs)
+        pair.leave()
+        return list(pairs)
+
+    found = alike()
+    if not code:
+        assert len(found) >= 3 and all(levels[0][i] == levels[1][j] for i, j in found)
+    for review in reviews:
+        review.select(review.order[0])
+        review.act("confirm")
+        assert review.saving()() == ""
+    assert (tmp_path / "after" / "machine-straightened.nrrd").exists() and alike() == found
+    for review in reviews:
+        review.close()
 
 
 def test_the_command_takes_the_match_that_a_reader_corrected_on_the_page(on_disk, tmp_path):

@@ -97,7 +97,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
         self._say("")
-        self._showBusy("")
+        self.input.show_progress()
         self.weights.show()
         self.face.changed()
         self._do(self._resume, self.parent.property(REOPENED))
@@ -116,6 +116,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         """Called each time another module is opened: disable the shortcuts, end clicks and drags. The study stays."""
         self._listen(False)
         self.face.review.settle()
+        self.pairing.prior.review.settle()
         self.labels.review.settle()
         self.setParameterNode(None)
 
@@ -127,7 +128,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             self._keepSettings()
             self.analyst.cancel()
             self.keyboard.forget()
-            problem = " ".join(filter(None, (self.labels.end(), self.face.end())))
+            problem = " ".join(filter(None, (self.labels.end(), self.pairing.end(), self.face.end())))
             if problem:  # the panel is gone, so a dialog reports where unsaved actions were stored
                 slicer.util.errorDisplay(problem)
 
@@ -158,7 +159,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def onNodeAdded(self, caller, event, node):
         """Choose a CT that is loaded while the module is open, as soon as Slicer has filled its node."""
         if node.IsA("vtkMRMLScalarVolumeNode") and not caller.IsImporting():
-            qt.QTimer.singleShot(0, lambda: self.input.choose_loaded(node))
+            qt.QTimer.singleShot(0, lambda: self.prior.choose_loaded(node))
 
     # -- parameters
 
@@ -187,7 +188,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- setup
 
     def _makePanels(self):
-        from VertebralFractureQuantLib.desktop.adjudication import AdjudicationFace
+        from VertebralFractureQuantLib.desktop.adjudication import AdjudicationFace, LabelFace
         from VertebralFractureQuantLib.desktop.analysing import Analyst
         from VertebralFractureQuantLib.desktop.cohort_panel import CohortPanel
         from VertebralFractureQuantLib.desktop.display_panel import DisplayPanel
@@ -195,16 +196,14 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.healthy import HealthyWindow
         from VertebralFractureQuantLib.desktop.input_panel import InputPanel
         from VertebralFractureQuantLib.desktop.keyboard import Keyboard
-        from VertebralFractureQuantLib.desktop.label_face import LabelFace
         from VertebralFractureQuantLib.desktop.label_panel import LabelPanel
+        from VertebralFractureQuantLib.desktop.pair_panel import PairPanel
         from VertebralFractureQuantLib.desktop.report_panel import ReportPanel
         from VertebralFractureQuantLib.desktop.review_panel import ReviewPanel
         from VertebralFractureQuantLib.desktop.signing_panel import SigningPanel
         from VertebralFractureQuantLib.desktop.weights_panel import WeightsPanel
 
         self.face = DesktopFace(slicer.mrmlScene, getpass.getuser())
-        self.face.on_told = self._say
-        self.face.on_busy = self._showBusy
         self.panel = ReviewPanel(self.ui, self.face, self.act)
         self.face.on_changed.append(self._showState)
         self.analyst = Analyst(self.face, self.startProcess)
@@ -214,7 +213,10 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         self.cohort = CohortPanel(self.ui, self.analyst, self._open)
         self.report = ReportPanel(self.ui, self.face)
         self.signing = SigningPanel(self.ui, self.analyst, self._open, self.cohort.open_next_open)
+        self.prior = PairPanel(self.ui, self.input, self.cohort, self.act, self._do)
+        self.pairing = self.prior.pairing
         self.ownActions = {
+            **self.pairing.actions,
             "toggle_help": self.onHelp,
             "next_open": self.cohort.open_next_open,
             "complete_study": self.signing.complete_study,
@@ -222,18 +224,16 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
             "toggle_healthy": HealthyWindow(self.face).toggle_healthy,
         }
         window = slicer.util.mainWindow() or self.parent
-        labelFaces = (
-            LabelFace(slicer.mrmlScene, getpass.getuser()),
-            AdjudicationFace(slicer.mrmlScene, getpass.getuser()),
-        )
-        for face in labelFaces:
+        labelFaces = tuple(kind(slicer.mrmlScene, getpass.getuser()) for kind in (LabelFace, AdjudicationFace))
+        for face in (self.face, *labelFaces):
             face.on_told = self._say
-            face.on_busy = self._showBusy
+            face.on_busy = lambda stage: self.input.show_progress(stage=stage)
         self.labels = LabelPanel(self.ui, labelFaces, lambda: self.analyst.models(), self.face.close, window)
         self.labels.listened = lambda: self._listen(self._listening)
         self.display = DisplayPanel(self.ui, (self.face, *labelFaces), self._keepWindow)
         self.weights = WeightsPanel(self.ui, self.analyst, (self.face, *labelFaces))
         self.keyboard = Keyboard(window, self.act)
+        self.pairing.on_changed.append(lambda: self.keyboard.show(bool(self.face.review.editor), self.pairing.mode))
 
     def _connect(self):
         from VertebralFractureQuantLib.desktop.paths import when_chosen, when_typed
@@ -305,7 +305,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         elif action in self.ownActions:
             self._do(self.ownActions[action])
         else:
-            self.face.review.act(action, *args)
+            self.pairing.target(action).act(action, *args)
+            self.pairing.acted(action)
 
     def onAnalyze(self):
         """Analyse the chosen volume in a child process."""
@@ -369,6 +370,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
 
     def _onReader(self):
         self.signing.set_reader(self.ui.readerLineEdit.text)
+        self.prior.choice.follow_reader()
 
     def _keepReader(self, name):
         qt.QSettings().setValue(f"{SETTINGS}/reader", name.strip() or getpass.getuser())
@@ -391,7 +393,8 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     # -- opening
 
     def _onFinished(self, case, state, node):
-        self.input.finished(case, state, node)
+        if not self.prior.choice.takes(case, state, node):
+            self.input.finished(case, state, node)
         self.cohort.finished(case, state)
         self.input.show_buttons()
 
@@ -432,6 +435,7 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _resume(self, folder=None):
         """Resume the study of a loaded scene or a reloaded module; an open study is saved and closed first."""
         self.labels.close()  # its nodes look like a study's
+        self.pairing.close()  # and so do those of a prior
         if self.face.review.study.another_is_here():
             self.face.close()
             self.analyst.resume(self.input.results, Path(folder) if folder else None)
@@ -447,7 +451,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
         from VertebralFractureQuantLib.desktop.labels import show_text
 
         review = self.face.review
-        self.keyboard.show(review.editor is not None, review.mode)
         self.input.show_case()
         self.signing.show()
         self.report.hide()
@@ -461,9 +464,6 @@ class VertebralFractureQuantWidget(ScriptedLoadableModuleWidget, VTKObservationM
     def _showProgress(self, state):
         self.input.show_progress(state)
         self.cohort.show_results()
-
-    def _showBusy(self, stage):
-        self.input.show_progress(stage=stage)
 
 
 class VertebralFractureQuantLogic(ScriptedLoadableModuleLogic):

@@ -286,7 +286,7 @@ CODES = {
     "empty_scene": Failure("no study is open", "Analyse a scan or open an earlier review first."),
     "no_prior": Failure(
         "no prior study is open beside the current one, or the chosen one cannot be its prior",
-        "Choose another study of the patient in the worklist, or give it as --prior.",
+        "Choose another study of the patient: in the worklist, as --prior, or in the section Prior study of 3D Slicer.",
     ),
     "no_other_case": Failure(
         "there is no further case in this direction", "Choose a case in the worklist, or open a cohort first."

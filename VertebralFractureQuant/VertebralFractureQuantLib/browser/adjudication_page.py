@@ -17,7 +17,6 @@ from ..scene.adjudication_review import AdjudicationReview
 from ..scene.adjudication_rows import decision_rows, left_text, opinion_rows
 from ..scene.adjudication_start import begin_adjudication, load_adjudication
 from ..scene.annotation_keys import ADJUDICATION_ACTIONS, ADJUDICATION_KEYS, REASON_KEYS
-from ..scene.keys import LAYOUT_KEYS
 from ..scene.opening import Prepared
 from .annotation_cases import AnnotationLoader
 from .annotation_face import AnnotationFace
@@ -151,7 +150,7 @@ class AdjudicationSide(AnnotationSide):
 class AdjudicationDialogs(AnnotationDialogs):
     """What opens over the page."""
 
-    keys = (*ADJUDICATION_KEYS, *LAYOUT_KEYS[1:])
+    keys = ADJUDICATION_KEYS
     legend = LEGEND
 
 
@@ -163,3 +162,6 @@ class AdjudicationPage(AnnotationPage):
     side = AdjudicationSide
     dialogs = AdjudicationDialogs
     scripts = scripts_of((*ADJUDICATION_ACTIONS, *REASON_KEYS))
+
+    def _own(self, icon: str, title: str, script: str, pressed: str) -> None:
+        super()._own(icon, title.removesuffix(" (5)"), script, pressed)

@@ -7,23 +7,23 @@ The prior is a case of the worklist. A second review works on it, with its own j
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from ..analysis import Models
 from ..cohort.jobs import JobState
+from ..cohort.patients import Patients, doubts
 from ..cohort.worklist import Case
 from ..errors import VFQError
 from ..scene.pair import Pair, PriorReview, examination
+from ..scene.pair_drawing import Drawing
 from ..scene.pair_keys import OF_A_SIDE
 from ..scene.pair_match import found, scan_digest
 from ..scene.pair_overlay import MODES
-from ..scene.readings import folder_to_open
 from ..scene.review import Review
 from .cases import CaseLoader
 from .face import BrowserFace
 from .pair_face import PriorFace
-from .pair_patients import Patients, doubts
 from .saving import Autosave
 from .views import ReviewViews
 from .worklist import Worklist
@@ -47,7 +47,6 @@ PAIRING = (
     "show_compared",
 )
 NONE_OPEN = "No prior study is open. Open the worklist, and choose Prior beside another study of this patient."
-OF_ANOTHER = "This is another reader's reading. Open the study by itself to continue it or to begin your own."
 
 
 class Page(Protocol):
@@ -96,7 +95,7 @@ class Pairing:
         self._turn = 0
         self._saved = Saved(session)
         self._headers = ""  # what the headers of both scans make doubtful
-        self._drawn: Any = None  # from what the overlay was computed
+        self._drawing: Drawing | None = None
         self._state.update({**PAIR_STATE, "pairs": session.views.prior is not None})
         self._prior = self._watch(session) if session.views.prior is not None else None
 
@@ -134,17 +133,16 @@ class Pairing:
             raise VFQError("empty_scene", "No case is open. Open one before you choose its prior.")
         if case == session.worklist.current:
             raise VFQError("no_prior", "A study cannot be its own prior. Choose another study of this patient.")
-        self._saved.current, review.who = case, session.review.who
+        self._saved.current = case
         name = session.worklist.name(session.worklist.cases.index(case))
         with self._state:
             self._state.update({**PAIR_STATE, "prior_name": name, "prior_busy": "Opening the prior study ..."})
         prepared = await session.loader.get(case)
-        folder = folder_to_open(case.folder, review.who)
-        review.read_only = "" if folder else OF_ANOTHER
         if turn != self._turn:
             return
         with self._state:
-            review.open(prepared, folder or case.folder, session.networks())
+            folder = review.follow_reader(session.review.who, case.folder)
+            review.open(prepared, folder, session.networks())
             (before, old), (now, new) = examination(review), examination(session.review)
         match = await asyncio.to_thread(found, before, now, old, new)
         self._headers = await asyncio.to_thread(doubts, case, session.worklist.current)
@@ -152,6 +150,7 @@ class Pairing:
             return
         with self._state:
             self.pair = Pair(review, session.review, match, scan_digest(prepared.analysis))
+            self._drawing = Drawing(self.pair)
             self._state.prior_busy = ""
             self._show()
 
@@ -162,10 +161,11 @@ class Pairing:
         """
         self._turn += 1
         stale = await self._close(self._prior.review) if self._prior else ""
-        pair, self.pair = self.pair, None
-        if pair:
+        pair, drawing = self.pair, self._drawing
+        self.pair = self._drawing = self._saved.current = None
+        if pair and drawing:
+            drawing.leave()
             pair.leave()
-        self._saved.current = self._drawn = None
         with self._state:
             self._state.update(PAIR_STATE)
         return stale
@@ -270,8 +270,8 @@ class Pairing:
 
     def overlay(self) -> None:
         """Lay the prior over the open study in the next way."""
-        mode = MODES[(MODES.index(self._state.overlay) + 1) % len(MODES)]
-        self._draw(self._open_pair, mode)
+        self._open_pair  # noqa: B018 - an error if there is none
+        self._draw(lambda drawing: drawing.following())
 
     # -- how
 
@@ -289,8 +289,8 @@ class Pairing:
             return
         self.pair.follow(of, vertebra_ids)
         self._show()
-        if vertebra_ids is None and self._state.overlay != MODES[0]:
-            self._draw(self.pair, self._state.overlay)
+        if vertebra_ids is None:
+            self._draw(lambda drawing: drawing.again())
 
     def _act_on(self, side: str) -> None:
         if self._state.side != side and self.pair:
@@ -318,26 +318,9 @@ class Pairing:
         with self._state:
             self._state.update(values)
 
-    def _draw(self, pair: Pair, mode: str) -> None:
-        """Show the overlay in a mode, unless it is computed from the same points already."""
-        self._state.overlay = mode
-        if mode == MODES[0]:
-            self._drawn = None
-            pair.overlay.hide()
-            return
-        made_from = mode, *(study.straight().tobytes() for study in (pair.prior.study, pair.current.study))
-        if made_from == self._drawn:
-            return
-        compute = pair.overlay.prepare(mode)
-        if compute is None:
-            self._state.overlay = MODES[0]
-            raise VFQError("no_level_in_common", "No vertebra is in both scans, so nothing can be laid over the other.")
-        self._drawn = made_from
-
-        async def draw() -> None:
-            """Compute the image in a thread, and show it if it is still wanted."""
-            image = await asyncio.to_thread(compute)
-            if self.pair is pair and self._drawn == made_from and self._state.overlay == mode:
-                pair.overlay.show(mode, image, pair.current.window)
-
-        asyncio.get_running_loop().create_task(draw())
+    def _draw(self, draw: Callable[[Drawing], None]) -> None:
+        if self._drawing:
+            try:
+                draw(self._drawing)
+            finally:
+                self._state.overlay = self._drawing.mode

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cohort.patients import Patients
 from ..cohort.worklist import Case, CaseStatus, case_status
 from ..errors import meaning
 from ..report.outputs import writing
 from ..report.readings import READINGS, own_folder
-from .pair_patients import Patients
 
 KEY_NAME = "case-numbers.csv"
 READ_AT_ONCE = 20  # cases; the page answers in between

@@ -106,9 +106,8 @@ def _headers(folder: Path, cases: Sequence[str]) -> dict[str, tuple[str, date | 
     with ThreadPoolExecutor(READERS) as readers:
         found = list(readers.map(_header, planned))
     return {
-        one.name: (hashed(salt, who, PATIENT_DIGITS), when)
+        one.name: (hashed(salt, who, PATIENT_DIGITS) if who else "", when)
         for one, (who, when) in zip(planned, found, strict=True)
-        if who
     }
 
 
@@ -125,9 +124,8 @@ def _header(one: Known) -> tuple[str, date | None]:
 def _nothing(columns: Sequence[str | None]) -> VFQError:
     absent = [usual for name, usual in zip(columns, COLUMNS, strict=True) if name is None]
     if not absent:
-        return VFQError(
-            "bad_manifest", f"No measured scan has a value in both columns, {' and '.join(map(str, columns))}."
-        )
+        named = " and ".join(map(str, columns))
+        return VFQError("bad_manifest", f"No measured scan has a value in both columns, {named}. Fill them in.")
     return VFQError(
         "bad_manifest",
         f"The tables of the cohort have no column {' and no column '.join(absent)}, and no scan is DICOM that says "

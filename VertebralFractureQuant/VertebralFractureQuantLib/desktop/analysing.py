@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar
 
+import numpy as np
 import qt
 
 from ..analysis import Models, load_models
@@ -27,7 +28,7 @@ from ..report.names import case_name
 from ..report.outputs import check_writable
 from ..scene.case_files import JOURNAL_NAME
 from ..scene.machine import Machine
-from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare
+from ..scene.opening import RESCUABLE, Prepared, machine_analysis, middle_line, prepare, read_study
 from ..scene.readings import folder_to_open
 from ..scene.volumes import is_bent, reviewable_name, taken
 from ..spine.record import SpineAnalysis, check_belongs
@@ -58,15 +59,25 @@ def earlier_case(node: Any, results: Path) -> Case | None:
     if is_bent(node):
         return None
     voxels, ijk_to_ras, _ = taken(node)
-    for case in reversed(_cases(reviewable_name(node), results)):
-        try:
-            analysis = machine_analysis(case.folder)
-            check_belongs(analysis, voxels.shape, ijk_to_ras)
-        except VFQError:
-            continue
-        if analysis.status == "ok" or analysis.status in RESCUABLE:
+    return analysed_case(reviewable_name(node), voxels.shape, ijk_to_ras, results)
+
+
+def analysed_case(name: str, shape: tuple[int, ...], ijk_to_ras: np.ndarray, results: Path) -> Case | None:
+    """Return the newest case in `results` of a CT with this name, shape `[k, j, i]` and matrix; None without one."""
+    for case in reversed(_cases(name, results)):
+        if is_of(case.folder, shape, ijk_to_ras):
             return case
     return None
+
+
+def is_of(folder: Path, shape: tuple[int, ...], ijk_to_ras: np.ndarray) -> bool:
+    """True if the case in a folder can be reviewed, and is of a CT with this shape `[k, j, i]` and matrix `(4, 4)`."""
+    try:
+        analysis = machine_analysis(folder)
+        check_belongs(analysis, shape, ijk_to_ras)
+    except VFQError:
+        return False
+    return analysis.status == "ok" or analysis.status in RESCUABLE
 
 
 def fresh_case(name: str, results: Path) -> Case:
@@ -158,6 +169,12 @@ class Analyst:
             lambda failure: self._begin(case, file, device, True, failure, trust_header),
         )
 
+    def analyze_file(self, source: Path, results: Path, device: str, trust_header: bool = False) -> None:
+        """Analyse a scan, a file or DICOM folder, into a new case. VFQError `output_not_writable`."""
+        check_writable(results)
+        self._case, self._node = replace(fresh_case(source.name, results), source=source), None
+        self._begin(self._case, source, device, True, None, trust_header)
+
     def run(self, kind: type[Job], command: Sequence[str], case: Case) -> Job:
         """Run a child process of another kind, such as that of a cohort, for a `case`, and return its job."""
         self._case, self._node = case, None
@@ -188,15 +205,18 @@ class Analyst:
 
     def open_volume(self, node: Any, case: Case, then: Callable[[Opened], None]) -> None:
         """Load the study of a volume node that was analysed into `case`, and pass it to `then`."""
+        self.opening("opening the study", case, self.volume(node, case), then)
+
+    def volume(self, node: Any, case: Case) -> Callable[[], Opened]:
+        """Return a function, for another thread, that prepares the study of a volume that was analysed into `case`."""
         what = taken(node)
+        return lambda: Opened(
+            case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
+        )
 
-        def ready() -> Opened:
-            """Prepare the study in another thread."""
-            return Opened(
-                case, prepare(from_array(*what), machine_analysis(case.folder), case.name, case.folder), self.models()
-            )
-
-        self.opening("opening the study", case, ready, then)
+    def file(self, case: Case) -> Callable[[], Opened]:
+        """Return a function, for another thread, that reads a case of files with its scan."""
+        return lambda: Opened(case, read_study(case.source, case.folder, case.name, None, case.files), self.models())
 
     def begin_by_hand(self, node: Any, results: Path, then: Callable[[Opened], None]) -> None:
         """Load a study without vertebrae, for annotation by hand, and pass it to `then`.

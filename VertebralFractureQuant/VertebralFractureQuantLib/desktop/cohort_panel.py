@@ -19,7 +19,6 @@ from ..cohort.runs import Options, list_cohort, refresh_cohort
 from ..cohort.state import WAITING
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, meaning
-from ..scene.opening import read_study
 from .analysing import Analyst, Opened, interpreter
 from .dependencies import agreed
 from .labels import show_text
@@ -232,20 +231,20 @@ class CohortPanel:
         """Load a case of the list. VFQError `not_found` if it was not analysed, or the code of its failure."""
         if not 0 <= index < len(self.cases):
             return
-        case, self._at = self.cases[index], index
+        self._at = index
+        case = self.analysed(index)
+        self.ui.cohortTable.selectRow(index)
+        self.analyst.opening("reading the scan", case, self.analyst.file(case), self._opened)
+
+    def analysed(self, index: int) -> Case:
+        """Return a case of the list. VFQError `not_found` if it was not analysed, or the code of its failure."""
+        case = self.cases[index]
         status, there = self._status[case.name], (case.folder / "analysis.json").exists()
         if status == WAITING and not there:
             raise VFQError("not_found", f"{case.name!r} has not been analysed. Press Analyse all first.")
         if not there:
             raise VFQError(status, f"{case.name}: {meaning(status, status)}")
-        analyst = self.analyst
-
-        def ready() -> Opened:
-            """Read the study in another thread."""
-            return Opened(case, read_study(case.source, case.folder, case.name, None, case.files), analyst.models())
-
-        self.ui.cohortTable.selectRow(index)
-        analyst.opening("reading the scan", case, ready, self._opened)
+        return case
 
     # -- what is shown
 

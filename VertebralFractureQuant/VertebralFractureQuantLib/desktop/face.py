@@ -26,6 +26,7 @@ from ..report.readings import case_folder_of
 from ..scene.markup_pairs import at_once
 from ..scene.review import Review
 from ..scene.study import StudyScene
+from ..scene.views import Views
 from .folder import arrange, tidy
 from .layout import VIEWS, LayoutViews
 from .logs import HeldLogs
@@ -73,22 +74,28 @@ class DesktopFace:
 
     Attributes
     ----------
-    review_type : the class of `review`.
+    review_type, shown : the class of `review`, and the views in which it shows a study.
     review : the `Review` that is shown.
     views : the views of the module's layout.
     on_changed, on_followed : functions of the panels that are called when `changed` or `followed` is.
     on_told : called with each message for the user.
     on_busy : called with the work that other threads do, or "".
+    before_closing : called before the study is closed; its VFQError keeps the study open.
+    on_pressed : called when the mouse is pressed in a view.
     unsaved : what is not saved, and why; "" if all is saved.
     """
 
     review_type: type[Review] = Review
+    shown: Views = VIEWS
+    in_data: str = "1"  # what tells the study's folder in the Data module from that of another face
 
     def __init__(self, scene: Any, who: str):
         self.on_changed: list[Callable[[], None]] = []
         self.on_followed: list[Callable[[Collection[str]], None]] = []
         self.on_told: Callable[[str], None] = print
         self.on_busy: Callable[[str], None] = lambda _: None
+        self.before_closing: Callable[[], None] = lambda: None
+        self.on_pressed: Callable[[], None] = lambda: None
         self.unsaved = ""
         self._works: list[Work] = []
         self._poll = _timer(POLL_MS, self._ask)
@@ -97,7 +104,7 @@ class DesktopFace:
         self._standing = ""
         self._steps: Generator[None, None, None] | None = None
         self._logs = HeldLogs()
-        self.review = self.review_type(StudyScene(scene, VIEWS), self, who)
+        self.review = self.review_type(StudyScene(scene, self.shown), self, who)
         self.views = LayoutViews(self._pressed, self._panned, self.review.scrolled)
 
     @property
@@ -138,7 +145,7 @@ class DesktopFace:
     def changed(self) -> None:
         """See `Face`; the study's nodes stand in a folder of the Data module."""
         if self.review.editor and self.case_folder:
-            arrange(self.review.study, self.case_folder.name)
+            arrange(self.review.study, self.case_folder.name, self.in_data)
         else:
             self.unsaved = ""
             tidy()
@@ -182,7 +189,8 @@ class DesktopFace:
 
     def _pressed(self, view: Any, point: np.ndarray) -> None:
         self._panned(False)  # a release outside of Slicer's window is not reported
-        if view in (self.straightened, self.patient[0]):
+        self.on_pressed()
+        if view in (self.straightened, *self.patient[:1]):
             self.review.pick(view, point)
 
     def _panned(self, on: bool) -> None:
@@ -200,6 +208,7 @@ class DesktopFace:
     def closing(self) -> Iterator[None]:
         """Save and close the open study as `close` does, in steps."""
         self.review.settle()
+        self.before_closing()
         self.save_now()
         yield from self.review.closing()
 

@@ -13,14 +13,19 @@ FOLDER = "VertebralFractureQuant.folder"  # the attribute of the folder's item
 LABELLED = "VertebralFractureQuant.labelled"  # the attribute of nodes that belong to an annotation
 
 
-def arrange(study: StudyScene, case: str) -> None:
-    """Put the nodes of an open study into the folder of its case, vertebrae in cranial order; the CT stays."""
+def arrange(study: StudyScene, case: str, kind: str = "1") -> None:
+    """Put the nodes of an open study into the folder of its case, vertebrae in cranial order; the CT stays.
+
+    `kind` tells the folder from that of a study that another face shows.
+    """
     tree = _tree()
     if tree is None:
         return
-    folder = next(iter(_folders(tree)), 0) or tree.CreateFolderItem(tree.GetSceneItemID(), case)
+    folder = next((f for f in _folders(tree) if tree.GetItemAttribute(f, FOLDER) == kind), 0) or tree.CreateFolderItem(
+        tree.GetSceneItemID(), case
+    )
     tree.SetItemName(folder, case)
-    tree.SetItemAttribute(folder, FOLDER, "1")
+    tree.SetItemAttribute(folder, FOLDER, kind)
     _swept(tree, folder)
     vertebrae = [study.vertebrae[i].node for i in study.order]
     for node in (*vertebrae, *(node for role, node in study.nodes.items() if role != "ct")):

@@ -105,12 +105,16 @@ class InputPanel:
             self._tell(offer(needed) + " " + _("Press 'Install missing packages' to install them."))
         return not needed
 
-    def finished(self, case: Case, state: JobState, node: Any) -> None:
-        """Report how an analysis ended, and open the study of a volume node (None for a file)."""
+    def report(self, case: Case, state: JobState) -> None:
+        """Report how an analysis ended."""
         message = "\n".join([*state.notes, state.message]).strip()
         if message:
             self._tell(f"{case.name}: {message}")
         self.show_progress()
+
+    def finished(self, case: Case, state: JobState, node: Any) -> None:
+        """Report how an analysis ended, and open the study of a volume node (None for a file)."""
+        self.report(case, state)
         usable = state.status == "done" or state.code in RESCUABLE
         if node is not None and usable and node.GetScene() is not None:
             self.analyst.open_volume(node, case, lambda opened: self._opened(opened, node))

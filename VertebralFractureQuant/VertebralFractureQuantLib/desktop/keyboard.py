@@ -10,6 +10,7 @@ import qt
 import slicer
 
 from ..scene.keys import KEYS, REPEATED, Key
+from ..scene.pair_keys import PAIR_KEYS
 
 QT_NAMES = {
     "ArrowDown": "Down",
@@ -25,6 +26,7 @@ QT_NAMES = {
 }
 NEEDS_CLICKS = ("finish_clicks", "cancel")  # outside a click mode, Slicer needs the keys: Enter ends typing in a field
 NOT_HERE = (" ",)  # Space presses the focused button
+HELD = "; while held"
 ARROWS = ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")
 # Widgets that use the arrow keys themselves while they have the focus.
 TAKES_ARROWS = ("QAbstractSlider", "QAbstractSpinBox", "QComboBox", "QLineEdit")
@@ -45,7 +47,7 @@ class Keyboard:
         self,
         window: Any,
         act: Callable[[str], None],
-        keys: Sequence[Key] = KEYS,
+        keys: Sequence[Key] = (*KEYS, *PAIR_KEYS),
         repeated: Collection[str] = REPEATED,
     ):
         self._actions = {entry.action for entry in keys}
@@ -98,9 +100,11 @@ class Keyboard:
         return self._actions if self._mode else self._actions - set(NEEDS_CLICKS)
 
 
-def help_text(table: Sequence[Key] = KEYS) -> str:
-    """Return the list of keys as an HTML table."""
-    shown = [(", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE), entry.what) for entry in table]
+def help_text(table: Sequence[Key] = (*KEYS, *PAIR_KEYS)) -> str:
+    """Return the list of keys as an HTML table, without what a shortcut cannot do: act again when it is released."""
+    told = [entry.what.split(HELD)[0] for entry in table]
+    keys = [", ".join(_qt_name(k) for k in entry.keys if k not in NOT_HERE) for entry in table]
+    shown = zip(keys, told, strict=True)
     lines = (f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(what)}</td></tr>" for keys, what in shown)
     return f"<table>{''.join(lines)}</table>"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..scene.rows import against_text, row, rows, summary
@@ -62,7 +61,6 @@ class ReviewPanel:
         self.face = face
         self.review = face.review
         self._act = act
-        self._showing = False
         self._contradicting: set[str] = set()  # vertebrae whose level does not follow the one above
         self.table = VertebraTable(ui.vertebraTable, lambda vertebra_id: act("select", vertebra_id))
         for button, action in BUTTONS.items():
@@ -74,14 +72,13 @@ class ReviewPanel:
 
     def show(self) -> None:
         """Update all widgets."""
-        with self._quiet():
-            shown = rows(self.review.study, self.review.order)
-            self._contradicting = {row["id"] for row in shown if row["contradiction"]}
-            self.table.fill(shown, self.review.selected)
-            self._show_summary()
-            self._show_against()
-            self._show_buttons()
-            show_text(self.ui.hintLabel, self.review.hint)
+        shown = rows(self.review.study, self.review.order)
+        self._contradicting = {row["id"] for row in shown if row["contradiction"]}
+        self.table.fill(shown, self.review.selected)
+        self._show_summary()
+        self._show_against()
+        self._show_buttons()
+        show_text(self.ui.hintLabel, self.review.hint)
 
     def follow(self, vertebra_ids: Collection[str]) -> None:
         """Update only the measurements of these vertebrae. If empty, update the selection."""
@@ -92,17 +89,7 @@ class ReviewPanel:
         if vertebra_ids:
             self._show_summary()
         else:
-            with self._quiet():
-                self._show_buttons()
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Widget signals in this context are not actions of the reader."""
-        self._showing = True
-        try:
-            yield
-        finally:
-            self._showing = False
+            self._show_buttons()
 
     def _show_summary(self) -> None:
         patient = summary(self.review.study)

@@ -41,18 +41,25 @@ class WeightsPanel:
         self._faces = faces
         self._tell = analyst.face.tell
         self._turn = 0
+        self._loading = False
         self._used = self._shown = ""
         self._networks: tuple[ModelStamp, ...] = ()  # in use; none if they are damaged or gone
         self._known: tuple[tuple[bool, tuple[ModelStamp, ...]] | None, str] = (None, "")  # of the open study, in words
         ui.weightsComboBox.connect("textActivated(QString)", self.choose)
         for face in faces:
-            face.on_changed.append(self.show_measured)
+            face.on_changed.append(self.follow)
 
     def show(self) -> None:
         """List the sets anew, as they may have been installed or chosen elsewhere; an open study follows."""
         self._list()
         if self._networks and any(self._is_outdated(face) for face in self._faces):
             self._load(self.ui.weightsComboBox.currentText)
+
+    def follow(self) -> None:
+        """Show what measured the open study; it gets the networks in use if it was being opened with others."""
+        self._show_measured()
+        if self._networks and not self._loading and any(self._is_outdated(face) for face in self._faces):
+            self.show()
 
     def _list(self) -> None:
         box, known = self.ui.weightsComboBox, installed.names()
@@ -69,7 +76,7 @@ class WeightsPanel:
             box.currentIndex = -1
             self._used = error.message
         self._shown, self._known = "", (None, "")
-        self.show_measured()
+        self._show_measured()
 
     def choose(self, name: str) -> None:
         """Use a set from now on, here and wherever no other one is given, as `vfq weights use`; load its networks.
@@ -94,8 +101,7 @@ class WeightsPanel:
             _("checking the weights"), lambda: " ".join(_checked(name) for name in names), self._tell
         )
 
-    def show_measured(self) -> None:
-        """Show the weights in use, and whether they measured the open study."""
+    def _show_measured(self) -> None:
         text = " ".join(filter(None, (self._used, self._measured())))
         if text != self._shown:
             self._shown = text
@@ -115,11 +121,13 @@ class WeightsPanel:
     def _load(self, name: str) -> None:
         self._turn += 1
         turn = self._turn
+        self._loading = True
 
         def use(models: Models | VFQError) -> None:
             """Give the networks to the open study, unless others were chosen meanwhile."""
             if turn != self._turn:
                 return
+            self._loading = False
             for face in self._faces:
                 if face.review.editor and wants_networks(face.review.editor.machine):
                     face.review.editor.machine.use(models)

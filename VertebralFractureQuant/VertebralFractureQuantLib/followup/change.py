@@ -27,6 +27,8 @@ INTERVAL = 1.96  # of the 95 % interval that is told
 REPEATED, REPEATED_RATIO = 0.7, 0.5
 # Standard deviation of a height of a reader's points: between experts on public annotations .47 mm (METHOD).
 READER_HEIGHT_MM = 0.47
+# Standard deviation of a height of automatic points whose method gives none of G (Documentation/methods.md).
+UNTOLD_HEIGHT_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,21 @@ def height_sd(vertebra: Vertebra) -> np.ndarray:
     """
     h = np.array(vertebra.measurement.heights_mm)
     if vertebra.spread is None:
-        return np.full(3, READER_HEIGHT_MM)
+        return np.full(3, _untold_mm(vertebra))
     return np.maximum(REPEATED * vertebra.spread * h / np.sqrt(2), READER_HEIGHT_MM)
 
 
 def ratio_sd(vertebra: Vertebra) -> float:
     """Return the repeatability of G as a standard deviation."""
     h = vertebra.measurement.heights_mm
-    least = READER_HEIGHT_MM * np.sqrt(2) / max(h)
+    least = _untold_mm(vertebra) * np.sqrt(2) / max(h)
     return float(least if vertebra.spread is None else max(REPEATED_RATIO * vertebra.spread, least))
+
+
+def _untold_mm(vertebra: Vertebra) -> float:
+    """Return the least standard deviation of a height; without one of G it is all that is known."""
+    unseen = vertebra.spread is None and vertebra.origin == "model" and vertebra.review != "confirmed"
+    return UNTOLD_HEIGHT_MM if unseen else READER_HEIGHT_MM
 
 
 def change_of(prior: Vertebra, current: Vertebra, i: int, j: int) -> Change:

@@ -203,6 +203,7 @@ class AdjudicationReview(AnnotationReview):
         self._scratch = TemporaryDirectory(prefix="vfq-annotate-", ignore_cleanup_errors=True)
         self.annotation = self._own.annotation = Adjudication(dataset, disputed)
         self._own.clicking.points_order = dataset.points_order
+        self._own.chosen = (None, "")  # the ids of another case's vertebrae are the same
         models: Models | VFQError = VFQError("blinded_protocol", "An adjudication shows no automatic points.")
         self.open(disputed.begun.prepared, Path(self._scratch.name) / "journal", models)
         self._own.show_opinions()

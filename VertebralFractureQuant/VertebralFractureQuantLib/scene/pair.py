@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -23,10 +24,13 @@ from .pair_match import Column, Match, followed, kept_as, restored, scan_digest,
 from .pair_overlay import Overlay
 from .pair_rows import Row, listed, row, summary
 from .pair_views import AlignedViews, Places
+from .readings import folder_to_open
 from .review import Review
 from .state import CURVE
 from .study import StudyScene
-from .volumes import placement, voxels_of
+from .volumes import acquisition_of, placement, voxels_of
+
+OF_ANOTHER = "This is another reader's reading. Open the study by itself to continue it or to begin your own."
 
 
 def column_of(study: StudyScene) -> Column:
@@ -58,10 +62,30 @@ def digest_of(review: Review) -> str:
     return scan_digest(analysis)
 
 
+def leave_out(study: StudyScene, with_ct: bool = True) -> None:
+    """Leave a study out of a scene that is saved to a file; its CT stays in unless it is left out `with_ct`."""
+    roles = {role: node for role, node in study.nodes.items() if with_ct or role != "ct"}
+    acquisition = acquisition_of(roles["ct"]) if "ct" in roles else None
+    own = [*roles.values(), *(n for v in study.vertebrae.values() for n in (v.node, v.mirror)), acquisition]
+    for node in filter(None, own):
+        for each in (node, node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None):
+            if each:
+                each.SetSaveWithScene(False)
+
+
 class PriorReview(Review):
     """The review of a prior; `read_only` says why it may only be looked at, and is "" if it may be changed."""
 
     read_only: str = ""
+
+    def follow_reader(self, who: str, case_folder: Path) -> Path:
+        """Let `who` review the prior in a case's folder next; return the folder of the reading to open.
+
+        A reading of others in which the reader takes no part is only looked at.
+        """
+        folder = folder_to_open(case_folder, who)
+        self.who, self.read_only = who, "" if folder else OF_ANOTHER
+        return folder or case_folder
 
     @property
     def locked(self) -> str:
@@ -98,12 +122,7 @@ class Pair:
 
     def leave_out(self) -> None:
         """Leave the prior out of a scene that is saved to a file, which holds one study."""
-        study = self.prior.study
-        own = [*study.nodes.values(), *(n for v in study.vertebrae.values() for n in (v.node, v.mirror))]
-        for node in own:
-            for each in (node, node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None):
-                if each:
-                    each.SetSaveWithScene(False)
+        leave_out(self.prior.study)
 
     def leave(self) -> None:
         """Let both studies show what they like."""

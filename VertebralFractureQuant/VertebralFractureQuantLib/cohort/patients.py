@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ..cohort.worklist import Case
+from .worklist import Case
 
 WHO, WHEN = ("PatientID", "IssuerOfPatientID"), ("StudyDate", "StudyTime")
 
@@ -41,6 +41,18 @@ class Patients:
         several = [members for members in of_patient.values() if len(members) > 1]
         return {case: number for number, members in enumerate(several, 1) for case in members}
 
+    def newest_prior(self, current: Case, others: Iterable[Case]) -> Case | None:
+        """Return the newest of the other cases that is an earlier scan of the same patient; None without any.
+
+        A scan without a date counts as the earliest.
+        """
+        if not self.of(current):
+            return None
+        when = date_of(facts(current))
+        dated = [(date_of(facts(case)), case) for case in others if self.of(case) == self.of(current)]
+        earlier = [each for each in dated if not when or each[0] < when]
+        return max(earlier, key=lambda each: each[0])[1] if earlier else None
+
 
 def patient_id(found: dict[str, str]) -> str:
     """Return the PatientID of `facts`, with who issued it; "" without one."""
@@ -53,10 +65,15 @@ def doubts(prior: Case, current: Case) -> str:
     told = []
     if patient_id(before) and patient_id(now) and patient_id(before) != patient_id(now):
         told.append("The PatientIDs of both scans differ. Check that they are of one patient.")
-    dates = [" ".join(found.get(tag, "") for tag in WHEN) for found in (before, now)]
-    if all(each.strip() for each in dates) and dates[0] > dates[1]:
+    dates = date_of(before), date_of(now)
+    if all(dates) and dates[0] > dates[1]:
         told.append("The prior is the later scan. Exchange both.")
     return " ".join(told)
+
+
+def date_of(found: dict[str, str]) -> str:
+    """Return date and time of `facts`, as text that sorts by time; "" without any."""
+    return " ".join(found.get(tag, "") for tag in WHEN).strip()
 
 
 def facts(case: Case) -> dict[str, str]:
