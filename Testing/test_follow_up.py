@@ -764,6 +764,10 @@ def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, t
     found = evaluate_repeatability(repeated, 0, 0)
     assert [(patient, code) for patient, code, _ in found.problems] == [("twice", "same_study")]
     assert found.patients == 2
+    arguments = ["evaluate", "repeatability", str(repeated), "--repeats", "0", "-o", str(tmp_path / "out")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 3 and "twice: same_study" in result.stdout, result.output
+    assert (tmp_path / "out" / "repeatability.json").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(VFQError, match="No two examinations of a patient") as told:
         evaluate_repeatability(tmp_path / "empty", 0, 0)

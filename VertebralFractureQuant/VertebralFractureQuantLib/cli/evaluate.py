@@ -15,6 +15,7 @@ import typer
 from rich.console import Console, Group
 
 from .common import (
+    EXIT_CODED_FAILURE,
     NOTICE,
     DebugOption,
     OverwriteOption,
@@ -45,12 +46,14 @@ class Outcome:
     draw : draws the figure into a file.
     tables : what the terminal shows.
     write_rows : writes one row for each vertebra into a file; None if there are no rows.
+    whole : False if a part of the input could not be evaluated; the tables say which.
     """
 
     record: dict[str, Any]
     draw: Callable[[Path], None]
     tables: Group
     write_rows: Callable[[Path], None] | None = None
+    whole: bool = True
 
 
 @evaluate_app.command("annotations")
@@ -161,7 +164,7 @@ def evaluate_repeatability(
 
         found = measure(folder, repeats, seed)
         draw, write = partial(write_repeatability_figure, found), partial(write_repeatability_rows, found)
-        return Outcome(found.to_json(), draw, repeatability_tables(found), write)
+        return Outcome(found.to_json(), draw, repeatability_tables(found), write, whole=not found.problems)
 
     run_evaluation(evaluate, output, overwrite, debug, "repeatability")
 
@@ -169,7 +172,7 @@ def evaluate_repeatability(
 def run_evaluation(
     evaluate: Callable[[], Outcome], output: Path, overwrite: bool, debug: bool, name: str = "evaluation"
 ) -> None:
-    """Evaluate, write the files and print the tables; a failure ends the command with status 3."""
+    """Evaluate, write the files and print the tables; a failure, also of a part, ends the command with status 3."""
     record, picture, rows = (output / f"{name}.{suffix}" for suffix in ("json", "png", "csv"))
     console = output_console()
     with coded_exit(debug):
@@ -189,3 +192,5 @@ def run_evaluation(
     where = f"Figure: {picture}. All numbers are in {record.name} beside it."
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     console.print(NOTICE, style="dim")
+    if not outcome.whole:
+        raise typer.Exit(EXIT_CODED_FAILURE)
