@@ -251,6 +251,20 @@ def test_centres_of_a_sample_lie_on_the_peaks_of_its_heat_map():
         assert (sample["weight"].numpy()[at] == 1).all()
 
 
+def test_no_bone_is_taught_beyond_the_border_of_a_scan():
+    rng = np.random.default_rng(0)
+    all_bone = mscn_training.PaintedBodies(
+        torch.full((1, *mscn.CROP), 400.0), torch.ones((1, *mscn.CROP), dtype=torch.int64)
+    )
+    shares = []
+    for _ in range(40):
+        sample = mscn_training.bodies_sample(all_bone, rng)
+        beyond = sample["volume"] == mscn.AIR_HU
+        assert (sample["labels"] == (~beyond).long()).all()
+        shares.append(float(beyond.float().mean()))
+    assert 5 < np.count_nonzero(shares) < 25 and max(shares) < 0.5
+
+
 @pytest.mark.thorough
 def test_masks_and_slices_agree_with_the_key_points():
     """A painted crop holds a body in its middle; the points of a slice lie within a millimetre of its mask's edge."""

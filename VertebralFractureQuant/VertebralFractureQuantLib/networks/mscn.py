@@ -33,7 +33,7 @@ DEPTH = 3  # poolings of each network: sides are multiples of 2 ** DEPTH
 CENTRE_SD_MM, POINT_SD_MM = 5.0, 1.5  # of the heat maps
 CENTRE_THRESHOLD, APART_MM = 0.35, 9.0  # of a peak of the heat map, and between two of them
 CROP_MM, CROP = (1.5, 1.5, 2.0), (40, 40, 24)  # voxels of a crop, and how many: s, a, r
-REACH = 2  # voxels at the border of a scan in which no mask is sure
+REACH, CUT_SHARE = 2, 0.25  # voxels at the border of a scan in which no mask is sure
 BONE_THRESHOLD, LEAST_BONE_MM3 = 0.5, 500.0
 SLICE_MM, SLICE = 0.75, 80  # pixels of the mask's slice, and how many on each side
 POINT_SHARPNESS = 20.0  # the soft-argmax of a heat map with peak 1
@@ -172,14 +172,25 @@ def central_body(bone: np.ndarray) -> np.ndarray | None:
 
 
 def is_cut(body: np.ndarray, scanned: np.ndarray) -> bool:
-    """Return whether `body` `(s, a, r)` reaches the border of what is `scanned` in its middle sagittal slice.
+    """Return whether the border of what is `scanned` cuts `body` `(s, a, r)`: in its middle sagittal slice.
 
-    Both are masks; `REACH` voxels between them do not count. A body of which only a side is missing can be measured.
+    Both are masks. It is cut where more than `CUT_SHARE` of its columns, or of its rows, end within `REACH` voxels of
+    the border. A body of which only a side is missing can be measured.
     """
     from scipy.ndimage import binary_dilation
 
     middle = round(float(np.nonzero(body)[2].mean()))
-    return bool((binary_dilation(body[..., middle], iterations=REACH) & ~scanned[..., middle]).any())
+    flat = body[..., middle]
+    outside = ~scanned[..., middle]
+    ends = [binary_dilation(flat, _line(axis), iterations=REACH) & outside for axis in (0, 1)]
+    return any(end.any(axis).sum() > CUT_SHARE * flat.any(axis).sum() for axis, end in enumerate(ends))
+
+
+def _line(axis: int) -> np.ndarray:
+    """Return the neighbours along one axis of a picture."""
+    line = np.zeros((3, 3), bool)
+    line[(slice(None), 1) if axis == 0 else (1, slice(None))] = True
+    return line
 
 
 def mask_slice(bone: np.ndarray) -> tuple[float, np.ndarray]:

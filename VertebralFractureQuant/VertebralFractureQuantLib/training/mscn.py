@@ -176,9 +176,22 @@ def bodies_sample(bodies: PaintedBodies, rng: np.random.Generator) -> dict[str, 
     seen = seen + grain / max(grain.std(), 1e-6) * abs(rng.normal(0, 25))
     seen = seen * rng.normal(1, 0.05) + rng.normal(0, 15)
     volume, labels = torch.as_tensor(seen, dtype=torch.float32), bodies.labels[i]
+    if rng.random() < 0.35:
+        beyond = torch.as_tensor(_beyond_a_border(rng))
+        volume, labels = volume.masked_fill(beyond, AIR_HU), labels.masked_fill(beyond, 0)
     if rng.random() < 0.5:
         volume, labels = volume.flip(2), labels.flip(2)
     return {"volume": volume.contiguous(), "labels": labels.contiguous()}
+
+
+def _beyond_a_border(rng: np.random.Generator) -> np.ndarray:
+    """Return which voxels `(s, a, r)` of a crop lie beyond a scan's border, which is mostly above or below."""
+    axis = int(rng.choice(3, p=(0.8, 0.1, 0.1)))
+    normal = rng.normal(0, 0.25, 3)
+    normal[axis] = rng.choice([-1.0, 1.0])
+    steps = [(np.arange(n) + 0.5 - n / 2) * mm for n, mm in zip(CROP, CROP_MM, strict=True)]
+    along = np.stack(np.meshgrid(*steps, indexing="ij"), -1) @ (normal / np.linalg.norm(normal))
+    return np.asarray(along > rng.uniform(2, 30))
 
 
 def mask_step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
