@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
 from VertebralFractureQuantLib.cli.common import WIDTH_OF_FILES, output_console, write_whole
+from VertebralFractureQuantLib.dicom.export import _write as write_object
 from VertebralFractureQuantLib.errors import VFQError, as_coded
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.networks.weights import weights_folder
 from VertebralFractureQuantLib.report import overview
+from VertebralFractureQuantLib.report.reviews import _write_picture as write_image
 from VertebralFractureQuantLib.spine.genant import measure_column
 from VertebralFractureQuantLib.spine.quality import Flag
 from VertebralFractureQuantLib.spine.record import ModelStamp, SpineAnalysis, Vertebra
@@ -494,3 +496,28 @@ def test_two_commands_that_write_one_file_at_once_leave_one_whole_file(tmp_path)
 
     write_whole(target, write)
     assert target.read_text() == "of this command" and [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_dicom_objects_and_images_that_are_written_twice_at_once_are_whole(tmp_path):
+    target = tmp_path / "object.dcm"
+
+    class Twice:
+        """A DICOM object; while it is written, another command writes the same file."""
+
+        def save_as(self, path, **options):
+            with path.open("w") as file:
+                write_object(SimpleNamespace(save_as=lambda other, **given: other.write_text("of the other")), target)
+                file.write("of this command")
+
+    write_object(Twice(), target)
+    assert target.read_text() == "of this command"
+    picture, record = tmp_path / "overview.png", SimpleNamespace(curve=[0])
+
+    def draw(analysis, ct, path):
+        with path.open("w") as file:
+            write_image(record, ct, picture, lambda a, c, other: other.write_text("of the other"))
+            file.write("of this command")
+
+    write_image(record, None, picture, draw)
+    assert picture.read_text() == "of this command"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["object.dcm", "overview.png"]

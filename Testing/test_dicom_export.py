@@ -364,7 +364,8 @@ def test_a_name_that_its_character_set_cannot_decode_is_refused_and_not_quoted(t
 )
 def test_a_series_that_nothing_can_refer_to_is_refused(tmp_path: Path, patient: dict[str, Any], told: str) -> None:
     case = make_case(tmp_path, patient=patient)
-    assert told in refused("no_identity", case.folder, case.series, tmp_path / "o")
+    message = refused("no_identity", case.folder, case.series, tmp_path / "o")
+    assert told in message and "Export the series from the archive again. Use vfq report" in message
 
 
 def test_slices_of_two_patients_are_refused(tmp_path: Path) -> None:

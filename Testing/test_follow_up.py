@@ -34,7 +34,7 @@ from VertebralFractureQuantLib.followup.reader_match import ReaderMatch, places_
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.imaging.dicom_dates import study_date
 from VertebralFractureQuantLib.report.comparison_files import read_examination
-from VertebralFractureQuantLib.report.comparison_picture import draw_comparison
+from VertebralFractureQuantLib.report.comparison_picture import _told, draw_comparison
 from VertebralFractureQuantLib.report.comparison_terminal import change_lines, change_table
 from VertebralFractureQuantLib.report.matches import write_match
 from VertebralFractureQuantLib.report.outputs import write_outputs
@@ -678,6 +678,21 @@ def test_scans_are_analysed_first_wherever_in_a_folder_they_lie(cases, monkeypat
     assert record["comparisons"][0]["summary"]["new_fracture"] == ["L1"]
 
 
+def test_the_failure_of_a_scan_is_printed_once(cases, monkeypatch):
+    write_series(cases / "scans" / "first", trunk(), {"StudyDate": "20240101"})
+    monkeypatch.setattr(Library, "load_models", lambda self, device: device)
+
+    def fail(*given):
+        raise VFQError("no_spine_found", "No spine here.")
+
+    monkeypatch.setattr(Library, "analyze", fail)
+    for _ in range(2):  # the second time its failure lies in the output folder
+        result = vfq(cases / "scans" / "first", cases / "before", cases / "after", "-o", cases / "out", "--overwrite")
+        assert result.exit_code == 3 and result.output.count("No spine here.") == 1, result.output
+    result = vfq(cases / "failed", cases / "before", cases / "after", "-o", cases / "out", "--overwrite")
+    assert result.exit_code == 3 and result.output.count("Only 38 mm look like spine.") == 1, result.output
+
+
 def test_one_examination_is_wrong_usage(cases):
     assert vfq(cases / "before").exit_code == 2
 
@@ -712,6 +727,13 @@ def test_long_names_of_cases_stay_in_the_picture_and_tell_the_cases_apart():
     boxes = [title.get_window_extent() for title in titles]
     assert [t.get_text().split("_")[-1] for t in titles] == ["baseline", "later"]
     assert boxes[0].x0 >= 0 and boxes[0].x1 < boxes[1].x0 and boxes[1].x1 <= figure.bbox.x1
+
+
+def test_no_change_of_height_has_no_sign_in_the_picture():
+    (change, *_) = compared(spine(), again(spine())).changes
+    for loss, text in ((-0.04, "0.0 mm"), (0.0, "0.0 mm"), (0.3, "+0.3 mm"), (-6.2, "\N{MINUS SIGN}6.2 mm")):
+        told = _told(replace(change, difference_mm=(loss, 0.0, 0.0)))
+        assert told == f"{change.verdict}, {text}"
 
 
 # --- repeatability
@@ -815,6 +837,20 @@ def test_new_fractures_are_counted_over_the_years_that_were_compared(cohort):
     assert [r["new_levels"] for r in rows] == ["", "L1", ""]
     assert not re.search(r"\d{4}-\d\d-\d\d", (cohort / "incidents.csv").read_text())
     assert "days" in rows[0] and "date" not in rows[0]
+
+
+def test_a_crash_while_the_table_of_new_fractures_is_written_leaves_the_one_before(cohort, monkeypatch):
+    write_incidents(cohort, "who", "when")
+    before = (cohort / "incidents.csv").read_text()
+
+    def crash(writer, rows):
+        writer.writerow(next(iter(rows)))
+        raise RuntimeError
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", crash)
+    with pytest.raises(RuntimeError):
+        write_incidents(cohort, "who", "when")
+    assert (cohort / "incidents.csv").read_text() == before and not list(cohort.glob(".partial*"))
 
 
 def test_the_command_prints_the_rate(cohort):

@@ -308,6 +308,32 @@ def test_only_a_completely_reviewed_analysis_becomes_a_final_reading(tmp_path):
         assert (newest(load(dataset.folder), ("Anna", "scan", 1)).state, done.drafts) == (state, state == "draft")
 
 
+def test_key_points_of_a_case_are_final_only_if_the_analysis_beside_them_is_reviewed(tmp_path):
+    from test_formats import analysis_of, box
+    from VertebralFractureQuantLib.report.markups import write_markups
+    from VertebralFractureQuantLib.spine.record_json import to_json
+
+    waiting = analysis_of([box(-30.0 - 32 * i) for i in range(3)], ("T9", "T10", "T11"))
+    reviewed = replace(
+        waiting, vertebrae=tuple(replace(v, review="confirmed", reviewer="Anna") for v in waiting.vertebrae)
+    )
+    for name, beside, state in (
+        ("open", json.dumps(to_json(waiting)), "draft"),
+        ("reviewed", json.dumps(to_json(reviewed)), "final"),
+        ("damaged", "{", "draft"),
+        ("alone", None, "final"),
+    ):
+        dataset = dataset_with(tmp_path / name, ["scan"], ["Anna"])
+        case = tmp_path / name / "case"
+        case.mkdir()
+        write_markups(waiting, case / "keypoints.mrk.json")
+        if beside:
+            (case / "analysis.json").write_text(beside)
+        done = import_files(dataset.folder, [case / "keypoints.mrk.json"], Settings(reader="Anna", case="scan"))
+        saved = newest(load(dataset.folder), ("Anna", "scan", 1)).state
+        assert (name, saved, done.drafts) == (name, state, state == "draft")
+
+
 # --- masks
 
 

@@ -347,6 +347,12 @@ def test_a_kept_match_that_cannot_be_used_is_said_and_not_used(both, tmp_path):
         "matches"
     ]
     again.leave()
+    file.write_text("{{")
+    again = paired(both.prior, both.current)
+    again.shift(-1)
+    damaged = [file.with_name(f"matches-damaged{number}.json").read_text() for number in ("", "-2")]
+    assert damaged == ["{", "{{"] and prior in json.loads(file.read_text())["matches"]
+    again.leave()
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from pypdf import PdfReader
 from typer.testing import CliRunner
 from VertebralFractureQuantLib.cli.app import app
@@ -229,6 +231,30 @@ def test_where_nothing_was_assessed_nothing_is_excluded():
     text = sentences(replace(a, vertebrae=tuple(replace(v, review="rejected") for v in a.vertebrae)))
     assert "No vertebra was assessed, so vertebral fractures can be neither found nor excluded." in text
     assert "No vertebral fracture" not in text
+
+
+def test_the_picture_has_the_decimal_sign_of_the_report(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Axes, "text", lambda axes, x, y, s, **style: seen.append(s))
+    for language, ratio in (("de", "LWK 1  0,74"), ("en", "L1  0.74")):
+        seen.clear()
+        made(spine(WEDGE), language)
+        assert any(text.startswith(ratio) for text in seen), seen
+
+
+@pytest.mark.parametrize("width", [600, 900, 1280])
+def test_the_page_is_read_without_scrolling_aside(width):
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    if program is None:
+        pytest.skip("needs Chromium")
+    with api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_content(report_html(made(spine(WEDGE), "de")))
+        ends = page.evaluate("[...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().right)")
+        assert max(ends) <= width and page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
 
 
 def test_a_failed_study_has_no_report_but_its_code():

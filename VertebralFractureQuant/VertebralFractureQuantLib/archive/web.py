@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ..dicom.source import silenced
 from ..errors import VFQError
 from ..report.outputs import writing
+from ..report.whole import beside
 from .folders import holds, identify, instance_name, study_name, write_durably
 
 if TYPE_CHECKING:
@@ -99,9 +100,8 @@ def fetch_study(client: DICOMwebClient, uid: str, output: Path, tell: Callable[[
         raise VFQError(
             "output_exists", f"{target.name}: the study was fetched before. Move the folder away to fetch it again."
         )
-    partial = output / f".partial-{target.name}"
+    partial = beside(target)
     with writing(output):
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     try:
         count = 0

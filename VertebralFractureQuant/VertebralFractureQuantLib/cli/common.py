@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import VFQError, as_coded
+from ..report.whole import whole_file
 
 EXIT_CODED_FAILURE = 3
 WIDTH_OF_FILES = 160  # columns of tables that go to a file or a pipe
@@ -147,20 +147,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     VFQError
         `output_not_writable`.
     """
-    partial = path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            write(partial)
     except OSError as error:
         message = (
             f"{path.name}: the file cannot be written ({error.strerror}). Check the folder's permissions and the free "
             "space, or choose another folder."
         )
         raise VFQError("output_not_writable", message) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def write_json(data: Any, path: Path) -> None:

@@ -88,6 +88,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(record, indent=1))
     else:
+        _say_failures(inputs, examinations)
         _print(examinations, days, steps, targets)
     whole = all(e.analysis.status == "ok" for e in examinations) and all(s.comparison for s in steps)
     if not whole:
@@ -143,6 +144,13 @@ def _write_picture(examinations: Sequence[Examination], steps: Sequence[Step], t
         target.unlink(missing_ok=True)
 
 
+def _say_failures(inputs: Sequence[Path], examinations: Sequence[Examination]) -> None:
+    """Print why an analysed case failed; of a scan it was said when it was analysed."""
+    for path, e in zip(inputs, examinations, strict=True):
+        if e.analysis.status != "ok" and _is_case(path):
+            _say(output_console(), f"{e.analysis.case}: {e.analysis.status}: {e.analysis.message}")
+
+
 def _print(
     examinations: Sequence[Examination], days: Sequence[int | None], steps: Sequence[Step], targets: Sequence[Path]
 ) -> None:
@@ -150,9 +158,6 @@ def _print(
     from ..report.comparison_terminal import change_lines, change_table
 
     console = output_console()
-    for e in examinations:
-        if e.analysis.status != "ok":
-            _say(console, f"{e.analysis.case}: {e.analysis.status}: {e.analysis.message}")
     for step in steps:
         before, now = (examinations[i].analysis.case for i in (step.prior, step.current))
         console.print(f"{now} compared with {before}", style="bold", markup=False, highlight=False, soft_wrap=True)

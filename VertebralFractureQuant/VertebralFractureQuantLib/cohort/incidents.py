@@ -16,6 +16,7 @@ from ..errors import VFQError
 from ..followup.comparison import compare
 from ..report.comparison_files import names_of, read_examination
 from ..report.outputs import writing
+from ..report.whole import whole_file
 from .occasions import Occasion, read_occasions
 from .work import CASES
 
@@ -93,7 +94,11 @@ def write_incidents(folder: Path, patient: str | None = None, day: str | None = 
     """
     found = read_occasions(folder, patient, day)
     rows = [_row(folder, one, other) for one, other in pairwise(found.known) if one.patient == other.patient]
-    with writing(folder), (folder / FILE).open("w", newline="", encoding="utf-8") as file:
+    with (
+        writing(folder),
+        whole_file(folder / FILE) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _guarded(value) for key, value in row.items()} for row in rows)

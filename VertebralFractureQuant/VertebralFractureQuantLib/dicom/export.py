@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.files import read_ct
 from ..report.outputs import check_writable, writing
+from ..report.whole import beside, whole_file
 from ..spine.record import SpineAnalysis
 from ..spine.record_json import read_analysis
 from .source import Source, read_source, silenced
@@ -140,7 +141,7 @@ def _overview(
             "missing_dependency", "The overview image needs the package matplotlib. Install it, or use --no-overview."
         ) from None
     assert source is not None
-    drawn = output / ".partial-overview.png"
+    drawn = beside(output / "overview.png")
     ct = read_ct(source, series or analysis.series, trust_header=analysis.trust_header)
     with writing(output):
         try:
@@ -190,11 +191,5 @@ def _built(make: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _write(dataset: Dataset, path: Path) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    with writing(path.parent):
-        try:
-            dataset.save_as(partial, enforce_file_format=True)
-            partial.replace(path)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+    with writing(path.parent), whole_file(path) as partial_file:
+        dataset.save_as(partial_file, enforce_file_format=True)

@@ -160,12 +160,18 @@ def _same_for_all(headers: list[Dataset]) -> str:
     """Return the frame of reference of all slices. VFQError `no_identity` if it or another identity differs."""
     for keyword in (*OF_A_SLICE, "FrameOfReferenceUID"):
         if lacking := sum(not one.get(keyword) for one in headers):
-            raise _no_identity(f"{lacking} slices of the series have no {keyword}, so nothing can refer to them.")
+            raise _no_identity(
+                f"{lacking} slices of the series have no {keyword}, so nothing can refer to them. Export the series "
+                f"from the archive again. {ONLY_PDF}"
+            )
     for keyword in ONE_FOR_ALL:
         if len({str(one.get(keyword, "")) for one in headers}) > 1:
             raise _no_identity(f"The slices of the series differ in {keyword}, so it is unclear whose they are.")
     if len({str(one.SOPInstanceUID) for one in headers}) < len(headers):
-        raise _no_identity("Several slices have the same SOPInstanceUID, so nothing can refer to one of them.")
+        raise _no_identity(
+            "Several slices have the same SOPInstanceUID, so nothing can refer to one of them. Export the series from "
+            f"the archive again. {ONLY_PDF}"
+        )
     return str(headers[0].FrameOfReferenceUID)
 
 

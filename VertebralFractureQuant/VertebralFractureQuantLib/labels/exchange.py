@@ -31,7 +31,10 @@ COLUMNS = ("case", "reader", "session", "level", *POINTS, "not_assessable", "sec
 
 
 def from_markups(path: Path, case: Case) -> list[Incoming]:
-    """Read the six-point closed curves of a Slicer markups file; the level is the first word of a curve's name."""
+    """Read the six-point closed curves of a Slicer markups file; the level is the first word of a curve's name.
+
+    The keypoints.mrk.json of a case is unreviewed while the analysis.json beside it is.
+    """
     data = read_data(path)
     try:
         found = read_markups(path)
@@ -40,7 +43,18 @@ def from_markups(path: Path, case: Case) -> list[Incoming]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise unreadable(path, error) from error
     left = (f"{path.name}: {others} markups that are not closed curves of six points",) if others else ()
-    return [Incoming(labels, left_out=left)]
+    return [Incoming(labels, left_out=left, unreviewed=_of_open_case(path))]
+
+
+def _of_open_case(path: Path) -> bool:
+    """True if the file is the key points of a case whose analysis waits for review, or cannot be read."""
+    analysis = path.with_name("analysis.json")
+    if path.name != "keypoints.mrk.json" or not analysis.exists():
+        return False
+    try:
+        return from_analysis(analysis, Case("", ""))[0].unreviewed
+    except VFQError:
+        return True
 
 
 def markups(reading: LabelReading) -> str:

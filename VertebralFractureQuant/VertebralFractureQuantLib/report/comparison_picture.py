@@ -142,7 +142,8 @@ def _told(change: Change) -> str:
     if change.difference_mm is None:
         return change.verdict
     largest = max(change.difference_mm, key=abs)
-    return f"{change.verdict}, {largest:+.1f} mm".replace("-", "\N{MINUS SIGN}")
+    number = f"{largest:+.1f}" if abs(largest) >= 0.05 else "0.0"  # "-0.0" is no loss
+    return f"{change.verdict}, {number} mm".replace("-", "\N{MINUS SIGN}")
 
 
 def _short(case: str, most: int) -> str:

@@ -73,7 +73,8 @@ def make_report(
         *(words[k] for k in ("ratio", "grade", "shape", "loss", "state")),
     )
     rows = tuple(_table_row(row, wording) for row in found.rows)
-    picture = _picture(analysis, panel, [row.cells[0] for row in rows]) if panel else None
+    names = [row.cells[0] for row in rows]
+    picture = _picture(analysis, panel, names, wording.words["decimal"]) if panel else None
     changes = wording.changes(prior) if prior else None
     return Report(found, wording, wording.sections(found), columns, rows, picture, changes)
 
@@ -177,10 +178,10 @@ def stored_straightened(folder: Path, analysis: SpineAnalysis) -> Path | None:
     return automatic if same else None
 
 
-def _picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str]) -> bytes:
+def _picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str], decimal: str) -> bytes:
     from .print_picture import print_picture  # matplotlib is slow to import
 
-    return print_picture(analysis, panel, names)
+    return print_picture(analysis, panel, names, decimal)
 
 
 def _table_row(row: Row, wording: Wording) -> TableRow:

@@ -6,15 +6,16 @@ It lies in the folder of the reading. What cannot be used is an error with a cod
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from ..errors import VFQError
 from ..followup.reader_match import AGAIN, KeptMatches, Place, ReaderMatch
 from .outputs import writing
+from .whole import whole_file
 
 MATCHES_NAME = "matches.json"
 DAMAGED_NAME = "matches-damaged.json"
@@ -40,13 +41,18 @@ def write_match(folder: Path, scan: str, prior: str, match: ReaderMatch) -> None
         try:
             held = _read(folder)
         except VFQError:
-            (folder / MATCHES_NAME).replace(folder / DAMAGED_NAME)
+            (folder / MATCHES_NAME).rename(_free(folder / DAMAGED_NAME))
         pairs = [{"prior": list(before), "current": list(now)} for before, now in match.places]
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         held[prior] = {"scan": scan, "pairs": pairs, "reader": match.reader, "at": at}
-        partial = folder / f".{MATCHES_NAME}.{os.getpid()}"
-        partial.write_text(json.dumps({"schema": SCHEMA, "matches": held}, indent=1), encoding="utf-8")
-        partial.replace(folder / MATCHES_NAME)
+        with whole_file(folder / MATCHES_NAME) as partial:
+            partial.write_text(json.dumps({"schema": SCHEMA, "matches": held}, indent=1), encoding="utf-8")
+
+
+def _free(path: Path) -> Path:
+    """Return the path, or the first of "name-2.json", "name-3.json", ... that does not exist."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(name for name in chain([path], names) if not name.exists())
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -30,14 +30,17 @@ GAP, LINE, LETTER = 0.12, 0.19, 0.072  # the last is the width of a letter of a 
 INK, LEADER = "#16191d", "#6b737c"
 
 
-def print_picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str]) -> bytes:
-    """Return the picture as PNG, at most 9.6 inches high; `names` are those of the vertebrae."""
+def print_picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str], decimal: str = ".") -> bytes:
+    """Return the picture as PNG, at most 9.6 inches high; `names` are those of the vertebrae.
+
+    decimal : the decimal sign of the report's language.
+    """
     buffer = io.BytesIO()
-    draw_print(analysis, panel, names).savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    draw_print(analysis, panel, names, decimal).savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
 
 
-def draw_print(analysis: SpineAnalysis, panel: Panel, names: Sequence[str]) -> Figure:
+def draw_print(analysis: SpineAnalysis, panel: Panel, names: Sequence[str], decimal: str = ".") -> Figure:
     """Draw the panel, and right of it the name, ratio and grade of each vertebra, as a matplotlib figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,7 +48,7 @@ def draw_print(analysis: SpineAnalysis, panel: Panel, names: Sequence[str]) -> F
     panel = _narrow(panel)
     scale = min(HEIGHT / panel.height, MOST_WIDE / panel.width)
     width, height = scale * panel.width, max(scale * panel.height, LINE * len(analysis.vertebrae), LEAST_HIGH)
-    labels = [f"{name}  {_verdict(v)}" for name, v in zip(names, analysis.vertebrae, strict=True)]
+    labels = [f"{name}  {_verdict(v, decimal)}" for name, v in zip(names, analysis.vertebrae, strict=True)]
     total = width + GAP + 0.2 + LETTER * max(map(len, labels), default=0)
     figure = Figure(figsize=(total, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -98,11 +101,11 @@ def _color(vertebra: Vertebra) -> tuple[float, float, float]:
     return GRADE_COLORS[vertebra.called] if vertebra.counts else REJECTED
 
 
-def _verdict(vertebra: Vertebra) -> str:
+def _verdict(vertebra: Vertebra, decimal: str) -> str:
     """ "0.71 (2)": G, and the grade after Genant of a fracture; without G if the neighbours gave the grade."""
     if not vertebra.counts:
         return "\N{EN DASH}"
     m = vertebra.measurement
-    ratio = ratio_text(m.genant_ratio) if deciding_ratio(m) == m.genant_ratio else ""
+    ratio = ratio_text(m.genant_ratio).replace(".", decimal) if deciding_ratio(m) == m.genant_ratio else ""
     grade = f"({GRADES.index(vertebra.called)})" if vertebra.called != "normal" else ""
     return "  ".join(filter(None, (ratio, grade)))

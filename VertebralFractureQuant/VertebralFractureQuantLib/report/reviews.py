@@ -20,6 +20,7 @@ from ..spine.record_json import read_analysis, to_json
 from .markups import write_markups
 from .outputs import MACHINE_NAME, write_record, write_straightened, writing
 from .tables import write_measurements
+from .whole import whole_file
 
 NOT_SAVED = (
     "the review cannot be saved ({reason}). Check the folder's permissions and the free space; its files are intact."
@@ -84,13 +85,8 @@ def _write_picture(analysis: SpineAnalysis, ct: CTVolume, file: Path, write: Wri
     """Write one image as a whole; none of a record without a curve."""
     if not len(analysis.curve):
         return
-    partial_file = file.with_name(f".partial-{file.name}")
-    try:
+    with whole_file(file) as partial_file:
         write(analysis, ct, partial_file)
-        os.replace(partial_file, file)
-    finally:
-        with suppress(OSError):
-            partial_file.unlink()
 
 
 def _is_saved(analysis: SpineAnalysis, folder: Path) -> bool:
