@@ -6,6 +6,7 @@ C-STORE service (`archive_cases`), in `test_archive_orthanc` a real one.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -636,3 +637,16 @@ def test_a_query_that_could_name_other_patients_is_refused_before_it_is_sent(ask
     with pytest.raises(VFQError) as refused:
         find_studies(None, **asked)  # type: ignore[arg-type]
     assert refused.value.code == "nothing_found" and "other patients" in refused.value.message
+
+
+def test_images_that_a_killed_fetch_left_are_deleted_by_the_next_one(tmp_path):
+    from VertebralFractureQuantLib.archive import web
+
+    hours = [2.0, 0.1, 2.0]
+    left = [tmp_path / f".partial-0000000{i}-{name}" for i, name in enumerate(("study", "study", "other"))]
+    for folder, age in zip(left, hours, strict=True):
+        folder.mkdir()
+        (folder / "image.dcm").write_bytes(b"pixels")
+        os.utime(folder, (time.time() - 3600 * age,) * 2)
+    web.discard_abandoned(tmp_path / "study")
+    assert [folder.exists() for folder in left] == [False, True, True]  # one may be running, one is another study

@@ -5,8 +5,10 @@ Credentials come from environment variables only, certificates are verified, and
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -28,6 +30,7 @@ USER, PASSWORD, TOKEN = "VFQ_DICOMWEB_USER", "VFQ_DICOMWEB_PASSWORD", "VFQ_DICOM
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 STUDY_UID, SERIES_UID, IMAGES_IN_SERIES, MODALITY = "0020000D", "0020000E", "00201209", "00080060"
 WAIT_S = (10.0, 120.0)  # for a connection, and between two parts of an answer
+ABANDONED_S = 3600.0  # after which a fetch that has got nothing more is not running
 MOST_REQUESTS = 3  # with waits of 2 and 4 s between them
 AS_STORED = (("application/dicom", "*"),)
 
@@ -102,6 +105,7 @@ def fetch_study(client: DICOMwebClient, uid: str, output: Path, tell: Callable[[
         )
     partial = beside(target)
     with writing(output):
+        discard_abandoned(target)
         partial.mkdir(parents=True)
     try:
         count = 0
@@ -116,6 +120,13 @@ def fetch_study(client: DICOMwebClient, uid: str, output: Path, tell: Callable[[
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def discard_abandoned(target: Path) -> None:
+    """Delete what killed fetches into `target` left beside it: images of a patient, and nothing came for an hour."""
+    for left in target.parent.glob(f".partial-*-{glob.escape(target.name)}"):
+        if time.time() - left.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def store_files(client: DICOMwebClient, paths: Sequence[Path], stored: Callable[[Path], None]) -> None:
