@@ -35,15 +35,15 @@ FARTHEST_FROM_CURVE_MM = 25.0
 CUT_MM = 3.0  # an endplate nearer to the end of a curve is not seen whole
 
 
-def straightened_slab(ct: CTVolume, curve: SpineCurve, pixel_mm: float = PIXEL_MM) -> np.ndarray:
-    """Return the detector's input `(rows, 128)` HU with pixels of `pixel_mm`.
+def straightened_slab(ct: CTVolume, curve: SpineCurve) -> np.ndarray:
+    """Return the detector's input `(rows, 128)` HU with pixels of `PIXEL_MM`.
 
     Rows run along the arc, columns along A; A = 0 is at column 64.
     """
     from ..networks.detector import COLUMNS, HALF_WIDTH_MM, SPACING_MM
 
-    half_mm = HALF_WIDTH_MM * pixel_mm / SPACING_MM
-    planes = Straightening(curve).sample_slab(ct, half_mm, np.array(SLAB_MM), pixel_mm)
+    half_mm = HALF_WIDTH_MM * PIXEL_MM / SPACING_MM
+    planes = Straightening(curve).sample_slab(ct, half_mm, np.array(SLAB_MM), PIXEL_MM)
     slab: np.ndarray = planes.mean(0)[:, :COLUMNS]
     return slab
 
