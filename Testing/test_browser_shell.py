@@ -163,6 +163,20 @@ def faults(page) -> list[str]:
     return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
 
 
+def test_messages_come_as_array_buffers_which_are_at_hand_at_once(chromium, server):
+    page = chromium.new_page()
+    page.add_init_script(
+        "window.sockets = []; const Real = WebSocket;"
+        "window.WebSocket = class extends Real { constructor(...at) { super(...at); window.sockets.push(this); } };"
+    )
+    page.goto(server.url)
+    page.wait_for_selector("tr[data-id]", timeout=30000)
+    becomes(lambda: page.evaluate("window.sockets.map(s => s.binaryType)"), ["arraybuffer"])
+    press(page, "?")  # messages still arrive
+    page.wait_for_selector("[data-test=help]")
+    page.close()
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_axe_finds_no_serious_fault(chromium, server, theme):
     pytest.importorskip("axe_playwright_python", reason="needs axe-core: pip install '.[test]'")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -243,6 +244,22 @@ def test_a_run_that_diverges_fails_and_saves_nothing(tmp_path, monkeypatch):
     with pytest.raises(VFQError, match="finite"):
         weights.save(endless, "refiner", tmp_path / "endless.safetensors", {"name": "endless"})
     assert not (tmp_path / "endless.safetensors").exists()
+
+
+def test_a_step_whose_gradient_is_not_finite_changes_nothing():
+    model = torch.nn.Linear(1, 1)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    crew = SimpleNamespace(device="cpu", all=bool)
+
+    def step(loss) -> float:
+        task = dataclasses.replace(train.TASKS["refiner"], loss=loss, mixed=False)
+        return train._step(task, model, optimizer, {"x": torch.ones(1, 1)}, crew)
+
+    assert step(lambda m, batch: torch.sqrt(0.0 * m(batch["x"])).sum()) == 0.0  # its gradient is nan
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    step(lambda m, batch: m(batch["x"]).sum())
+    assert not torch.equal(model.weight, before[0])
 
 
 def test_weights_that_no_run_made_are_not_overwritten(tmp_path, monkeypatch):

@@ -2,8 +2,7 @@
 
 trame's client (wslink) asks the WebSocket for blobs, and waits for two copies out of the browser's own process for each
 message. During a drag that is up to 6 ms between a message and its number. An `ArrayBuffer` with the one method of a
-`Blob` that wslink calls passes through the same code without waiting. Should wslink read otherwise one day, its blobs
-work as before.
+`Blob` that wslink calls passes through the same code without waiting.
 """
 
 from __future__ import annotations

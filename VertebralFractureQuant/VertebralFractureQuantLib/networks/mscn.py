@@ -182,15 +182,9 @@ def is_cut(body: np.ndarray, scanned: np.ndarray) -> bool:
     middle = round(float(np.nonzero(body)[2].mean()))
     flat = body[..., middle]
     outside = ~scanned[..., middle]
-    ends = [binary_dilation(flat, _line(axis), iterations=REACH) & outside for axis in (0, 1)]
+    lines = np.ones((3, 1)), np.ones((1, 3))  # the neighbours in a column, and in a row
+    ends = [binary_dilation(flat, line, iterations=REACH) & outside for line in lines]
     return any(end.any(axis).sum() > CUT_SHARE * flat.any(axis).sum() for axis, end in enumerate(ends))
-
-
-def _line(axis: int) -> np.ndarray:
-    """Return the neighbours along one axis of a picture."""
-    line = np.zeros((3, 3), bool)
-    line[(slice(None), 1) if axis == 0 else (1, slice(None))] = True
-    return line
 
 
 def mask_slice(bone: np.ndarray) -> tuple[float, np.ndarray]:
