@@ -1,6 +1,6 @@
 """What the tests of the review page share: servers of the real command, a browser, and the acts of a reader.
 
-The server runs in a separate process; the browser is Chromium, driven by Playwright.
+The server runs in a process of its own; the browser is Chromium, driven by Playwright.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from browser_forks import Command
+from chromium import CHROMIUM, FLAGS
 from PIL import Image
+from VertebralFractureQuantLib.imaging.ct import CTVolume
+from VertebralFractureQuantLib.imaging.files import write_ct
 from VertebralFractureQuantLib.scene.straight import ANTERIOR_MM
 from VertebralFractureQuantLib.spine.curve import SpineCurve
 from VertebralFractureQuantLib.spine.record import SpineAnalysis
 from VertebralFractureQuantLib.spine.record_json import read_analysis
 from VertebralFractureQuantLib.spine.straightening import Straightening
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-FLAGS += ("--disable-component-update", "--disable-sync")
 SIZE = {"width": 1600, "height": 950}
 PATIENT = "Doe^Jane"
+SMALL = {"field_of_view": "spine", "spacing_mm": (1.2, 2.0)}  # a phantom that is painted in ten seconds
 IMAGES_SHOWN = """[...document.querySelectorAll('[data-view] canvas, [data-view] img')].filter(
     (shown) => (shown.naturalWidth ?? shown.width) > 1).length >= 4"""
 HANDLED = """async () => {
@@ -45,21 +48,20 @@ HANDLED = """async () => {
 
 @dataclass
 class Server:
-    """`vfq review` in a process, as a user starts it."""
+    """`vfq review` in a process of its own."""
 
     arguments: list[str]
-    process: subprocess.Popen[str] = field(init=False)
+    command: ClassVar[str] = "review"
+    vfq: Command = field(init=False)
     log: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "review", "--no-browser", *self.arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.vfq = Command([self.command, "--no-browser", *self.arguments])
 
     @cached_property
     def url(self) -> str:
         """The address of the page; waits until the server prints it."""
-        assert self.process.stderr
-        for line in self.process.stderr:
+        for line in self.vfq.stderr:
             self.log.append(line)
             found = re.search(r"Open (http\S+)", line)
             if found:
@@ -67,31 +69,35 @@ class Server:
         raise AssertionError("".join(self.log))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> str:
-        self.process.send_signal(how)
-        _, rest = self.process.communicate(timeout=20)
-        return "".join(self.log) + (rest or "")
+        """End it unless it has ended, and return all that it said."""
+        if self.vfq.running():
+            self.vfq.signal(how)
+        self.vfq.wait()
+        return "".join(self.log) + self.vfq.stderr.read()
 
 
 @pytest.fixture(scope="session")
-def scans(tmp_path_factory) -> Path:
+def scans(once, painted) -> Path:
     """A small phantom and a crop of it, in files that are named like patients."""
-    from VertebralFractureQuantLib.imaging.files import write_ct
-    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
-
-    folder = tmp_path_factory.mktemp("scans")
-    ct, _ = make_phantom(11, PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0)))
-    for i, voxels in enumerate((ct.voxels, ct.voxels[: -len(ct.voxels) // 5])):
-        write_ct(replace(ct, voxels=voxels), folder / f"{PATIENT}-{i + 1}.nii.gz")
-    return folder
+    return once("scans", lambda folder: write_scans(folder, painted(11, **SMALL)[0], f"{PATIENT}-"))
 
 
 @pytest.fixture(scope="session")
-def analyzed(scans: Path, tmp_path_factory) -> Path:
+def analyzed(scans: Path, once) -> Path:
     """The outputs of `vfq analyze` for both scans."""
-    output = tmp_path_factory.mktemp("analyzed")
+    return once("analyzed", partial(analyze, scans))
+
+
+def write_scans(folder: Path, ct: CTVolume, name: str) -> None:
+    """Write a CT and its caudal part as `name`1 and `name`2."""
+    for i, voxels in enumerate((ct.voxels, ct.voxels[: -len(ct.voxels) // 5])):
+        write_ct(replace(ct, voxels=voxels), folder / f"{name}{i + 1}.nii.gz")
+
+
+def analyze(scans: Path, output: Path) -> None:
+    """Run `vfq analyze`."""
     command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
     subprocess.run(command, check=True, capture_output=True)
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +141,7 @@ def ahead(scans: Path, analyzed: Path, tmp_path_factory) -> Iterator[Ahead]:
 def started(ahead: Ahead) -> Iterator[tuple[Server, Path]]:
     server, output = ahead.take()
     yield server, output
-    if server.process.poll() is None:
-        server.stop()
+    server.stop()
 
 
 @pytest.fixture

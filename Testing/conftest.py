@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ("browser_bench",)  # servers and pages for the tests in a browser
 
@@ -51,6 +53,39 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no real images: set VFQ_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Fill a folder once for all processes of this run, and return it; nobody changes it afterwards."""
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / f"once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                partial = tmp_path_factory.mktemp(name)
+                fill(partial)
+                partial.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def painted(once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[..., Any]:
+    """Return the CT and the truth of the phantom of a seed and `PhantomOptions`; painting takes ten seconds."""
+    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+
+    def phantom(seed: int, **options: Any) -> Any:
+        def fill(folder: Path) -> None:
+            (folder / "phantom").write_bytes(pickle.dumps(make_phantom(seed, PhantomOptions(**options))))
+
+        name = "-".join(["phantom", str(seed), *(f"{key}-{value}" for key, value in options.items())])
+        return pickle.loads((once(name, fill) / "phantom").read_bytes())
+
+    return phantom
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from chromium import CHROMIUM, FLAGS
 from PIL import Image
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 LEVELS = [f"T{i}" for i in range(1, 13)] + [f"L{i}" for i in range(1, 6)]
 GRADES = ("normal", "mild", "moderate", "severe")
 FAILURES = ("corrupt_file", "not_ct", "no_spine_found", "too_few_slices")

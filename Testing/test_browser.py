@@ -1,6 +1,6 @@
 """The review page as a reader uses it: the real command, a real browser, real drags, and the files afterwards.
 
-The server runs in a separate process; the browser is Chromium, driven by Playwright.
+The server runs in a process of its own; the browser is Chromium, driven by Playwright.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -331,8 +333,7 @@ def test_after_kill_9_the_page_restores_every_finished_action(chromium, server, 
     page.wait_for_selector("tr[data-id=v1][data-review=rejected]")
     dragged = g(page, "v2")
     assert dragged != pytest.approx(analysis.vertebrae[1].measurement.genant_ratio, abs=1e-3)
-    server.process.kill()
-    server.process.wait()
+    server.stop(signal.SIGKILL)
     page.close()
 
     again = Server([str(scans), "--output", str(output), "--reader", "tester"])
@@ -357,7 +358,7 @@ def test_closing_a_tab_during_a_drag_loses_nothing(chromium, server, output):
     page.close()
     page = open_page(chromium, server)
     assert g(page, "v2") == pytest.approx(live, abs=1e-12)
-    assert page.is_enabled("[data-test=undo]")
+    becomes(lambda: page.is_enabled("[data-test=undo]"), True)
     x, y = picture.xy(analysis.vertebrae[1].keypoints[0, 0])
     page.mouse.move(x, y)
     page.mouse.move(x + 40, y + 40, steps=8)
@@ -644,14 +645,19 @@ def test_an_analysis_of_another_ct_is_refused_in_the_page(chromium, scans, unope
         server.stop()
 
 
-def test_a_case_without_an_analysis_is_analysed(chromium, scans, tmp_path):
+def test_the_command_analyses_a_case_without_an_analysis_and_ends_by_ctrl_c(chromium, scans, tmp_path):
     first = sorted(scans.iterdir())[0]
-    server = Server([str(first), "--output", str(tmp_path / "fresh")])
-    try:
-        page = chromium.new_page(viewport=SIZE)
-        page.goto(server.url)
-        page.wait_for_selector("tr[data-id]", timeout=60000)
-        page.close()
-        assert json.loads((folder_of(tmp_path / "fresh", 0) / "analysis.json").read_text())["status"] == "ok"
-    finally:
-        server.stop()
+    vfq = [sys.executable, "-m", "VertebralFractureQuantLib.cli"]
+    command = [*vfq, "review", "--no-browser", str(first), "--output", str(tmp_path / "fresh")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr
+            (address,) = next(filter(None, (re.findall(r"Open (http\S+)", line) for line in server.stderr)))
+            page = chromium.new_page(viewport=SIZE)
+            page.goto(address)
+            page.wait_for_selector("tr[data-id]", timeout=60000)
+            page.close()
+            assert json.loads((folder_of(tmp_path / "fresh", 0) / "analysis.json").read_text())["status"] == "ok"
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +17,10 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install
 from browser_bench import (
     CHROMIUM,
     SIZE,
+    SMALL,
     Picture,
     Server,
+    analyze,
     becomes,
     drag,
     eventually,
@@ -31,7 +31,6 @@ from browser_bench import (
     steady,
 )
 from VertebralFractureQuantLib.imaging.files import write_ct
-from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 from VertebralFractureQuantLib.scene.pair_keys import BLINK
 from VertebralFractureQuantLib.spine.record import SpineAnalysis
 from VertebralFractureQuantLib.spine.record_json import read_analysis
@@ -43,15 +42,13 @@ MATCHED = "tr[data-pair]:not([data-verdict='not comparable'])"
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory) -> tuple[Path, Path]:
+def studies(painted, tmp_path_factory) -> tuple[Path, Path]:
     """Two scans of one patient, "now" and "then", a copy of the first, and the folder of their analyses."""
     scans, output = tmp_path_factory.mktemp("pair"), tmp_path_factory.mktemp("pair-analyzed")
-    for name, later in (("then", None), ("now", 5)):
-        options = PhantomOptions(field_of_view="spine", spacing_mm=(1.2, 2.0), later=later, new_fracture_rate=0.0)
-        write_ct(make_phantom(11, options)[0], scans / f"{name}.nii.gz")
+    for name, options in (("then", {}), ("now", {"later": 5, "new_fracture_rate": 0.0})):
+        write_ct(painted(11, **SMALL, **options)[0], scans / f"{name}.nii.gz")
     shutil.copy(scans / "now.nii.gz", scans / "zcopy.nii.gz")
-    command = [sys.executable, "-m", "VertebralFractureQuantLib.cli", "analyze", str(scans), "--output", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+    analyze(scans, output)
     return scans, output
 
 
@@ -70,8 +67,7 @@ def serve(studies: tuple[Path, Path], output: Path, prior: str = "then") -> Serv
 def server(studies, output) -> Iterator[Server]:
     server = serve(studies, output)
     yield server
-    if server.process.poll() is None:
-        server.stop()
+    server.stop()
 
 
 def open_pair(chromium, server: Server):

@@ -66,8 +66,7 @@ def started() -> Iterator[list[Server]]:
     servers: list[Server] = []
     yield servers
     for server in servers:
-        if server.process.poll() is None:
-            server.stop()
+        server.stop()
 
 
 def shown(chromium, server: Server):

@@ -330,10 +330,9 @@ def test_the_results_of_another_series_with_the_same_grid_are_not_returned_as_it
 
 
 @pytest.mark.thorough
-def test_a_phantom_is_analysed_in_a_child_process(tmp_path):
-    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+def test_a_phantom_is_analysed_in_a_child_process(tmp_path, painted):
 
-    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
+    ct, _ = painted(3, field_of_view="spine", spacing_mm=(1.5, 2.5))
     write_ct(ct, tmp_path / "scan.nii.gz")
     job = AnalysisJob(analysis_command(tmp_path / "scan.nii.gz", tmp_path / "out", "scan", "cpu"))
     assert eventually(job.update, ended, 120) == JobState("done", "write", 1.0)

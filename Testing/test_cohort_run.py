@@ -526,11 +526,10 @@ def test_other_versions_on_a_worker_end_the_run(run, source):
 
 
 @pytest.mark.thorough
-def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path):
+def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path, painted):
     from VertebralFractureQuantLib.cohort.studies import Study, measure_study
-    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
 
-    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
+    ct, _ = painted(3, field_of_view="spine", spacing_mm=(1.5, 2.5))
     (tmp_path / "source").mkdir()
     Library().write_ct(ct, tmp_path / "source" / "p.nii.gz")
     crew = lambda *given: ThreadCrew(given[0])  # noqa: E731
@@ -552,10 +551,8 @@ def test_a_case_of_a_cohort_equals_that_of_a_single_run_file_by_file(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_cohort_with_another_method_names_its_networks_in_record_and_tables(tmp_path):
-    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
-
-    ct, _ = make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))
+def test_a_cohort_with_another_method_names_its_networks_in_record_and_tables(tmp_path, painted):
+    ct, _ = painted(3, field_of_view="spine", spacing_mm=(1.5, 2.5))
     (tmp_path / "source").mkdir()
     Library().write_ct(ct, tmp_path / "source" / "p.nii.gz")
     crew = lambda *given: ThreadCrew(given[0])  # noqa: E731

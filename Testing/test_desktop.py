@@ -397,10 +397,9 @@ def test_without_a_curve_three_clicks_are_needed(bench):
     assert bench.study.straightening.curve.length == pytest.approx(80.0, abs=2.0)
 
 
-def test_a_phantom_is_analysed_by_the_real_child(empty):
-    from VertebralFractureQuantLib.phantom import PhantomOptions, make_phantom
+def test_a_phantom_is_analysed_by_the_real_child(empty, painted):
 
-    empty.add_volume(make_phantom(3, PhantomOptions(field_of_view="spine", spacing_mm=(1.5, 2.5)))[0], "Phantom")
+    empty.add_volume(painted(3, field_of_view="spine", spacing_mm=(1.5, 2.5))[0], "Phantom")
     empty.widget.analyst._start = None
     empty.desktop.press("analyzeButton")
     empty.desktop.wait(lambda: empty.editor or empty.said, 300)

@@ -13,7 +13,8 @@ import pytest
 pl = pytest.importorskip("polars", reason="needs the gallery: pip install '.[cohort]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 
-from gallery_bench import CHROMIUM, FLAGS, write_tables, write_thumbnails  # noqa: E402
+from chromium import CHROMIUM, FLAGS  # noqa: E402
+from gallery_bench import write_tables, write_thumbnails  # noqa: E402
 from PIL import Image  # noqa: E402
 from VertebralFractureQuantLib.cohort.gallery import write_gallery  # noqa: E402
 
@@ -170,7 +171,7 @@ def test_names_are_text_everywhere(tab):
     tab.get_by_role("button", name="Conditions").click()
     tab.locator("select.dtsb-data").select_option(index=6)  # the covariate
     tab.locator("select.dtsb-condition").select_option("=")
-    tab.locator("select.dtsb-value").wait_for()
+    playwright.expect(tab.locator("select.dtsb-value:enabled")).to_be_visible()
     tab.keyboard.press("Escape")
     tab.get_by_role("button", name="Columns").click()
     playwright.expect(tab.locator(".dt-button-collection")).to_contain_text(SITE)

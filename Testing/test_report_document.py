@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM
 from matplotlib.axes import Axes
 from pypdf import PdfReader
 from typer.testing import CliRunner
@@ -245,11 +245,10 @@ def test_the_picture_has_the_decimal_sign_of_the_report(monkeypatch):
 @pytest.mark.parametrize("width", [600, 900, 1280])
 def test_the_page_is_read_without_scrolling_aside(width):
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
-    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-    if program is None:
+    if CHROMIUM is None:
         pytest.skip("needs Chromium")
     with api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.set_content(report_html(made(spine(WEDGE), "de")))
         ends = page.evaluate("[...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().right)")

@@ -115,12 +115,16 @@ POINTER = """
     }
     window.trame.trigger("claim", [tab, sizes]);
   };
+  let asked = tab;  // the tab whose sizes this one asked to replace
   const back = (event) => {
-    if (window.trame.state.get("size_of") !== tab && !event.buttons && !document.hidden) claim();
+    const owner = window.trame.state.get("size_of");
+    if (owner === asked || event.buttons || document.hidden) return;
+    if (owner !== tab) claim();
+    asked = owner;
   };
   let soon = 0;
   window.addEventListener("resize", () => { clearTimeout(soon); soon = setTimeout(claim, 200); });
-  document.documentElement.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && back(event));
+  window.addEventListener("pointermove", (event) => event.isTrusted && event.pointerType === "mouse" && back(event));
   document.addEventListener("visibilitychange", back);
   window.addEventListener("pointerup", (event) => setTimeout(back, 100, {buttons: event.buttons}));
 })();

@@ -13,8 +13,15 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY"):
 
 from trame.widgets import html
 from trame_slicer.core import SlicerApp
-from trame_slicer.rca_view import register_rca_factories
-from trame_slicer.views import ScheduledRenderStrategy, SliceView, ViewLayoutDefinition, ViewProps, ViewType
+from trame_slicer.rca_view import RemoteViewFactory
+from trame_slicer.views import (
+    NoScheduleRendering,
+    ScheduledRenderStrategy,
+    SliceView,
+    ViewLayoutDefinition,
+    ViewProps,
+    ViewType,
+)
 from vtkmodules.vtkCommonCore import vtkObject
 
 from ..scene.views import Views
@@ -53,14 +60,16 @@ class ReviewViews:
 
     def __init__(self, server: Any, pairs: bool = False):
         self.app = SlicerApp()
-        register_rca_factories(
-            self.app.view_manager,
+        factory = RemoteViewFactory(
             server,
-            slice_view_ui_f=_label,
+            _not_rendered_yet,
+            ViewType.SLICE_VIEW,
+            populate_view_ui_f=_label,
             target_fps=FRAMES_PER_SECOND,
             blur_fps=FRAMES_PER_SECOND,
             interactive_quality=QUALITY,
         )
+        self.app.view_manager.register_factory(factory)
         vtkObject.GlobalWarningDisplayOff()  # each view warns about an event that trame-slicer itself sends
         self.straightened = self._create(STRAIGHTENED, "Sagittal")
         self.patient = [self._create(name, name) for name in PATIENT]
@@ -155,6 +164,11 @@ class NumbersFirst(ScheduledRenderStrategy):
     def _ask(self) -> None:
         self._waiting = None
         self._then.schedule_render()
+
+
+def _not_rendered_yet(**keys: Any) -> SliceView:
+    """Return a view that renders only when it is told how: else each of its settings would render it, 60 times."""
+    return SliceView(scheduled_render_strategy=NoScheduleRendering(), **keys)
 
 
 def _label(_server: Any, _view_id: str, view: SliceView) -> None:
