@@ -796,6 +796,13 @@ def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, t
     assert told.value.code == "nothing_to_evaluate"
 
 
+def test_a_patient_with_a_single_examination_is_named(repeated, tmp_path):
+    write_outputs(spine(case="only"), None, repeated / "single", pictures=False)
+    arguments = ["evaluate", "repeatability", str(repeated), "--repeats", "0", "-o", str(tmp_path / "out")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 3 and "single: no_pair: the patient has a single examination" in result.stdout
+
+
 # --- new fractures in a cohort
 
 

@@ -20,6 +20,7 @@ from ..report.whole import whole_file
 
 EXIT_CODED_FAILURE = 3
 WIDTH_OF_FILES = 160  # columns of tables that go to a file or a pipe
+INCOMPLETE = "A part of the input was not evaluated. The problems above say which part, why, and what to do."
 NOTICE = "For research use only. Not for diagnosis."
 
 
