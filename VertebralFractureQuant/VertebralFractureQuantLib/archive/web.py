@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ..dicom.source import silenced
 from ..errors import VFQError
 from ..report.outputs import writing
-from ..report.whole import beside
+from ..whole import beside
 from .folders import holds, identify, instance_name, study_name, write_durably
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ..errors import VFQError
 from ..followup.comparison import compare
 from ..report.comparison_files import names_of, read_examination
 from ..report.outputs import writing
-from ..report.whole import whole_file
+from ..whole import whole_file
 from .occasions import Occasion, read_occasions
 from .work import CASES
 

@@ -21,6 +21,7 @@ from ..spine.keypoints import centers
 from ..spine.record import SpineAnalysis
 from ..spine.record_json import from_json, to_json
 from ..spine.reference import Reference, read_reference
+from ..whole import visible
 from .graders import GRADERS, REPORTED
 from .method_figures import Truth
 from .picture_losses import PictureLoss, keep_losses, kept_losses, picture_losses
@@ -139,7 +140,7 @@ def real_scans(folders: Sequence[Path], scans: Path, problems: list[Problem]) ->
     """
     from ..imaging.files import case_name
 
-    for path in sorted(p for folder in folders for p in folder.glob("*.json")):
+    for path in visible(p for folder in folders for p in folder.glob("*.json")):
         try:
             reference: Reference = read_reference(path)
         except VFQError as error:

@@ -19,6 +19,7 @@ from ..errors import VFQError
 from ..followup.change import INTERVAL, Change
 from ..followup.comparison import Examination, compare
 from ..spine.record_json import read_analysis
+from ..whole import visible
 from .metrics import LIMITS_SD, Estimates, Figures, bland_altman, bootstrap
 from .problems import PROBLEMS
 
@@ -138,8 +139,8 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
 
     A single case in the folder itself is no patient.
     """
-    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not (p / "analysis.json").exists())]
-    held = {p.name: sorted(c.parent for c in p.glob("*/analysis.json")) for p in places}
+    places = [folder, *visible(p for p in folder.iterdir() if p.is_dir() and not (p / "analysis.json").exists())]
+    held = {p.name: visible(c.parent for c in p.glob("*/analysis.json")) for p in places}
     return {name: cases for name, cases in held.items() if len(cases) > (name == folder.name)}
 
 
