@@ -112,7 +112,7 @@ def _studies(folder: Path) -> list[Path]:
         return []
     if _has_slices(folder):
         return [folder]
-    held = {sub: _study_uid(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    held = {sub: _study_uid(sub) for sub in visible(folder.iterdir()) if sub.is_dir()}
     held = {sub: found for sub, found in held.items() if found is not None}
     below = {sub: _studies(sub) for sub in held} if len(set(held.values())) == len(held) else {}
     several = [study for studies in below.values() for study in studies]
