@@ -226,7 +226,7 @@ def test_an_interrupted_save_leaves_the_earlier_file(ten, monkeypatch, step):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((files, "sync") if step == "sync" else (os, "replace")), full)
+    monkeypatch.setattr(*(os, "fsync" if step == "sync" else "replace"), full)
     assert "No space left" in refused("output_not_writable", save, ten, replace(draft, comment="lost"))
     assert snapshot(ten.folder) == before
 
