@@ -129,7 +129,7 @@ def method_figures(trials: Sequence[Trial]) -> Figures:
         **score_figures(trials),
         **grade_figures(trials),
         **loss_figures(trials),
-        ("seconds",): mean(np.array([t.seconds for t in trials])),
+        ("seconds",): mean(np.array([t.seconds for t in trials if not np.isnan(t.seconds)])),
     }
 
 
