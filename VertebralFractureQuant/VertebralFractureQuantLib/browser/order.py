@@ -36,7 +36,8 @@ SCRIPT = """
     return send.call(this, data, ...more);
   };
   const click = (event) => {
-    const view = event.pointerType === "mouse" && event.button <= 2 && event.target.closest?.(".view .remote-controlled-area");
+    const mouse = event.pointerType === "mouse" && event.button <= 2;
+    const view = mouse && event.target.closest?.(".view .remote-controlled-area");
     if (event.type === "pointerdown") inView = !!view;
     if (view && inView) clicked = performance.now();
   };
