@@ -204,6 +204,11 @@ class Listening:
         """The events and codes of the log, in order."""
         return [word[:-1] for line in self.log for word in line.split()[1:3] if word.endswith(":")]
 
+    def wait_for_codes(self, *codes: str, since: int = 0) -> None:
+        """Wait until the log has these codes, and no others after the first `since`; it comes later than the state."""
+        wait_for(lambda: len(self.codes()) >= since + len(codes), self.said)
+        assert self.codes()[since:] == list(codes)
+
     def said(self) -> str:
         return "\n".join(self.log[-40:])
 

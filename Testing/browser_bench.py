@@ -37,10 +37,36 @@ PATIENT = "Doe^Jane"
 SMALL = {"field_of_view": "spine", "spacing_mm": (1.2, 2.0)}  # a phantom that is painted in ten seconds
 IMAGES_SHOWN = """[...document.querySelectorAll('[data-view] canvas, [data-view] img')].filter(
     (shown) => (shown.naturalWidth ?? shown.width) > 1).length >= 4"""
+LIMIT_S = 120.0  # ends a test that hangs: what tests wait for comes in seconds, on a very busy computer in a minute
+# The page sends events of the mouse in a view one by one, each up to 30 ms after the answer to the one before; keys and
+# clicks on buttons do not wait for them.
 HANDLED = """async () => {
-  const frame = () => new Promise(requestAnimationFrame);
+  const frame = () => new Promise(requestAnimationFrame), after = (ms) => new Promise((done) => setTimeout(done, ms));
+  const views = window.sentOfViews ??= (() => {
+    const views = {count: 0, waiting: new Set(), used: true}, send = WebSocket.prototype.send, sockets = new WeakSet();
+    const start = (data) => new TextDecoder("latin1").decode(data.slice(0, 120));
+    const answered = async ({data}) =>
+      views.waiting.delete(start(await data.arrayBuffer()).match(/rpc:[^:]+:[0-9]+/)?.[0]);
+    WebSocket.prototype.send = function (data, ...more) {
+      if (!sockets.has(this)) this.addEventListener("message", answered);
+      sockets.add(this);
+      const call = start(data).match(/(rpc:[^:]+:[0-9]+)[^]*trame.rca.event/);
+      if (call) { views.waiting.add(call[1]); views.count++; }
+      return send.call(this, data, ...more);
+    };
+    for (const type of ["pointermove", "pointerdown", "pointerup", "wheel"])
+      window.addEventListener(type, ({target}) => { if (target.closest?.(".view")) views.used = true; }, true);
+    return views;
+  })();
   await frame();
+  for (let before = -1; views.used && before !== views.count;) {
+    before = views.count;
+    while (views.waiting.size) await after(5);
+    await after(60);
+  }
+  views.used = false;
   for (let i = 0; i < 2; i++) await window.trame.trigger("key", [""]);  // no key
+  await after(0);
   await frame();
   await frame();
 }"""
@@ -67,6 +93,13 @@ class Server:
             if found:
                 return found.group(1)
         raise AssertionError("".join(self.log))
+
+    def processor_s(self) -> float:
+        """Return the processor time that it has used, in s, which does not count other programs."""
+        import psutil  # comes with dask
+
+        times = psutil.Process(self.vfq.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> str:
         """End it unless it has ended, and return all that it said."""
@@ -169,7 +202,7 @@ def page(chromium, server: Server) -> Iterator[object]:
 
 def open_page(chromium, server: Server, **options):
     """Return a page that shows the first case; `options` are those of Playwright's `new_page`."""
-    page = chromium.new_page(**{"viewport": SIZE, **options})
+    page = new_page(chromium, **options)
     page.outside = []
     page.on(
         "request",
@@ -180,11 +213,23 @@ def open_page(chromium, server: Server, **options):
         ),
     )
     page.goto(server.url)
-    page.wait_for_selector("tr[data-id]", timeout=30000)
-    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    page.wait_for_selector("tr[data-id]")
+    idle(page)
     page.wait_for_function(IMAGES_SHOWN)
     handled(page)
     return page
+
+
+def new_page(browser, **options):
+    """Return an empty page whose methods wait until `LIMIT_S`; `options` are those of Playwright's `new_page`."""
+    page = browser.new_page(**{"viewport": SIZE, **options})
+    page.set_default_timeout(1000 * LIMIT_S)
+    return page
+
+
+def idle(page) -> None:
+    """Wait until the page is not busy, for example with the opening of a case."""
+    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
 
 
 class Picture:
@@ -215,15 +260,15 @@ def cell(page, vertebra_id: str, name: str) -> str:
 
 
 def handled(page) -> None:
-    """Wait until the server has answered earlier keys and clicks on buttons, and the page shows the answers.
+    """Wait until the server has answered earlier keys, clicks on buttons and events of the mouse in views.
 
-    Messages that the server sends after one answer arrive before the next answer.
+    The page then shows all that the server sent until its last answer, except images, which come later.
     """
     page.evaluate(HANDLED)
 
 
-def eventually(check, timeout_s: float = 15.0) -> None:
-    """Wait until `check` returns true: events of the mouse in a view and images do not arrive in a fixed order."""
+def eventually(check, timeout_s: float = LIMIT_S) -> None:
+    """Wait until `check` returns true: images and files, for example, come at no fixed time after an act."""
     until = time.monotonic() + timeout_s
     while not check():
         assert time.monotonic() < until, "the page did not come to the expected state"
@@ -251,18 +296,15 @@ def drag(page, vertebra_id: str, start, by, release: bool = True) -> None:
     page.mouse.down()
     for share in np.linspace(0, 1, 8)[1:]:
         page.mouse.move(start[0] + share * by[0], start[1] + share * by[1])
+    handled(page)
     eventually(lambda: g(page, vertebra_id) != before)
-    steady(page, lambda: g(page, vertebra_id))
     if release:
         page.mouse.up()
         handled(page)
 
 
 def steady(page, value, answers: int = 6):
-    """Wait until a value stays the same while the server answers several times, and return it.
-
-    The page sends the events of the mouse one by one, each after the answer to the one before.
-    """
+    """Wait until a value stays the same while the server answers several times, and return it."""
     latest, same = value(), 0
     while same < answers:
         handled(page)
@@ -276,18 +318,37 @@ def folder_of(output: Path, index: int) -> Path:
     return sorted(p for p in output.iterdir() if p.is_dir())[index]
 
 
-def saved(folder: Path, condition, timeout: float = 8.0) -> SpineAnalysis:
-    """Return the record on disk once `condition` holds, or after `timeout` seconds."""
-    until = time.monotonic() + timeout
-    while True:
-        record = read_analysis(folder / "analysis.json")
-        if condition(record) or time.monotonic() > until:
-            return record
-        time.sleep(0.1)
+def saved(folder: Path, condition) -> SpineAnalysis:
+    """Wait until `condition` holds for the record on disk, and return it."""
+    found: list[SpineAnalysis] = []
+
+    def holds() -> bool:
+        found[:] = [read_analysis(folder / "analysis.json")]
+        return condition(found[0])
+
+    eventually(holds)
+    return found[0]
 
 
 def press(page, key: str) -> None:
     page.keyboard.press(key)
+    handled(page)
+
+
+def tap(page, key: str, late_ms: float = 0) -> None:
+    """Press a key that acts again when it was held, for less than a millisecond; the page reads that `late_ms` later.
+
+    With `press` it is held as long as the browser takes to answer, on a busy computer too long.
+    """
+    page.evaluate(
+        """([key, late]) => {
+          const [down, up] = ["keydown", "keyup"].map((type) => new KeyboardEvent(type, {key, bubbles: true}));
+          document.body.dispatchEvent(down);
+          for (const end = performance.now() + late; performance.now() < end;);
+          document.body.dispatchEvent(up);
+        }""",
+        [key, late_ms],
+    )
     handled(page)
 
 

@@ -42,7 +42,7 @@ class Command:
         assert self.process.pid
         os.kill(self.process.pid, how)
 
-    def wait(self, timeout_s: float = 20.0) -> None:
+    def wait(self, timeout_s: float = 120.0) -> None:
         """Wait for its end."""
         self.process.join(timeout_s)
         assert not self.running(), f"vfq still runs after {timeout_s:g} s"

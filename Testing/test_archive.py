@@ -402,7 +402,7 @@ def test_a_study_comes_and_its_results_go_and_nobody_is_named_on_the_way(
     listener.wait_until(1, "sent")
     assert sorted(one.Modality for one in archive.of_study(1)) == ["DOC", "OT", "SR"]
     assert {str(one.PatientID) for one in archive.of_study(1)} == {PATIENT["PatientID"]}
-    assert listener.codes() == ["listening", "receiving", "complete", "analysed", "sent"]
+    listener.wait_for_codes("listening", "receiving", "complete", "analysed", "sent")
     named = [listener.folders.queue, *listener.root.glob("queue.sqlite-*"), *listener.folders.cases.rglob("*.json")]
     said = "".join(listener.log) + "".join(path.read_bytes().decode("latin-1") for path in named)
     said += "".join(str(path.relative_to(listener.root)) for path in listener.root.rglob("*"))
@@ -413,7 +413,8 @@ def test_a_study_comes_and_its_results_go_and_nobody_is_named_on_the_way(
     other = studies.make(1)[0]
     other.PixelData = bytes(len(other.PixelData))
     assert send([other], listener.port) == [0xA900]
-    assert listener.codes()[5:] == ["instance_differs"] and listener.state(1) == "sent"
+    listener.wait_for_codes("instance_differs", since=5)
+    assert listener.state(1) == "sent"
 
     # A worklist of the results; a study that is not analysed is not in it.
     (listener.root / "slow").touch()
@@ -423,7 +424,7 @@ def test_a_study_comes_and_its_results_go_and_nobody_is_named_on_the_way(
     assert [(case.name, case_status(case).state) for case in shown] == [(study_name(study_uid(1)), "ready")]
     assert shown[0].folder == listener.folders.cases / shown[0].name
     assert listener.end() == 0
-    assert listener.codes()[-1] == "stopped"
+    wait_for(lambda: listener.codes()[-1] == "stopped", listener.said)
 
 
 @pytest.mark.thorough
@@ -445,7 +446,8 @@ def test_late_images_open_a_study_again_and_supersede_its_result_only_if_it_chan
     gap = studies.make(1)
     assert set(send(gap[:10] + gap[13:], listener.port)) == {0}
     listener.wait_until(1, "failed")
-    assert "missing_slices" in listener.codes() and not archive.of_study(1)
+    wait_for(lambda: "missing_slices" in listener.codes(), listener.said)
+    assert not archive.of_study(1)
     assert set(send(gap[10:13], listener.port)) == {0}
     listener.wait_until(1, "sent")
     (first,) = archive.reports(1)
@@ -499,7 +501,7 @@ def test_an_archive_that_refuses_fails_after_accepting_and_goes_away_gets_everyt
     assert set(send(studies.make(1), listener.port)) == {0}
     listener.wait_until(1, "sent")
     assert len(archive.of_study(1)) == 3 and set(archive.times.values()) == {1}
-    assert "archive_refused" in listener.codes() or "archive_unreachable" in listener.codes()
+    wait_for(lambda: {"archive_refused", "archive_unreachable"} & set(listener.codes()), listener.said)
 
     archive.stop()
     assert set(send(studies.make(2), listener.port)) == {0}

@@ -147,7 +147,7 @@ def hello(port: int, key: object, padding: int = 0, chunk: int = 0) -> dict | No
             if not socket.closed:
                 with suppress(ConnectionError):  # it may be closed at this moment
                     await socket.send_bytes(part)
-        reply = await socket.receive(timeout=5)
+        reply = await socket.receive(timeout=60)
         return UnChunker().process_chunk(reply.data) if reply.type == aiohttp.WSMsgType.BINARY else None
 
     async def talk() -> dict | None:
@@ -173,7 +173,7 @@ def test_the_server_listens_only_locally_despite_environment_and_arguments(serve
 
     with pytest.raises(OSError):  # no other address of this computer accepts connections, not even 127.0.0.2
         socket.create_connection(("127.0.0.2", served[0]), timeout=2)
-    socket.create_connection(("127.0.0.1", served[0]), timeout=2).close()
+    socket.create_connection(("127.0.0.1", served[0]), timeout=60).close()
 
 
 @pytest.mark.parametrize("chunk", [0, 1 << 16], ids=["in one piece", "in many"])

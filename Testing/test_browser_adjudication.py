@@ -13,7 +13,7 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install
 
 import browser_bench
 import test_browser_annotation
-from browser_bench import CHROMIUM, IMAGES_SHOWN, SIZE, becomes, eventually, handled, press
+from browser_bench import CHROMIUM, IMAGES_SHOWN, becomes, eventually, handled, new_page, press
 from test_browser_annotation import GRADE_WORDS, OPEN, AnnotateServer, inner
 from VertebralFractureQuantLib.labels.adding import add_cases
 from VertebralFractureQuantLib.labels.consensus import letters
@@ -53,7 +53,7 @@ def disputed(phantom, tmp_path) -> tuple[Path, dict[str, str]]:
 def test_a_third_reader_decides_by_single_keys_and_the_worst_case_comes_first(chromium, disputed):
     folder, called = disputed
     server = AnnotateServer([str(folder), "--reader", "Carla", "--adjudicate"])
-    page = chromium.new_page(viewport=SIZE)
+    page = new_page(chromium)
 
     def state(name: str):
         return page.evaluate(f"window.trame.state.get('{name}')")
@@ -63,17 +63,17 @@ def test_a_third_reader_decides_by_single_keys_and_the_worst_case_comes_first(ch
 
     try:
         page.goto(server.url)
-        page.wait_for_selector("[data-test=side]", timeout=60000)
-        page.wait_for_function(OPEN.format(0), timeout=120000)
+        page.wait_for_selector("[data-test=side]")
+        page.wait_for_function(OPEN.format(0))
         page.wait_for_function(IMAGES_SHOWN)
         handled(page)
         becomes(rows, [("T2", ""), ("T3", ""), ("T1", "agreed")])
-        assert "Adjudication" in page.inner_text("[data-test=summary]")
+        eventually(lambda: "Adjudication" in page.inner_text("[data-test=summary]"))
+        becomes(lambda: page.eval_on_selector_all("[data-reader]", "all => all.map(e => e.dataset.reader)"), ["A", "B"])
         text = page.inner_text("body")
         assert not any(name in page.content() for name in ("Anna", "Bob"))
         assert not GRADE_WORDS.search(text.replace("grades differ", "")), text
-        assert [o.get_attribute("data-reader") for o in page.locator("[data-reader]").all()] == ["A", "B"]
-        assert "2 to be decided" in page.inner_text("[data-test=left_to_decide]")
+        eventually(lambda: "2 to be decided" in page.inner_text("[data-test=left_to_decide]"))
         keys = {name: str("AB".index(letter) + 1) for name, letter in called.items()}
 
         press(page, keys["Bob"])
@@ -96,7 +96,7 @@ def test_a_third_reader_decides_by_single_keys_and_the_worst_case_comes_first(ch
         becomes(rows, [("T2", called["Anna"]), ("T3", "mean"), ("T1", "agreed")])
         becomes(lambda: page.inner_text("[data-test=left_to_decide]"), "All disagreements are decided")
         press(page, "e")
-        page.wait_for_function(OPEN.format(1), timeout=120000)
+        page.wait_for_function(OPEN.format(1))
         becomes(rows, [("T2", ""), ("T1", "agreed"), ("T3", "agreed")])
 
         dataset = load(folder)

@@ -21,7 +21,6 @@ import browser_bench
 from browser_bench import (
     CHROMIUM,
     IMAGES_SHOWN,
-    SIZE,
     SMALL,
     Picture,
     Server,
@@ -29,6 +28,7 @@ from browser_bench import (
     eventually,
     handled,
     hover,
+    new_page,
     press,
     write_scans,
 )
@@ -79,13 +79,13 @@ class Reading:
 
     def start(self) -> None:
         self.server = AnnotateServer([str(self.folder), "--reader", READER])
-        self.page = self.chromium.new_page(viewport=SIZE)
+        self.page = new_page(self.chromium)
         self.page.goto(self.server.url)
-        self.page.wait_for_selector("[data-test=side]", timeout=60000)
+        self.page.wait_for_selector("[data-test=side]")
         self.opened(0)
 
     def opened(self, index: int) -> None:
-        self.page.wait_for_function(OPEN.format(index), timeout=120000)
+        self.page.wait_for_function(OPEN.format(index))
         self.page.wait_for_function(IMAGES_SHOWN)
         handled(self.page)
         case = (self.first, self.second)[index]
@@ -181,7 +181,8 @@ def test_blinded_from_nothing_to_a_final_reading_and_the_next_case(reading, phan
     assert page.locator("[data-test=toggle_report], [data-test=toggle_healthy], [data-test=healthy]").count() == 0
     assert page.inner_text("[data-test=protocol]") == "Mark the outer edges."
     press(page, "a")
-    assert "blinded" in read.state("message") and read.state("mode") is None
+    eventually(lambda: "blinded" in read.state("message"))
+    assert read.state("mode") is None
 
     becomes(lambda: read.state("next_level"), None)  # nothing is known of the reader's last case
     read.acts = 1
@@ -234,7 +235,7 @@ def test_a_draft_survives_a_crash_with_comments_reasons_and_plane(reading, phant
     becomes(lambda: read.state("lateral"), -4.0)
     read.place(truth.keypoints[ids[0]])
     read.level("T1")
-    assert read.rows[0]["plane"] == "4.0 mm left"
+    becomes(lambda: read.rows[0]["plane"], "4.0 mm left")
     draft = read.saved(lambda r: len(r.labels) == 1 and r.labels[0].level == "T1")
     straight = read.picture.straightening.to_straight(draft.labels[0].keypoints)
     assert straight[..., 0] == pytest.approx(-4.0, abs=0.05)
@@ -265,7 +266,7 @@ def test_a_draft_survives_a_crash_with_comments_reasons_and_plane(reading, phant
     assert [(r["level"], r["comment"], r["plane"]) for r in read.rows] == [("T1", "osteophyte", "4.0 mm left")]
     assert [n["level"] for n in read.state("entries")] == ["T2"]
     press(read.page, "e")
-    assert "T3" in read.state("message")  # the protocol asks for it
+    eventually(lambda: "T3" in read.state("message"))  # the protocol asks for it
     press(read.page, "e")
     read.opened(1)
     final = newest(load(read.folder), (READER, read.first, 1))
@@ -286,7 +287,7 @@ def test_assisted_points_take_one_act_and_a_proposal_two(reading, phantom):
     assert len(found) >= 4 and all(r["waits"] for r in read.rows)
     assert newest(load(read.folder), (READER, read.first, 1)) is None  # looking saves nothing
     press(page, "e")
-    assert "T2" in read.state("message") and "Accept" in read.state("message")
+    eventually(lambda: "T2" in read.state("message") and "Accept" in read.state("message"))
 
     read.key("c")
     first = read.saved(lambda r: len(r.labels) == 1)
@@ -336,11 +337,11 @@ def test_a_changed_final_reading_becomes_another_version(reading, phantom):
     digest = dataset.case(read.first).sha256
     save(dataset, LabelReading(read.first, READER, state="final", mode="blinded", ct_sha256=digest, labels=labels))
     read.server = AnnotateServer([str(read.folder), "--reader", READER, "--case", read.first])
-    read.page = read.chromium.new_page(viewport=SIZE)
+    read.page = new_page(read.chromium)
     read.page.goto(read.server.url)
-    read.page.wait_for_selector("[data-test=side]", timeout=60000)
+    read.page.wait_for_selector("[data-test=side]")
     read.opened(0)
-    assert "Version 1 of this reading is final" in read.state("message")
+    eventually(lambda: "Version 1 of this reading is final" in read.state("message"))
     read.place(truth.keypoints[ids[1]])
     second = read.saved(lambda r: r.version == 2 and len(r.labels) == 2)
     assert second.state == "draft" and [v.level for v in second.labels] == ["T1", "T2"]

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("trame_slicer", reason="needs the review page: pip install '.[review]'")
 driver = pytest.importorskip("marionette_driver.marionette", reason="needs Firefox's driver: pip install '.[test]'")
 
-from browser_bench import IMAGES_SHOWN, Picture, becomes, eventually, folder_of, saved, steady  # noqa: E402
+from browser_bench import HANDLED, IMAGES_SHOWN, LIMIT_S, Picture, becomes, eventually, folder_of, saved  # noqa: E402
 from VertebralFractureQuantLib.spine.record_json import read_analysis  # noqa: E402
 
 FIREFOX = next((p for p in map(shutil.which, ("firefox-esr", "firefox")) if p), None)
@@ -30,8 +30,9 @@ class Page:
         self.firefox = firefox
         firefox.set_window_rect(width=1600, height=1050)
         firefox.navigate(url)
-        eventually(lambda: self("return document.querySelectorAll('tr[data-id]').length"), 40)
-        eventually(lambda: self(f"return {IMAGES_SHOWN}"), 20)
+        eventually(lambda: self("return document.querySelectorAll('tr[data-id]').length"))
+        eventually(lambda: self(f"return {IMAGES_SHOWN}"))
+        self.evaluate(HANDLED)
 
     def __call__(self, script: str, *values):
         return self.firefox.execute_script(script, values, sandbox=None)
@@ -60,6 +61,7 @@ def firefox(tmp_path_factory) -> Iterator[object]:
     log = tmp_path_factory.mktemp("firefox") / "log"
     firefox = driver.Marionette(bin=FIREFOX, headless=True, prefs={"ui.systemUsesDarkTheme": 1}, gecko_log=str(log))
     firefox.start_session()
+    firefox.timeout.script = LIMIT_S
     yield firefox
     firefox.quit()
 
@@ -115,7 +117,8 @@ def test_keys_the_wheel_and_the_theme_work_in_firefox(page):
         before = plane(page)
         wheel.perform()
         eventually(lambda: plane(page) != before)
-        return abs(steady(page, lambda: plane(page)) - before)
+        page.evaluate(HANDLED)
+        return abs(plane(page) - before)
 
     notch = scrolled(1, 120)
     assert scrolled(20, 6) == pytest.approx(3 * notch)

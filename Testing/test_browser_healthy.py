@@ -21,7 +21,7 @@ def test_the_synthetic_picture_is_shown_beside_the_real_one_and_leaves_the_case_
     press(page, "q")
     shown = page.locator("[data-test=healthy]")
     shown.wait_for()
-    assert level in shown.inner_text() and "synthetic picture" in shown.inner_text()
+    eventually(lambda: level in shown.inner_text() and "synthetic picture" in shown.inner_text())
     assert "Loss against the synthetic body: anterior" in shown.inner_text()
     assert "A network's guess, not the patient." in shown.inner_text()
     picture = page.locator("[data-test=synthetic]")

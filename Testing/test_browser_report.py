@@ -25,10 +25,11 @@ def test_the_report_is_previewed_copied_and_saved_in_either_language(page, outpu
     page.click("[data-test=toggle_report]")
     preview = page.frame_locator(".report-page")
     preview.locator("h2").first.wait_for()
+    preliminary = f"PRELIMINARY: {len(found.rows) - 1} of {len(found.rows)} vertebrae have not been reviewed"
+    eventually(lambda: preliminary in preview.locator("body").inner_text())
+    eventually(lambda: preview.locator("img").evaluate("e => e.complete && e.naturalWidth") > 300)
     told = preview.locator("body").inner_text()
-    assert f"PRELIMINARY: {len(found.rows) - 1} of {len(found.rows)} vertebrae have not been reviewed" in told
     assert f"Spinal deformity index {found.sdi};" in told and "Case 1" in told
-    assert preview.locator("img").evaluate("e => e.complete && e.naturalWidth") > 300
     page.select_option("[data-test=report-language]", "de")
     becomes(lambda: preview.locator("h1").inner_text(), "Wirbelkörperfrakturen im CT")
     page.click("[data-test=copy_report]")

@@ -6,6 +6,7 @@ axe-core, the usual checker of accessibility, comes with the package `axe-playwr
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -24,10 +25,11 @@ from browser_bench import (
     g,
     handled,
     hover,
+    idle,
+    new_page,
     open_page,
     press,
     saved,
-    steady,
 )
 from VertebralFractureQuantLib.browser.sizes import to_image
 from VertebralFractureQuantLib.spine.record_json import read_analysis
@@ -56,6 +58,8 @@ OVERLAPS = """() => {
   return parts.flatMap((e, i) => parts.slice(i + 1).filter((_, j) => over(boxes[i], boxes[i + 1 + j]))
     .map((f) => e.className + " over " + f.className));
 }"""
+AT_REST = """document.getAnimations().every((moving) =>
+  moving.playState !== "running" || moving.effect.getComputedTiming().endTime === Infinity)"""
 FOCUSED = """() => {
   const e = document.activeElement, style = getComputedStyle(e);
   return {name: e.getAttribute("aria-label") || e.labels?.[0]?.innerText || e.innerText || "",
@@ -80,6 +84,23 @@ def box_shape(page, name: str) -> tuple[int, int]:
     return int(box["width"]), int(box["height"])
 
 
+def fills(page, name: str) -> None:
+    """Wait until the image of a view has the view's size."""
+    eventually(lambda: image_shape(page, name) == box_shape(page, name))
+
+
+def nothing_is_hidden(page) -> None:
+    """Check that no part of the page lies over another one, and that each control is in reach."""
+    at_rest(page)
+    becomes(lambda: page.evaluate(OVERLAPS), [])
+    becomes(lambda: page.evaluate(OUT_OF_REACH), [])
+
+
+def at_rest(page) -> None:
+    """Wait until nothing moves or fades in any more; what turns while the page is busy has no end."""
+    page.wait_for_function(AT_REST)
+
+
 def color(page, selector: str) -> str:
     return page.eval_on_selector(selector, "e => getComputedStyle(e).backgroundColor")
 
@@ -87,19 +108,18 @@ def color(page, selector: str) -> str:
 def test_at_every_size_the_straightened_image_has_half_of_the_page_and_every_control_is_in_reach(page):
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
-        becomes(lambda: image_shape(page, "Straightened"), box_shape(page, "Straightened"))
+        fills(page, "Straightened")
         assert share(page) >= 0.5, (width, height)
-        assert page.evaluate(OVERLAPS) == [], (width, height)
-        assert page.evaluate(OUT_OF_REACH) == [], (width, height)
+        nothing_is_hidden(page)
         page.evaluate("name => window.trame.state.set('case_name', name)", LONG)
-        assert page.get_attribute("[data-test=worklist]", "title") == LONG
-        assert page.evaluate(OVERLAPS) == [] and page.evaluate(OUT_OF_REACH) == [], (width, height)
+        becomes(lambda: page.get_attribute("[data-test=worklist]", "title"), LONG)
+        nothing_is_hidden(page)
         page.evaluate("window.trame.state.set('case_name', 'Case 1')")
         press(page, "5")
-        assert not page.is_visible("[data-test=side]") and page.is_visible("[data-view=Axial]")
-        assert page.evaluate(OVERLAPS) == [] and page.evaluate(OUT_OF_REACH) == [], (width, height)
+        eventually(lambda: not page.is_visible("[data-test=side]") and page.is_visible("[data-view=Axial]"))
+        nothing_is_hidden(page)
         press(page, "5")
-        assert page.is_visible("[data-test=side]")
+        eventually(lambda: page.is_visible("[data-test=side]"))
 
 
 def test_a_view_is_enlarged_by_its_name_its_button_and_its_key_and_goes_back(page):
@@ -111,12 +131,12 @@ def test_a_view_is_enlarged_by_its_name_its_button_and_its_key_and_goes_back(pag
     ):
         act()
         eventually(lambda: share(page, "Axial") > 0.5)
-        becomes(lambda: image_shape(page, "Axial"), box_shape(page, "Axial"))
-        assert page.get_attribute("[data-test=enlarge-Axial]", "aria-pressed") == "true"
-        assert not page.is_visible("[data-view=Coronal]") and page.is_visible("[data-test=side]")
+        fills(page, "Axial")
+        becomes(lambda: page.get_attribute("[data-test=enlarge-Axial]", "aria-pressed"), "true")
+        eventually(lambda: not page.is_visible("[data-view=Coronal]") and page.is_visible("[data-test=side]"))
         again()
         becomes(lambda: share(page, "Axial"), pytest.approx(small))
-        becomes(lambda: image_shape(page, "Straightened"), box_shape(page, "Straightened"))
+        fills(page, "Straightened")
 
 
 def test_the_theme_is_that_of_the_system_until_the_reader_chooses(chromium, server):
@@ -131,7 +151,9 @@ def test_the_theme_is_that_of_the_system_until_the_reader_chooses(chromium, serv
     page.wait_for_selector("tr[data-id]")
     becomes(lambda: color(page, ".side"), "rgb(255, 255, 255)")
     page.emulate_media(color_scheme="light")  # as chosen; then back to the system's choice
+    handled(page)
     page.emulate_media(color_scheme="dark")
+    handled(page)
     becomes(lambda: color(page, ".side"), "rgb(255, 255, 255)")
     page.click("[data-test=vfqTheme]")
     becomes(lambda: color(page, ".side"), "rgb(27, 28, 30)")
@@ -141,12 +163,12 @@ def test_the_theme_is_that_of_the_system_until_the_reader_chooses(chromium, serv
 
 
 def test_without_storage_the_page_works_and_forgets_the_theme(chromium, server):
-    page = chromium.new_page(color_scheme="dark")
+    page = new_page(chromium, color_scheme="dark")
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new Error('refused'); }})")
     page.goto(server.url)
-    page.wait_for_selector("tr[data-id]", timeout=30000)
+    page.wait_for_selector("tr[data-id]")
     page.click("[data-test=vfqTheme]")
     becomes(lambda: color(page, ".side"), "rgb(255, 255, 255)")
     press(page, "5")
@@ -159,18 +181,19 @@ def faults(page) -> list[str]:
     """Return the serious and critical faults that axe-core finds."""
     from axe_playwright_python.sync_playwright import Axe
 
+    at_rest(page)
     found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
     return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
 
 
 def test_messages_come_as_array_buffers_which_are_at_hand_at_once(chromium, server):
-    page = chromium.new_page()
+    page = new_page(chromium)
     page.add_init_script(
         "window.sockets = []; const Real = WebSocket;"
         "window.WebSocket = class extends Real { constructor(...at) { super(...at); window.sockets.push(this); } };"
     )
     page.goto(server.url)
-    page.wait_for_selector("tr[data-id]", timeout=30000)
+    page.wait_for_selector("tr[data-id]")
     becomes(lambda: page.evaluate("window.sockets.map(s => s.binaryType)"), ["arraybuffer"])
     press(page, "?")  # messages still arrive
     page.wait_for_selector("[data-test=help]")
@@ -225,7 +248,7 @@ def test_arrows_move_the_focus_in_the_table_and_what_changes_is_announced(page, 
     page.focus("tr[data-id=v2]")
     press(page, "ArrowDown")
     page.wait_for_selector("tr[data-id=v3].selected:focus")
-    assert page.get_attribute("tr[data-id=v3]", "aria-selected") == "true"
+    becomes(lambda: page.get_attribute("tr[data-id=v3]", "aria-selected"), "true")
     heard = page.locator("[data-test=announced]")
     assert heard.get_attribute("aria-live") == "polite"
     becomes(
@@ -274,7 +297,8 @@ def test_the_worklist_is_used_by_arrows_and_enter_which_then_confirm_nothing(pag
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('[data-test=worklist]').innerText.trim() == 'Case 2'")
     page.wait_for_selector("tr[data-id=v1]")
-    page.wait_for_function("!document.querySelector('[data-test=busy]')?.checkVisibility()")
+    idle(page)
+    handled(page)
     assert page.locator("tr[data-id]:not([data-review=open])").count() == 0
     assert page.is_disabled("[data-test=undo]")
 
@@ -298,13 +322,23 @@ def test_a_trackpad_scrolls_by_distance_and_a_notch_of_a_wheel_is_one_plane(page
     hover(page, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, 120)
     eventually(lambda: plane(page) != 0)
-    notch = abs(steady(page, lambda: plane(page)))
+    handled(page)
+    notch = abs(plane(page))
     page.mouse.wheel(0, -120)
     becomes(lambda: plane(page), 0)
-    for _ in range(20):
-        page.mouse.wheel(0, 6)  # 120 pixels in all: three planes, not twenty
+    scroll(page, 20, 6)  # 120 pixels in all: three planes, not twenty
+    handled(page)
     becomes(lambda: abs(plane(page)), pytest.approx(3 * notch))
-    assert abs(steady(page, lambda: plane(page))) == pytest.approx(3 * notch)
+
+
+def scroll(page, count: int, pixels: float) -> None:
+    """Scroll `count` times within a fifth of a second, however long the browser takes for it."""
+    box, begun = page.query_selector("[data-view=Straightened]").bounding_box(), time.time()
+    cdp = page.context.new_cdp_session(page)
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "deltaX": 0, "deltaY": pixels}
+    for i in range(count):
+        cdp.send("Input.dispatchMouseEvent", {"type": "mouseWheel", **at, "timestamp": begun + 0.01 * i})
+    cdp.detach()
 
 
 class Fingers:
@@ -334,7 +368,8 @@ def test_a_finger_drags_a_point_and_two_fingers_zoom_and_move_the_image(chromium
     moved = saved(folder, lambda r: r.vertebrae[2].origin == "reader").vertebrae[2]
     by = picture.straightening.to_straight(moved.keypoints[1, 0]) - picture.straightening.to_straight(v.keypoints[1, 0])
     np.testing.assert_allclose(by[1:], [0, -down], atol=2 * picture.mm)
-    before = steady(page, lambda: g(page, "v3"))
+    handled(page)
+    before = g(page, "v3")
 
     # The fingers begin on points of a vertebra: it stays. What is between them follows, twice as large.
     a, b = np.array(picture.xy(v.keypoints[0, 0])), np.array(picture.xy(v.keypoints[2, 1]))
@@ -370,11 +405,11 @@ def test_two_tabs_of_different_size_both_show_and_use_the_right_places(chromium,
     small = open_page(chromium, server, viewport={"width": 900, "height": 800}, has_touch=True)
     folder = folder_of(output, 0)
     analysis = read_analysis(folder / "analysis.json")
-    becomes(lambda: image_shape(large, "Straightened"), box_shape(small, "Straightened"))
+    eventually(lambda: image_shape(large, "Straightened") == box_shape(small, "Straightened"))
     assert large.eval_on_selector("[data-view=Straightened] img", "e => getComputedStyle(e).objectFit") == "contain"
     large.mouse.move(5, 300)  # the mouse comes into this tab, and the views take its size
     for page in (large, small):
-        becomes(lambda page=page: image_shape(page, "Straightened"), box_shape(large, "Straightened"))
+        eventually(lambda page=page: image_shape(page, "Straightened") == box_shape(large, "Straightened"))
     large.mouse.click(*Picture(large, analysis).xy(analysis.vertebrae[4].keypoints.mean((0, 1))))
     large.wait_for_selector("tr[data-id=v5].selected")
 
@@ -394,6 +429,6 @@ def test_two_tabs_of_different_size_both_show_and_use_the_right_places(chromium,
     moved = saved(folder, lambda r: r.vertebrae[2].origin == "reader").vertebrae[2]
     by = picture.straightening.to_straight(moved.keypoints[1, 0]) - picture.straightening.to_straight(v.keypoints[1, 0])
     np.testing.assert_allclose(by[1:], [0, -down], atol=2 * picture.mm / scale)
-    becomes(lambda: image_shape(small, "Straightened"), box_shape(small, "Straightened"))  # used last
+    fills(small, "Straightened")  # used last
     large.close()
     small.close()

@@ -112,9 +112,12 @@ def test_the_newest_record_stays_if_an_older_write_is_late(opened, monkeypatch):
     folder = opened.review.folder
     opened.review.act("confirm")
     opened.widget.face._save()  # writes late, in another thread
+    opened.desktop.wait(lambda: slow)
+    (late_one,) = [work.thread for work in opened.widget.face._works if work.saves]
     opened.review.act("confirm")
     opened.desktop.close_scene()
-    time.sleep(0.4)
+    late_one.join()
+    assert len(slow) == 2
     reviews = [v["review"] for v in json.loads((folder / "analysis.json").read_text(encoding="utf-8"))["vertebrae"]]
     assert reviews.count("confirmed") == 2
 

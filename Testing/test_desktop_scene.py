@@ -171,7 +171,7 @@ def test_an_analysis_continues_when_the_scene_is_closed_and_reports_its_folder(b
 def gate(bench) -> threading.Event:
     """An event: no study finishes loading before it is set."""
     gate = threading.Event()
-    bench.widget.analyst.models = lambda: gate.wait(10) and NO_NETWORKS
+    bench.widget.analyst.models = lambda: gate.wait(120) and NO_NETWORKS
     return gate
 
 

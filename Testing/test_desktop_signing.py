@@ -121,7 +121,7 @@ def test_images_that_are_written_while_the_study_is_changed_again_are_removed(ad
 
     def slow(*arguments: Any) -> Any:
         begin.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         return real(*arguments)
 
     monkeypatch.setattr(open_case, "write_pictures", slow)

@@ -274,7 +274,7 @@ class Desktop:
         drag.drag(view, node, point, by, **how)
         self.events()
 
-    def wait(self, until: Callable[[], Any], seconds: float = 10.0) -> Any:
+    def wait(self, until: Callable[[], Any], seconds: float = 120.0) -> Any:
         """Process events until `until` returns a true value, and return it. AssertionError after `seconds`."""
         end = time.monotonic() + seconds
         while not (found := until()):

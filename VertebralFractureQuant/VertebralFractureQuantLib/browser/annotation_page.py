@@ -21,6 +21,7 @@ from .keys import listener
 from .layout import LAYOUT
 from .lens import SCRIPT as LENS
 from .loupe import SCRIPT as LOUPE
+from .order import SCRIPT as ORDER
 from .page import ReviewPage
 from .pointer import POINTER
 from .serve import Settings
@@ -213,7 +214,7 @@ class AnnotationDialogs(Dialogs):
 
 def scripts_of(known: Iterable[str]) -> tuple[str, ...]:
     """Return the scripts of a page that sends the keys `known`."""
-    return (LAYOUT, POINTER, listener(known, REPEATED_KEYS), LENS, LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
+    return (ORDER, LAYOUT, POINTER, listener(known, REPEATED_KEYS), LENS, LOUPE, PLACING_LOUPE, WINDOWS, SCREEN)
 
 
 class AnnotationPage(ReviewPage):

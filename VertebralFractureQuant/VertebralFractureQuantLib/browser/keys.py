@@ -15,6 +15,7 @@ HELD_MS = 400  # a key that is held down longer acts again when it is released
 # button began it. Arrows go from case to case in the worklist.
 LISTENER = """
 let held = null;
+const act = (name) => window.vfqInOrder(() => window.trame.trigger("key", [name]));
 const copy = (told) => async (text) => {
   let copied = true;
   try { await navigator.clipboard.writeText(text); } catch { copied = false; }
@@ -46,11 +47,11 @@ window.addEventListener("keydown", (event) => {
     if (event.repeat || window.trame.state.get("help_open")) return;
     return VIEWS[name - 1] ? window.vfqEnlarge(VIEWS[name - 1]) : window.vfqFold();
   }
-  if (!event.repeat || REPEATED.includes(name)) window.trame.trigger("key", [name]);
+  if (!event.repeat || REPEATED.includes(name)) act(name);
   if (!event.repeat && HELD.includes(name)) held = {name, since: event.timeStamp};
 }, true);
 const release = (event) => {  // times of the key itself: a busy page reads a short press late
-  if (held && event.timeStamp - held.since > HELD_MS) window.trame.trigger("key", [held.name]);
+  if (held && event.timeStamp - held.since > HELD_MS) act(held.name);
   held = null;
 };
 window.addEventListener("keyup", (event) => {

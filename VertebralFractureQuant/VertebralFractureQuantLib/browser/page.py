@@ -18,6 +18,7 @@ from .keys import listener
 from .layout import LAYOUT, OWN
 from .lens import SCRIPT as LENS
 from .loupe import SCRIPT as LOUPE
+from .order import SCRIPT as ORDER
 from .pair_page import OWN as PAIR_OWN
 from .pair_page import SCRIPT as PAIR
 from .pair_page import STYLE as PAIR_STYLE
@@ -56,7 +57,7 @@ class ReviewPage:
 
     side: type[Side] = Side
     dialogs: type[Dialogs] = Dialogs
-    scripts: tuple[str, ...] = (SOCKET, LAYOUT, POINTER, listener(KEYS), LENS, LOUPE, WINDOWS, SCREEN, PAIR)
+    scripts: tuple[str, ...] = (ORDER, SOCKET, LAYOUT, POINTER, listener(KEYS), LENS, LOUPE, WINDOWS, SCREEN, PAIR)
 
     def __init__(self, server: Any, session: Session):
         self.session = session

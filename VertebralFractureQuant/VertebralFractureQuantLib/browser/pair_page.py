@@ -30,14 +30,14 @@ SCRIPT = """
     || event.target.closest("input, textarea, select, [contenteditable], .v-menu");
   window.addEventListener("keydown", (event) => {
     if (event.repeat || other(event) || state.get("help_open")) return;
-    since = performance.now();
+    since = event.timeStamp;
     window.vfqBlink();
   }, true);
-  const release = () => {
-    if (since && performance.now() - since > HELD_MS) window.vfqBlink();
+  const release = (event) => {  // times of the key itself: a busy page reads a short press late
+    if (since && event.timeStamp - since > HELD_MS) window.vfqBlink();
     since = 0;
   };
-  window.addEventListener("keyup", (event) => { if (!other(event)) release(); }, true);
+  window.addEventListener("keyup", (event) => { if (!other(event)) release(event); }, true);
   window.addEventListener("blur", release);
   window.vfqPrior = () => {
     if (!state.get("prior_name")) return state.set("blinked", false);
