@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -174,11 +175,13 @@ def read_straightened(path: Path) -> CTVolume:
 def _draw(analysis: SpineAnalysis, ct: CTVolume | None, folder: Path) -> None:
     if ct is None:
         raise ValueError("the images of a measured case need its CT")
-    write_straightened(analysis, ct, folder / "straightened.nrrd")
-    if find_spec("matplotlib"):  # absent in desktop Slicer, which shows the study itself
-        from .overview import write_overview  # slow to import
+    with ThreadPoolExecutor(1) as aside:
+        written = aside.submit(write_straightened, analysis, ct, folder / "straightened.nrrd")
+        if find_spec("matplotlib"):  # absent in desktop Slicer, which shows the study itself
+            from .overview import write_overview  # slow to import
 
-        write_overview(analysis, ct, folder / "overview.png")
+            write_overview(analysis, ct, folder / "overview.png")
+    written.result()
 
 
 def write_record(analysis: SpineAnalysis, path: Path) -> None:

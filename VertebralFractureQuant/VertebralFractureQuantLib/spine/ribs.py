@@ -111,7 +111,8 @@ def _sideways(way: np.ndarray) -> np.ndarray:
 
     A path comes from the same arc or up to two steps above, and from the same depth or a neighbouring one.
     """
-    rows, depths = way.shape
-    padded = np.pad(way, ((2, 0), (1, 1)), constant_values=-np.inf)
-    best: np.ndarray = np.max([padded[i : i + rows, j : j + depths] for i in range(3) for j in range(3)], 0)
+    reached = np.full((way.shape[0] + 2, way.shape[1] + 2), -np.inf, way.dtype)
+    reached[2:, 1:-1] = way
+    deepest = np.maximum(np.maximum(reached[:, :-2], reached[:, 1:-1]), reached[:, 2:])
+    best: np.ndarray = np.maximum(np.maximum(deepest[:-2], deepest[1:-1]), deepest[2:])
     return best
