@@ -464,6 +464,23 @@ def test_a_cohort_is_analysed_in_the_background_as_vfq_cohort_does(cohort):
     assert (folder / "index.html").exists() and (folder / "vertebrae.parquet").exists()
 
 
+def test_a_cohort_is_analysed_by_the_method_that_was_chosen(cohort):
+    from VertebralFractureQuantLib.cohort.background import cohort_command, options_of
+
+    box = cohort.ui.cohortMethodComboBox
+    assert [box.itemText(i) for i in range(box.count)] == ["anchor-free", "anchor-boxes", "m-scn"]
+    assert box.currentText == "anchor-free"
+    cohort.children.at_once = False
+    box.currentText = "m-scn"
+    cohort.desktop.press("analyzeAllButton")
+    (child,) = cohort.children.started
+    assert child.wanted.method == "m-scn"
+    child.done()
+    cohort.rest()
+    command = cohort_command(Path("scans"), Path("out"), "cpu", "python")
+    assert options_of(command[3:]).method == "anchor-free"
+
+
 def test_a_stopped_cohort_is_continued_and_what_is_finished_is_kept(analysed, tmp_path):
     first = analysed.folder / "scans-cohort" / "cases" / "first" / "analysis.json"
     before = first.read_bytes(), first.stat().st_mtime_ns

@@ -242,6 +242,16 @@ def test_the_picture_has_the_decimal_sign_of_the_report(monkeypatch):
         assert any(text.startswith(ratio) for text in seen), seen
 
 
+@pytest.mark.parametrize(("language", "ratio"), [("de", "0,798"), ("en", "0.798")])
+def test_table_and_picture_write_a_ratio_near_a_threshold_alike(monkeypatch, language, ratio):
+    seen = []
+    monkeypatch.setattr(Axes, "text", lambda axes, x, y, s, **style: seen.append(s))
+    report = made(spine(("L1", (15.96, 18.0, 20.0))), language)
+    cells = [row.cells for row in report.table]
+    assert [cell for row in cells for cell in row if cell.startswith((ratio, "~" + ratio))], cells
+    assert any(ratio in text for text in seen), seen
+
+
 @pytest.mark.parametrize("width", [600, 900, 1280])
 def test_the_page_is_read_without_scrolling_aside(width):
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")

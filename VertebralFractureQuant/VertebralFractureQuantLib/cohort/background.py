@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import as_coded
+from ..methods.registry import METHODS, OURS
 from .engine import Engine
 from .jobs import INTERRUPTED, AnalysisJob, case_line, channel, end_with_the_parent
 from .runs import Hooks, Options, run_cohort, thread_crew_of
@@ -23,10 +24,13 @@ MODULE = "VertebralFractureQuantLib.cohort.background"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def cohort_command(source: Path, output: Path, device: str, interpreter: str, trust_header: bool = False) -> list[str]:
-    """Return the command line that measures the cohort `source` into `output`."""
+def cohort_command(
+    source: Path, output: Path, device: str, interpreter: str, trust_header: bool = False, method: str = OURS
+) -> list[str]:
+    """Return the command line that measures the cohort `source` into `output` by a method of `methods.registry`."""
+    given = ["--output", str(output), "--device", device, "--method", method]
     trusted = ["--trust-header"] if trust_header else []
-    return [interpreter, "-m", MODULE, "--output", str(output), "--device", device, *trusted, "--", str(source)]
+    return [interpreter, "-m", MODULE, *given, *trusted, "--", str(source)]
 
 
 class CohortJob(AnalysisJob):
@@ -83,9 +87,11 @@ def options_of(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument("--method", default=OURS, choices=(OURS, *METHODS))
     parser.add_argument("--trust-header", action="store_true")
     wanted = parser.parse_args(arguments)
-    return Options(wanted.source, wanted.output, device=wanted.device, trust_header=wanted.trust_header)
+    chosen = {"device": wanted.device, "trust_header": wanted.trust_header, "method": wanted.method}
+    return Options(wanted.source, wanted.output, **chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from ..cohort.runs import Options, list_cohort, refresh_cohort
 from ..cohort.state import WAITING
 from ..cohort.worklist import Case, case_status
 from ..errors import VFQError, meaning
+from ..methods.registry import METHODS, OURS
 from .analysing import Analyst, Opened, interpreter
 from .dependencies import agreed
 from .labels import show_text
@@ -56,6 +57,7 @@ class CohortPanel:
         self._proposed = ""
         self._job: CohortJob | None = None
         self._shown = 0  # results of the job that the table shows
+        ui.cohortMethodComboBox.addItems([OURS, *METHODS])
         table = ui.cohortTable
         table.setColumnCount(len(HEADERS))
         table.setHorizontalHeaderLabels(list(HEADERS))
@@ -135,14 +137,16 @@ class CohortPanel:
     # -- the run
 
     def analyze_all(self, device: str, trust_header: bool) -> None:
-        """Analyse all scans without a result in the background; what is done already is kept.
+        """Analyse all scans without a result of the chosen method in the background; what is done already is kept.
 
         VFQError `not_found`, `output_not_writable`.
         """
         scans, folder = self.scans, self.folder
         if self.analyst.busy or not agreed("cohort"):
             return
-        command = cohort_command(scans, folder, device, interpreter(), trust_header)
+        command = cohort_command(
+            scans, folder, device, interpreter(), trust_header, self.ui.cohortMethodComboBox.currentText
+        )
         self._shown = 0
         self._job = self.analyst.run(CohortJob, command, Case(scans.name, scans, folder))
         self.show_buttons()

@@ -8,6 +8,7 @@ from rich.text import Text
 from ..followup.change import Change
 from ..followup.comparison import Comparison
 from ..followup.matching import LEAST_CERTAINTY
+from ..spine.genant import ratio_text
 
 VERDICT_STYLES = {
     "unchanged": "green",
@@ -73,6 +74,6 @@ def _row(name: str, change: Change) -> tuple[Text, ...]:
         return Text(name), Text(""), Text(""), Text(""), Text(""), Text(""), verdict
     heights = zip(change.heights_mm[1], change.difference_mm, change.error_mm, strict=True)
     before, now = change.ratios
-    ratio = f"{now:.2f} {now - before:+.2f} ±{change.ratio_error or 0:.2f}"
+    ratio = f"{ratio_text(now)} {now - before:+.2f} ±{change.ratio_error or 0:.2f}"
     grade = change.grades[1] if change.grades[0] == change.grades[1] else " → ".join(change.grades)
     return Text(name), *(Text(f"{h:.1f} {d:+.1f} ±{e:.1f}") for h, d, e in heights), Text(ratio), Text(grade), verdict

@@ -186,7 +186,7 @@ def _picture(analysis: SpineAnalysis, panel: Panel, names: Sequence[str], decima
 
 def _table_row(row: Row, wording: Wording) -> TableRow:
     page, number = wording.words["page"], wording.number
-    ratio = ("~" if row.may_be else "") + number(row.genant_ratio, 2)
+    ratio = ("~" if row.may_be else "") + wording.ratio(row.genant_ratio)
     grade = wording.words["grades"][row.grade] + (f" ({row.genant_grade})" if row.genant_grade else "")
     if row.physiologic:
         grade = page["physiologic"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VFQError
+from ..spine.genant import ratio_text
 from ..spine.levels import NAMES
 from .findings import Findings
 from .prior import CHANGED, Prior, PriorRow
@@ -148,7 +149,7 @@ class Wording:
             self.words["heights"][row.height],
             f"{self.number(row.before_mm, 1)} → {self.number(row.now_mm, 1)}",
             f"{self.signed(row.difference_mm, 1)} ± {self.number(row.error_mm or 0, 1)}",
-            f"{self.number(row.before_ratio or 0, 2)} → {self.number(row.now_ratio or 0, 2)}",
+            f"{self.ratio(row.before_ratio or 0)} → {self.ratio(row.now_ratio or 0)}",
             f"{row.before_grade} → {row.now_grade}" if row.before_grade != row.now_grade else f"{row.now_grade}",
             verdict,
         )
@@ -164,6 +165,10 @@ class Wording:
     def number(self, value: float, decimals: int) -> str:
         """Write a number with the decimal sign of the language."""
         return f"{value:.{decimals}f}".replace(".", self.words["decimal"])
+
+    def ratio(self, value: float) -> str:
+        """Write G as the pictures do: with two decimals, or three near the threshold of a grade."""
+        return ratio_text(value).replace(".", self.words["decimal"])
 
     def level(self, name: str) -> str:
         """Write the name of a level as the language does: "L1", "LWK 1"."""
