@@ -34,27 +34,28 @@ def fill(node: Any, rows: Iterable[Row]) -> None:
             column.SetName(name)
             column.SetNumberOfValues(len(rows))
             node.AddColumn(column)
+        table = node.GetTable()
         for index, (label, vertebra, fault) in enumerate(rows):
-            _set(node, index, "level", label)
-            _set(node, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
-            _set(node, index, "review", vertebra.review)
-            _set(node, index, "origin", vertebra.origin)
+            _set(table, index, "level", label)
+            _set(table, index, "spread", float("nan") if vertebra.spread is None else vertebra.spread)
+            _set(table, index, "review", vertebra.review)
+            _set(table, index, "origin", vertebra.origin)
             fill_row(node, index, vertebra, fault)
 
 
 def fill_row(node: Any, index: int, vertebra: Vertebra, fault: str) -> None:
     """Write what follows from the key points of one vertebra, and why they are impossible."""
-    m = vertebra.measurement
+    m, table = vertebra.measurement, node.GetTable()
     words = (m.grade, m.shape or "", "~" if m.borderline else "", fault)
     reasons = (vertebra.physiologic or "", codes_text(vertebra.quality))
     values = (*m.heights_mm, m.genant_ratio, *words, *reasons)
     for name, value in zip((*NUMBERS, *WORDS), values, strict=True):
-        _set(node, index, name, value)
+        _set(table, index, name, value)
     for name, number in expected_values(vertebra.expected).items():
-        _set(node, index, name, float("nan") if number is None else number)
-    _set(node, index, "loss_grade", vertebra.expected.grade if vertebra.expected else "")
+        _set(table, index, name, float("nan") if number is None else number)
+    _set(table, index, "loss_grade", vertebra.expected.grade if vertebra.expected else "")
     node.Modified()
 
 
-def _set(node: Any, row: int, name: str, value: Any) -> None:
-    node.GetTable().GetColumnByName(name).SetValue(row, value)
+def _set(table: Any, row: int, name: str, value: Any) -> None:
+    table.GetColumnByName(name).SetValue(row, value)

@@ -7,6 +7,7 @@ from about eight years on. What needs the scan itself is checked in `analysis.qu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import log
 from statistics import median
 
@@ -46,6 +47,7 @@ STRETCHED, FLATTENED = -0.15, 0.14
 FEWEST_NAMED, FEW_WITHIN, LEAST_LIKELY = 3, 0.05, 0.5
 # Distance of two centres divided by the mean height. Readers' and our scans: 1.1 to 1.4, to 1.5 in a lordotic L5.
 WIDE_STEP, NARROW_STEP = 1.62, 0.95
+REMEMBERED = 256  # sizes judged last: a drag changes one of a column's, and asks for all
 
 
 def column_flags(
@@ -112,7 +114,7 @@ def impossible(
     if not len(keypoints):
         return []
     tall, deep = heights(keypoints).max(1).tolist(), _depths(keypoints).tolist()
-    found = [told or _impossible_size(tall, deep, i, levels[i]) for i, told in enumerate(own)]
+    found = [told or _impossible_size(_others(tall, i), tall[i], deep[i], levels[i]) for i, told in enumerate(own)]
     there = [i for i in range(len(tall)) if not (len(rejected) and rejected[i])]
     low, high = straight[there][:-1, :, 1, 2], straight[there][1:, :, 0, 2]
     for at, depth in enumerate((high - low).max(1, initial=-np.inf).tolist() if len(there) > 1 else []):
@@ -126,13 +128,13 @@ def impossible(
     return found
 
 
-def _impossible_size(tall: list[float], deep: list[float], i: int, level: str | None) -> str:
-    h, d = tall[i], deep[i]
+@lru_cache(REMEMBERED)
+def _impossible_size(others: tuple[float, ...], h: float, d: float, level: str | None) -> str:
     if h > HEIGHTS_MM[1]:
         return f"A height of {h:.0f} mm is hardly possible for a vertebral body."
     if d > DEPTHS_MM[1]:
         return f"A depth of {d:.0f} mm is hardly possible for a vertebral body."
-    others, usual = _others(tall, i), d / DEPTH_TO_HEIGHT.get(level or "", 1.0)
+    usual = d / DEPTH_TO_HEIGHT.get(level or "", 1.0)
     if len(others) > 1 and h > max(TALLER * median(others), TALL_FOR_DEPTH * usual):
         return f"It is {h:.0f} mm high, much higher than the vertebrae beside it."
     return ""
@@ -142,8 +144,8 @@ def _near(values: list[float], i: int) -> list[int]:
     return [j for j in range(max(0, i - 2), min(len(values), i + 3)) if j != i]
 
 
-def _others(values: list[float], i: int) -> list[float]:
-    return [values[j] for j in _near(values, i)]
+def _others(values: list[float], i: int) -> tuple[float, ...]:
+    return (*values[max(0, i - 2) : i], *values[i + 1 : i + 3])
 
 
 def _relative(tall: list[float], i: int, but: int) -> float:
@@ -200,17 +202,19 @@ def implausible(keypoints: np.ndarray, levels: Sequence[str | None]) -> np.ndarr
 
 def _size_faults(keypoints: np.ndarray, levels: Sequence[str | None]) -> list[str]:
     tall, deep = _tallest(keypoints).tolist(), _depths(keypoints).tolist()
-    return [_size_fault(tall, deep, i, level) for i, level in enumerate(levels)]
+    return [_size_fault(_others(tall, i), tall[i], deep[i], level) for i, level in enumerate(levels)]
 
 
-def _size_fault(tall: list[float], deep: list[float], i: int, level: str | None) -> str:
-    """Return what is wrong with the size of a vertebra, one sentence; "" if nothing is."""
-    h, d = tall[i], deep[i]
+@lru_cache(REMEMBERED)
+def _size_fault(others: tuple[float, ...], h: float, d: float, level: str | None) -> str:
+    """Return what is wrong with the size of a vertebra, one sentence; "" if nothing is.
+
+    others : the heights of up to two neighbours on either side; h, d : its own height and depth, mm.
+    """
     if not HEIGHTS_MM[0] <= h <= HEIGHTS_MM[1]:
         return f"A height of {h:.0f} mm is hardly possible for a vertebral body."
     if not DEPTHS_MM[0] <= d <= DEPTHS_MM[1]:
         return f"A depth of {d:.0f} mm is hardly possible for a vertebral body."
-    others = _others(tall, i)
     if len(others) > 2 and h > TALLER * median(others):
         return f"It is {h:.0f} mm high, much higher than the vertebrae beside it."
     usual = max(h, median(others)) if len(others) > 1 else h  # a crushed body is low, and as deep as before
