@@ -176,7 +176,8 @@ def _doubts() -> str:
 def _problems() -> str:
     from VertebralFractureQuantLib.evaluation.problems import PROBLEMS
 
-    return _table(("code", "what it means"), [(f"`{code}`", _sentence(text)) for code, text in PROBLEMS.items()])
+    rows = [(f"`{code}`", _sentence(p.meaning), p.remedy) for code, p in PROBLEMS.items()]
+    return _table(("code", "what it means", "what to do"), rows)
 
 
 def _keys() -> str:

@@ -639,6 +639,68 @@ def test_a_query_that_could_name_other_patients_is_refused_before_it_is_sent(ask
     assert refused.value.code == "nothing_found" and "other patients" in refused.value.message
 
 
+class OneSeries:
+    """An archive of one series; `meanwhile` is called while its images arrive."""
+
+    def __init__(self, images, meanwhile=lambda: None):
+        self.images, self.meanwhile = images, meanwhile
+
+    def search_for_series(self, *_: object, **__: object) -> list:
+        return [{"0020000E": {"Value": ["1.2.3"]}, "00201209": {"Value": [len(self.images)]}}]
+
+    def iter_series(self, *_: object, **__: object):
+        yield self.images[0]
+        self.meanwhile()
+        yield from self.images[1:]
+
+
+def test_a_second_fetch_of_a_study_says_that_another_one_is_running(tmp_path: Path, studies: Studies):
+    from VertebralFractureQuantLib.archive.web import fetch_study
+
+    images, second = studies.make(1, slices=slice(3)), []
+
+    def meanwhile() -> None:
+        with pytest.raises(VFQError) as refused:
+            fetch_study(OneSeries(images), "1.2", tmp_path)
+        second.append(refused.value)
+
+    folder = fetch_study(OneSeries(images, meanwhile), "1.2", tmp_path)
+    assert [error.code for error in second] == ["fetch_in_progress"] and "Wait until" in second[0].message
+    assert len(list(folder.iterdir())) == 3 and [path.name for path in tmp_path.iterdir()] == [folder.name]
+    with pytest.raises(VFQError) as refused:
+        fetch_study(OneSeries(images), "1.2", tmp_path)
+    assert refused.value.code == "output_exists"
+
+
+def test_a_study_whose_fetch_failed_can_be_fetched_again(tmp_path: Path, studies: Studies):
+    from VertebralFractureQuantLib.archive.web import fetch_study
+
+    def meanwhile() -> None:
+        raise ConnectionError("cut")
+
+    with pytest.raises(VFQError) as refused:
+        fetch_study(OneSeries(studies.make(1, slices=slice(2)), meanwhile), "1.2", tmp_path)
+    assert refused.value.code == "archive_unreachable"
+    assert len(list(fetch_study(OneSeries(studies.make(1, slices=slice(2))), "1.2", tmp_path).iterdir())) == 2
+
+
+def test_a_patients_other_studies_are_fetched_when_one_is_there_or_on_its_way(tmp_path: Path, monkeypatch):
+    from VertebralFractureQuantLib.archive import web
+
+    def fetched(client: object, uid: str, output: Path, tell: object) -> Path:
+        if uid in ("1", "2"):
+            raise VFQError({"1": "output_exists", "2": "fetch_in_progress"}[uid], "Said.")
+        return output / uid
+
+    monkeypatch.setattr(web, "connect", lambda url: None)
+    monkeypatch.setattr(web, "find_studies", lambda *_: ["1", "2", "3"])
+    monkeypatch.setattr(web, "fetch_study", fetched)
+    done = CliRunner().invoke(app, ["fetch", "https://pacs/x", "--patient", "4711", "--output", str(tmp_path)])
+    assert done.exit_code == 3
+    assert "output_exists: Said." in done.output and "fetch_in_progress: Said." in done.output
+    assert f"{tmp_path / '3'} fetched." in done.output
+
+
 def test_images_that_a_killed_fetch_left_are_deleted_by_the_next_one(tmp_path):
     from VertebralFractureQuantLib.archive import web
 

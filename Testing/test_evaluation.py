@@ -804,6 +804,7 @@ def test_the_command_writes_record_figure_and_rows_and_refuses_to_overwrite(fold
     done = run(*call)
     assert done.exit_code == 0, done.output
     assert "Butterfly-IoU" in done.output and "Not for diagnosis" in done.output
+    assert "Failed analyses: 1." in done.output and "no_spine_found  b" in done.output  # counted, so the status is 0
     record = json.loads((root / "out" / "evaluation.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["figures"]["detection"]["overlap"]["recall"]["value"] == 0.5
     assert (root / "out" / "evaluation.png").stat().st_size > 1000
@@ -826,8 +827,42 @@ def test_the_command_reports_problems_of_annotations(folders, run):
     write("ann/p.json", data)
     write("ann/unscaled.json", annotation(points[:1], points[:1]))
     done = run("annotations", root / "ann", "--output", root / "out", "--repeats", 0)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     assert "missing_points" in done.output and "expert2 T4" in done.output and "no_spacing" in done.output
+    assert "What to do:" in done.output and "missing_points  Mark all six points" in done.output
     assert len(json.loads((root / "out" / "evaluation.json").read_text())["problems"]) == 2
     nothing = run("annotations", root / "pred", "--output", root / "other")
     assert nothing.exit_code == 3 and "nothing_to_evaluate" in nothing.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "remedy"),
+    [
+        ("pred/b/analysis.json", "{", "not_json", "Check the file in a text editor"),
+        ("pred/b/analysis.json", '{"schema": "vfq-analysis/9"}', "wrong_schema", "write the file again"),
+        ("ref/b.json", "[]", "wrong_schema", "write the file again"),
+        ("ref/b.json", json.dumps(reference("b", column())), "no_prediction", "Analyse the scan of the reference"),
+        ("pred/b/analysis.json", json.dumps(analysis("b", column())), "no_reference", "Name the reference as the case"),
+    ],
+)
+def test_the_command_evaluates_the_rest_and_ends_with_status_3(folders, run, name, content, code, remedy):
+    root, write = folders
+    write("pred/a/analysis.json", analysis("a", column()))
+    write("ref/a.json", reference("a", column()))
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(content)
+    call = ("predictions", root / "pred", "-r", root / "ref", "-o", root / "out", "--repeats", 0)
+    done = run(*call)
+    assert done.exit_code == 3, done.output
+    lines = done.output.splitlines()
+    assert any(line.startswith(f"{code}  b") for line in lines)
+    assert any(line.startswith(f"{code}  ") and remedy in line for line in lines)
+    assert "A part of the input was not evaluated." in done.output
+    record = json.loads((root / "out" / "evaluation.json").read_text())
+    assert record["counts"]["scans"] == 1 and [p["code"] for p in record["problems"]] == [code]
+    (root / name).unlink()
+    assert run(*call, "--overwrite").exit_code == 0
+
+
+def test_every_problem_says_what_to_do():
+    assert all(p.meaning and p.remedy.endswith(".") for p in problems.PROBLEMS.values())

@@ -278,6 +278,38 @@ def test_vertebrae_that_different_methods_found_are_not_compared_unless_all_were
     assert compared(*(replace(a, vertebrae=tuple(v)) for a, v in zip((prior, current), confirmed, strict=True))).changes
 
 
+def of_weights(analysis: SpineAnalysis, letter: str) -> SpineAnalysis:
+    """The same record, measured with detector weights of another hash; localizer and refiner stay."""
+    stamps = [ModelStamp(role, role, 64 * "0") for role in ("localizer", "refiner")]
+    return replace(analysis, models=(*stamps, ModelStamp("detector", "detector", 64 * letter)))
+
+
+def test_scans_of_different_weights_are_compared_and_it_is_said_unless_all_was_reviewed():
+    prior, current = of_weights(spine(), "1"), of_weights(again(spine()), "2")
+    found = compared(prior, current)
+    assert found.other_weights == ("detector",) and found.changes
+    assert any("different weights of detector; small differences" in line for line in change_lines(found, None))
+    for same in ((of_weights(prior, "2"), current), (replace(prior, models=()), current)):
+        assert not compared(*same).other_weights
+        assert not any("weights" in line for line in change_lines(compared(*same), None))
+    decided = [tuple(replace(v, review="confirmed") for v in a.vertebrae) for a in (prior, current)]
+    confirmed = [replace(a, vertebrae=v) for a, v in zip((prior, current), decided, strict=True)]
+    assert not compared(*confirmed).other_weights
+    assert compared(confirmed[0], current).other_weights == ("detector",)
+
+
+def test_comparison_json_names_the_networks_of_different_weights(tmp_path):
+    for name, letter in (("prior", "1"), ("current", "2")):
+        record = of_weights(spine() if name == "prior" else again(spine()), letter)
+        write_outputs(replace(record, case=name), None, tmp_path / "cases", pictures=False)
+    out = tmp_path / "out"
+    given = [str(tmp_path / "cases" / name) for name in ("prior", "current")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *given, "-o", str(out)])
+    assert result.exit_code == 0 and "different weights of detector" in result.output
+    record = validated(json.loads((out / "comparison.json").read_text()), "vfq-comparison/1")
+    assert record["comparisons"][0]["alignment"]["other_weights"] == ["detector"]
+
+
 def test_a_user_who_vouches_for_the_patient_is_told_what_to_do_where_no_match_fits():
     examinations = Examination(spine(1)), Examination(spine(3, case="other", scale=1.3))
     assert not align(*(column_of(e.analysis.vertebrae) for e in examinations)).pairs
@@ -796,6 +828,13 @@ def test_pairs_that_cannot_be_compared_are_told_and_the_others_count(repeated, t
     assert told.value.code == "nothing_to_evaluate"
 
 
+def test_a_patient_with_a_single_examination_is_named(repeated, tmp_path):
+    write_outputs(spine(case="only"), None, repeated / "single", pictures=False)
+    arguments = ["evaluate", "repeatability", str(repeated), "--repeats", "0", "-o", str(tmp_path / "out")]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 3 and "single: no_pair: the patient has a single examination" in result.stdout
+
+
 # --- new fractures in a cohort
 
 
@@ -851,6 +890,19 @@ def test_a_crash_while_the_table_of_new_fractures_is_written_leaves_the_one_befo
     with pytest.raises(RuntimeError):
         write_incidents(cohort, "who", "when")
     assert (cohort / "incidents.csv").read_text() == before and not list(cohort.glob(".partial*"))
+
+
+def test_intervals_between_scans_of_different_weights_are_counted_and_named(cohort):
+    for name, letter in (("a-1", "1"), ("a-2", "2"), ("a-3", "2")):
+        record = read_analysis(cohort / "cases" / name / "analysis.json")
+        write_outputs(of_weights(record, letter), None, cohort / "cases", overwrite=True, pictures=False)
+    found = write_incidents(cohort, "who", "when")
+    assert [row["other_weights"] for row in found.compared] == ["detector", ""] and found.other_weights == 1
+    rows = list(csv.DictReader((cohort / "incidents.csv").open(encoding="utf-8")))
+    assert [row["other_weights"] for row in rows] == ["detector", "", ""]
+    given = ["cohort", "incidents", str(cohort), "--patient", "who", "--date", "when"]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, given)
+    assert "1 intervals are between scans that were measured with different weights" in result.stdout
 
 
 def test_the_command_prints_the_rate(cohort):

@@ -285,13 +285,18 @@ def test_a_damaged_table_is_a_coded_failure(tmp_path):
     assert caught.value.code == "not_found"
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     write(tmp_path, [patient("a")])
     before = write_gallery(tmp_path).read_bytes()
-    (tmp_path / ".index.html.partial").mkdir()  # in the way
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(VFQError) as caught:
         write_gallery(tmp_path)
     assert caught.value.code == "output_not_writable" and (tmp_path / "index.html").read_bytes() == before
+    assert not list(tmp_path.glob(".partial*"))
 
 
 def test_the_benchmarks_tables_have_the_columns_of_a_run(tmp_path):

@@ -226,7 +226,7 @@ def test_an_interrupted_save_leaves_the_earlier_file(ten, monkeypatch, step):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((files, "sync") if step == "sync" else (os, "replace")), full)
+    monkeypatch.setattr(*(os, "fsync" if step == "sync" else "replace"), full)
     assert "No space left" in refused("output_not_writable", save, ten, replace(draft, comment="lost"))
     assert snapshot(ten.folder) == before
 
@@ -478,3 +478,25 @@ def test_closed_lists_of_the_schemas_are_those_of_the_library():
     assert tuple(label["source"]["enum"]) == SOURCES and label["level"]["enum"] == [*NAMES, None]
     assert tuple(consensus["properties"]["method"]["enum"]) == METHODS
     assert tuple(consensus["properties"]["vertebrae"]["items"]["properties"]["doubts"]["items"]["enum"]) == DOUBTS
+
+
+def test_a_reader_is_added_without_cases(tmp_path):
+    folder = tmp_path / "set"
+    assert run("dataset", "create", folder, saved_ct(tmp_path / "a.nii.gz"), "--reader", "Anna")[0] == 0
+    assert run("dataset", "assign", folder)[0] == 0
+    code, text = run("dataset", "add", folder, "--reader", " Cleo ", "--reader", "Anna")
+    assert code == 0 and "The readers are Anna, Cleo." in text
+    dataset = load(folder)
+    assert dataset.readers == ("Anna", "Cleo") and list(dataset.cases) == ["a"]
+    assert list(dataset.assignments) == ["Anna"] and dataset.reader("Cleo") == "Cleo"
+    assert [(p.reader, p.assigned) for p in status(dataset).progress] == [("Anna", 1), ("Cleo", 0)]
+    assert run("dataset", "assign", folder, "--reader", "Cleo")[0] == 0
+    assert [a.case for a in load(folder).assignments["Cleo"]] == ["a"]
+
+
+def test_adding_nothing_or_a_reader_without_a_name_is_refused(tmp_path):
+    folder = tmp_path / "set"
+    assert run("dataset", "create", folder)[0] == 0
+    assert run("dataset", "add", folder)[0] == 2
+    code, text = run("dataset", "add", folder, saved_ct(tmp_path / "a.nii.gz"), "--reader", " ")
+    assert code == 3 and "no_reader" in text and not load(folder).cases and not load(folder).readers

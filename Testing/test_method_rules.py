@@ -420,3 +420,35 @@ def test_the_command_grades_annotations_without_any_scan(tmp_path):
     assert [row["name"] for row in block["rows"]] == list(GRADERS)
     assert block["rows"][0]["figures"]["kappa"]["moderate"]["value"] == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"methods.json", "methods.png", "methods-curves.png"}
+
+
+def test_the_command_says_which_files_it_left_out(tmp_path):
+    from test_evaluation import annotation, column, on_clicks
+
+    annotations, references, scans = (tmp_path / name for name in ("annotations", "references", "scans"))
+    for folder in (annotations, references, scans):
+        folder.mkdir()
+    points = on_clicks(column(12), 2)
+    (annotations / "p.json").write_text(json.dumps(annotation(points, points)))
+    (annotations / "q.json").write_text("{")
+    (references / "broken.json").write_text("{}")
+    reference = {"case": "lost", "ct_file": "lost.nii.gz", "partial": [], "centerline": []}
+    entries = [{"keypoints": v.tolist(), "level": None, "level_certain": False} for v in column()]
+    (references / "lost.json").write_text(json.dumps({**reference, "vertebrae": entries}))
+    (references / "single.json").write_text(json.dumps({**reference, "vertebrae": entries[:1]}))
+    (scans / "broken.nii.gz").write_bytes(b"no CT")
+    options = ["--annotations", annotations, "--references", references, "--scans", scans, "--output", tmp_path / "out"]
+    call = ["evaluate", "methods", "--method", "anchor-free", "--phantoms", "0", "--repeats", "0"]
+    done = CliRunner().invoke(app, [*call, *map(str, options)])
+    assert done.exit_code == 3, done.output
+    data = json.loads((tmp_path / "out" / "methods.json").read_text())
+    Draft202012Validator(schema("vfq-methods/1")).validate(data)
+    found = {p["file"]: p["code"] for p in data["problems"]}
+    assert found == {
+        "q.json": "not_json",
+        "broken.json": "wrong_schema",
+        "lost.json": "no_scan",
+        "single.json": "no_vertebra",
+        "broken": "not_measured",
+    }
+    assert "Put the CT into the folder of --scans" in done.output and "What to do:" in done.output

@@ -527,6 +527,19 @@ def test_the_same_study_twice_is_refused(ct, tmp_path):
     assert refused.value.code == "same_study"
 
 
+def test_scans_of_different_weights_are_compared_with_a_doubt(ct):
+    from VertebralFractureQuantLib.spine.record import ModelStamp
+
+    stamps = [(ModelStamp("detector", "detector", 64 * letter),) for letter in "12"]
+    before, now = record(ct, "before", 14.0, -20.0, range(5)), record(ct, "now", -10.0, -40.0, range(5))
+    column = Column(tuple("abcde"), tuple(range(5)))
+    one, other = (Examination(replace(each, models=m)) for each, m in zip((before, now), stamps, strict=True))
+    match = found(one, other, column, column)
+    assert match.holds and "different weights of detector" in match.doubt
+    same = replace(other, analysis=replace(other.analysis, models=stamps[0]))
+    assert found(one, same, column, column).doubt == ""
+
+
 def test_what_may_not_be_compared_is_said_until_a_reader_matches_it(ct, tmp_path):
     scene = slicer.vtkMRMLScene()
     cervical = ("C3", "C4", "C5", "C6", "C7")

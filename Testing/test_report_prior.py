@@ -231,6 +231,16 @@ def test_a_match_that_a_reader_set_is_said_and_one_with_another_prior_too(langua
     assert [kind for kind, text in shown.items() if other in text] == ["other"]
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "different weights"), ("de", "verschiedenen Gewichten")])
+def test_different_weights_of_the_prior_are_said(language, words):
+    found = prior(spine(), spine())
+    same, other = (
+        plain(report_text(make_report(spine(), Wording(language), None, each)))
+        for each in (found, replace(found, other_weights=("detector",)))
+    )
+    assert words not in same and words in other and "(detector)" in other
+
+
 def test_the_command_takes_a_match_that_a_reader_set(tmp_path):
     for analysis in (patient(case="before"), again(patient(), case="after")):
         write_outputs(analysis, None, tmp_path, pictures=False)

@@ -13,6 +13,7 @@ from pace import processor_ms, slowness
 
 slicer = pytest.importorskip("slicer", reason="needs slicer-core: pip install '.[review]'")
 
+from VertebralFractureQuantLib.analysis import Models  # noqa: E402
 from VertebralFractureQuantLib.cohort.worklist import Case  # noqa: E402
 from VertebralFractureQuantLib.errors import VFQError  # noqa: E402
 from VertebralFractureQuantLib.imaging.ct import CTVolume  # noqa: E402
@@ -25,6 +26,7 @@ from VertebralFractureQuantLib.scene.opening import read_study  # noqa: E402
 from VertebralFractureQuantLib.scene.outlines import COLORS  # noqa: E402
 from VertebralFractureQuantLib.scene.review import Review  # noqa: E402
 from VertebralFractureQuantLib.scene.rows import first_row, rows, summary  # noqa: E402
+from VertebralFractureQuantLib.scene.state import CURVE  # noqa: E402
 from VertebralFractureQuantLib.scene.straight import reformat  # noqa: E402
 from VertebralFractureQuantLib.scene.study import StudyScene  # noqa: E402
 from VertebralFractureQuantLib.scene.views import Views  # noqa: E402
@@ -392,6 +394,46 @@ def test_one_click_adds_a_vertebra_with_the_missing_name(study, editor):
     assert study.vertebra(added).level == "T11"
     assert study.vertebra(added).origin == "model"
     assert added != gone
+
+
+def of_detector(letter: str) -> Models:
+    """Networks that are only named: a detector with weights of this hash, beside the shipped localizer."""
+    stamps = ModelStamp("localizer", "localizer", 64 * "0"), ModelStamp("detector", "detector", 64 * letter)
+    return Models(None, None, None, stamps, "cpu")  # type: ignore[arg-type]
+
+
+def test_a_click_names_the_detector_that_proposed_if_the_case_was_measured_with_another(study, editor):
+    middle = study.vertebrae[study.order[2]].straight().mean((0, 1))
+    editor.delete(study.order[2])
+    before, count = study.analysis().models, len(study.order)
+    editor.machine.models = of_detector("2")
+    editor.add(middle)
+    detectors = [stamp.sha256 for stamp in study.analysis().models if stamp.role == "detector"]
+    assert detectors == [stamp.sha256 for stamp in before if stamp.role == "detector"] + [64 * "2"]
+    assert [stamp.role for stamp in study.analysis().models].count("localizer") == len(
+        [stamp for stamp in before if stamp.role == "localizer"]
+    )
+    editor.undo()
+    assert study.analysis().models == before and len(study.order) == count
+    editor.redo()
+    assert [stamp.sha256 for stamp in study.analysis().models][-1] == 64 * "2" and len(study.order) == count + 1
+    editor.delete(study.order[2])
+    kinds = len(editor.journal.trail())
+    editor.add(middle)
+    assert [stamp.sha256 for stamp in study.analysis().models].count(64 * "2") == 1
+    assert CURVE not in editor.journal.trail()[kinds].changes
+
+
+def test_the_detector_that_measured_the_case_is_named_once(study, editor):
+    editor.machine.models = of_detector("1")
+    gone = study.order[2]
+    study.nodes["study"].SetText(
+        json.dumps(to_json(replace(study.analysis(), vertebrae=(), models=editor.machine.models.stamps)))
+    )
+    middle = study.vertebrae[gone].straight().mean((0, 1))
+    editor.delete(gone)
+    editor.add(middle)
+    assert study.analysis().models == editor.machine.models.stamps
 
 
 def test_a_click_on_an_existing_vertebra_adds_none(study, editor):

@@ -108,6 +108,9 @@ ARCHIVES = {
         "Check the log of the archive, its free space, what kinds of objects it takes, and the credentials. A study "
         "that vfq listen gave up is sent after a restart.",
     ),
+    "fetch_in_progress": Failure(
+        "another command is fetching this study right now", "Wait until it has ended; the study is complete then."
+    ),
     "queue_in_use": Failure("another vfq listen uses the folder", "End the other one, or give another --output."),
     "not_a_queue": Failure(
         "the file of the queue is damaged, or belongs to another program",

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from ..errors import VFQError
 from ..imaging.dicom_slices import CT_STORAGE
+from ..whole import sync_folder
 
 PREAMBLE, GROUP_LENGTH = 132, 12  # bytes before the file meta information, and of its first element
 WANTED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
@@ -139,20 +140,9 @@ def write_durably(data: bytes, target: Path, incoming: Path) -> None:
             os.fsync(file.fileno())
         if not target.parent.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(target.parent.parent)
+            sync_folder(target.parent.parent)
         partial.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         with suppress(OSError):
             partial.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; Windows does so by itself and cannot open folders."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -243,27 +243,30 @@ def read_queue(path: Path) -> list[Entry]:
 
 
 @contextmanager
-def only_one(lock: Path) -> Iterator[None]:
+def only_one(lock: Path, otherwise: VFQError | None = None) -> Iterator[None]:
     """Hold a lock on a file for the block; the system releases it when the process dies.
 
-    VFQError `queue_in_use` if another process holds it.
+    If another process holds it: VFQError `otherwise`, by default `queue_in_use`.
     """
     file = sqlite3.connect(lock, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        _lock(file, lock)
+        _lock(file, otherwise or _queue_in_use(lock))
         yield
     finally:
         file.close()
 
 
-def _lock(file: sqlite3.Connection, path: Path) -> None:
+def _lock(file: sqlite3.Connection, otherwise: VFQError) -> None:
     try:
         file.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        raise VFQError(
-            "queue_in_use",
-            f"{path.parent.name}: another vfq listen uses this folder. End it, or give another --output.",
-        ) from error
+        raise otherwise from error
+
+
+def _queue_in_use(lock: Path) -> VFQError:
+    return VFQError(
+        "queue_in_use", f"{lock.parent.name}: another vfq listen uses this folder. End it, or give another --output."
+    )
 
 
 def _entries(file: sqlite3.Connection) -> list[Entry]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from ..dicom.source import silenced
 from ..errors import VFQError
 from ..report.outputs import writing
-from ..report.whole import beside
+from ..whole import beside
 from .folders import holds, identify, instance_name, study_name, write_durably
+from .queue import only_one
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -95,18 +96,52 @@ def fetch_study(client: DICOMwebClient, uid: str, output: Path, tell: Callable[[
     Raises
     ------
     VFQError
-        `output_exists`, `output_not_writable`; `missing_slices` if the archive sends fewer images than it has;
-        `nothing_found`; as `folders.identify` and `talking`.
+        `output_exists`, `output_not_writable`; `fetch_in_progress` while another command fetches the study;
+        `missing_slices` if the archive sends fewer images than it has; `nothing_found`; as `folders.identify` and
+        `talking`.
     """
     target = output / study_name(uid)
+    with _only_fetch(target):
+        _refuse_fetched(target)
+        with writing(output):
+            discard_abandoned(target)
+        _fetch_into(client, uid, target, tell)
+    return target
+
+
+@contextmanager
+def _only_fetch(target: Path) -> Iterator[None]:
+    """Keep other fetches of the study out while the block runs; the lock's file goes when the study is there.
+
+    It goes while the lock is held: a command that waits for the old file then finds the study.
+    """
+    _refuse_fetched(target)  # before a lock is made beside it
+    lock = target.with_name(f".fetch-{target.name}.lock")
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()  # an OSError here says why nothing can be written
+    message = f"{target.name}: another command is fetching this study right now. Wait until it has ended."
+    with only_one(lock, VFQError("fetch_in_progress", message)):
+        try:
+            yield
+        finally:
+            if target.exists():
+                with suppress(OSError):  # Windows keeps it until it is closed
+                    lock.unlink()
+
+
+def _refuse_fetched(target: Path) -> None:
     if target.exists():
         raise VFQError(
             "output_exists", f"{target.name}: the study was fetched before. Move the folder away to fetch it again."
         )
+
+
+def _fetch_into(client: DICOMwebClient, uid: str, target: Path, tell: Callable[[int], None]) -> None:
+    """Fetch the CT images of a study into a folder beside `target`, and rename it when all are there."""
     partial = beside(target)
-    with writing(output):
-        discard_abandoned(target)
-        partial.mkdir(parents=True)
+    with writing(target.parent):
+        partial.mkdir()
     try:
         count = 0
         for one in _ct_series_in_talk(client, uid):
@@ -115,11 +150,10 @@ def fetch_study(client: DICOMwebClient, uid: str, output: Path, tell: Callable[[
                 tell(count)
         if not count:
             raise VFQError("nothing_found", "The study has no CT images. Check the UID.")
-        with writing(output):
+        with writing(target.parent):
             partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def discard_abandoned(target: Path) -> None:

@@ -168,6 +168,11 @@ def incidents(
     ]
     if found.rate:
         lines.append("{:.2f} new fractures in 100 person-years (95 %: {:.2f} to {:.2f}).".format(*found.rate))
+    if found.other_weights:
+        lines.append(
+            f"{found.other_weights} intervals are between scans that were measured with different weights; small "
+            "differences may come from that. Measure the cohort again with one set of weights."
+        )
     if found.left_out:
         lines.append(f"{found.left_out} scans without a patient or a date are left out.")
     if found.from_dicom:

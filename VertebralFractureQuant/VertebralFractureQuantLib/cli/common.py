@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import VFQError, as_coded
-from ..report.whole import whole_file
+from ..whole import whole_file
 
 EXIT_CODED_FAILURE = 3
 WIDTH_OF_FILES = 160  # columns of tables that go to a file or a pipe
+INCOMPLETE = "A part of the input was not evaluated. The problems above say which part, why, and what to do."
 NOTICE = "For research use only. Not for diagnosis."
 
 

@@ -140,17 +140,28 @@ def create(
 @dataset_app.command("add")
 def add(
     dataset: DatasetArgument,
-    scans: Annotated[list[Path], typer.Argument(metavar="CT...", help="CT files or DICOM folders.")],
+    scans: Annotated[list[Path] | None, typer.Argument(metavar="[CT]...", help="CT files or DICOM folders.")] = None,
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Name of a reader, who gets no cases yet; repeat it for each.")
+    ] = None,
     patients: PatientsOption = None,
     trust_header: TrustHeaderOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Add CTs to a label set."""
+    """Add CTs, readers or both to a label set. Nothing is assigned yet."""
     from ..labels.adding import add_cases
+    from ..labels.dataset import load
 
+    if not (scans or reader):
+        raise typer.BadParameter("Give a CT, or a reader with --reader.")
     with coded_exit(debug), Console(stderr=True).status("reading the CTs") as shown:
-        cases = add_cases(dataset, scans, patients, trust_header, lambda name: shown.update(f"reading {name}"))
-        _say(f"{len(cases)} cases are in {dataset}. Next: vfq dataset assign {dataset}")
+        cases = add_cases(
+            dataset, scans or [], patients, trust_header, lambda name: shown.update(f"reading {name}"), reader or ()
+        )
+        if cases:
+            _say(f"{len(cases)} cases are in {dataset}. Next: vfq dataset assign {dataset}")
+        if reader:
+            _say(f"The readers are {', '.join(load(dataset).readers)}. Next: vfq dataset assign {dataset}")
 
 
 @dataset_app.command("assign")

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 
 from .common import (
     EXIT_CODED_FAILURE,
+    INCOMPLETE,
     NOTICE,
     DebugOption,
     OverwriteOption,
@@ -76,7 +77,12 @@ def evaluate_annotations(
         from ..report.evaluation_terminal import annotations_tables
 
         found = measure(folder, repeats, seed)
-        return Outcome(found.to_json(), partial(write_annotations_figure, found), annotations_tables(found))
+        return Outcome(
+            found.to_json(),
+            partial(write_annotations_figure, found),
+            annotations_tables(found),
+            whole=not found.problems,
+        )
 
     run_evaluation(evaluate, output, overwrite, debug)
 
@@ -125,7 +131,7 @@ def predictions_outcome(
 
     found = measure(analyses, reference, repeats, seed, reviewed)
     draw, write = partial(write_predictions_figure, found), partial(write_rows, found.scans)
-    return Outcome(found.to_json(), draw, predictions_tables(found), write)
+    return Outcome(found.to_json(), draw, predictions_tables(found), write, whole=not found.problems)
 
 
 @evaluate_app.command("repeatability")
@@ -193,4 +199,5 @@ def run_evaluation(
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     console.print(NOTICE, style="dim")
     if not outcome.whole:
+        Console(stderr=True).print(INCOMPLETE, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_CODED_FAILURE)

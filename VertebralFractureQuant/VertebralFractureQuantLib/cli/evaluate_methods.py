@@ -15,6 +15,8 @@ from rich.console import Console
 
 from ..errors import VFQError
 from .common import (
+    EXIT_CODED_FAILURE,
+    INCOMPLETE,
     NOTICE,
     DebugOption,
     OverwriteOption,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from ..analysis import Models
     from ..evaluation.coverage import Cell
     from ..evaluation.methods import Block, Comparison, Systems
+    from ..evaluation.problems import Problem
 
+REAL = "real scans"
 Say = Callable[[str], None]
 
 
@@ -99,6 +103,9 @@ def evaluate_methods(
         output_console().print(methods_tables(compared))
     typer.echo(f"Figures: {picture}, {curves.name}. All numbers are in {record.name} beside them.")
     typer.echo(NOTICE)
+    if compared.problems:
+        messages.print(INCOMPLETE, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_CODED_FAILURE)
 
 
 def _systems(chosen: list[str] | None, weights: Path | None, synthetic: int) -> Systems:
@@ -129,20 +136,35 @@ def _compare(systems: Systems, wanted: Wanted, say: Say) -> Comparison:
             "There is nothing to compare the methods on. Give --phantoms, --references and --scans, or --annotations.",
         )
     experts = expert_block(wanted.annotations, wanted.repeats, wanted.seed) if wanted.annotations else None
-    blocks = _blocks(systems, wanted, say)
+    problems = list(experts.problems) if experts else []
+    blocks = _blocks(systems, wanted, say, problems)
     covered = _coverage(systems, wanted, say)
+    problems += _unmeasured(
+        blocks, covered, [name for name, m in systems.methods.items() if not isinstance(m, VFQError)]
+    )
     stamps = {n: [vars(s) for s in m.stamps] for n, m in systems.methods.items() if not isinstance(m, VFQError)}
     generator = systems.healer.stamp if systems.healer else None
-    return Comparison(blocks, stamps, wanted.repeats, wanted.seed, covered, experts, generator)
+    return Comparison(blocks, stamps, wanted.repeats, wanted.seed, covered, experts, generator, tuple(problems))
 
 
-def _blocks(systems: Systems, wanted: Wanted, say: Say) -> list[Block]:
+def _unmeasured(blocks: list[Block], covered: dict[str, dict[str, Cell]], methods: list[str]) -> list[Problem]:
+    """Return the real scans that no method measured; that a phantom is not measured is a figure of the methods."""
+    from ..evaluation.methods import unmeasured
+
+    everywhere = [block.status for block in blocks if block.name == REAL]
+    everywhere.append({method: {scan: cells[method].status for scan, cells in covered.items()} for method in methods})
+    found = [problem for status in everywhere for problem in unmeasured(status)]
+    return list({problem.file: problem for problem in found}.values())
+
+
+def _blocks(systems: Systems, wanted: Wanted, say: Say, problems: list[Problem]) -> list[Block]:
+    """Compute the blocks of phantoms and of real scans; what is wrong with the references is added to `problems`."""
     from ..evaluation.method_subjects import phantoms, real_scans
     from ..evaluation.methods import compare_methods
 
     say("drawing phantoms")
     kinds = {"phantoms": list(phantoms(wanted.phantoms, wanted.output / "phantoms")) if wanted.phantoms else []}
-    kinds["real scans"] = list(real_scans(wanted.references, wanted.scans)) if wanted.scans else []
+    kinds[REAL] = list(real_scans(wanted.references, wanted.scans, problems)) if wanted.scans else []
     return [
         compare_methods(subjects, name, systems, wanted.output, say, wanted.repeats, wanted.seed)
         for name, subjects in kinds.items()

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from ..errors import VFQError
-from .common import DebugOption, coded_exit, progress_bar
+from .common import EXIT_CODED_FAILURE, DebugOption, coded_exit, progress_bar
 
 URL_HELP = "Address of the DICOMweb service, such as https://pacs/dicom-web; credentials come from the environment."
+OF_ONE_STUDY = ("output_exists", "fetch_in_progress")  # the other studies are fetched
 
 
 def fetch(
@@ -27,6 +28,7 @@ def fetch(
     Credentials: VFQ_DICOMWEB_USER and VFQ_DICOMWEB_PASSWORD, or VFQ_DICOMWEB_TOKEN, in the environment.
 
     Each study gets a folder that is named by a hash of its UID, complete or not at all; `vfq analyze` reads it.
+    A study that is there already, or that another command is fetching right now, is named and left alone.
     """
     from ..archive.web import connect, fetch_study, find_studies
 
@@ -37,10 +39,19 @@ def fetch(
         client = connect(url)
         found = find_studies(client, study, patient, accession)
         with progress_bar(console) as show:
+            refused = 0
             for number, uid in enumerate(found, 1):
                 label = f"study {number} of {len(found)}"
-                folder = fetch_study(client, uid, output, lambda n, at=label: show(at, f"{n} images", 0.0))  # type: ignore[misc]
-                console.print(f"{folder} fetched.", markup=False, highlight=False, soft_wrap=True)
+                try:
+                    folder = fetch_study(client, uid, output, lambda n, at=label: show(at, f"{n} images", 0.0))  # type: ignore[misc]
+                    said = f"{folder} fetched."
+                except VFQError as error:
+                    if error.code not in OF_ONE_STUDY:
+                        raise
+                    refused, said = refused + 1, f"{error.code}: {error.message}"
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
+        if refused:
+            raise typer.Exit(EXIT_CODED_FAILURE)
 
 
 def store(

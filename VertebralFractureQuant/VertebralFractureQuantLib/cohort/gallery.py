@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..errors import CODES, VFQError
 from ..report.markups import GRADE_COLORS
 from ..report.outputs import writing
+from ..whole import whole_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -151,10 +152,5 @@ def _resource(name: str) -> str:
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """Write a file completely or not at all."""
-    fresh = path.with_name(f".{path.name}.partial")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            yield file
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with whole_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+        yield file

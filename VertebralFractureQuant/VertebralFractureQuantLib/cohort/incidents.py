@@ -16,7 +16,7 @@ from ..errors import VFQError
 from ..followup.comparison import compare
 from ..report.comparison_files import names_of, read_examination
 from ..report.outputs import writing
-from ..report.whole import whole_file
+from ..whole import whole_file
 from .occasions import Occasion, read_occasions
 from .work import CASES
 
@@ -24,7 +24,7 @@ FILE = "incidents.csv"
 YEAR_DAYS = 365.25
 COLUMNS = (
     "patient", "prior_case", "current_case", "days", "status", "message", "compared", "certainty", "matched_by",
-    "new_fractures", "new_levels", "progressed_levels",
+    "other_weights", "new_fractures", "new_levels", "progressed_levels",
 )  # fmt: skip
 
 
@@ -47,6 +47,11 @@ class Incidence:
     def compared(self) -> tuple[dict[str, Any], ...]:
         """The rows of examinations that could be compared."""
         return tuple(row for row in self.rows if row["status"] == "ok")
+
+    @property
+    def other_weights(self) -> int:
+        """Number of comparisons of scans that were measured with different weights."""
+        return sum(bool(row["other_weights"]) for row in self.compared)
 
     @property
     def patients(self) -> int:
@@ -127,6 +132,7 @@ def _row(folder: Path, one: Occasion, other: Occasion) -> dict[str, Any]:
         "compared": len(found.compared),
         "certainty": round(found.alignment.certainty, 4),
         "matched_by": found.alignment.reader or None,
+        "other_weights": " ".join(found.other_weights),
         "new_fractures": len(new),
         "new_levels": " ".join(new),
         "progressed_levels": " ".join(worse),

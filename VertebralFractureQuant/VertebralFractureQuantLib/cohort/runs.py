@@ -24,6 +24,7 @@ from ..errors import VFQError
 from ..methods.registry import OURS
 from ..networks.installed import chosen
 from ..report.outputs import check_output, check_writable, writing
+from ..whole import whole_file
 from .crew import Crew, ThreadCrew
 from .engine import Engine, Library
 from .planning import Names, Plan, plan
@@ -329,10 +330,8 @@ def _write_run(state: CohortState, options: Options, settings: Settings, began: 
         "seconds_by_step": state.seconds(),
     }  # fmt: skip
     path = state.folder / "run.json"
-    with writing(state.folder):
-        fresh = path.with_name(".run.partial")
+    with writing(state.folder), whole_file(path) as fresh:
         fresh.write_text(json.dumps(told, indent=1), encoding="utf-8")
-        os.replace(fresh, path)
 
 
 def _utc(seconds: float) -> str:

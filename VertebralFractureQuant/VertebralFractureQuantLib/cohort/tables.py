@@ -6,7 +6,6 @@ spreadsheet would take for a formula has an apostrophe in front; Parquet holds t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CODES
 from ..report.outputs import writing
 from ..report.tables import EXPECTED
+from ..whole import whole_file
 from .manifest import lacking
 from .rows import NUMBERS
 from .state import WAITING, CohortState
@@ -114,12 +114,11 @@ def _write(table: pl.DataFrame, folder: Path, name: str, suffixes: tuple[str, ..
     """Write a table in each format, and rename the files when they are complete."""
     with writing(folder):
         for suffix in suffixes:
-            fresh = folder / f".{name}.partial"
-            if suffix == "parquet":
-                table.write_parquet(fresh)
-            else:
-                _write_csv(table, fresh)
-            os.replace(fresh, folder / f"{name}.{suffix}")
+            with whole_file(folder / f"{name}.{suffix}") as fresh:
+                if suffix == "parquet":
+                    table.write_parquet(fresh)
+                else:
+                    _write_csv(table, fresh)
 
 
 def _write_csv(table: pl.DataFrame, path: Path) -> None:

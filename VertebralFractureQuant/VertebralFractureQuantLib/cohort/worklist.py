@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import VFQError
+from ..whole import visible
 
 if TYPE_CHECKING:
     from ..spine.record import SpineAnalysis
@@ -96,7 +97,7 @@ def _scans(given: Path, series: bool) -> list[Path]:
 
 def _beside_images(folder: Path) -> list[Path]:
     """Return the sub-folders of a folder of image files, without hidden ones and those that `vfq` wrote."""
-    found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    found = [sub for sub in visible(folder.iterdir()) if sub.is_dir()]
     return [sub for sub in found if not ((sub / "analysis.json").exists() or any(sub.glob("*/analysis.json")))]
 
 
@@ -111,7 +112,7 @@ def _studies(folder: Path) -> list[Path]:
         return []
     if _has_slices(folder):
         return [folder]
-    held = {sub: _study_uid(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    held = {sub: _study_uid(sub) for sub in visible(folder.iterdir()) if sub.is_dir()}
     held = {sub: found for sub, found in held.items() if found is not None}
     below = {sub: _studies(sub) for sub in held} if len(set(held.values())) == len(held) else {}
     several = [study for studies in below.values() for study in studies]
@@ -195,7 +196,7 @@ def _images(folder: Path) -> list[Path]:
     from ..report.names import IMAGE_SUFFIXES
 
     with suppress(OSError):  # reading the scan reports a folder that cannot be listed
-        return sorted(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
+        return visible(p for p in folder.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
     return []
 
 

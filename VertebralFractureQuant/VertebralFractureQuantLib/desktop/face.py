@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import qt
@@ -232,7 +233,7 @@ class DesktopFace:
         if self.review.folder is None:
             raise VFQError("empty_scene", "No study is open. Analyse or open one first.")
         path, url = self.review.folder / "review.mrb", slicer.mrmlScene.GetURL()
-        partial = path.with_name("review.partial.mrb")  # Slicer refuses names that begin with a dot
+        partial = path.with_name(f"review.{uuid4().hex[:8]}.partial.mrb")  # Slicer refuses names that begin with a dot
         saved = slicer.util.saveScene(str(partial))
         slicer.mrmlScene.SetURL(url)  # File > Save must keep the user's own path
         if not saved:

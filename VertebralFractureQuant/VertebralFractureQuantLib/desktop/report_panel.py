@@ -23,6 +23,7 @@ from ..report.document import FORMATS, Report, case_panel, make_report, report_p
 from ..report.outputs import writing
 from ..report.wording import Wording, languages
 from ..spine.record_json import read_analysis
+from ..whole import whole_file
 from .clipboard import copied
 from .dependencies import agreed
 from .dicom_database import INSTANCES, drawn, loaded_series
@@ -119,13 +120,8 @@ class ReportPanel:
 
     def _written(self, report: Report, path: Path, kind: str) -> None:
         made = FORMATS[kind](report)
-        partial_file = path.with_name(f".{path.name}.partial")
-        with writing(path.parent):
-            try:
-                partial_file.write_bytes(made if isinstance(made, bytes) else made.encode())
-                partial_file.replace(path)
-            finally:
-                partial_file.unlink(missing_ok=True)
+        with writing(path.parent), whole_file(path) as partial_file:
+            partial_file.write_bytes(made if isinstance(made, bytes) else made.encode())
         self.face.tell(_("The report was saved as {}.").format(path))
 
     # -- DICOM

@@ -18,9 +18,9 @@ import numpy as np
 from ..errors import VFQError
 from ..imaging.files import read_ct
 from ..report.outputs import check_writable, writing
-from ..report.whole import beside, whole_file
 from ..spine.record import SpineAnalysis
 from ..spine.record_json import read_analysis
+from ..whole import beside, whole_file
 from .source import Source, read_source, silenced
 from .uids import state_of
 

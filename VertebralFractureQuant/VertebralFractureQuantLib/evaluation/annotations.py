@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import VFQError
+from ..whole import visible
 from .problems import Problem, as_points, fault, known_level, listed, read_object, rough_center
 
 EXPERTS = ("expert1", "expert2", "expert3")  # of Zakharov et al. 2023; a fourth marked three patients
@@ -60,7 +61,7 @@ def read_annotations(folder: Path) -> tuple[list[AnnotatedPatient], list[Problem
         raise VFQError("not_found", f"There is no folder {folder.name!r}. Check the path.")
     problems: list[Problem] = []
     patients = []
-    for path in sorted(folder.glob("*.json")):
+    for path in visible(folder.glob("*.json")):
         data = read_object(path, problems)
         patient = data and parse_patient(data, path, problems)
         if patient:

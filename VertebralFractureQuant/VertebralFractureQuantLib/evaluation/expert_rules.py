@@ -23,6 +23,7 @@ from .experts import in_plane
 from .graders import BY_G, BY_LOSS, GRADERS, UNGRADED
 from .method_figures import weighted_kappa
 from .metrics import Estimates, Figures, auc, bootstrap, mean, sensitivity_at
+from .problems import Problem
 from .records import nested
 from .scans import ratios_of
 from .spines import Spine
@@ -61,6 +62,7 @@ class ExpertBlock:
     patients: int
     readings: int
     estimates: dict[str, Estimates]
+    problems: tuple[Problem, ...] = ()  # of the annotations' files
 
     def to_json(self) -> dict[str, Any]:
         """Return one of the `blocks` of `vfq-methods/1`."""
@@ -76,13 +78,13 @@ def expert_block(folder: Path, repeats: int, seed: int) -> ExpertBlock:
 
     Patients without a pixel size are left out: expected heights need mm, and G in the plane too.
     """
-    patients, _ = read_annotations(folder)
+    patients, problems = read_annotations(folder)
     found = [readings(p) for p in patients if p.pixel_mm is not None]
     drawn = bootstrap([[r] for r in found], rule_figures, repeats, seed, lambda key: not SHARES.isdisjoint(key))
     rules: dict[str, Estimates] = {name: {} for name in GRADERS}
     for (rule, *key), estimate in drawn.items():
         rules[rule][tuple(key)] = estimate
-    return ExpertBlock(len(found), sum(len(r.key) for r in found), rules)
+    return ExpertBlock(len(found), sum(len(r.key) for r in found), rules, tuple(problems))
 
 
 def readings(patient: AnnotatedPatient) -> Readings:

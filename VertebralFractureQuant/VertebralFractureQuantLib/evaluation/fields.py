@@ -82,7 +82,7 @@ def read_curve(raw: Any, file: str, problems: list[Problem]) -> SpineCurve | Non
     points, code = as_points(raw, (-1, 3))
     try:
         if points is None or not len(points) or np.ptp(points, axis=0).max() > LONGEST_CURVE_MM:
-            raise ValueError(f"{PROBLEMS[code]}" if code else "Its points lie farther apart than in any scan.")
+            raise ValueError(PROBLEMS[code].meaning if code else "Its points lie farther apart than in any scan.")
         return fit_curve(points)
     except ValueError as error:
         problems.append(Problem("bad_curve", file, None, str(error)))

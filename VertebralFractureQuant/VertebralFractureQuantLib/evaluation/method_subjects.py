@@ -21,9 +21,11 @@ from ..spine.keypoints import centers
 from ..spine.record import SpineAnalysis
 from ..spine.record_json import from_json, to_json
 from ..spine.reference import Reference, read_reference
+from ..whole import visible
 from .graders import GRADERS, REPORTED
 from .method_figures import Truth
 from .picture_losses import PictureLoss, keep_losses, kept_losses, picture_losses
+from .problems import Problem, named
 from .spines import Spine
 
 if TYPE_CHECKING:
@@ -131,15 +133,26 @@ def scan_of(name: str, path: Path) -> Scanned:
     return Scanned(name, lambda: read_ct(path), json.dumps(state if len(state) == 1 else [len(state), max(state)]))
 
 
-def real_scans(folders: Sequence[Path], scans: Path) -> Iterator[Subject]:
-    """Yield the scans with references of six points in `folders` whose CT is in `scans`; others are passed over."""
+def real_scans(folders: Sequence[Path], scans: Path, problems: list[Problem]) -> Iterator[Subject]:
+    """Yield the scans with references of six points in `folders` whose CT is in `scans`.
+
+    The others are added to `problems`.
+    """
     from ..imaging.files import case_name
 
-    for path in sorted(p for folder in folders for p in folder.glob("*.json")):
-        reference: Reference = read_reference(path)
+    for path in visible(p for folder in folders for p in folder.glob("*.json")):
+        try:
+            reference: Reference = read_reference(path)
+        except VFQError as error:
+            problems.append(Problem("wrong_schema", named(path), None, error.message))
+            continue
         place = scans / reference.ct_file
         count = len(reference.keypoints)
-        if count < 2 or not place.exists():
+        if count < 2:
+            problems.append(Problem("no_vertebra", named(path), None, "The reference has fewer than two vertebrae."))
+            continue
+        if not place.exists():
+            problems.append(Problem("no_scan", named(path), None, f"There is no {reference.ct_file} in {scans.name}."))
             continue
         yield Subject(
             reference.case,

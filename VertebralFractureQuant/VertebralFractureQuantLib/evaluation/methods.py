@@ -6,7 +6,7 @@ have, and a method without weights has none, but says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from .method_figures import Trial, estimate_method, trial
 from .method_subjects import Subject, analysis_of, pictures_of
 from .metrics import Estimates
 from .picture_losses import as_graded
+from .problems import Problem
 from .records import nested, settings
 from .spines import Spine
 
@@ -110,6 +111,7 @@ class Comparison:
     coverage : by scan and system, what was measured.
     experts : the rules on annotations, None without any.
     generator : that of the synthetic pictures, None without any.
+    problems : what was wrong with the files, which were left out.
     """
 
     blocks: list[Block]
@@ -119,6 +121,7 @@ class Comparison:
     coverage: dict[str, dict[str, Cell]] = field(default_factory=dict)
     experts: ExpertBlock | None = None
     generator: ModelStamp | None = None
+    problems: tuple[Problem, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of schema `vfq-methods/1`."""
@@ -129,6 +132,7 @@ class Comparison:
             "synthetic_picture": self.generator and {"name": self.generator.name, "sha256": self.generator.sha256},
             "blocks": [block.to_json() for block in (*self.blocks, self.experts) if block],
             "coverage": coverage_json(self.coverage),
+            "problems": [vars(p) for p in self.problems],
         }
 
 
@@ -166,6 +170,17 @@ def compare_methods(
         m: {s.case: r.status for s, r in zip(subjects, found, strict=True)} for m, found in records.items() if found
     }
     return Block(name, rows, {row.name: _estimates(row, repeats, seed) for row in rows}, status, len(subjects))
+
+
+def unmeasured(status: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    """Return a problem for each scan that no method measured. status : by method and scan, "ok" or a code."""
+    scans = dict.fromkeys(scan for found in status.values() for scan in found)
+    codes = {scan: {found[scan] for found in status.values() if scan in found} for scan in scans}
+    return [
+        Problem("not_measured", scan, None, f"No method measured this scan: {', '.join(sorted(found))}.")
+        for scan, found in codes.items()
+        if "ok" not in found
+    ]
 
 
 def _estimates(row: Row, repeats: int, seed: int) -> Estimates:

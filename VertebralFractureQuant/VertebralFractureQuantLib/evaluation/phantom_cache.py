@@ -16,6 +16,7 @@ import numpy as np
 from ..imaging.ct import CTVolume
 from ..phantom.options import PhantomOptions
 from ..phantom.volume import make_phantom
+from ..whole import whole_file
 
 
 def painted_by() -> str:
@@ -44,9 +45,8 @@ def cached_phantom(seed: int, options: PhantomOptions, folder: Path) -> CTVolume
         return kept
     ct, _ = make_phantom(seed, options)
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")  # an interrupted run leaves no half file under the name
-    np.savez_compressed(part, voxels=ct.voxels, ijk_to_ras=ct.ijk_to_ras, made_by=painted_by())
-    part.replace(path)
+    with whole_file(path) as part:
+        np.savez_compressed(part, voxels=ct.voxels, ijk_to_ras=ct.ijk_to_ras, made_by=painted_by())
     return ct
 
 

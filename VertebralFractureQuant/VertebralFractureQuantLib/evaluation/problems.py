@@ -14,32 +14,99 @@ from typing import Any
 
 import numpy as np
 
+from ..failures import Failure
 from ..spine.keypoints import FAULTS, POSITIONS, faults
 from ..spine.levels import NAMES
 
 PROBLEMS = {
-    "not_json": "the file cannot be read as JSON",
-    "wrong_schema": "the file has no known schema, or lacks a part that its schema requires",
-    "missing_points": "a vertebra does not have three segments of two points with three coordinates each",
-    "not_finite": "a coordinate is NaN, infinite or null",
-    "coincident_points": "the points span no area",
-    "implausible_size": "the points lie farther apart than those of any vertebra",
-    "swapped_ends": "a superior point lies below its inferior point",
-    "swapped_sides": "the points are not in the order anterior, middle, posterior",
-    "crossed_points": "the lines between the points cross",
-    "wrong_axis_order": "the coordinates are not in the order of the schema",
-    "unknown_level": "no vertebra has this name",
-    "duplicate_level": "one expert has two vertebrae of the same name",
-    "outside_volume": "points lie outside the scan",
-    "bad_curve": "the points of the spine's curve form no curve",
-    "no_vertebra": "the reference has no usable vertebra",
-    "uncorrected": "no reader has corrected or confirmed anything in this analysis, so it is not a reference",
-    "corrected": "a reader has changed this analysis, and the original (machine.json) is missing",
-    "no_spacing": "the pixel spacing cannot be recovered",
-    "no_common_space": "the prediction and the reference are in different coordinates",
-    "duplicate_case": "two files are of the same case",
-    "no_reference": "no reference has the name of the prediction",
-    "no_prediction": "no prediction belongs to the reference",
+    "not_json": Failure("the file cannot be read as JSON", "Check the file in a text editor, or write it again."),
+    "wrong_schema": Failure(
+        "the file has no known schema, or lacks a part that its schema requires",
+        "Give files as the formats page describes them; write the file again if it is an old one.",
+    ),
+    "missing_points": Failure(
+        "a vertebra does not have three segments of two points with three coordinates each",
+        "Mark all six points of the vertebra, or remove it from the file.",
+    ),
+    "not_finite": Failure(
+        "a coordinate is NaN, infinite or null",
+        "Correct the coordinate, or remove the vertebra from the file.",
+    ),
+    "coincident_points": Failure("the points span no area", "Mark the six points of the vertebra again."),
+    "implausible_size": Failure(
+        "the points lie farther apart than those of any vertebra",
+        "Check the points and their unit, which is mm.",
+    ),
+    "swapped_ends": Failure(
+        "a superior point lies below its inferior point",
+        "Exchange the superior and the inferior points.",
+    ),
+    "swapped_sides": Failure(
+        "the points are not in the order anterior, middle, posterior",
+        "Exchange the anterior and the posterior points, and check if the coordinates are RAS or LPS.",
+    ),
+    "crossed_points": Failure("the lines between the points cross", "Mark the six points of the vertebra again."),
+    "wrong_axis_order": Failure(
+        "the coordinates are not in the order of the schema",
+        "Write the coordinates in the order of the schema.",
+    ),
+    "unknown_level": Failure("no vertebra has this name", "Correct the name, for example to T12."),
+    "duplicate_level": Failure(
+        "one expert has two vertebrae of the same name",
+        "Correct the name of one of the two vertebrae, or remove one.",
+    ),
+    "outside_volume": Failure(
+        "points lie outside the scan",
+        "Check that the points belong to this scan, and its coordinates.",
+    ),
+    "bad_curve": Failure(
+        "the points of the spine's curve form no curve",
+        "Remove the curve from the file, or write it again.",
+    ),
+    "no_vertebra": Failure(
+        "the reference has no usable vertebra",
+        "Correct the vertebrae that are listed for this file, or give another reference.",
+    ),
+    "uncorrected": Failure(
+        "no reader has corrected or confirmed anything in this analysis, so it is not a reference",
+        "Review the case with vfq review, or take it out of the folder of references.",
+    ),
+    "corrected": Failure(
+        "a reader has changed this analysis, and the original (machine.json) is missing",
+        "Analyse the scan again into another folder, or use --reviewed.",
+    ),
+    "no_spacing": Failure(
+        "the pixel spacing cannot be recovered",
+        "Use the original file, with coordinates that are not rounded; without it only G is evaluated, in voxels.",
+    ),
+    "no_common_space": Failure(
+        "the prediction and the reference are in different coordinates",
+        "Analyse the scan again with this version, whose analysis.json holds source.ijk_to_ras.",
+    ),
+    "duplicate_case": Failure(
+        "two files are of the same case",
+        "Take one of the two files out of the folder, or rename its case.",
+    ),
+    "no_reference": Failure(
+        "no reference has the name of the prediction",
+        "Name the reference as the case, or take the case out of the folder.",
+    ),
+    "no_prediction": Failure(
+        "no prediction belongs to the reference",
+        "Analyse the scan of the reference, or take the reference out of the folder.",
+    ),
+    "no_scan": Failure(
+        "the CT of the reference is not in the folder of scans",
+        "Put the CT into the folder of --scans, or take the reference out of its folder.",
+    ),
+    "not_measured": Failure(
+        "no method could measure the scan",
+        "Look up the code that the message gives, and check that the file is a whole CT of the spine.",
+    ),
+    "no_pair": Failure(
+        "the patient has a single examination, and two are needed",
+        "Analyse another examination of the patient into the same folder, or remove the folder.",
+    ),
 }
 
 LEAST_NORMAL = 0.2  # R component of the normal of the vertebra's plane; near 0 if the axes are in any wrong order
@@ -59,6 +126,11 @@ class Problem:
     vertebra: str | None
     message: str
 
+    @property
+    def text(self) -> str:
+        """The message, or the text of the code."""
+        return self.message or PROBLEMS[self.code].meaning
+
 
 OF_A_CASE = ("analysis.json", "machine.json", "truth.json")
 
@@ -70,10 +142,7 @@ def named(path: Path) -> str:
 
 def listed(problems: Sequence[Problem], most: int = 6) -> str:
     """Return the first `most` problems as text for a message, one on each line."""
-    lines = [
-        f"\n  {p.code} {p.file}{f', {p.vertebra}' if p.vertebra else ''}: {p.message or PROBLEMS[p.code]}"
-        for p in problems
-    ]
+    lines = [f"\n  {p.code} {p.file}{f', {p.vertebra}' if p.vertebra else ''}: {p.text}" for p in problems]
     return "".join(lines[:most]) + (f"\n  and {len(lines) - most} more" if len(lines) > most else "")
 
 
@@ -153,3 +222,8 @@ def _order_fault(points: np.ndarray, front: np.ndarray, up: np.ndarray) -> tuple
     if "segments_cross" in faults(np.stack([points @ front, points @ across], -1)):
         return "crossed_points", FAULTS["segments_cross"]
     return None
+
+
+def remedies(problems: Sequence[Problem]) -> dict[str, str]:
+    """Return what to do, by each code that occurs in `problems`."""
+    return {code: PROBLEMS[code].remedy for code in dict.fromkeys(p.code for p in problems)}

@@ -19,7 +19,9 @@ from ..errors import VFQError
 from ..followup.change import INTERVAL, Change
 from ..followup.comparison import Examination, compare
 from ..spine.record_json import read_analysis
+from ..whole import visible
 from .metrics import LIMITS_SD, Estimates, Figures, bland_altman, bootstrap
+from .problems import PROBLEMS
 
 SCHEMA = "vfq-repeatability/1"
 MEASURES = ("anterior", "middle", "posterior", "heights", "genant_ratio")  # "heights": all three together
@@ -114,6 +116,8 @@ def evaluate_repeatability(folder: Path, draws: int, seed: int) -> Repeatability
     found: list[Repeat] = []
     problems: list[tuple[str, str, str]] = []
     for patient, cases in _patients(folder).items():
+        if len(cases) == 1:
+            problems.append((patient, "no_pair", f"{PROBLEMS['no_pair'].meaning}. {PROBLEMS['no_pair'].remedy}"))
         for one, other in combinations(cases, 2):
             try:
                 found += _repeats(patient, one, other)
@@ -131,10 +135,13 @@ def evaluate_repeatability(folder: Path, draws: int, seed: int) -> Repeatability
 
 
 def _patients(folder: Path) -> dict[str, list[Path]]:
-    """Return the folders of cases of each patient: of each sub-folder that holds cases, and of the folder itself."""
-    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not (p / "analysis.json").exists())]
-    held = {p.name: sorted(c.parent for c in p.glob("*/analysis.json")) for p in places}
-    return {name: cases for name, cases in held.items() if len(cases) > 1}
+    """Return the folders of cases of each patient: of each sub-folder that holds cases, and of the folder itself.
+
+    A single case in the folder itself is no patient.
+    """
+    places = [folder, *visible(p for p in folder.iterdir() if p.is_dir() and not (p / "analysis.json").exists())]
+    held = {p.name: visible(c.parent for c in p.glob("*/analysis.json")) for p in places}
+    return {name: cases for name, cases in held.items() if len(cases) > (name == folder.name)}
 
 
 def _repeats(patient: str, one: Path, other: Path) -> list[Repeat]:

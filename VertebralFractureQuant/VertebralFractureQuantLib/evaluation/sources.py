@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import VFQError
 from ..spine.plausibility import IMPOSSIBLE
 from ..spine.record_json import SCHEMA
+from ..whole import visible
 from .annotations import AnnotatedPatient, parse_patient
 from .fields import curve_ends, read_curve, read_grid, read_limits, read_partial, read_vertebrae
 from .problems import Problem, named, read_object
@@ -83,8 +84,8 @@ def _files(place: Path, *names: str) -> list[Path]:
     if not place.is_dir():
         raise VFQError("not_found", f"There is no file or folder {place.name!r}. Check the path.")
     own = _first(place, names)
-    inner = [_first(folder, names) for folder in place.iterdir() if folder.is_dir()]
-    loose = [path for path in place.glob("*.json") if own is None or _is_other_case(path)]
+    inner = [_first(folder, names) for folder in visible(place.iterdir()) if folder.is_dir()]
+    loose = [path for path in visible(place.glob("*.json")) if own is None or _is_other_case(path)]
     return sorted({*loose, *(path for path in (own, *inner) if path)})
 
 

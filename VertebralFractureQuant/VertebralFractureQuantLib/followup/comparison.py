@@ -67,6 +67,7 @@ class Comparison:
         by the levels that the names of both scans differ by.
     scale : by which share all sizes are larger now; far from 0 it is an error of a header, not of bones.
     other_match : True if the match was found automatically, although readers corrected those with other prior scans.
+    other_weights : the roles of the networks whose weights differ between both examinations, see `other_weights`.
     """
 
     alignment: Alignment
@@ -74,6 +75,7 @@ class Comparison:
     names: tuple[str, ...]
     scale: float
     other_match: bool = False
+    other_weights: tuple[str, ...] = ()
 
     @property
     def scale_doubtful(self) -> bool:
@@ -106,10 +108,12 @@ def compare(prior: Examination, current: Examination, same_patient: bool = False
     if own:
         before, now = map(column_of, vertebrae)
         pairs = reader_pairs(own, *vertebrae)
-        return compare_aligned(*vertebrae, aligned_as(before, now, pairs, own.reader, _likeness(prior, current)))
-    alignment = aligned(prior, current)
-    _check_certain(prior.analysis, current.analysis, alignment, same_patient)
-    return replace(compare_aligned(*vertebrae, alignment), other_match=current.kept.only_others(prior.digest))
+        alignment, other_match = aligned_as(before, now, pairs, own.reader, _likeness(prior, current)), False
+    else:
+        alignment, other_match = aligned(prior, current), current.kept.only_others(prior.digest)
+        _check_certain(prior.analysis, current.analysis, alignment, same_patient)
+    networks = other_weights(prior.analysis, current.analysis)
+    return replace(compare_aligned(*vertebrae, alignment), other_match=other_match, other_weights=networks)
 
 
 def aligned(prior: Examination, current: Examination) -> Alignment:
@@ -174,14 +178,30 @@ def check_different(prior: SpineAnalysis, current: SpineAnalysis) -> None:
             f"{prior.case} and {current.case}: this is the same scan twice. Give two examinations of one patient.",
         )
     one, other = map(_method, (prior, current))
-    reviewed = all(v.review != "open" for v in (*prior.vertebrae, *current.vertebrae))
-    if one and other and one != other and not reviewed:
+    if one and other and one != other and not _all_reviewed(prior, current):
         raise VFQError(
             "other_method",
             f"{prior.case} and {current.case}: the vertebrae were found by different methods ({', '.join(one)} and "
             f"{', '.join(other)}), whose heights differ by more than measurement error. Analyse both with the same "
             "--method.",
         )
+
+
+def other_weights(prior: SpineAnalysis, current: SpineAnalysis) -> tuple[str, ...]:
+    """Return the roles of the networks that both studies used with different weights; none if all was reviewed."""
+    before, now = map(_weights, (prior, current))
+    differing = tuple(role for role in now if role in before and before[role] != now[role])
+    return () if _all_reviewed(prior, current) else differing
+
+
+def _weights(analysis: SpineAnalysis) -> dict[str, set[str]]:
+    """Return the SHA-256 of the weights by role; a role has several if a vertebra was proposed by other weights."""
+    roles = dict.fromkeys(stamp.role for stamp in analysis.models)
+    return {role: {stamp.sha256 for stamp in analysis.models if stamp.role == role} for role in roles}
+
+
+def _all_reviewed(prior: SpineAnalysis, current: SpineAnalysis) -> bool:
+    return all(v.review != "open" for v in (*prior.vertebrae, *current.vertebrae))
 
 
 def _method(analysis: SpineAnalysis) -> list[str]:

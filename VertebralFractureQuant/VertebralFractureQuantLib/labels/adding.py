@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import VFQError
 from ..report.names import case_names
-from .dataset import Case, case_of, changing, load, with_cases
+from .dataset import Case, case_of, changing, load, with_cases, with_readers
 
 
 def add_cases(
@@ -17,18 +17,21 @@ def add_cases(
     patients: Path | None = None,
     trust_header: bool = False,
     told: Callable[[str], None] = lambda name: None,
+    readers: Sequence[str] = (),
 ) -> list[Case]:
-    """Add the CTs at `scans` to the label set in `folder`, as `read_cases`; return their cases.
+    """Add the CTs at `scans`, as `read_cases`, and `readers` to the label set in `folder`; return the cases.
+
+    Nothing is assigned to a new reader; a reader of the label set stays as it is.
 
     Raises
     ------
     VFQError
-        As `read_cases`, `load` and `with_cases`. Nothing is added then.
+        As `read_cases`, `load`, `with_cases` and `with_readers`. Nothing is added then.
     """
-    load(folder)
+    with_readers(load(folder), readers)  # a name that cannot be one is refused before minutes of reading
     cases = read_cases(folder, scans, patients, trust_header, told)
     with changing(folder) as held:
-        held[0] = with_cases(held[0], cases)
+        held[0] = with_readers(with_cases(held[0], cases), readers)
     return cases
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..whole import visible
 from .dataset import Case, Dataset
 from .files import locked, read_json, write_json
 from .groups import Group, grouped, marked
@@ -172,7 +173,7 @@ def _decision(group: Group, decided: Sequence[str], masks: Mapping[str, str]) ->
 
 def read_consensus(dataset: Dataset) -> list[LabelReading]:
     """Return the written consensus of each case, as readings by "consensus". VFQError as `read_json`."""
-    return [_as_reading(read_json(path, SCHEMA)) for path in sorted(_folder(dataset).glob("*.json"))]
+    return [_as_reading(read_json(path, SCHEMA)) for path in visible(_folder(dataset).glob("*.json"))]
 
 
 def _folder(dataset: Dataset) -> Path:

@@ -7,17 +7,15 @@ files is left to others.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import VFQError
 from ..report.outputs import writing
-from ..report.reviews import sync, sync_folder
+from ..whole import whole_file
 
 LOCK = ".lock"
 PATIENCE_S = 10.0  # a writer holds the lock for milliseconds
@@ -51,17 +49,10 @@ def locked(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file at `path` as a whole, when the new one is safely on the disk. VFQError `output_not_writable`."""
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.partial")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path, safely=True) as partial:
             partial.write_bytes(content)
-            sync(partial)
-            os.replace(partial, path)
-            sync_folder(path.parent)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import VFQError
 from ..imaging.ct import inside_of
+from ..whole import visible
 from .dataset import Case, Dataset, reader_folder
 from .files import locked, read_json, write_json
 from .reading import SCHEMA, LabelReading, faults_of, from_json, now, refuse, to_json
@@ -70,7 +71,7 @@ def readings_by(dataset: Dataset, reader: str) -> list[LabelReading]:
 
 def reading_files(folder: Path) -> list[Path]:
     """Return the files of all readings in the label set in `folder`."""
-    return sorted(path for path in folder.glob(f"{READINGS}/*/*.json") if not path.name.startswith("."))
+    return visible(folder.glob(f"{READINGS}/*/*.json"))
 
 
 def final_readings(dataset: Dataset) -> dict[Slot, LabelReading]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import VFQError
 from ..spine.record import ModelStamp
+from ..whole import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,10 +49,10 @@ def save(model: SpineLocalizer | VertebraDetector, role: str, path: Path, card: 
     state = _halved(model)
     metadata = {"role": role, "channels": json.dumps(model.channels), "name": card["name"]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(_ordered(packed({k: v.contiguous().cpu() for k, v in state.items()}, metadata)))
-    partial.replace(path)
-    _write_card(path, {**card, "role": role, "sha256": sha256(path.read_bytes())})
+    content = _ordered(packed({k: v.contiguous().cpu() for k, v in state.items()}, metadata))
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+    _write_card(path, {**card, "role": role, "sha256": sha256(content)})
 
 
 def _ordered(packed: bytes) -> bytes:
@@ -77,9 +78,8 @@ def save_onnx(graph: bytes, role: str, path: Path) -> Path:
     """Write the graph exported from the weights `path` beside them, register it in their card, and return its path."""
     card = json.loads(_card_path(path).read_text())
     target = path.with_suffix(".onnx")
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(graph)
-    partial.replace(target)
+    with whole_file(target) as partial:
+        partial.write_bytes(graph)
     _write_card(path, {**card, "role": role, "onnx_sha256": sha256(graph)})
     return target
 
@@ -184,4 +184,5 @@ def _card_path(path: Path) -> Path:
 
 
 def _write_card(path: Path, card: dict) -> None:
-    _card_path(path).write_text(json.dumps(card, indent=2) + "\n")
+    with whole_file(_card_path(path)) as partial:
+        partial.write_text(json.dumps(card, indent=2) + "\n")

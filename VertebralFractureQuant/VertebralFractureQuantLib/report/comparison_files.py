@@ -102,6 +102,7 @@ def _step(examinations: Sequence[Examination], step: Step, days: int | None) -> 
         "scale_doubtful": step.comparison.scale_doubtful,
         "reader": alignment.reader or None,
         "other_match": step.comparison.other_match,
+        "other_weights": list(step.comparison.other_weights),
     }
     told["summary"] = {v.replace(" ", "_"): names_of(step.comparison, v) for v in VERDICTS}
     before, now = (examinations[i].analysis.vertebrae for i in (step.prior, step.current))

@@ -47,6 +47,11 @@ def change_lines(comparison: Comparison, days: int | None) -> list[str]:
             "Readers corrected the match of this examination with other scans than this prior one; this match is "
             "automatic. If the prior was analysed again, match it again in vfq review."
         )
+    if comparison.other_weights:
+        lines.append(
+            f"Both scans were measured with different weights of {' and '.join(comparison.other_weights)}; small "
+            "differences may come from that. Analyse both with the same --weights, or review both."
+        )
     if alignment.shift:
         lines.append(
             f"The names of the levels differ by {abs(alignment.shift)} between the scans; the vertebrae are matched by "

@@ -25,7 +25,8 @@ from ..evaluation.experts import (
 from ..evaluation.figures import counts
 from ..evaluation.metrics import Estimate, Estimates
 from ..evaluation.predictions import Evaluation
-from ..evaluation.problems import PROBLEMS, Problem
+from ..evaluation.problems import Problem, remedies
+from ..evaluation.scans import Scan
 from ..evaluation.severity import TASKS, confusion, reported_confusion
 from ..spine.genant import GRADES
 from ..spine.keypoints import ENDPLATES, POSITIONS
@@ -46,7 +47,7 @@ def annotations_tables(evaluation: AnnotationsEvaluation) -> Group:
         _experts_note(evaluation),
         _agreement_table(evaluation),
     ]
-    return _stacked([*parts, *_problems(evaluation.problems)])
+    return _stacked([*parts, *problem_texts(evaluation.problems)])
 
 
 def predictions_tables(evaluation: Evaluation) -> Group:
@@ -74,7 +75,7 @@ def predictions_tables(evaluation: Evaluation) -> Group:
             f"\nWith fewer than {FEW_PATIENTS} patients the 95 % intervals are too narrow, "
             "and AUC and sensitivity depend on chance."
         )
-    return _stacked([Text(heading), *tables, *_problems(evaluation.problems)])
+    return _stacked([Text(heading), *tables, *_failed(evaluation.scans), *problem_texts(evaluation.problems)])
 
 
 def _counts_table(evaluation: AnnotationsEvaluation) -> Table:
@@ -236,16 +237,31 @@ def _confusion_table(what: str, counted: np.ndarray) -> Table:
     return table
 
 
-def _problems(problems: Sequence[Problem]) -> Iterator[Text]:
+def problem_texts(problems: Sequence[Problem], record: str = "evaluation.json") -> Iterator[Text]:
+    """Yield the problems of the input as a list, and what to do about each code; nothing without problems.
+
+    record : name of the file that holds all of them.
+    """
     if not problems:
         return
     lines = [f"Problems: {len(problems)}. Faulty parts are left out, unless the message says otherwise."]
-    for p in problems[:MOST_PROBLEMS]:
-        place = f"{p.file}, {p.vertebra}" if p.vertebra else p.file
-        lines.append(f"{p.code}  {place}: {p.message or PROBLEMS[p.code]}")
+    lines += [
+        f"{p.code}  {p.file}{f', {p.vertebra}' if p.vertebra else ''}: {p.text}" for p in problems[:MOST_PROBLEMS]
+    ]
     if len(problems) > MOST_PROBLEMS:
-        lines.append(f"... and {len(problems) - MOST_PROBLEMS} more in evaluation.json")
+        lines.append(f"... and {len(problems) - MOST_PROBLEMS} more in {record}")
     yield Text("\n".join(lines))
+    yield Text("\n".join(["What to do:", *(f"{code}  {remedy}" for code, remedy in remedies(problems).items())]))
+
+
+def _failed(scans: Sequence[Scan]) -> Iterator[Text]:
+    """The scans that were not measured; each of their vertebrae counts as missed."""
+    lines = [f"{scan.status}  {scan.case}" for scan in scans if scan.status != "ok"]
+    if not lines:
+        return
+    more = [f"... and {len(lines) - MOST_PROBLEMS} more in evaluation.json"] if len(lines) > MOST_PROBLEMS else []
+    heading = f"Failed analyses: {len(lines)}. Their vertebrae count as missed; analysis.json says what to do."
+    yield Text("\n".join([heading, *lines[:MOST_PROBLEMS], *more]))
 
 
 def _table(first: str, *others: str) -> Table:

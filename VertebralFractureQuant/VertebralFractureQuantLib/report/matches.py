@@ -14,8 +14,8 @@ from typing import Any
 
 from ..errors import VFQError
 from ..followup.reader_match import AGAIN, KeptMatches, Place, ReaderMatch
+from ..whole import whole_file
 from .outputs import writing
-from .whole import whole_file
 
 MATCHES_NAME = "matches.json"
 DAMAGED_NAME = "matches-damaged.json"

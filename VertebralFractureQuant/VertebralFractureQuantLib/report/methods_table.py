@@ -19,6 +19,7 @@ from ..evaluation.coverage import Cell
 from ..evaluation.expert_rules import BLOCK, ExpertBlock
 from ..evaluation.methods import Block, Comparison, Row
 from ..evaluation.metrics import Estimates, Key
+from .evaluation_terminal import problem_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,6 +104,7 @@ def methods_tables(comparison: Comparison) -> Group:
         parts += _experts(comparison.experts)
     if comparison.coverage:
         parts.append(coverage_table(comparison.coverage))
+    parts += problem_texts(comparison.problems, "methods.json")
     return Group(*parts)
 
 

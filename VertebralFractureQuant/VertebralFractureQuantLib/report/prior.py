@@ -55,6 +55,7 @@ class Prior:
     rows : all vertebrae of both examinations, cranial first.
     reader : who set the match; "" if it was found automatically.
     other_match : True if it was, although readers corrected the matches with other prior scans.
+    other_weights : the roles of the networks whose weights differ between both examinations.
     """
 
     days: int | None
@@ -64,6 +65,7 @@ class Prior:
     rows: tuple[PriorRow, ...]
     reader: str = ""
     other_match: bool = False
+    other_weights: tuple[str, ...] = ()
 
     def of(self, index: int) -> PriorRow | None:
         """Return the row of vertebra `index` of the current examination if it was compared."""
@@ -96,5 +98,5 @@ def prior_of(comparison: Comparison, days: int | None) -> Prior:
         numbers = (HEIGHTS[k], c.heights_mm[0][k], c.heights_mm[1][k], c.difference_mm[k], c.error_mm[k])
         rows.append(PriorRow(name, c.current, c.verdict, c.reason, *numbers, *c.ratios, c.ratio_error, before, now))
     alignment = comparison.alignment
-    doubtful, told = comparison.scale_doubtful, (alignment.reader, comparison.other_match)
-    return Prior(days, alignment.certainty, alignment.shift, doubtful, tuple(rows), *told)
+    told = alignment.reader, comparison.other_match, comparison.other_weights
+    return Prior(days, alignment.certainty, alignment.shift, comparison.scale_doubtful, tuple(rows), *told)

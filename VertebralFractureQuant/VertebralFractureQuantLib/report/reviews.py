@@ -17,10 +17,10 @@ from pathlib import Path
 from ..imaging.ct import CTVolume
 from ..spine.record import SpineAnalysis
 from ..spine.record_json import read_analysis, to_json
+from ..whole import whole_file, whole_files
 from .markups import write_markups
 from .outputs import MACHINE_NAME, write_record, write_straightened, writing
 from .tables import write_measurements
-from .whole import whole_file
 
 NOT_SAVED = (
     "the review cannot be saved ({reason}). Check the folder's permissions and the free space; its files are intact."
@@ -99,18 +99,9 @@ def _is_saved(analysis: SpineAnalysis, folder: Path) -> bool:
 
 def _replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
     """Write every file under a temporary name, and rename them when all are on disk. Raises OSError."""
-    partials = {name: folder / f".{name}.partial" for name in writers}
-    try:
-        for name, write in writers.items():
-            write(partials[name])
-            sync(partials[name])
-        for name, fresh in partials.items():
-            os.replace(fresh, folder / name)
-        sync_folder(folder)
-    finally:
-        for left in partials.values():
-            with suppress(OSError):
-                left.unlink()
+    with whole_files([folder / name for name in writers], safely=True) as partials:
+        for write, partial_file in zip(writers.values(), partials, strict=True):
+            write(partial_file)
 
 
 def _original(folder: Path, machine: SpineAnalysis | None) -> Callable[[Path], None] | None:
@@ -130,19 +121,3 @@ def _is_edited(file: Path) -> bool:
         return any(v.get("origin", "model") != "model" or v.get("review", "open") != "open" for v in vertebrae)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
-
-
-def sync(file: Path) -> None:
-    """Wait until the content of the file is on the disk itself."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in the folder are on the disk itself; Windows has no such call."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)

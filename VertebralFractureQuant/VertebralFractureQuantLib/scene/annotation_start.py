@@ -25,6 +25,7 @@ from ..spine.curve import SpineCurve
 from ..spine.levels import NAMES
 from ..spine.record import SpineAnalysis, Vertebra
 from ..spine.record_json import read_analysis
+from ..whole import whole_file
 from .merging import NEAR_MM
 from .opening import RESCUABLE, Prepared, middle_line
 from .state import UNMEASURED
@@ -83,9 +84,8 @@ def keep_record(folder: Path, record: SpineAnalysis) -> None:
     """Keep the curve, and the automatic vertebrae that wait for the reader. VFQError `output_not_writable`."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{RECORD}"
-        write_record(record, partial)
-        partial.replace(folder / RECORD)
+        with whole_file(folder / RECORD) as partial:
+            write_record(record, partial)
 
 
 def _of_others(dataset: Dataset, others: Sequence[Slot]) -> SpineAnalysis | None:

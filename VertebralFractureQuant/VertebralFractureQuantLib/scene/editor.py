@@ -24,6 +24,7 @@ from .journal import Journal
 from .machine import Machine, Rescued
 from .merging import NEAR_MM, Merged, name_between
 from .opening import stands_in
+from .proposer import name_proposer
 from .state import CURVE, MOVED_MM, State, nearly_equal, reopened, state_of
 from .study import StudyScene
 
@@ -127,7 +128,7 @@ class Editor:
                 "hand (b).",
             )
         self._check_free(found.keypoints)
-        return self._insert("add", found)
+        return self._insert("add", found, name_proposer(self.study, self.machine.models))
 
     def place(self, straight: np.ndarray) -> str:
         """Add a vertebra from six clicks `(6, 3)` straight mm in the order A+ M+ P+ P- M- A-; return its id.
@@ -334,12 +335,12 @@ class Editor:
                     f"{self._label(vertebra_id)} is here already. Drag its points, or delete it first.",
                 )
 
-    def _insert(self, kind: str, vertebra: Vertebra) -> str:
+    def _insert(self, kind: str, vertebra: Vertebra, also: dict[str, State] | None = None) -> str:
         """Add a vertebra; between named ones it gets the name that is missing there."""
         (vertebra_id,) = self._new_ids(1)
         state = state_of(vertebra)
         self.study.put({vertebra_id: state})
-        self._commit(kind, {vertebra_id: {**state, "level": self._name_between(vertebra_id)}})
+        self._commit(kind, {vertebra_id: {**state, "level": self._name_between(vertebra_id)}, **(also or {})})
         return vertebra_id
 
     def _name_between(self, vertebra_id: str) -> str | None:

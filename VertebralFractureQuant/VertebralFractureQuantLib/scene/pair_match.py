@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import VFQError
-from ..followup.comparison import Examination, aligned, compare
+from ..followup.comparison import Examination, aligned, compare, other_weights
 from ..followup.matching import column_of
 from ..followup.reader_match import KeptMatches, ReaderMatch, places_of, reader_pairs, scan_digest
 from ..spine.record import Vertebra
@@ -68,19 +68,24 @@ def found(prior: Examination, current: Examination, before: Column, now: Column)
 
     VFQError `same_study`. Whatever else keeps them from being compared is the match's `problem`.
     """
-    problem = doubt = ""
+    problem, doubts = "", []
     current = replace(current, kept=KeptMatches())  # a reader's match is `restored` from the study as it is
     try:
         compared = compare(prior, current)
         pairs = compared.alignment.pairs
         if compared.scale_doubtful:
-            doubt = f"All sizes differ by {100 * compared.scale:+.0f} %. Check the voxel spacing of both scans."
+            doubts.append(f"All sizes differ by {100 * compared.scale:+.0f} %. Check the voxel spacing of both scans.")
     except VFQError as error:
         if error.code == "same_study":
             raise
         problem = PROBLEMS.get(error.code, error.message)
         pairs = aligned(prior, current).pairs
-    return Match({now.ids[j]: before.ids[i] for i, j in pairs}, problem, doubt=doubt)
+    if networks := other_weights(prior.analysis, current.analysis):
+        doubts.append(
+            f"Both scans were measured with different weights of {' and '.join(networks)}; small differences may come "
+            "from that."
+        )
+    return Match({now.ids[j]: before.ids[i] for i, j in pairs}, problem, doubt=" ".join(doubts))
 
 
 def kept_as(match: Match, before: Mapping[str, Vertebra], now: Mapping[str, Vertebra]) -> ReaderMatch:

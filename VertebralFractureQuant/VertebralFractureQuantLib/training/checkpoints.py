@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import VFQError
+from ..whole import whole_file
 
 NAME = "checkpoint.pt"
 STATE = {"step": None, "best": None, "seconds": None, "stale": 0}  # with what checkpoints of earlier versions lack
@@ -31,11 +32,10 @@ def write(
     `facts` holds what the module's text names besides role, network, average and optimizer.
     """
     parts = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-    unfinished = folder / "checkpoint.part"
     packed = io.BytesIO()  # a full disk is an OSError then
     torch.save({"role": role, **parts, **facts}, packed)
-    unfinished.write_bytes(packed.getvalue())
-    unfinished.replace(folder / NAME)
+    with whole_file(folder / NAME) as unfinished:
+        unfinished.write_bytes(packed.getvalue())
 
 
 def read(folder: Path, role: str, device: str) -> dict | None:

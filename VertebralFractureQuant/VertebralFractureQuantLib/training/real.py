@@ -26,6 +26,7 @@ from ..spine.genant import heights
 from ..spine.levels import CLASSES
 from ..spine.reference import Reference, read_reference
 from ..spine.straightening import Straightening
+from ..whole import visible
 from . import columns, mscn, tubes
 from .augmentation import imperfect
 from .breaking import broken, cemented, draw_fracture
@@ -82,7 +83,7 @@ def read_cases(references: Sequence[Path], scans: Path, left_out: Sequence[str] 
     VFQError `not_found`, `not_a_reference`, and those of `read_ct`.
     """
     found = []
-    for path in sorted(p for folder in references for p in folder.glob("*.json")):
+    for path in visible(p for folder in references for p in folder.glob("*.json")):
         reference = read_reference(path)
         if len(reference.keypoints) < 2 or any(reference.case.startswith(name) for name in left_out):
             continue
