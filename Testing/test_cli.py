@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -465,6 +466,18 @@ def test_help_needs_no_heavy_import():
     environment = {"PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert out.stdout.strip() == "set()"
+
+
+def test_a_command_ends_without_examining_every_object():
+    script = (
+        "import atexit, gc\n"
+        "from VertebralFractureQuantLib.cli.app import app\n"
+        "atexit.register(lambda: print('spared', gc.get_freeze_count() > 10_000))\n"
+        "app(['weights', 'list'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(sys.modules["VertebralFractureQuantLib"].__file__).parents[1])}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert out.stdout.splitlines()[-1] == "spared True"
 
 
 def test_review_lists_what_analyze_would_and_says_what_it_passes_over(vfq, tmp_path, monkeypatch):

@@ -30,6 +30,20 @@ from VertebralFractureQuantLib.training import export  # noqa: E402
 LIBRARY = Path(weights.__file__).parents[2]
 ENGINES_AGREE_MM = 0.05
 TINY = (2, 2, 4, 4, 4)
+# What only other commands need, or a DICOM folder; each takes from 0.1 s to seconds of a start.
+NOT_NEEDED = {
+    *("torch", "matplotlib.pyplot", "pydicom", "polars", "pandas", "sklearn", "statsmodels", "distributed", "dask"),
+    *(
+        "highdicom",
+        "reportlab",
+        "jinja2",
+        "itables",
+        "bokeh",
+        "openvino_telemetry.main",
+        "scipy.stats",
+        "scipy.spatial",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +115,20 @@ print(json.dumps([reached, to_json(record)]))
     assert np.allclose(points, keypoints(phantom_file, by_openvino), atol=0.001)
     # openvino_telemetry would connect to its server and store an id in the home folder.
     assert not reached and not list(tmp_path.iterdir())
+
+
+def test_the_command_imports_no_package_that_a_plain_analysis_can_do_without(phantom_file, tmp_path):
+    code = f"""
+import sys
+from VertebralFractureQuantLib.cli.app import app
+app(["analyze", {str(phantom_file)!r}, "--output", {str(tmp_path)!r}], standalone_mode=False)
+print("imported:", *{NOT_NEEDED!r} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(LIBRARY)}
+    )
+    assert (tmp_path / "phantom" / "overview.png").exists(), done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
 
 
 def test_shipped_weights_agree_with_their_cards_and_are_small():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from VertebralFractureQuantLib.imaging.ct import CTVolume
 from VertebralFractureQuantLib.spine.curve import SpineCurve
-from VertebralFractureQuantLib.spine.ribs import rib_bridges, rib_signs
+from VertebralFractureQuantLib.spine.ribs import _sideways, rib_bridges, rib_signs
 from VertebralFractureQuantLib.spine.straightening import Straightening
 
 MUSCLE, BONE = 50, 300
@@ -100,3 +100,12 @@ def _shift(columns):
     matrix = np.eye(4)
     matrix[0, 3] = columns
     return matrix
+
+
+def test_a_path_reaches_a_place_from_the_nearest_depths_and_up_to_two_arcs_above():
+    way = np.full((5, 4), -np.inf, np.float32)
+    way[1, 2] = 7.0
+    seen = _sideways(way)
+    assert seen.shape == way.shape and seen.dtype == way.dtype
+    assert np.argwhere(seen == 7.0).tolist() == [[row, depth] for row in (1, 2, 3) for depth in (1, 2, 3)]
+    assert np.isneginf(seen[seen != 7.0]).all()

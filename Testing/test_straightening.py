@@ -182,6 +182,13 @@ def test_a_pixel_lies_at_its_place_in_straight_space(half_width, spacing):
     np.testing.assert_allclose(straight, [6, column * spacing - half_width, -row * spacing], atol=1e-6)
 
 
+def test_a_grid_of_planes_is_where_each_of_its_points_is_in_the_patient():
+    straightening = spine(60, 60)
+    arcs, anterior, right = np.array([90.0, 41.5, -3.0]), np.arange(-12.0, 9.0, 2.3), np.array([-7.0, 0.0, 4.4])
+    points = np.stack(np.meshgrid(-arcs, anterior, right, indexing="ij"), -1)[..., ::-1]
+    np.testing.assert_array_equal(straightening.grid(arcs, anterior, right), straightening.to_patient(points))
+
+
 @poses
 @pytest.mark.parametrize("bend", [0, 40], ids=["upright", "scoliotic"])
 def test_images_show_the_patient_for_any_geometry_of_the_volume(matrix, bend):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,14 +124,13 @@ class Batch:
         return ThreadPoolExecutor(1)
 
     def _prepare(self) -> None:
-        """Load the networks and import what draws, while the first scan is read and analysed."""
+        """Load the networks and import what writes images, while the first scan is read and analysed."""
         from .. import analysis  # noqa: F401  in this thread, as the scan is read by some of the same modules
         from ..imaging import files  # noqa: F401
-        from ..report.overview import import_matplotlib
+        from ..report.outputs import import_writers
 
         _ = self._loading
-        if find_spec("matplotlib"):
-            self._aside.submit(import_matplotlib)
+        self._aside.submit(import_writers)
 
     def run(self, studies: Sequence[tuple[Path, str]]) -> list[SpineAnalysis]:
         """Analyse each (path, case), write it, and return the records in the same order."""

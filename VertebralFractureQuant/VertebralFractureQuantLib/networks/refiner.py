@@ -63,14 +63,19 @@ def tube_arcs(length: float, zoom: float = 1.0) -> np.ndarray:
 
 def tube_grid(arcs: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     """Return the straight-space points `(s, a, r, 3)` mm of a tube's voxels, also `zoom` times as large."""
+    return np.stack(np.meshgrid(-arcs, *tube_axes(zoom), indexing="ij"), -1)[..., ::-1]
+
+
+def tube_axes(zoom: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return A and R, mm, of the voxels of a tube's slices."""
     a, r = (zoom * (np.arange(low, high, SPACING_MM) + SPACING_MM / 2) for low, high in (A_MM, R_MM))
-    return np.stack(np.meshgrid(-arcs, a, r, indexing="ij"), -1)[..., ::-1]
+    return a, r
 
 
 def refine(predict: Predictor, ct: CTVolume, straightening: Straightening) -> Refined:
     """Apply the refiner to `ct` along the coarse curve of `straightening`."""
     arcs = tube_arcs(straightening.curve.length, ZOOM)
-    tube = ct.sample(straightening.to_patient(tube_grid(arcs, ZOOM)), fill=AIR_HU)
+    tube = ct.sample(straightening.grid(arcs, *tube_axes(ZOOM)), fill=AIR_HU)
     rest = [(0, -n % 2**DEPTH) for n in tube.shape]
     padded = np.pad(tube.astype(np.float32), rest, constant_values=AIR_HU)
     heat, looks = predict(scale(padded)[None, None])

@@ -80,6 +80,16 @@ def check_writable(folder: Path) -> None:
         probe.rmdir()
 
 
+def import_writers() -> None:
+    """Import what writes the images, half a second the first time; another thread can do it before it is needed."""
+    import SimpleITK  # noqa: F401
+
+    if find_spec("matplotlib"):
+        from .overview import import_matplotlib
+
+        import_matplotlib()
+
+
 def write_outputs(
     analysis: SpineAnalysis,
     ct: CTVolume | None,
@@ -176,12 +186,16 @@ def _draw(analysis: SpineAnalysis, ct: CTVolume | None, folder: Path) -> None:
     if ct is None:
         raise ValueError("the images of a measured case need its CT")
     with ThreadPoolExecutor(1) as aside:
-        written = aside.submit(write_straightened, analysis, ct, folder / "straightened.nrrd")
-        if find_spec("matplotlib"):  # absent in desktop Slicer, which shows the study itself
-            from .overview import write_overview  # slow to import
+        drawn = aside.submit(_draw_overview, analysis, ct, folder / "overview.png")
+        write_straightened(analysis, ct, folder / "straightened.nrrd")
+    drawn.result()
 
-            write_overview(analysis, ct, folder / "overview.png")
-    written.result()
+
+def _draw_overview(analysis: SpineAnalysis, ct: CTVolume, path: Path) -> None:
+    if find_spec("matplotlib"):  # absent in desktop Slicer, which shows the study itself
+        from .overview import write_overview  # slow to import
+
+        write_overview(analysis, ct, path)
 
 
 def write_record(analysis: SpineAnalysis, path: Path) -> None:

@@ -37,6 +37,15 @@ class Straightening:
         patient = origin + flat[:, :1] * frames[:, 0] + flat[:, 1:2] * frames[:, 1]
         return patient.reshape(straight.shape)
 
+    def grid(self, arcs: np.ndarray, anterior_mm: np.ndarray, right_mm: np.ndarray) -> np.ndarray:
+        """Return patient RAS mm points `(s, a, r, 3)` in the planes normal to the curve at `arcs` `(s,)` mm.
+
+        They are what `to_patient` returns for the same points. The curve is evaluated once for each plane.
+        """
+        origin, frames = (x[:, None, None] for x in self.curve.at(arcs))
+        sideways = origin + right_mm[:, None] * frames[..., 0, :]
+        return sideways + anterior_mm[:, None, None] * frames[..., 1, :]
+
     def to_straight(self, patient: np.ndarray, iterations: int = 20) -> np.ndarray:
         """Map patient RAS `(..., 3)` mm to straight [R, A, S] mm.
 
