@@ -95,11 +95,11 @@ class Server:
         raise AssertionError("".join(self.log))
 
     def processor_s(self) -> float:
-        """Return the processor time that it has used, in s, which does not count other programs."""
+        """Return the processor time of it and of its children that have ended, in s; other programs do not count."""
         import psutil  # comes with dask
 
         times = psutil.Process(self.vfq.process.pid).cpu_times()
-        return float(times.user + times.system)
+        return float(times.user + times.system + times.children_user + times.children_system)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> str:
         """End it unless it has ended, and return all that it said."""
