@@ -384,6 +384,20 @@ def test_closing_a_tab_during_a_drag_loses_nothing(chromium, server, output):
     page.close()
 
 
+def test_loading_the_page_again_during_a_drag_ends_the_drag(page, output):
+    """Regression: the tab was gone and back before the server counted the tabs, and the drag went on."""
+    analysis = read_analysis(folder_of(output, 0) / "analysis.json")
+    picture = Picture(page, analysis)
+    place = picture.xy(analysis.vertebrae[1].keypoints[0, 0])
+    drag(page, "v2", place, (0, 6 / picture.mm), release=False)
+    live = g(page, "v2")
+    page.reload()
+    page.wait_for_selector("tr[data-id]", timeout=60000)
+    becomes(lambda: page.is_enabled("[data-test=undo]"), True)
+    assert g(page, "v2") == pytest.approx(live, abs=1e-12)
+    page.mouse.up()
+
+
 def test_a_second_tab_shows_a_note_and_the_same_case(chromium, server, page):
     other = open_page(chromium, server)
     eventually(lambda: "2 tabs" in page.inner_text("[data-test=tabs]"))

@@ -264,6 +264,10 @@ def test_another_name_in_another_tab_is_asked_before_it_changes_the_first_ones_r
     one.click("tr[data-id=v1] [data-cell=g]")
     press(one, "c")
     two.fill("[data-test=reader]", "B")
+    press(one, "t")  # the page of the other tab is updated while its reader types
+    two.wait_for_selector("tr[data-id=v1][data-review=confirmed]")
+    handled(two)
+    assert two.input_value("[data-test=reader]") == "B"
     two.keyboard.press("Tab")
     for page in (one, two):
         page.wait_for_selector("[data-test=ask]")

@@ -25,7 +25,7 @@ from .order import SCRIPT as ORDER
 from .page import ReviewPage
 from .pointer import POINTER
 from .serve import Settings
-from .side import Side
+from .side import Side, typed
 from .views import SCREEN
 from .windows import SCRIPT as WINDOWS
 
@@ -141,7 +141,7 @@ class AnnotationSide(Side):
             ):
                 html.Input(
                     raw_attrs=[
-                        *(f'data-test="{name}"', f':value="{name}"', 'maxlength="500"'),
+                        *(f'data-test="{name}"', *typed(name), 'maxlength="500"'),
                         *(f'placeholder="{title}"', f'aria-label="{title}"'),
                         *('@keydown.enter="$event.target.blur()"', '@keydown.esc="$event.target.blur()"'),
                     ],

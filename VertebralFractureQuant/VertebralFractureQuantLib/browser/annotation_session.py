@@ -99,10 +99,10 @@ class AnnotationSession(Session):
         done = states.count("reviewed")
         self.state.left_to_read = f"Case {self.worklist.at + 1} of {len(states)}; {done} complete"
 
-    def tabs_changed(self, count: int) -> None:
+    def tabs_changed(self, count: int, gone: bool) -> None:
         """Show how many tabs are open; time counts only while one is."""
         before, self._tabs = self._tabs, count
-        super().tabs_changed(count)
+        super().tabs_changed(count, gone)
         annotation = self.face.review.annotation
         if annotation and not count:
             annotation.watch.pause()

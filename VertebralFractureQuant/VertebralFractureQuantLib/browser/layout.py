@@ -9,7 +9,7 @@ from typing import Any
 
 from .views import PATIENT
 
-OWN: dict[str, Any] = {"look": "dark", "enlarged": "", "folded": False}  # values of the state that stay in a tab
+OWN: dict[str, Any] = {"look": "dark", "enlarged": "", "folded": False, "typed": {}}  # what stays in a tab
 
 # Storage may be refused or full; the page then forgets these choices, and nothing else.
 LAYOUT = """

@@ -156,10 +156,10 @@ async def _free(host: str, port: int) -> int:
 class Tabs:
     """Counts the tabs that show the page, from the open connections, because a tab that crashes sends no message.
 
-    changed : called with each new count.
+    changed : called with each new count, and whether a tab has gone; one that is loaded again goes and comes at once.
     """
 
-    def __init__(self, changed: Callable[[int], None]):
+    def __init__(self, changed: Callable[[int, bool], None]):
         self._changed = changed
         self._handlers: Sequence[Any] = ()
 
@@ -168,11 +168,11 @@ class Tabs:
         self._handlers = web_app._ws_handlers
 
     async def watch(self) -> None:
-        """Report each change of the count, until cancelled."""
-        known = 0
+        """Report each tab that comes or goes, until cancelled."""
+        known: set[str] = set()
         while True:
-            count = sum(len(handler.authentified_client_ids) for handler in self._handlers)
-            if count != known:
-                known = count
-                self._changed(count)
+            here = {each for handler in self._handlers for each in handler.authentified_client_ids}
+            if here != known:
+                gone, known = bool(known - here), here
+                self._changed(len(here), gone)
             await asyncio.sleep(TABS_EVERY_S)

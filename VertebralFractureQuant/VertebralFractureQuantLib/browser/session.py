@@ -343,10 +343,10 @@ class Session:
         else:
             self.worklist.hide()
 
-    def tabs_changed(self, count: int) -> None:
-        """Show how many tabs are open. If one was closed, end its drag, also in the views."""
+    def tabs_changed(self, count: int, gone: bool) -> None:
+        """Show how many tabs are open. If one has gone, end its drag, also in the views."""
         with self.state:
-            gone, self.state.tabs = count < self.state.tabs, count
+            self.state.tabs = count
             if gone:
                 self.views.release()
             if gone and self.review.editor:

@@ -28,6 +28,12 @@ VERDICT = (
 ONLY_CHANGED = 'v-memo="[JSON.stringify(r), r.id == selected]"'
 
 
+def typed(name: str) -> tuple[str, ...]:
+    """Return the attributes of a field for a state value, which keeps what is being typed while the page is updated."""
+    keep, forget = f"typed = {{{name}: $event.target.value}}", "typed = {}"
+    return f':value="typed.{name} ?? {name}"', f'@input="{keep}"', f'@blur="{forget}"'
+
+
 def path_field(name: str, show: tuple[Any, str]) -> None:
     """Build a field with the path in the state value `name`, and a button that shows and copies it by `show`."""
     with html.Div(classes="d-flex align-center mt-1"):
@@ -229,7 +235,7 @@ class Side:
         with html.Div(classes="d-flex align-center px-2 pt-2", style="gap: 6px; border-top: 1px solid var(--line)"):
             html.Label("Reader", raw_attrs=['for="reader"'], classes="text-caption")
             html.Input(
-                raw_attrs=['id="reader"', 'data-test="reader"', ':value="reader"', 'maxlength="80"'],
+                raw_attrs=['id="reader"', 'data-test="reader"', *typed("reader"), 'maxlength="80"'],
                 change=(self.session.act, "['sign_as', $event.target.value]"),
                 classes="reader",
             )
