@@ -65,6 +65,7 @@ HANDLED = """async () => {
     await after(60);
   }
   views.used = false;
+  if (window.vfqInOrder) await new Promise((done) => window.vfqInOrder(done));  // keys that wait for a click
   for (let i = 0; i < 2; i++) await window.trame.trigger("key", [""]);  // no key
   await after(0);
   await frame();
